@@ -1,0 +1,132 @@
+"""The words in which kernels are written: operations on one hardware vector.
+
+A kernel is a plain Python function on vectors. It uses the operators (``+ - * /``, the comparisons,
+``& | ~`` on masks, ``& | ^ << >>`` on integer vectors), ``abs`` and the functions below. Numbers are
+weak: ``0.5 * x`` has the type of ``x``. A scalar is a vector of one lane, so the same function serves
+both and gives the same bits for both.
+
+Nothing here runs in Python: each function is a name that `fastact.simd.lowering` teaches Numba to
+compile. They live apart from it so that definitions can be imported without Numba.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+__all__ = [
+    "PerDtype",
+    "bits",
+    "copysign",
+    "fma",
+    "from_bits",
+    "isnan",
+    "polynomial",
+    "round_to_integer",
+    "scale",
+    "select",
+    "sqrt",
+    "sum_lanes",
+    "to_double",
+    "to_float",
+]
+
+
+class PerDtype:
+    """A constant (or a tuple of coefficients) that has its own value in each floating-point type.
+
+    Parameters
+    ----------
+    float32, float64 : float or tuple of float
+        The value where a kernel computes in that type.
+    """
+
+    def __init__(self, float32: Any, float64: Any) -> None:
+        self.float32 = float32
+        self.float64 = float64
+
+    def __hash__(self) -> int:
+        return hash((self.float32, self.float64))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, PerDtype)
+            and self.float32 == other.float32
+            and self.float64 == other.float64
+        )
+
+    def __neg__(self) -> PerDtype:
+        return PerDtype(-self.float32, -self.float64)
+
+
+def _compiled_only(name: str) -> NoReturn:
+    raise TypeError(f"fastact.simd.{name} has a meaning only inside a compiled kernel")
+
+
+def select(mask: Any, if_true: Any, if_false: Any) -> Any:
+    """Take each lane from `if_true` where `mask` is set, else from `if_false`."""
+    _compiled_only("select")
+
+
+def fma(x: Any, y: Any, z: Any) -> Any:
+    """Compute ``x * y + z`` with one rounding."""
+    _compiled_only("fma")
+
+
+def sqrt(x: Any) -> Any:
+    """Compute the square root, correctly rounded."""
+    _compiled_only("sqrt")
+
+
+def copysign(magnitude: Any, sign: Any) -> Any:
+    """Give `magnitude` the sign of `sign`, of zeros and NaNs too."""
+    _compiled_only("copysign")
+
+
+def isnan(x: Any) -> Any:
+    """Return the mask of the lanes that hold a NaN."""
+    _compiled_only("isnan")
+
+
+def round_to_integer(x: Any) -> Any:
+    """Round to the nearest whole number, halves to even; the result is still floating point."""
+    _compiled_only("round_to_integer")
+
+
+def scale(x: Any, n: Any) -> Any:
+    """Compute ``x * 2**n`` with one rounding, for ``0.5 <= abs(x) <= 4`` and whole `n`.
+
+    Results in the subnormal range are rounded once; below it they are zero, above the largest number
+    infinite. `n` (a float vector) may have any size that keeps ``n / 2`` a normal exponent:
+    ``-252 <= n <= 252`` in float32, ``-2044 <= n <= 2044`` in float64.
+    """
+    _compiled_only("scale")
+
+
+def bits(x: Any) -> Any:
+    """Reinterpret a float vector as a vector of integers of the same width."""
+    _compiled_only("bits")
+
+
+def from_bits(x: Any) -> Any:
+    """Reinterpret an integer vector as a vector of floats of the same width."""
+    _compiled_only("from_bits")
+
+
+def to_float(x: Any) -> Any:
+    """Convert whole numbers below 2**22 in size to the float type of the same width."""
+    _compiled_only("to_float")
+
+
+def to_double(x: Any) -> Any:
+    """Convert every lane to float64: the result is as many registers as it takes."""
+    _compiled_only("to_double")
+
+
+def sum_lanes(x: Any) -> Any:
+    """Add up the lanes, the first first, to a number."""
+    _compiled_only("sum_lanes")
+
+
+def polynomial(x: Any, coefficients: PerDtype) -> Any:
+    """Evaluate a polynomial by Horner's rule with fused multiply-adds, lowest coefficient first."""
+    _compiled_only("polynomial")

@@ -1,0 +1,412 @@
+"""One hardware vector as a Numba type, and what each operation on it means to LLVM.
+
+Importing this module imports Numba and registers the types; nothing else needs to be called.
+Adding an operation is one `_operation` below: the stub in `fastact.simd`, the type of its result, and
+the LLVM instruction.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.imputils import lower_constant
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import (
+    lower_builtin,
+    models,
+    overload,
+    register_jitable,
+    register_model,
+    typeof_impl,
+)
+
+from fastact import simd
+from fastact.target import TARGET
+
+_LLVM = {
+    types.float16: ir.HalfType(),
+    types.float32: ir.FloatType(),
+    types.float64: ir.DoubleType(),
+    types.int32: ir.IntType(32),
+    types.int64: ir.IntType(64),
+}
+_INTEGER = {types.float32: types.int32, types.float64: types.int64}
+_FLOAT = {integer: real for real, integer in _INTEGER.items()}
+
+
+class Vector(types.Type):
+    """`lanes` numbers of one type, side by side in a register."""
+
+    def __init__(self, dtype: types.Type, lanes: int) -> None:
+        self.dtype = dtype
+        self.lanes = lanes
+        super().__init__(f"Vector({dtype}, {lanes})")
+
+    @property
+    def llvm(self) -> ir.VectorType:
+        """The LLVM type."""
+        return ir.VectorType(_LLVM[self.dtype], self.lanes)
+
+    @property
+    def suffix(self) -> str:
+        """What LLVM appends to the name of an intrinsic on this type."""
+        kind = "f" if isinstance(self.dtype, types.Float) else "i"
+        return f"v{self.lanes}{kind}{self.dtype.bitwidth}"
+
+
+class Mask(types.Type):
+    """One truth value for each lane of vectors of this type."""
+
+    def __init__(self, dtype: types.Type, lanes: int) -> None:
+        self.dtype = dtype
+        self.lanes = lanes
+        super().__init__(f"Mask({dtype}, {lanes})")
+
+    @property
+    def llvm(self) -> ir.VectorType:
+        """The LLVM type."""
+        return ir.VectorType(ir.IntType(1), self.lanes)
+
+
+class _PerDtypeType(types.Type):
+    """The type of one `PerDtype`: it carries the values, which exist at compile time only."""
+
+    def __init__(self, value: simd.PerDtype) -> None:
+        self.value = value
+        super().__init__(f"PerDtype({value.float32}, {value.float64})")
+
+
+class _PrimitiveVector(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, kind.llvm)
+
+
+register_model(Vector)(_PrimitiveVector)
+register_model(Mask)(_PrimitiveVector)
+register_model(_PerDtypeType)(models.OpaqueModel)
+
+
+@typeof_impl.register(simd.PerDtype)
+def _(value: simd.PerDtype, context: Any) -> _PerDtypeType:
+    return _PerDtypeType(value)
+
+
+@lower_constant(_PerDtypeType)
+def _(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    return context.get_dummy_value()
+
+
+def lanes_of(dtype: types.Type) -> int:
+    """Return how many numbers of this type one hardware vector holds."""
+    return TARGET.vector_bytes * 8 // int(dtype.bitwidth)
+
+
+def splat(builder: Any, value: Any, lanes: int) -> Any:
+    """Repeat one LLVM value in every lane."""
+    kind = ir.VectorType(value.type, lanes)
+    if isinstance(value, ir.Constant):
+        return ir.Constant(kind, [value] * lanes)
+    first = builder.insert_element(
+        ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
+    )
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
+
+
+def _coerce(context: Any, builder: Any, kind: types.Type, value: Any, to: Vector) -> Any:
+    """Make an operand a vector of type `to`: numbers are weak, constants follow the dtype."""
+    if isinstance(kind, _PerDtypeType):
+        return ir.Constant(to.llvm, [_value_for(kind, to)] * to.lanes)
+    if isinstance(kind, types.Number):
+        return splat(builder, context.cast(builder, value, kind, to.dtype), to.lanes)
+    return value
+
+
+def _value_for(constant: _PerDtypeType, vector: Vector) -> Any:
+    """Take the constant's value for this type; integers go by the float of their width."""
+    return getattr(constant.value, str(_FLOAT.get(vector.dtype, vector.dtype)))
+
+
+def _common_vector(kinds: tuple[types.Type, ...]) -> Vector | None:
+    """Return the one vector type among the operands, or None where they do not fit together."""
+    vectors = {kind for kind in kinds if isinstance(kind, Vector)}
+    others = all(isinstance(kind, Vector | types.Number | _PerDtypeType) for kind in kinds)
+    return vectors.pop() if len(vectors) == 1 and others else None
+
+
+def _operation(
+    stub: Any,
+    arity: int,
+    emit: Callable[[Any, Vector, list[Any]], Any],
+    result: Callable[[Vector], types.Type] = lambda vector: vector,
+) -> None:
+    """Teach Numba `stub` on `arity` operands of one vector type (numbers among them are weak)."""
+
+    class Template(AbstractTemplate):
+        key = stub
+
+        def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
+            vector = _common_vector(args) if len(args) == arity and not kwargs else None
+            return vector and signature(result(vector), *args)
+
+    def lower(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        vector = _common_vector(call.args)
+        assert vector is not None
+        pairs = zip(call.args, values, strict=True)
+        operands = [_coerce(context, builder, kind, value, vector) for kind, value in pairs]
+        return emit(builder, vector, operands)
+
+    infer_global(stub)(Template)
+    lower_builtin(stub, *(types.Any,) * arity)(lower)
+
+
+def _mask_of(vector: Vector) -> Mask:
+    return Mask(vector.dtype, vector.lanes)
+
+
+def _is_float(vector: Vector) -> bool:
+    return isinstance(vector.dtype, types.Float)
+
+
+def _by_kind(real: str, integer: str) -> Callable[[Any, Vector, list[Any]], Any]:
+    """Emit the instruction of this name: one for floats, one for integers."""
+    return lambda builder, vector, operands: getattr(
+        builder, real if _is_float(vector) else integer
+    )(*operands)
+
+
+def _comparison(symbol: str) -> Callable[[Any, Vector, list[Any]], Any]:
+    """Compare lane by lane; with a NaN every comparison is false but ``!=``."""
+
+    def emit(builder: Any, vector: Vector, operands: list[Any]) -> Any:
+        if not _is_float(vector):
+            return builder.icmp_signed(symbol, *operands)
+        compare = builder.fcmp_unordered if symbol == "!=" else builder.fcmp_ordered
+        return compare(symbol, *operands)
+
+    return emit
+
+
+def _llvm_intrinsic(name: str) -> Callable[[Any, Vector, list[Any]], Any]:
+    def emit(builder: Any, vector: Vector, operands: list[Any]) -> Any:
+        return call_llvm(builder, f"llvm.{name}.{vector.suffix}", vector.llvm, operands)
+
+    return emit
+
+
+def call_llvm(builder: Any, name: str, returns: Any, operands: list[Any]) -> Any:
+    """Call an LLVM intrinsic by its full name."""
+    kind = ir.FunctionType(returns, [operand.type for operand in operands])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), operands)
+
+
+for stub, real, integer in (
+    (operator.add, "fadd", "add"),
+    (operator.sub, "fsub", "sub"),
+    (operator.mul, "fmul", "mul"),
+    (operator.truediv, "fdiv", "sdiv"),
+    (operator.iadd, "fadd", "add"),
+    (operator.isub, "fsub", "sub"),
+    (operator.imul, "fmul", "mul"),
+):
+    _operation(stub, 2, _by_kind(real, integer))
+
+for stub, symbol in (
+    (operator.lt, "<"),
+    (operator.le, "<="),
+    (operator.gt, ">"),
+    (operator.ge, ">="),
+    (operator.eq, "=="),
+    (operator.ne, "!="),
+):
+    _operation(stub, 2, _comparison(symbol), _mask_of)
+
+for stub, instruction in (
+    (operator.lshift, "shl"),
+    (operator.rshift, "ashr"),
+    (operator.and_, "and_"),
+    (operator.or_, "or_"),
+    (operator.xor, "xor"),
+):
+    _operation(stub, 2, _by_kind(instruction, instruction))
+
+_operation(operator.neg, 1, _by_kind("fneg", "neg"))
+_operation(abs, 1, _llvm_intrinsic("fabs"))
+_operation(simd.sqrt, 1, _llvm_intrinsic("sqrt"))
+# A CPU without fused multiply-add calls the C library's fma here: slow, but the same bits everywhere.
+_operation(simd.fma, 3, _llvm_intrinsic("fma"))
+_operation(simd.copysign, 2, _llvm_intrinsic("copysign"))
+_operation(simd.round_to_integer, 1, _llvm_intrinsic("roundeven"))
+_operation(
+    simd.isnan,
+    1,
+    lambda builder, vector, operands: builder.fcmp_unordered("uno", operands[0], operands[0]),
+    _mask_of,
+)
+
+
+def _as_double(vector: Vector) -> Vector:
+    return Vector(types.float64, vector.lanes)
+
+
+def _to_double(builder: Any, vector: Vector, operands: list[Any]) -> Any:
+    already = vector.dtype == types.float64
+    return operands[0] if already else builder.fpext(operands[0], _as_double(vector).llvm)
+
+
+def _sum_lanes(builder: Any, vector: Vector, operands: list[Any]) -> Any:
+    kind = _LLVM[vector.dtype]
+    minus_zero = ir.Constant(kind, -0.0)
+    name = f"llvm.vector.reduce.fadd.{vector.suffix}"
+    return call_llvm(builder, name, kind, [minus_zero, operands[0]])
+
+
+_operation(simd.to_double, 1, _to_double, _as_double)
+_operation(simd.sum_lanes, 1, _sum_lanes, lambda vector: vector.dtype)
+
+
+def _as_integer(vector: Vector) -> Vector:
+    return Vector(_INTEGER[vector.dtype], vector.lanes)
+
+
+def _as_float(vector: Vector) -> Vector:
+    return Vector(_FLOAT[vector.dtype], vector.lanes)
+
+
+_operation(
+    simd.bits,
+    1,
+    lambda builder, vector, operands: builder.bitcast(operands[0], _as_integer(vector).llvm),
+    _as_integer,
+)
+_operation(
+    simd.from_bits,
+    1,
+    lambda builder, vector, operands: builder.bitcast(operands[0], _as_float(vector).llvm),
+    _as_float,
+)
+
+
+# Not LLVM's sitofp: AVX2 has no such instruction for 64-bit integers.
+_ROUND_BITS = simd.PerDtype(float32=0x4B400000, float64=0x4338000000000000)
+_ROUND = simd.PerDtype(float32=1.5 * 2.0**23, float64=1.5 * 2.0**52)
+
+
+@overload(simd.to_float)
+def _(x: Any) -> Any:
+    def to_float(x: Any) -> Any:
+        return simd.from_bits(x + _ROUND_BITS) - _ROUND
+
+    return to_float if isinstance(x, Vector) and not _is_float(x) else None
+
+
+def _scale_by_instruction(builder: Any, vector: Vector, operands: list[Any]) -> Any:
+    """AVX-512's own ``x * 2**n``: one instruction where the portable form takes eight."""
+    letter = {types.float32: "s", types.float64: "d"}[vector.dtype]
+    x, n = operands
+    every_lane = ir.Constant(ir.IntType(vector.lanes), -1)
+    to_nearest = ir.Constant(ir.IntType(32), 4)  # _MM_FROUND_CUR_DIRECTION
+    return call_llvm(
+        builder,
+        f"llvm.x86.avx512.mask.scalef.p{letter}.512",
+        vector.llvm,
+        [x, n, x, every_lane, to_nearest],
+    )
+
+
+# 1.5 * 2**(mantissa bits) puts a small whole number into the low bits of the sum; the exponent's bias
+# on top makes these bits, shifted up, the number's power of two.
+_POWER_OF_TWO = simd.PerDtype(float32=1.5 * 2.0**23 + 127, float64=1.5 * 2.0**52 + 1023)
+_MANTISSA_BITS = simd.PerDtype(float32=23, float64=52)
+
+
+@register_jitable
+def _power_of_two(n: Any) -> Any:
+    return simd.from_bits(simd.bits(n + _POWER_OF_TWO) << _MANTISSA_BITS)
+
+
+@overload(simd.scale)
+def _(x: Any, n: Any) -> Any:
+    def by_instruction(x: Any, n: Any) -> Any:
+        return _scale_instruction(x, n)
+
+    def portable(x: Any, n: Any) -> Any:
+        # Two factors, because 2**n alone may lie outside the normal numbers; the first product is
+        # exact, so that a subnormal result is rounded once.
+        half = simd.round_to_integer(n * 0.5)
+        return (x * _power_of_two(half)) * _power_of_two(n - half)
+
+    if not isinstance(n, Vector):
+        return None
+    return by_instruction if TARGET.has_avx512 and n.lanes == lanes_of(n.dtype) else portable
+
+
+def _scale_instruction(x: Any, n: Any) -> Any:
+    """Stand for the AVX-512 instruction."""
+
+
+_operation(_scale_instruction, 2, _scale_by_instruction)
+
+
+@infer_global(simd.polynomial)
+class _Polynomial(AbstractTemplate):
+    def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
+        fits = len(args) == 2 and isinstance(args[0], Vector) and isinstance(args[1], _PerDtypeType)
+        return signature(args[0], *args) if fits else None
+
+
+@lower_builtin(simd.polynomial, Vector, _PerDtypeType)
+def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
+    vector, coefficients = call.args
+    *lower, result = (
+        ir.Constant(vector.llvm, [coefficient] * vector.lanes)
+        for coefficient in _value_for(coefficients, vector)
+    )
+    multiply_add = _llvm_intrinsic("fma")
+    for coefficient in reversed(lower):
+        result = multiply_add(builder, vector, [result, values[0], coefficient])
+    return result
+
+
+@infer_global(simd.select)
+class _Select(AbstractTemplate):
+    def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
+        if len(args) != 3 or not isinstance(args[0], Mask):
+            return None
+        of_the_mask = Vector(args[0].dtype, args[0].lanes)
+        vector = _common_vector((of_the_mask, *args[1:]))
+        return vector and signature(vector, *args)
+
+
+@lower_builtin(simd.select, Mask, types.Any, types.Any)
+def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
+    mask, *operands = values
+    if_true, if_false = (
+        _coerce(context, builder, kind, value, call.return_type)
+        for kind, value in zip(call.args[1:], operands, strict=True)
+    )
+    return builder.select(mask, if_true, if_false)
+
+
+def _mask_operation(stub: Any, arity: int, emit: Callable[..., Any]) -> None:
+    class Template(AbstractTemplate):
+        key = stub
+
+        def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
+            fits = len(args) == arity and len(set(args)) == 1 and isinstance(args[0], Mask)
+            return signature(args[0], *args) if fits else None
+
+    infer_global(stub)(Template)
+    lower_builtin(stub, *(Mask,) * arity)(
+        lambda context, builder, call, values: emit(builder, *values)
+    )
+
+
+_mask_operation(operator.and_, 2, lambda builder, x, y: builder.and_(x, y))
+_mask_operation(operator.or_, 2, lambda builder, x, y: builder.or_(x, y))
+_mask_operation(operator.xor, 2, lambda builder, x, y: builder.xor(x, y))
+_mask_operation(operator.invert, 1, lambda builder, x: builder.not_(x))

@@ -1,0 +1,203 @@
+"""Memory as compiled code sees it: words, the stack, and vectors at given addresses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from fastact.simd.lowering import Mask, Vector, call_llvm, splat
+from fastact.simd.storage import (
+    BYTE,
+    INDEX,
+    Storage,
+    emit_load,
+    emit_load_at_any_stride,
+    emit_store,
+    emit_store_at_any_stride,
+)
+from fastact.target import TARGET
+
+
+@intrinsic
+def words(context: Any, pointer: Any) -> Any:
+    """See the memory at an address or a pointer as words."""
+
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        kind = INDEX.as_pointer()
+        is_pointer = isinstance(values[0].type, ir.PointerType)
+        return (builder.bitcast if is_pointer else builder.inttoptr)(values[0], kind)
+
+    return types.CPointer(types.intp)(pointer), emit
+
+
+@intrinsic
+def address_of(context: Any, pointer: Any) -> Any:
+    """Return a pointer's address."""
+
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        return builder.ptrtoint(values[0], INDEX)
+
+    return types.intp(pointer), emit
+
+
+@intrinsic
+def finish_streaming(context: Any) -> Any:
+    """Let other threads see what streaming stores have written."""
+
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        if TARGET.is_x86:
+            call_llvm(builder, "llvm.x86.sse.sfence", ir.VoidType(), [])
+        else:
+            builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+def stack(count: int) -> Any:
+    """Return a function that reserves `count` words on the stack."""
+
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        return cgutils.alloca_once(builder, INDEX, size=count)
+
+    @intrinsic
+    def reserve(context: Any) -> Any:
+        return types.CPointer(types.intp)(), emit
+
+    return reserve
+
+
+class Access:
+    """Access to one operand at addresses given as integers, for Numba-compiled code.
+
+    Parameters
+    ----------
+    storage : Storage
+        How it lies in memory.
+    vector : Vector
+        What is computed with.
+    """
+
+    def __init__(self, storage: Storage, vector: Vector) -> None:
+        def pointer(builder: Any, address: Any) -> Any:
+            return builder.inttoptr(address, BYTE.as_pointer())
+
+        @intrinsic
+        def load(context: Any, address: Any, step: Any, mask: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                address, step, mask = values
+                return emit_load_at_any_stride(
+                    builder, storage, vector, pointer(builder, address), step, mask
+                )
+
+            return vector(types.intp, types.intp, mask), emit
+
+        @intrinsic
+        def store(context: Any, address: Any, step: Any, mask: Any, value: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                address, step, mask, value = values
+                emit_store_at_any_stride(
+                    builder, storage, vector, pointer(builder, address), step, value, mask
+                )
+                return context.get_dummy_value()
+
+            return types.void(types.intp, types.intp, mask, vector), emit
+
+        self.load = load
+        self.store = store
+
+
+class PackedAccess:
+    """Access to vectors that lie interleaved in memory, for Numba-compiled code.
+
+    Lane i of piece j is number ``i * pieces + j``. Loading neighbours and sorting them in registers is
+    several times faster than a gather.
+
+    Parameters
+    ----------
+    storage : Storage
+        How the numbers lie in memory.
+    vector : Vector
+        What is computed with: one piece.
+    pieces : int
+        How many vectors are interleaved.
+    """
+
+    def __init__(self, storage: Storage, vector: Vector, pieces: int) -> None:
+        lanes = vector.lanes
+        wide = Vector(vector.dtype, lanes * pieces)
+        result = types.UniTuple(vector, pieces)
+
+        def indices(numbers: Any) -> Any:
+            numbers = list(numbers)
+            kind = ir.IntType(32)
+            return ir.Constant(ir.VectorType(kind, len(numbers)), [kind(n) for n in numbers])
+
+        @intrinsic
+        def load(context: Any, address: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                pointer = builder.inttoptr(values[0], BYTE.as_pointer())
+                together = emit_load(builder, storage, wide, pointer)
+                nothing = ir.Constant(together.type, ir.Undefined)
+                parted = [
+                    builder.shuffle_vector(
+                        together, nothing, indices(range(piece, lanes * pieces, pieces))
+                    )
+                    for piece in range(pieces)
+                ]
+                return context.make_tuple(builder, result, parted)
+
+            return result(types.intp), emit
+
+        @intrinsic
+        def store(context: Any, address: Any, parted: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                vectors = [builder.extract_value(values[1], piece) for piece in range(pieces)]
+                width = lanes
+                while len(vectors) > 1:  # put side by side, two by two
+                    if len(vectors) % 2:
+                        vectors.append(ir.Constant(vectors[0].type, ir.Undefined))
+                    pairs = zip(vectors[::2], vectors[1::2], strict=True)
+                    width *= 2
+                    vectors = [
+                        builder.shuffle_vector(*pair, indices(range(width))) for pair in pairs
+                    ]
+                order = (piece * lanes + lane for lane in range(lanes) for piece in range(pieces))
+                nothing = ir.Constant(vectors[0].type, ir.Undefined)
+                together = builder.shuffle_vector(vectors[0], nothing, indices(order))
+                pointer = builder.inttoptr(values[0], BYTE.as_pointer())
+                emit_store(builder, storage, wide, pointer, together)
+                return context.get_dummy_value()
+
+            return types.void(types.intp, result), emit
+
+        self.load = load
+        self.store = store
+
+
+def zeros_of(vector: Vector) -> Any:
+    """Return a function that gives a vector of zeros."""
+
+    @intrinsic
+    def zeros(context: Any) -> Any:
+        return vector(), lambda context, builder, call, values: ir.Constant(vector.llvm, None)
+
+    return zeros
+
+
+def first_lanes(vector: Vector) -> Any:
+    """Return a function that gives the mask of the first `count` lanes, or of all if there are fewer."""
+    result = Mask(vector.dtype, vector.lanes)
+
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        lanes = ir.Constant(ir.VectorType(INDEX, vector.lanes), list(range(vector.lanes)))
+        return builder.icmp_signed("<", lanes, splat(builder, values[0], vector.lanes))
+
+    @intrinsic
+    def first_lanes(context: Any, count: Any) -> Any:
+        return result(types.intp), emit
+
+    return first_lanes

@@ -1,0 +1,240 @@
+"""How numbers lie in memory, and the LLVM instructions that bring vectors there and back.
+
+What lies in memory may be narrower than what is computed: float16 and bfloat16 are widened to float32 on
+the way in and rounded to nearest, once, on the way out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from fastact.simd.lowering import Vector, call_llvm, lanes_of, splat
+
+BYTE = ir.IntType(8)
+INDEX = ir.IntType(64)
+_HALF_WIDTH = ir.IntType(16)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How numbers lie in memory, and the vector that kernels see of them.
+
+    Attributes
+    ----------
+    name : str
+        ``"float32"``, ``"float64"``, ``"float16"``, ``"bfloat16"``, or ``"intp"`` for whole numbers that
+        are computed as floats.
+    """
+
+    name: str
+
+    @property
+    def computed_in(self) -> types.Float:
+        """The type that arithmetic is done in."""
+        return types.float64 if self.name == "float64" else types.float32
+
+    @property
+    def vector(self) -> Vector:
+        """The vector that one load gives."""
+        return Vector(self.computed_in, lanes_of(self.computed_in))
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one number in memory."""
+        return {"float64": 8, "intp": 8, "float32": 4}.get(self.name, 2)
+
+    def in_memory(self, vector: Vector) -> ir.VectorType:
+        """Return the LLVM type that is loaded and stored."""
+        element = {2: _HALF_WIDTH, 8: INDEX if self.name == "intp" else ir.DoubleType()}
+        return ir.VectorType(element.get(self.itemsize, ir.FloatType()), vector.lanes)
+
+    def widen(self, builder: Any, value: Any, vector: Vector) -> Any:
+        """Turn what was loaded into what is computed with."""
+        if self.name == "float16":
+            half = ir.VectorType(ir.HalfType(), vector.lanes)
+            return builder.fpext(builder.bitcast(value, half), vector.llvm)
+        if self.name == "bfloat16":
+            wide = ir.VectorType(ir.IntType(32), vector.lanes)
+            sixteen = ir.Constant(wide, [16] * vector.lanes)
+            return builder.bitcast(builder.shl(builder.zext(value, wide), sixteen), vector.llvm)
+        return builder.sitofp(value, vector.llvm) if self.name == "intp" else value
+
+    def narrow(self, builder: Any, value: Any, vector: Vector) -> Any:
+        """Turn what was computed into what is stored, rounded to nearest, ties to even."""
+        memory = self.in_memory(vector)
+        if self.name == "float16":
+            half = ir.VectorType(ir.HalfType(), vector.lanes)
+            return builder.bitcast(builder.fptrunc(value, half), memory)
+        if self.name == "bfloat16":
+            wide = ir.VectorType(ir.IntType(32), vector.lanes)
+
+            def constant(number: int) -> Any:
+                return ir.Constant(wide, [number] * vector.lanes)
+
+            word = builder.bitcast(value, wide)
+            odd = builder.and_(builder.lshr(word, constant(16)), constant(1))
+            rounded = builder.add(word, builder.add(odd, constant(0x7FFF)))
+            quiet = builder.or_(word, constant(0x400000))  # rounding up could make a NaN infinite
+            is_nan = builder.fcmp_unordered("uno", value, value)
+            word = builder.select(is_nan, quiet, rounded)
+            return builder.trunc(builder.lshr(word, constant(16)), memory)
+        return builder.fptosi(value, memory) if self.name == "intp" else value
+
+
+def number(value: int) -> Any:
+    """Return a constant index."""
+    return ir.Constant(INDEX, value)
+
+
+def _addresses(builder: Any, pointer: Any, step: Any, lanes: int) -> Any:
+    """Return the vector of addresses pointer, pointer + step, pointer + 2 step, ..."""
+    index = ir.Constant(ir.VectorType(INDEX, lanes), list(range(lanes)))
+    offsets = builder.mul(splat(builder, step, lanes), index)
+    base = splat(builder, builder.ptrtoint(pointer, INDEX), lanes)
+    return builder.inttoptr(builder.add(base, offsets), ir.VectorType(BYTE.as_pointer(), lanes))
+
+
+def emit_load(
+    builder: Any, storage: Storage, vector: Vector, pointer: Any, mask: Any = None
+) -> Any:
+    """Load neighbours; lanes that `mask` leaves out are zero, and their memory is not touched."""
+    memory = storage.in_memory(vector)
+    pointer = builder.bitcast(pointer, memory.as_pointer())
+    if mask is None:
+        value = builder.load(pointer)
+        value.align = storage.itemsize
+    else:
+        suffix = f"v{vector.lanes}{_letter(memory)}.p0"
+        align = ir.Constant(ir.IntType(32), storage.itemsize)
+        nothing = ir.Constant(memory, None)
+        value = call_llvm(
+            builder, f"llvm.masked.load.{suffix}", memory, [pointer, align, mask, nothing]
+        )
+    return storage.widen(builder, value, vector)
+
+
+def emit_gather(
+    builder: Any, storage: Storage, vector: Vector, pointer: Any, step: Any, mask: Any
+) -> Any:
+    """Load numbers that lie `step` bytes apart; lanes that `mask` leaves out are zero."""
+    memory = storage.in_memory(vector)
+    suffix = f"v{vector.lanes}{_letter(memory)}.v{vector.lanes}p0"
+    align = ir.Constant(ir.IntType(32), storage.itemsize)
+    addresses = _addresses(builder, pointer, step, vector.lanes)
+    value = call_llvm(
+        builder,
+        f"llvm.masked.gather.{suffix}",
+        memory,
+        [addresses, align, mask, ir.Constant(memory, None)],
+    )
+    return storage.widen(builder, value, vector)
+
+
+def emit_broadcast(builder: Any, storage: Storage, vector: Vector, pointer: Any) -> Any:
+    """Load one number into every lane."""
+    memory = storage.in_memory(vector)
+    value = builder.load(builder.bitcast(pointer, memory.element.as_pointer()))
+    value.align = storage.itemsize
+    return storage.widen(builder, splat(builder, value, vector.lanes), vector)
+
+
+def emit_store(
+    builder: Any,
+    storage: Storage,
+    vector: Vector,
+    pointer: Any,
+    value: Any,
+    mask: Any = None,
+    streaming: bool = False,
+) -> None:
+    """Store neighbours; the memory of lanes that `mask` leaves out is not touched.
+
+    A streaming store goes past the caches, and needs an address that is a multiple of its size.
+    """
+    value = storage.narrow(builder, value, vector)
+    pointer = builder.bitcast(pointer, value.type.as_pointer())
+    if streaming:
+        store = builder.store(value, pointer, align=storage.itemsize * vector.lanes)
+        one = ir.Constant(ir.IntType(32), 1)
+        store.set_metadata("nontemporal", builder.module.add_metadata([one]))
+    elif mask is None:
+        builder.store(value, pointer, align=storage.itemsize)
+    else:
+        suffix = f"v{vector.lanes}{_letter(value.type)}.p0"
+        align = ir.Constant(ir.IntType(32), storage.itemsize)
+        call_llvm(
+            builder, f"llvm.masked.store.{suffix}", ir.VoidType(), [value, pointer, align, mask]
+        )
+
+
+def emit_scatter(
+    builder: Any,
+    storage: Storage,
+    vector: Vector,
+    pointer: Any,
+    step: Any,
+    value: Any,
+    mask: Any,
+) -> None:
+    """Store numbers `step` bytes apart."""
+    value = storage.narrow(builder, value, vector)
+    suffix = f"v{vector.lanes}{_letter(value.type)}.v{vector.lanes}p0"
+    align = ir.Constant(ir.IntType(32), storage.itemsize)
+    addresses = _addresses(builder, pointer, step, vector.lanes)
+    call_llvm(
+        builder, f"llvm.masked.scatter.{suffix}", ir.VoidType(), [value, addresses, align, mask]
+    )
+
+
+def _letter(memory: ir.VectorType) -> str:
+    return {"half": "f16", "float": "f32", "double": "f64"}.get(
+        str(memory.element), str(memory.element)
+    )
+
+
+def emit_load_at_any_stride(
+    builder: Any, storage: Storage, vector: Vector, pointer: Any, step: Any, mask: Any
+) -> Any:
+    """Load by the cheapest of neighbours, one number repeated, and a gather."""
+    result = cgutils.alloca_once(builder, vector.llvm)
+    with builder.if_else(
+        builder.icmp_signed("==", step, number(storage.itemsize)), likely=True
+    ) as (
+        side_by_side,
+        apart,
+    ):
+        with side_by_side:
+            builder.store(emit_load(builder, storage, vector, pointer, mask), result)
+        with apart, builder.if_else(builder.icmp_signed("==", step, number(0))) as (one, many):
+            with one:
+                builder.store(emit_broadcast(builder, storage, vector, pointer), result)
+            with many:
+                value = emit_gather(builder, storage, vector, pointer, step, mask)
+                builder.store(value, result)
+    return builder.load(result)
+
+
+def emit_store_at_any_stride(
+    builder: Any,
+    storage: Storage,
+    vector: Vector,
+    pointer: Any,
+    step: Any,
+    value: Any,
+    mask: Any,
+) -> None:
+    """Store to neighbours or, further apart, by a scatter."""
+    with builder.if_else(
+        builder.icmp_signed("==", step, number(storage.itemsize)), likely=True
+    ) as (
+        side_by_side,
+        apart,
+    ):
+        with side_by_side:
+            emit_store(builder, storage, vector, pointer, value, mask)
+        with apart:
+            emit_scatter(builder, storage, vector, pointer, step, value, mask)

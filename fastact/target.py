@@ -1,0 +1,71 @@
+"""The CPU that kernels are compiled for.
+
+Numba's own variables ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` choose another CPU than the host's,
+for tests of the narrower instruction sets and for caches that several machines share.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+
+import llvmlite.binding as llvm
+
+
+@dataclass(frozen=True)
+class Target:
+    """An instruction set, as LLVM names it.
+
+    Attributes
+    ----------
+    cpu : str
+        LLVM's name of the processor.
+    features : str
+        LLVM's feature string, such as ``"+avx2,+fma,-avx512f"``.
+    """
+
+    cpu: str
+    features: str
+
+    @cached_property
+    def _enabled(self) -> frozenset[str]:
+        return frozenset(
+            feature[1:] for feature in self.features.split(",") if feature.startswith("+")
+        )
+
+    @property
+    def is_x86(self) -> bool:
+        """Whether this is a 32- or 64-bit x86."""
+        return str(llvm.get_default_triple()).startswith(("x86_64", "i686"))
+
+    @property
+    def has_avx512(self) -> bool:
+        """Whether 512-bit vectors with masks are there."""
+        return "avx512f" in self._enabled
+
+    @property
+    def converts_float16(self) -> bool:
+        """Whether there are instructions to and from float16."""
+        return not self.is_x86 or "f16c" in self._enabled
+
+    @property
+    def vector_bytes(self) -> int:
+        """Width of one vector register: AVX-512, AVX, else SSE or NEON."""
+        if self.has_avx512:
+            return 64
+        return 32 if "avx" in self._enabled else 16
+
+
+def _host() -> Target:
+    name = os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name()
+    features = os.environ.get("NUMBA_CPU_FEATURES")
+    if features is None:
+        host = llvm.get_host_cpu_features()
+        if os.environ.get("NUMBA_ENABLE_AVX") == "0":  # Numba's front end then knows none of them
+            host.update({name: False for name in host if name.startswith("avx")})
+        features = host.flatten()
+    return Target(name, features)
+
+
+TARGET = _host()
