@@ -1,0 +1,43 @@
+"""fastact: neural-network activation functions on NumPy arrays, value and gradient in one pass.
+
+    >>> import numpy as np
+    >>> import fastact as fa
+    >>> fa.relu(np.array([-1.0, 2.0]))
+    array([0., 2.])
+
+Every activation is an object: call it for the value; its methods give the derivative and the gradients,
+and ``.ufuncs`` the NumPy ufuncs behind them. ``fa.names()`` lists them all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastact.registry import get, names
+from fastact.threads import (
+    get_num_threads,
+    get_parallel_threshold,
+    set_num_threads,
+    set_parallel_threshold,
+)
+
+__all__ = [
+    "get",
+    "get_num_threads",
+    "get_parallel_threshold",
+    "names",
+    "set_num_threads",
+    "set_parallel_threshold",
+]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in names():
+        # From now on an ordinary attribute: this function is not asked again.
+        return globals().setdefault(name, get(name))
+    raise AttributeError(f"module 'fastact' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *names()})

@@ -1,0 +1,24 @@
+"""What a user holds: one object for each activation, with its ufuncs and its metadata."""
+
+from fastact.activations.base import DTYPES, Activation, ufunc_name
+from fastact.activations.groups import GroupActivation
+from fastact.activations.learnable import LearnableActivation
+from fastact.activations.pointwise import PointwiseActivation
+from fastact.definition import Definition, GroupDefinition
+
+__all__ = [
+    "DTYPES",
+    "Activation",
+    "GroupActivation",
+    "LearnableActivation",
+    "PointwiseActivation",
+    "make_activation",
+    "ufunc_name",
+]
+
+
+def make_activation(definition: Definition) -> Activation:
+    """Return the object of the kind that a definition asks for."""
+    if isinstance(definition, GroupDefinition):
+        return GroupActivation(definition)
+    return (LearnableActivation if definition.learnable else PointwiseActivation)(definition)

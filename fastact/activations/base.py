@@ -1,0 +1,225 @@
+"""What all activation objects have: metadata, ufuncs, pickling, and errors that name the argument."""
+
+from __future__ import annotations
+
+import operator
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastact.definition import REQUIRED, Definition
+from fastact.target import TARGET
+
+# Narrowest first: integers go to the first type that holds them, as in NumPy's own ufuncs.
+# An x86 without F16C (before 2012) would need a C library's conversions, which are not there.
+DTYPES = (*(("float16",) if TARGET.converts_float16 else ()), "float32", "float64")
+
+
+class Activation:
+    """An activation function: its operations, each a NumPy ufunc, and what there is to know of it.
+
+    Objects of this class are made from the catalogue: ``fastact.get(name)``, ``fastact.sigmoid``.
+
+    Attributes
+    ----------
+    ufuncs : mapping of str to numpy.ufunc
+        The ufunc behind each operation. It takes the parameters as further inputs.
+    """
+
+    def __init__(
+        self, definition: Definition, operations: list[str], make: Callable[[str], np.ufunc]
+    ) -> None:
+        self._definition = definition
+        self._made = MadeUfuncs(make)
+        self.ufuncs: Mapping[str, np.ufunc] = _Ufuncs(operations, self._made)
+        self.__doc__ = _document(definition)
+
+    @property
+    def name(self) -> str:
+        """The activation's name."""
+        return self._definition.name
+
+    @property
+    def formula(self) -> str:
+        """The value, in TeX."""
+        return self._definition.formula
+
+    @property
+    def derivative_formula(self) -> str:
+        """The derivative, in TeX."""
+        return self._definition.derivative
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The default of each parameter; `inspect.Parameter.empty` where there is none."""
+        return self._definition.parameters
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Other names of the activation."""
+        return self._definition.aliases
+
+    @property
+    def kinks(self) -> Mapping[str, str]:
+        """The derivative chosen at each point where it jumps."""
+        return self._definition.kinks
+
+    @property
+    def limits(self) -> tuple[str, str]:
+        """The values at minus and plus infinity."""
+        return self._definition.limits
+
+    def _where(self, operation: str) -> str:
+        """Return what an error message calls an operation."""
+        return self.name if operation == "forward" else f"{self.name}.{operation}"
+
+    def __repr__(self) -> str:
+        return f"<activation {self.name!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from fastact.registry import get
+
+        return get, (self.name,)
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+
+class MadeUfuncs(dict[str, np.ufunc]):
+    """The ufuncs of one activation that have been asked for."""
+
+    def __init__(self, make: Callable[[str], np.ufunc]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, operation: str) -> np.ufunc:
+        return self.setdefault(operation, self._make(operation))
+
+
+class _Ufuncs(Mapping[str, np.ufunc]):
+    """The ufuncs of one activation, each made when it is first asked for."""
+
+    def __init__(self, operations: list[str], made: MadeUfuncs) -> None:
+        self._operations = operations
+        self._made = made
+
+    def __getitem__(self, operation: str) -> np.ufunc:
+        if operation not in self._operations:
+            raise KeyError(operation)
+        return self._made[operation]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._operations)
+
+    def __len__(self) -> int:
+        return len(self._operations)
+
+
+def ufunc_name(activation: str, operation: str) -> str:
+    """Return the name of a ufunc: the activation's own for its value."""
+    return activation if operation == "forward" else f"{activation}_{operation}"
+
+
+def as_array(where: str, name: str, value: Any) -> NDArray[Any]:
+    """Return an argument as an array, or raise an error that names it."""
+    try:
+        return np.asanyarray(value)
+    except ValueError as error:
+        raise ValueError(f"{where}: {name} is not an array: {error}") from None
+
+
+def as_real_array(where: str, name: str, value: Any) -> NDArray[Any]:
+    """Return an argument as an array of a type that can be computed with, or raise an error."""
+    array = as_array(where, name, value)
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        raise TypeError(
+            f"{where}: {name} has the type {array.dtype}; allowed are {', '.join(DTYPES)}, "
+            "integers and bools"
+        ) from None
+    return array
+
+
+def check_output(where: str, array: Any, kind: str = "f") -> None:
+    """Raise an error unless what was given as ``out`` can take results of this kind of type."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{where}: out must be an array, got {type(array).__name__}") from None
+    if not array.flags.writeable:
+        raise ValueError(f"{where}: out is read-only") from None
+    if array.dtype.kind != kind:
+        raise TypeError(
+            f"{where}: out has the type {array.dtype}; the result is of "
+            f"{'a float' if kind == 'f' else 'an integer'} type"
+        ) from None
+
+
+def as_axis(where: str, axis: Any, dimensions: int) -> int:
+    """Return an axis as an index from the front, or raise an error that names it."""
+    try:
+        number = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"{where}: axis must be an integer, got {axis!r}") from None
+    if not -dimensions <= number < dimensions:
+        raise ValueError(f"{where}: axis {number} is out of bounds for {dimensions} dimensions")
+    return number % dimensions
+
+
+def outputs_for(
+    where: str, out: Any, shapes: tuple[tuple[int, ...], ...], dtypes: tuple[np.dtype[Any], ...]
+) -> tuple[NDArray[Any], ...]:
+    """Return the arrays that results go to: what the caller gave, or new ones."""
+    given = out if isinstance(out, tuple) else (out,) + (None,) * (len(shapes) - 1)
+    if len(given) != len(shapes):
+        raise ValueError(f"{where}: out must have {len(shapes)} entries, got {len(given)}")
+    outputs = []
+    for array, shape, dtype in zip(given, shapes, dtypes, strict=True):
+        if array is None:
+            array = np.empty(shape, dtype)
+        else:
+            check_output(where, array, dtype.kind)
+        if array.shape != shape:
+            raise ValueError(f"{where}: out has shape {array.shape}, the result has {shape}")
+        outputs.append(array)
+    return tuple(outputs)
+
+
+def _document(definition: Definition) -> str:
+    """Write an activation's docstring from its definition."""
+    sections = [definition.summary]
+    if definition.parameters:
+        lines = ["Parameters", "----------"]
+        for name, default in definition.parameters.items():
+            note = "" if default is REQUIRED else f", default {default}"
+            lines += [
+                f"{name} : float or array_like{note}",
+                f"    {definition.parameters_are[name]}",
+            ]
+        sections.append("\n".join(lines))
+    low, high = definition.limits
+    value, derivative = definition.errors
+    kinks = [f"The derivative at {at} is {chosen}." for at, chosen in definition.kinks.items()]
+    notes = [
+        "Notes",
+        "-----",
+        "Value and derivative:",
+        "",
+        f".. math:: f(x) = {definition.formula}",
+        "",
+        f".. math:: f'(x) = {definition.derivative}",
+        "",
+        *textwrap.wrap(
+            f"It goes to {low} and {high} at minus and plus infinity; NaN gives NaN. "
+            + "".join(f"{kink} " for kink in kinks)
+            + f"Errors in float32: at most {value} units in the last place in the value, {derivative} in "
+            "the derivative; the same bits wherever an element stands, whatever the number of threads.",
+            88,
+        ),
+    ]
+    sections.append("\n".join(notes))
+    sections.append(
+        "\n".join(["References", "----------", *textwrap.wrap(definition.reference, 88)])
+    )
+    return "\n\n".join(sections) + "\n"

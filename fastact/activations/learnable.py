@@ -1,0 +1,293 @@
+"""Pointwise activations with a learnable parameter: one number, or one for each channel."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastact.activations.base import (
+    DTYPES,
+    MadeUfuncs,
+    as_axis,
+    as_real_array,
+    outputs_for,
+    ufunc_name,
+)
+from fastact.activations.pointwise import PointwiseActivation
+from fastact.definition import REQUIRED, Definition
+from fastact.kernels import LoopFunction, make_compilable
+from fastact.ufunc import Loop, make_ufunc
+
+# Elements that are summed as one block. Blocks depend on the shape alone, so that the sums do not depend
+# on the number of threads; one block is at least one task of a thread.
+_BLOCK = 16_384
+
+
+class LearnableActivation(PointwiseActivation):
+    """A pointwise activation with a learnable parameter, such as `prelu` with its weight.
+
+    Every operation takes the parameter after its arrays, or by name: one number, or a 1-d array with a
+    value for each channel along `axis` (default 1). `backward` and `forward_backward` return its gradient
+    too, in the parameter's shape.
+    """
+
+    _options: ClassVar[dict[str, Any]] = {"axis": 1}
+
+    def __init__(self, definition: Definition) -> None:
+        super().__init__(definition)
+        (self._learnable,) = definition.learnable
+        self._sums = MadeUfuncs(lambda name: _make(definition, name))
+
+    def backward(self, dy: Any, x: Any, /, *args: Any, **options: Any) -> Any:
+        """Compute the gradients by the input and by the parameter.
+
+        Parameters
+        ----------
+        dy : array_like
+            The gradient by the output, of the shape of `x`.
+        x : array_like
+            The input of the forward call.
+        weight : float or array_like
+            The parameter, under its own name: one number, or one for each channel.
+        axis : int, default 1
+            The axis of the channels.
+        out : tuple of (ndarray or None), optional
+            Where the results go.
+
+        Returns
+        -------
+        dx : ndarray
+            Of the shape of `x`.
+        dweight : ndarray or scalar
+            Of the shape of the parameter: summed in float64 over blocks that depend on the shape alone,
+            so that the result is the same with any number of threads.
+        """
+        return self._with_sums("backward", dy, x, args, options)
+
+    def forward_backward(self, x: Any, dy: Any, /, *args: Any, **options: Any) -> Any:
+        """Compute the value and both gradients in one pass; see `backward`.
+
+        Returns
+        -------
+        y, dx : ndarray
+            Of the shape of `x`.
+        dweight : ndarray or scalar
+            Of the shape of the parameter.
+        """
+        return self._with_sums("forward_backward", x, dy, args, options)
+
+    def _run(
+        self,
+        operation: str,
+        arrays: tuple[Any, ...],
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        """Give the parameter the shape in which it broadcasts, and call the ufunc."""
+        where = self._where(operation)
+        weight = self._parameter(where, args, options)
+        axis = options.pop("axis", 1)
+        if np.ndim(weight):
+            x = np.asanyarray(arrays[0])
+            axis = self._channel_axis(where, x, weight, axis)
+            if axis is None:
+                weight = np.reshape(weight, ())
+            else:
+                weight = np.reshape(weight, (np.size(weight),) + (1,) * (x.ndim - axis - 1))
+        return super()._run(operation, arrays, (), options | {self._learnable: weight})
+
+    def _parameter(self, where: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Take the parameter out of the arguments."""
+        self._bind(where, args, options)
+        weight = options.pop(self._learnable, self.parameters[self._learnable])
+        if weight is REQUIRED:
+            raise TypeError(f"{where}: missing the argument {self._learnable!r}")
+        as_real_array(where, self._learnable, weight)
+        return weight
+
+    def _channel_axis(self, where: str, x: NDArray[Any], weight: Any, axis: Any) -> int | None:
+        """Return the axis that the parameter varies along, or None where it has one value."""
+        if np.ndim(weight) > 1:
+            raise ValueError(
+                f"{where}: {self._learnable} must be a number or 1-d, got shape {np.shape(weight)}"
+            )
+        if np.size(weight) == 1:
+            return None
+        found = as_axis(where, axis, x.ndim)
+        if x.shape[found] != np.size(weight):
+            raise ValueError(
+                f"{where}: {self._learnable} has {np.size(weight)} values, but x has "
+                f"{x.shape[found]} channels along axis {found}"
+            )
+        return found
+
+    def _with_sums(
+        self,
+        operation: str,
+        first: Any,
+        second: Any,
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        """Run an operation together with the parameter's gradient."""
+        where = self._where(operation)
+        weight = self._parameter(where, args, options)
+        axis, out = options.pop("axis", 1), options.pop("out", None)
+        if options:
+            unknown = next(iter(options))
+            raise TypeError(
+                f"{where}: unknown parameter {unknown!r}; it takes {self._learnable}, axis and out"
+            )
+        names = ("dy", "x") if operation == "backward" else ("x", "dy")
+        first, second = (
+            as_real_array(where, name, array)
+            for name, array in zip(names, (first, second), strict=True)
+        )
+        if first.shape != second.shape:
+            raise ValueError(
+                f"{where}: {names[0]} has shape {first.shape}, {names[1]} has {second.shape}"
+            )
+        axis = self._channel_axis(where, first, weight, axis) if np.ndim(weight) else None
+
+        ufunc = self.ufuncs[operation]
+        kind = type(weight) if type(weight) in (int, float) else np.asanyarray(weight).dtype
+        dtype = ufunc.resolve_dtypes((first.dtype, second.dtype, kind, *[None] * ufunc.nout))[0]
+        shapes = (first.shape,) * ufunc.nout + (np.shape(weight),)
+        results = outputs_for(where, out, shapes, (dtype,) * len(shapes))
+        # The loop wants arrays of one layout that do not overlap.
+        inputs = [np.require(array, dtype, ["C", "A"]) for array in (first, second)]
+        outputs = [
+            array if _is_plain(array, dtype, inputs) else np.empty(array.shape, dtype)
+            for array in results[:-1]
+        ]
+        total = _sum_in_blocks(
+            self._sums[operation],
+            inputs,
+            np.atleast_1d(np.require(weight, dtype, ["C", "A"])),
+            outputs,
+            axis,
+        )
+        for result, output in zip(
+            results, (*outputs, total.reshape(np.shape(weight))), strict=True
+        ):
+            if result is not output:
+                with np.errstate(over="ignore"):  # a sum may be too large for the type
+                    np.copyto(result, output, casting="same_kind")
+        return (*results[:-1], results[-1] if np.ndim(weight) else results[-1][()])
+
+
+def _is_plain(array: NDArray[Any], dtype: Any, inputs: list[NDArray[Any]]) -> bool:
+    """Whether the loop can write to this output itself."""
+    return (
+        array.dtype == dtype
+        and array.flags.carray
+        and not any(np.may_share_memory(array, other) for other in inputs)
+    )
+
+
+def _sum_in_blocks(
+    ufunc: np.ufunc,
+    inputs: list[NDArray[Any]],
+    weight: NDArray[Any],
+    outputs: list[NDArray[Any]],
+    axis: int | None,
+) -> NDArray[np.float64]:
+    """Run the loop block by block and return the sum for each channel."""
+    shape = inputs[0].shape
+    if axis is None:
+        rows, channels, length = 1, 1, math.prod(shape)
+    else:
+        rows, channels, length = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    if inputs[0].size == 0:
+        return np.zeros(channels)
+    arrays = [array.reshape(rows, channels, length) for array in (*inputs, *outputs)]
+    block_length = min(length, _BLOCK)
+    block_rows = max(1, min(rows, _BLOCK // (channels * block_length)))
+    partials = []
+    for row_part in _parts(rows, block_rows):
+        for part in _parts(length, block_length):
+            views = [_blocks(array, row_part, part) for array in arrays]
+            sums = np.empty((*views[0].shape[:2], channels))
+            ufunc(*views[:2], weight, out=(*views[2:], sums))
+            partials.append(sums.reshape(-1, channels))
+    total: NDArray[np.float64] = np.concatenate(partials).sum(axis=0)
+    return total
+
+
+def _parts(length: int, block: int) -> list[tuple[int, int, int]]:
+    """Cut a length into whole blocks and a rest: (start, stop, block) of each part."""
+    whole = length - length % block
+    parts = [(0, whole, block), (whole, length, length - whole)]
+    return [part for part in parts if part[0] < part[1]]
+
+
+def _blocks(
+    array: NDArray[Any], rows: tuple[int, int, int], lengths: tuple[int, int, int]
+) -> NDArray[Any]:
+    """Return a view of shape (row blocks, length blocks, rows, channels, length)."""
+    (first, last, row), (start, stop, length) = rows, lengths
+    part = array[first:last, :, start:stop]
+    split = part.reshape(
+        (last - first) // row, row, array.shape[1], (stop - start) // length, length
+    )
+    return split.transpose(0, 3, 1, 2, 4)
+
+
+def _backward(f: Any) -> Any:
+    def operation(dy: Any, x: Any, parameter: Any) -> Any:
+        _, derivative, by_parameter = f(x, parameter)
+        return dy * derivative, dy * by_parameter
+
+    return operation
+
+
+def _forward_backward(f: Any) -> Any:
+    def operation(x: Any, dy: Any, parameter: Any) -> Any:
+        value, derivative, by_parameter = f(x, parameter)
+        return value, dy * derivative, dy * by_parameter
+
+    return operation
+
+
+_OPERATIONS = {
+    "backward": (_backward, ("dy", "x"), ("dx",)),
+    "forward_backward": (_forward_backward, ("x", "dy"), ("y", "dx")),
+}
+
+
+def _make(definition: Definition, name: str) -> np.ufunc:
+    """Return the generalized ufunc of an operation with sums."""
+    _, inputs, outputs = _OPERATIONS[name]
+    loops = [
+        Loop(
+            [np.dtype(dtype)] * (3 + len(outputs)) + [np.dtype(np.float64)],
+            f"{definition.name}.{name}.sums.{dtype}",
+            partial(_build_loop, definition, name, dtype),
+        )
+        for dtype in DTYPES
+    ]
+    return make_ufunc(
+        "fastact.ufuncs",
+        f"{ufunc_name(definition.name, name)}_with_sums",
+        f"Compute {', '.join(outputs)} and the sums of the gradient by the parameter.",
+        (*inputs, *definition.learnable),
+        (*outputs, "sums"),
+        loops,
+        "(n,c,s),(n,c,s),(c)->" + "(n,c,s)," * len(outputs) + "(c)",
+    )
+
+
+def _build_loop(definition: Definition, name: str, dtype: str) -> LoopFunction:
+    from fastact import loops
+    from fastact.simd.operands import Operands
+    from fastact.simd.storage import Storage
+
+    compute, inputs, outputs = _OPERATIONS[name]
+    make_compilable(definition.function)
+    storages = (Storage(dtype),) * (len(inputs) + 1 + len(outputs))
+    operands = Operands(storages, arrays=len(inputs), parameters=1)
+    return loops.channel_sums(compute(definition.function), operands)

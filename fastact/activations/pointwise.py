@@ -1,0 +1,329 @@
+"""Activations that take each element by itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+
+from fastact.activations.base import (
+    DTYPES,
+    Activation,
+    as_real_array,
+    check_output,
+    ufunc_name,
+)
+from fastact.definition import REQUIRED, Definition
+from fastact.kernels import LoopFunction, make_compilable
+from fastact.ufunc import Loop, make_ufunc
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One of the six things that every elementwise activation does.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of str
+        The names of the arrays; an activation's parameters follow the inputs.
+    compute : callable
+        Takes the function that gives value and derivative and returns the function that gives the
+        outputs as a tuple.
+    summary : str
+        What it computes.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    compute: Callable[[Callable[..., Any]], Callable[..., Any]]
+    summary: str
+
+
+def _forward(f: Any) -> Any:
+    return lambda x, *parameters: (f(x, *parameters)[0],)
+
+
+def _derivative(f: Any) -> Any:
+    return lambda x, *parameters: (f(x, *parameters)[1],)
+
+
+def _value_and_derivative(f: Any) -> Any:
+    def operation(x: Any, *parameters: Any) -> Any:
+        results = f(x, *parameters)
+        return results[0], results[1]
+
+    return operation
+
+
+def _backward(f: Any) -> Any:
+    return lambda dy, x, *parameters: (dy * f(x, *parameters)[1],)
+
+
+def _forward_backward(f: Any) -> Any:
+    def operation(x: Any, dy: Any, *parameters: Any) -> Any:
+        results = f(x, *parameters)
+        return results[0], dy * results[1]
+
+    return operation
+
+
+def _backward_from_output(derivative: Any) -> Any:
+    return lambda dy, y, *parameters: (dy * derivative(y, *parameters),)
+
+
+OPERATIONS = {
+    "forward": Operation(("x",), ("y",), _forward, "the value"),
+    "derivative": Operation(("x",), ("d",), _derivative, "the local derivative, dy/dx"),
+    "value_and_derivative": Operation(
+        ("x",), ("y", "d"), _value_and_derivative, "the value and the local derivative, in one pass"
+    ),
+    "backward": Operation(
+        ("dy", "x"), ("dx",), _backward, "the gradient by the input: dy times the derivative at x"
+    ),
+    "forward_backward": Operation(
+        ("x", "dy"),
+        ("y", "dx"),
+        _forward_backward,
+        "the value and the gradient by the input, in one pass",
+    ),
+    "backward_from_output": Operation(
+        ("dy", "y"),
+        ("dx",),
+        _backward_from_output,
+        "the gradient by the input, from the value instead of the input",
+    ),
+}
+
+
+class PointwiseActivation(Activation):
+    """An activation that takes each element by itself: six operations."""
+
+    _options: ClassVar[
+        dict[str, Any]
+    ] = {}  # what a call takes beside parameters and a ufunc's options
+
+    def __init__(self, definition: Definition) -> None:
+        missing = {"backward_from_output"} if definition.from_output is None else set()
+        operations = [name for name in OPERATIONS if name not in missing]
+        super().__init__(definition, operations, lambda name: _make(definition, name))
+        self._defaults = tuple(definition.parameters.items())
+
+    def __call__(self, x: Any, /, *args: Any, **options: Any) -> Any:
+        """Compute the value.
+
+        Parameters
+        ----------
+        x : array_like
+            Of any shape; a real type. float16, float32 and float64 are kept, integers and bools become the
+            float type that NumPy's own functions choose for them.
+        *args, **options
+            The activation's parameters, in their order or by name: numbers, or arrays that broadcast with `x`. Python
+            numbers do not change the result's type. And what every ufunc takes: ``out``, ``where``,
+            ``dtype``, ``casting``, ``order``, ``subok``.
+
+        Returns
+        -------
+        ndarray or scalar
+            Of the shape of `x`. NaN gives NaN.
+
+        Raises
+        ------
+        TypeError
+            If a parameter is unknown, an input is not real, or the output's type is too narrow.
+        ValueError
+            If shapes do not fit together, or the output is read-only.
+        """
+        return self._run("forward", (x,), args, options)
+
+    def derivative(self, x: Any, /, *args: Any, **options: Any) -> Any:
+        """Compute the local derivative dy/dx; arguments as for a call."""
+        return self._run("derivative", (x,), args, options)
+
+    def value_and_derivative(self, x: Any, /, *args: Any, **options: Any) -> Any:
+        """Compute the value and the local derivative in one pass; arguments as for a call."""
+        return self._run("value_and_derivative", (x,), args, options)
+
+    def backward(self, dy: Any, x: Any, /, *args: Any, **options: Any) -> Any:
+        """Compute the gradient by the input, ``dy`` times the derivative at `x`.
+
+        Parameters
+        ----------
+        dy : array_like
+            The gradient by the output; it broadcasts with `x`.
+        x : array_like
+            The input of the forward call.
+        **options
+            As for a call.
+
+        Returns
+        -------
+        ndarray or scalar
+            The product in IEEE arithmetic: an infinite `dy` where the derivative is zero gives NaN.
+        """
+        return self._run("backward", (dy, x), args, options)
+
+    def forward_backward(self, x: Any, dy: Any, /, *args: Any, **options: Any) -> Any:
+        """Compute the value and the gradient by the input in one pass; see `backward`."""
+        return self._run("forward_backward", (x, dy), args, options)
+
+    def backward_from_output(self, dy: Any, y: Any, /, *args: Any, **options: Any) -> Any:
+        """Compute the gradient by the input from the value `y` instead of the input.
+
+        Raises
+        ------
+        TypeError
+            If the derivative is not a function of the value.
+        ValueError
+            If a parameter is negative, so that two inputs with different derivatives share a value.
+        """
+        if self._definition.from_output is None:
+            raise TypeError(f"{self.name}: the derivative is not a function of the output")
+        where = self._where("backward_from_output")
+        self._bind(where, args, options)
+        for parameter in self._definition.from_output_needs:
+            value = options.get(parameter, self.parameters[parameter])
+            if value is REQUIRED:
+                continue
+            if np.any(as_real_array(where, parameter, value) < 0):
+                raise ValueError(
+                    f"{where}: {parameter} must not be negative, "
+                    f"or the output does not tell the derivative; got {value!r}"
+                )
+        return self._run("backward_from_output", (dy, y), (), options)
+
+    def _run(
+        self,
+        operation: str,
+        arrays: tuple[Any, ...],
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        """Call a ufunc with the parameters where it wants them."""
+        if args:
+            self._bind(self._where(operation), args, options)
+        if self._defaults:
+            parameters = [options.pop(name, default) for name, default in self._defaults]
+            arrays = (*arrays, *_weak_for_integers(arrays, parameters))
+        try:
+            return self._made[operation](*arrays, **options)
+        except (TypeError, ValueError) as error:
+            self._explain(operation, arrays, options, error)
+
+    def _bind(self, where: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """Put positional arguments among the options, by the parameters' names."""
+        names = list(self.parameters)
+        if len(args) > len(names):
+            raise TypeError(
+                f"{where}: {len(args)} positional arguments after the arrays; its parameters: "
+                f"{', '.join(names) or 'none'} (out is given by name)"
+            )
+        for name, value in zip(names, args, strict=False):
+            if name in options:
+                raise TypeError(f"{where}: two values for the argument {name!r}")
+            options[name] = value
+
+    def _explain(
+        self, operation: str, arrays: tuple[Any, ...], options: dict[str, Any], error: Exception
+    ) -> NoReturn:
+        """Raise an error that names the argument, in place of NumPy's."""
+        where = self._where(operation)
+        names = (*OPERATIONS[operation].inputs, *self.parameters)
+        for name, value in zip(names, arrays, strict=True):
+            if value is REQUIRED:
+                raise TypeError(f"{where}: missing the argument {name!r}") from None
+            as_real_array(where, name, value)
+        known = {"out", "where", "dtype", "casting", "order", "subok", "signature"}
+        for name in options:
+            if name not in known:
+                allowed = ", ".join(self.parameters) or "none"
+                raise TypeError(
+                    f"{where}: unknown parameter {name!r}; its parameters: {allowed}"
+                ) from None
+        out = options.get("out")
+        for array in out if isinstance(out, tuple) else (out,):
+            if array is not None:
+                check_output(where, array)
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        given = [f"{name}: {_describe(value)}" for name, value in zip(names, arrays, strict=True)]
+        given += [f"{name}: {_describe(value)}" for name, value in options.items()]
+        raise kind(f"{where}: {error} ({'; '.join(given)})") from error
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        kinds = inspect.Parameter
+        options = (*self._options.items(), ("out", None), ("where", True), ("dtype", None))
+        return inspect.Signature(
+            [
+                kinds("x", kinds.POSITIONAL_ONLY),
+                *(
+                    kinds(name, kinds.POSITIONAL_OR_KEYWORD, default=default)
+                    for name, default in self.parameters.items()
+                ),
+                *(kinds(name, kinds.KEYWORD_ONLY, default=value) for name, value in options),
+            ]
+        )
+
+
+def _weak_for_integers(arrays: tuple[Any, ...], parameters: list[Any]) -> list[Any]:
+    """Keep Python numbers from changing what type integers become.
+
+    NumPy lets them do so: ``np.arctan2(int8, 0.5)`` is a float64, where ``np.tanh(int8)`` is a float16.
+    """
+    integers = [a.dtype for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind in "iub"]
+    if len(integers) < len(arrays):
+        return parameters
+    number = np.result_type(np.float16, *integers).type
+    return [number(p) if type(p) in (int, float) else p for p in parameters]
+
+
+def _describe(value: Any) -> str:
+    """Say what an argument is, in few words."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_describe, value))})"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    return repr(value)
+
+
+def _make(definition: Definition, name: str) -> np.ufunc:
+    operation = OPERATIONS[name]
+    inputs = (*operation.inputs, *definition.parameters)
+    operands = len(inputs) + len(operation.outputs)
+    loops = [
+        Loop(
+            [np.dtype(dtype)] * operands,
+            f"{definition.name}.{name}.{dtype}",
+            partial(build_loop, definition, name, dtype),
+        )
+        for dtype in DTYPES
+    ]
+    doc = f"Compute {operation.summary}, of the activation {definition.name!r}."
+    return make_ufunc(
+        "fastact.ufuncs",
+        ufunc_name(definition.name, name),
+        doc,
+        inputs,
+        operation.outputs,
+        loops,
+    )
+
+
+def build_loop(definition: Definition, name: str, dtype: str) -> LoopFunction:
+    """Return the loop of one operation in one type, for Numba to compile."""
+    from fastact import loops
+    from fastact.simd.operands import Operands
+    from fastact.simd.storage import Storage
+
+    operation = OPERATIONS[name]
+    function = definition.function
+    if name == "backward_from_output":
+        assert definition.from_output is not None
+        function = definition.from_output
+    make_compilable(function)
+    arrays, parameters = len(operation.inputs), len(definition.parameters)
+    storages = (Storage(dtype),) * (arrays + parameters + len(operation.outputs))
+    return loops.elementwise(operation.compute(function), Operands(storages, arrays, parameters))

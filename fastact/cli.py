@@ -1,0 +1,116 @@
+"""The command line: ``fastact demo`` and what else there will be.
+
+Whatever takes long to import, this module imports inside the command that needs it, so that
+``fastact --help`` answers at once.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Literal
+
+MISSING = 'fastact: this needs the package {}, which is not installed: pip install "fastact[demo]"'
+
+try:
+    import typer
+except ModuleNotFoundError as error:
+    raise SystemExit(MISSING.format(error.name)) from None
+
+app = typer.Typer(
+    help="Fast activation functions for NumPy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and exit, if it is wanted."""
+    if wanted:
+        import fastact
+
+        typer.echo(f"fastact {fastact.__version__}")
+        raise typer.Exit
+
+
+@contextmanager
+def one_line_if_missing() -> Iterator[None]:
+    """Turn the traceback about a missing package into one line that says what to do."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "fastact").startswith("fastact"):
+            raise  # then it is fastact's own fault
+        typer.echo(MISSING.format(error.name), err=True)
+        raise typer.Exit(1) from None
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Fast activation functions for NumPy."""
+
+
+@app.command()
+def demo(
+    activation: Annotated[
+        str, typer.Option(help="The activation of the hidden layer.", metavar="NAME")
+    ] = "relu",
+    every: Annotated[
+        bool, typer.Option("--all", help="Take one activation after another.")
+    ] = False,
+    dtype: Annotated[
+        Literal["float32", "float64"], typer.Option(help="The precision of all numbers.")
+    ] = "float32",
+    epochs: Annotated[int, typer.Option(min=1, help="How often each image is seen.")] = 60,
+    hidden: Annotated[int, typer.Option(min=1, help="The number of hidden units.")] = 1024,
+    batch_size: Annotated[int, typer.Option(min=1, help="The number of images in a step.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes everything that is random.")] = 0,
+    output: Annotated[
+        Path, typer.Option(dir_okay=False, writable=True, help="The file for the loss curves.")
+    ] = Path("fastact-demo.png"),
+) -> None:
+    """Train a network on handwritten digits, with fastact and with plain NumPy, and compare."""
+    with one_line_if_missing():
+        for package in ("matplotlib", "rich", "sklearn"):
+            import_module(package)  # what is missing is to be said before the work, not after it
+        from rich.console import Console
+
+        import fastact
+        from fastact import baseline
+        from fastact import demo as training
+
+        if not output.parent.is_dir():
+            raise typer.BadParameter(
+                f"there is no directory {str(output.parent)!r}", param_hint="--output"
+            )
+        names = [name for name in fastact.names() if name in baseline.names()]
+        if not every:
+            try:
+                names = [baseline.get(fastact.get(activation).name).name]
+            except ValueError as error:
+                raise typer.BadParameter(str(error), param_hint="--activation") from None
+        settings = training.Settings(
+            dtype=dtype, epochs=epochs, hidden=hidden, batch_size=batch_size, seed=seed
+        )
+        comparisons = list(training.compare_all(names, settings))
+        training.draw(comparisons, output)
+        console = Console()
+        console.print(training.table(comparisons))
+        console.print(f"The loss curves are in {output}.", soft_wrap=True)
+
+    failed = [each.activation for each in comparisons if not each.agrees]
+    if failed:
+        bound = training.LARGEST_DIFFERENCE[dtype]
+        typer.echo(
+            f"The losses of the two runs differ by more than {bound:g} for {', '.join(failed)}.",
+            err=True,
+        )
+        raise typer.Exit(1)

@@ -1,0 +1,23 @@
+"""THE catalogue: one short function for each activation, one file for each family.
+
+A file added here is found; nothing else names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from fastact.definition import Definition
+
+
+@cache
+def catalogue() -> dict[str, Definition]:
+    """Return all definitions by name, in the order of the files and of the definitions in them."""
+    found = {}
+    for file in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
+        for value in vars(importlib.import_module(file.name)).values():
+            if isinstance(value, Definition):
+                found[value.name] = value
+    return found

@@ -1,0 +1,137 @@
+"""From a Python function to the address of machine code, by way of the cache.
+
+Numba is the front end only, and is imported only when something must be compiled: it turns the function
+into LLVM's language. llvmlite makes an object file of that, which is what the cache keeps, and loads it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+from collections.abc import Callable
+from functools import cache
+from types import FunctionType
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from fastact import cache as disk
+from fastact import simd
+from fastact.target import TARGET
+
+_lock = threading.RLock()
+_engines: list[Any] = []  # loaded code lives as long as its engine: for ever
+
+LoopFunction = Callable[[Any, Any, Any, Any], None]
+
+
+def load(name: str, build: Callable[[], LoopFunction]) -> int:
+    """Return the address of a kernel, from the cache or newly compiled.
+
+    Parameters
+    ----------
+    name : str
+        What the kernel is called: with fastact's own version, it says all there is to know of it.
+    build : callable
+        Returns the function to compile, with the arguments of a ufunc's inner loop. Called only when
+        the cache has no such kernel.
+    """
+    with _lock:
+        entry = disk.read(name)
+        if entry is None:
+            entry = _compile(build())
+            disk.write(name, entry)
+        symbol, code = entry.split(b"\n", 1)
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+        engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        _engines.append(engine)
+        return int(engine.get_function_address(symbol.decode()))
+
+
+def assembly(build: Callable[[], LoopFunction]) -> str:
+    """Return the assembly code of a kernel, to look at."""
+    _, module = _llvm_module(build())
+    return str(_target_machine().emit_assembly(module))
+
+
+def _compile(function: LoopFunction) -> bytes:
+    """Return a symbol's name, a newline and the object file that defines it."""
+    symbol, module = _llvm_module(function)
+    return symbol.encode() + b"\n" + bytes(_target_machine().emit_object(module))
+
+
+def _llvm_module(function: LoopFunction) -> tuple[str, Any]:
+    """Return the name of a function's entry, and the module that defines it and calls nothing else."""
+    from numba import cfunc, types
+
+    words = types.CPointer(types.intp)
+    signature = types.void(types.CPointer(types.voidptr), words, words, types.voidptr)
+    compiled = cfunc(signature, error_model="numpy")(function)
+    module = llvm.parse_assembly(compiled.inspect_llvm())
+    _drop_error_handling(module, compiled.native_name)
+    return compiled.native_name, module
+
+
+def _drop_error_handling(module: Any, entry: str) -> None:
+    """Remove the code for an exception that no kernel raises.
+
+    Numba's entry function asks whether the function proper has raised one, and would report it through
+    functions of Numba's own, which are not there where Numba is not loaded. That the answer is always
+    no shows once the function is known to be called from here only.
+    """
+    for function in module.functions:
+        if not function.is_declaration and function.name != entry:
+            function.linkage = "internal"
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_ipsccp_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.add_strip_dead_prototype_pass()
+    tuning = llvm.create_pipeline_tuning_options()
+    passes.run(module, llvm.create_pass_builder(_target_machine(), tuning))
+
+
+def _target_machine() -> Any:
+    """Return a new one: an engine owns the one it is given."""
+    _initialize_llvm()
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(
+        cpu=TARGET.cpu,
+        features=TARGET.features,
+        opt=3,
+        reloc="pic",
+        codemodel="jitdefault",
+        jit=True,
+    )
+
+
+@cache
+def _initialize_llvm() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+@cache
+def make_compilable(function: FunctionType) -> None:
+    """Let compiled code call a plain Python function, and all the plain functions that it calls."""
+    from numba.extending import register_jitable
+
+    import fastact.simd.lowering  # noqa: F401  (registers what the words of fastact.simd mean)
+
+    if function.__module__ == simd.__name__:
+        return
+    register_jitable(error_model="numpy")(function)
+    names = inspect.getclosurevars(function)
+    for called in (*names.globals.values(), *names.nonlocals.values()):
+        if isinstance(called, FunctionType):
+            make_compilable(called)
+
+
+# A fork waits until no other thread is compiling: the child would inherit locks, Numba's among them, whose
+# owner it does not have.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )

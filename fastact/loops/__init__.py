@@ -1,0 +1,10 @@
+"""Loops over arrays: they know strides and tails, and nothing of what is computed or of threads.
+
+Each is an inner loop as NumPy's ufuncs call it, ``loop(args, dimensions, steps, data)``, for one thread.
+"""
+
+from fastact.loops.channels import channel_sums
+from fastact.loops.elementwise import elementwise
+from fastact.loops.groups import groups
+
+__all__ = ["channel_sums", "elementwise", "groups"]

@@ -1,0 +1,106 @@
+"""The loop that computes elementwise and sums one more result over all but the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit, types
+
+from fastact.simd import select, sum_lanes, to_double
+from fastact.simd.lowering import Vector
+from fastact.simd.memory import Access, stack, words, zeros_of
+from fastact.simd.operands import Operands
+from fastact.simd.storage import Storage
+
+
+def channel_sums(operation: Callable[..., Any], operands: Operands) -> Callable[..., None]:
+    """Return the loop of a generalized ufunc with sums for each channel.
+
+    Its signature is ``(n,c,s),(n,c,s),(c)->(n,c,s),...,(c)``: arrays, a parameter that has a value for
+    each channel, results of the arrays' shape, and the float64 sums of the operation's last result over
+    ``n`` and ``s``. The arrays have the same strides, and their last dimension is contiguous; where ``s``
+    is 1, the channels are.
+
+    Parameters
+    ----------
+    operation : callable
+        Takes one vector for each input and returns the results, the one to sum last.
+    operands : Operands
+        How all but the sums lie in memory.
+    """
+    count = operands.count
+    weight = operands.arrays
+    itemsize = operands.itemsize
+    addresses, load, store = operands.addresses, operands.load_any, operands.store_any
+    first_lanes, lanes = operands.first_lanes, operands.lanes
+    reserve = stack(count)
+    sums = Access(Storage("float64"), Vector(types.float64, lanes))
+    load_sums, store_sums = sums.load, sums.store
+    zeros = zeros_of(Vector(types.float64, lanes))
+    compute = njit(error_model="numpy")(operation)
+
+    @njit(error_model="numpy")
+    def one_channel(start: Any, rows: int, row_step: int, length: int) -> Any:
+        """Run the rows of one channel and return its sum."""
+        steps = reserve()
+        for k in range(count):
+            steps[k] = itemsize
+        steps[weight] = 0
+        total = zeros()
+        for _ in range(rows):
+            base = addresses(start)
+            for i in range(0, length, lanes):
+                mask = first_lanes(length - i)
+                results = compute(*load(base, steps, i, mask))
+                store(base, steps, i, mask, results[:-1])
+                total += to_double(select(mask, results[-1], 0))
+            for k in range(count):
+                if k != weight:
+                    start[k] += row_step
+        return sum_lanes(total)
+
+    @njit(error_model="numpy")
+    def all_channels(start: Any, rows: int, row_step: int, channels: int, total: int) -> None:
+        """Run rows of neighbouring channels, with a sum in memory for each."""
+        steps = reserve()
+        for k in range(count):
+            steps[k] = itemsize
+        for _ in range(rows):
+            base = addresses(start)
+            for i in range(0, channels, lanes):
+                mask = first_lanes(channels - i)
+                results = compute(*load(base, steps, i, mask))
+                store(base, steps, i, mask, results[:-1])
+                place = total + 8 * i
+                so_far = load_sums(place, 8, mask)
+                store_sums(place, 8, mask, so_far + to_double(results[-1]))
+            for k in range(count):
+                if k != weight:
+                    start[k] += row_step
+
+    def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
+        args = words(arguments)
+        blocks, rows, channels, length = dimensions[0], dimensions[1], dimensions[2], dimensions[3]
+        core = count + 1  # core steps follow those of the operands and of the sums
+        row_step, channel_step = steps[core], steps[core + 1]
+        weight_step = steps[core + 3 * weight]
+        start = reserve()
+        for block in range(blocks):
+            total = args[count] + block * steps[count]
+            if length == 1 and channel_step == itemsize:
+                for i in range(0, channels, lanes):
+                    mask = first_lanes(channels - i)
+                    store_sums(total + 8 * i, 8, mask, zeros())
+                for k in range(count):
+                    start[k] = args[k] + block * steps[k]
+                all_channels(start, rows, row_step, channels, total)
+            else:
+                for c in range(channels):
+                    for k in range(count):
+                        start[k] = args[k] + block * steps[k] + c * channel_step
+                    start[weight] = args[weight] + block * steps[weight] + c * weight_step
+                    answer = one_channel(start, rows, row_step, length)
+                    store_sums(total + 8 * c, 8, first_lanes(1), answer + zeros())
+
+    return loop

@@ -1,0 +1,60 @@
+"""The loop over the elements of broadcast operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+from fastact.simd.memory import address_of, finish_streaming
+from fastact.simd.operands import Operands
+
+
+def elementwise(operation: Callable[..., Any], operands: Operands) -> Callable[..., None]:
+    """Return the loop that applies `operation` to every element.
+
+    Where its ``data`` is set, outputs are stored past the caches if their addresses allow it.
+
+    Parameters
+    ----------
+    operation : callable
+        Takes one vector for each input and returns the tuple of outputs.
+    operands : Operands
+        How the operands lie in memory.
+    """
+    addresses, is_contiguous = operands.addresses, operands.is_contiguous
+    load, broadcast = operands.load, operands.broadcast
+    store, stream = operands.store, operands.stream
+    load_any, store_any = operands.load_any, operands.store_any
+    elements_to_alignment = operands.elements_to_alignment
+    first_lanes, lanes = operands.first_lanes, operands.lanes
+    compute = njit(error_model="numpy")(operation)
+
+    @njit(error_model="numpy")
+    def run_at_any_stride(base: Any, steps: Any, begin: int, end: int) -> None:
+        # All loads of a vector come before its stores, so that an output may be its own input.
+        for i in range(begin, end, lanes):
+            mask = first_lanes(end - i)
+            store_any(base, steps, i, mask, compute(*load_any(base, steps, i, mask)))
+
+    def loop(args: Any, dimensions: Any, steps: Any, data: Any) -> None:
+        n = dimensions[0]
+        base = addresses(args)
+        done = 0
+        if is_contiguous(steps):
+            parameters = broadcast(base)
+            head = elements_to_alignment(base) if address_of(data) else -1
+            if 0 <= head < n:
+                run_at_any_stride(base, steps, 0, head)
+                done = n - (n - head) % lanes
+                for i in range(head, done, lanes):
+                    stream(base, i, compute(*(load(base, i) + parameters)))
+                finish_streaming()
+            else:
+                done = n - n % lanes
+                for i in range(0, done, lanes):
+                    store(base, i, compute(*(load(base, i) + parameters)))
+        run_at_any_stride(base, steps, done, n)
+
+    return loop

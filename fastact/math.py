@@ -1,0 +1,52 @@
+"""Elementary functions on arrays, as NumPy ufuncs: the vector maths under the activations.
+
+They keep float16, float32 and float64, raise no floating-point warnings, and give the same bits for the
+same number wherever it stands. The stated errors are in `fastact.vecmath`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fastact import vecmath
+from fastact.activations import DTYPES
+from fastact.kernels import LoopFunction, make_compilable
+from fastact.ufunc import Loop, make_ufunc
+
+_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    function.__name__: function for function in vecmath.FUNCTIONS
+}
+__all__ = list(_FUNCTIONS)
+
+
+def __getattr__(name: str) -> np.ufunc:
+    if name not in _FUNCTIONS:
+        raise AttributeError(f"module 'fastact.math' has no attribute {name!r}")
+    return globals().setdefault(name, _make(_FUNCTIONS[name]))  # type: ignore[no-any-return]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def _make(function: Callable[[Any], Any]) -> np.ufunc:
+    name, doc = function.__name__, inspect.getdoc(function) or ""
+    loops = [
+        Loop([np.dtype(dtype)] * 2, f"math.{name}.{dtype}", partial(_build_loop, function, dtype))
+        for dtype in DTYPES
+    ]
+    return make_ufunc(__name__, name, doc, ["x"], ["y"], loops)
+
+
+def _build_loop(function: Callable[[Any], Any], dtype: str) -> LoopFunction:
+    from fastact import loops
+    from fastact.simd.operands import Operands
+    from fastact.simd.storage import Storage
+
+    make_compilable(function)
+    return loops.elementwise(lambda x: (function(x),), Operands((Storage(dtype),) * 2, 1, 0))

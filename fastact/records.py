@@ -1,0 +1,58 @@
+"""The memory that Python writes and compiled code reads: settings of the process, and one record a loop.
+
+Both are arrays of ``intp``. They are never freed, because NumPy keeps pointers to them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class SettingPlaces(NamedTuple):
+    """Places in the settings."""
+
+    threads: int = 0  # how many threads a call may use
+    threshold: int = 1  # number of elements from which a call is shared among threads
+    chunk: int = 2  # fewest elements that are worth a task of their own
+    start_pool: int = 3  # address of the Python callback that fills in the next three
+    parallel_for: int = 4  # address of Numba's numba_parallel_for, or 0 before the pool has started
+    get_num_threads: int = 5  # addresses of Numba's thread mask, which a parallel call overwrites
+    set_num_threads: int = 6
+    run_chunk: int = 7  # address of `fastact.driver.run_chunk`
+    gil_ensure: int = 8  # addresses of Python's C functions that raise an error in a thread
+    gil_release: int = 9
+    thread_ident: int = 10
+    set_async_exc: int = 11
+    streaming: int = 12  # bytes moved by a call from which its outputs go past the caches
+
+
+class RecordPlaces(NamedTuple):
+    """Places in the record of one loop."""
+
+    loop: int = 0  # address of the serial loop, or 0 before it is compiled
+    compile: int = (
+        1  # address of the Python callback that fills it in and returns 0 or an error's class
+    )
+    settings: int = 2  # address of the settings
+    inputs: int = 3
+    operands: int = 4  # inputs and outputs
+    core_dimensions: int = 5  # of a generalized ufunc, else 0
+    error: int = 6  # address of the class of the error to raise instead of running, or 0
+
+
+SETTING = SettingPlaces()
+RECORD = RecordPlaces()
+_kept: list[NDArray[np.intp]] = []
+
+
+def allocate(places: SettingPlaces | RecordPlaces) -> NDArray[np.intp]:
+    """Return zeroed memory with room for all `places`, kept for ever."""
+    memory = np.zeros(len(places), np.intp)
+    _kept.append(memory)
+    return memory
+
+
+SETTINGS = allocate(SETTING)

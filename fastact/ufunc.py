@@ -1,0 +1,180 @@
+"""Genuine NumPy ufuncs around compiled loops, through NumPy's public C API.
+
+A loop is compiled when it first runs: one for each type in use.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastact import kernels, threads
+from fastact.records import RECORD, SETTINGS, allocate
+
+_CALLBACK = ctypes.CFUNCTYPE(None)
+
+# What a ufunc was made of. NumPy keeps the bare pointers: none of it may ever go away.
+_kept: list[Any] = []
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One loop of a ufunc.
+
+    Attributes
+    ----------
+    dtypes : sequence of dtype
+        One for each operand, inputs first.
+    name : str
+        The kernel's name, unique in fastact.
+    build : callable
+        Returns the function to compile.
+    """
+
+    dtypes: Sequence[Any]
+    name: str
+    build: Callable[[], kernels.LoopFunction]
+
+
+def make_ufunc(
+    module: str,
+    name: str,
+    doc: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    loops: Sequence[Loop],
+    core_signature: str | None = None,
+) -> np.ufunc:
+    """Return a new ufunc.
+
+    Parameters
+    ----------
+    module, name : str
+        Where it is found again when it is unpickled.
+    doc : str
+        Its documentation.
+    inputs, outputs : sequence of str
+        The operands' names, which its signature shows.
+    loops : sequence of Loop
+        Narrowest type first: NumPy takes the first one that the inputs can safely be cast to.
+    core_signature : str, optional
+        The signature of a generalized ufunc, such as ``"(p)->()"``.
+    """
+    core_dimensions = len(set(_core_names(core_signature))) if core_signature else 0
+    operands = len(inputs) + len(outputs)
+    driver = threads.prepare()
+    data = [_record(loop, len(inputs), operands, core_dimensions) for loop in loops]
+    numbers = bytes(np.dtype(dtype).num for loop in loops for dtype in loop.dtypes)
+    functions = (ctypes.c_void_p * len(loops))(*[driver] * len(loops))
+    records = (ctypes.c_void_p * len(loops))(*data)
+    types = ctypes.create_string_buffer(numbers, len(numbers))
+    texts = [text and text.encode() for text in (name, doc, core_signature)]
+    _kept.extend((functions, records, types, texts))
+    ufunc: np.ufunc = _constructor()(
+        ctypes.addressof(functions),
+        ctypes.addressof(records),
+        ctypes.addressof(types),
+        len(loops),
+        len(inputs),
+        len(outputs),
+        _NO_IDENTITY,
+        texts[0],
+        texts[1],
+        0,
+        texts[2],
+    )
+    # A ufunc is pickled as a name in its module; help() and editors show the signature.
+    ufunc.__module__ = module
+    ufunc.__signature__ = _signature(inputs, len(outputs), core_signature is None)  # type: ignore[misc]
+    return ufunc
+
+
+def _core_names(core_signature: str) -> list[str]:
+    return core_signature.translate(str.maketrans("()->,", "     ")).split()
+
+
+def _record(loop: Loop, inputs: int, operands: int, core_dimensions: int) -> int:
+    """Return the address of a new loop's record."""
+    record = allocate(RECORD)
+
+    def compile_loop() -> None:
+        try:
+            record[RECORD.loop] = kernels.load(loop.name, loop.build)
+        except BaseException as error:
+            record[RECORD.error] = id(_error_class(error, record))
+
+    callback = _CALLBACK(compile_loop)
+    _kept.append(callback)
+    record[RECORD.compile] = ctypes.cast(callback, ctypes.c_void_p).value or 0
+    record[RECORD.settings] = SETTINGS.ctypes.data
+    record[RECORD.inputs] = inputs
+    record[RECORD.operands] = operands
+    record[RECORD.core_dimensions] = core_dimensions
+    return record.ctypes.data
+
+
+def _error_class(error: BaseException, record: NDArray[np.intp]) -> type[BaseException]:
+    """Return the class of the error to raise: Python takes a class there and makes the instance.
+
+    Once the instance is made, the next call may try again.
+    """
+    kind = type(error)
+    text = f"fastact could not compile a kernel: {kind.__name__}: {error}"
+    bases = (RuntimeError,) if isinstance(error, Exception) else (kind,)
+
+    def __init__(self: BaseException) -> None:
+        super(raised, self).__init__(text)  # type: ignore[call-arg]
+        record[RECORD.error] = 0
+
+    raised: type[BaseException] = type("CompilationError", bases, {"__init__": __init__})
+    _kept.append(raised)
+    return raised
+
+
+def _signature(inputs: Sequence[str], outputs: int, is_elementwise: bool) -> inspect.Signature:
+    """Describe the call as NumPy's own ufuncs do."""
+    kinds = inspect.Parameter
+    options: dict[str, Any] = {"casting": "same_kind", "order": "K", "dtype": None, "subok": True}
+    if is_elementwise:
+        options = {"where": True} | options
+    out = None if outputs == 1 else (None,) * outputs
+    return inspect.Signature(
+        [
+            *(kinds(name, kinds.POSITIONAL_ONLY) for name in inputs),
+            kinds("out", kinds.KEYWORD_ONLY, default=out),
+            *(kinds(name, kinds.KEYWORD_ONLY, default=value) for name, value in options.items()),
+        ]
+    )
+
+
+_NO_IDENTITY = -1  # PyUFunc_None
+_FROM_FUNC_AND_DATA_AND_SIGNATURE = 31  # its place in the table behind the capsule _UFUNC_API
+
+
+@cache
+def _constructor() -> Callable[..., np.ufunc]:
+    """Return NumPy's ``PyUFunc_FromFuncAndDataAndSignature``.
+
+    https://numpy.org/doc/stable/reference/c-api/ufunc.html; extension modules find it by the capsule
+    that ``import_ufunc()`` reads, and so does this.
+    """
+    from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
+
+    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    get_pointer.restype = ctypes.c_void_p
+    get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    table = ctypes.cast(
+        get_pointer(_multiarray_umath._UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p)
+    )
+    pointers, numbers, texts = [ctypes.c_void_p] * 3, [ctypes.c_int] * 4, [ctypes.c_char_p] * 2
+    kind = ctypes.PYFUNCTYPE(
+        ctypes.py_object, *pointers, *numbers, *texts, ctypes.c_int, ctypes.c_char_p
+    )
+    return kind(table[_FROM_FUNC_AND_DATA_AND_SIGNATURE])
