@@ -1,0 +1,12 @@
+"""The benchmarks: how fast fastact is beside plain NumPy, and how that changes.
+
+- ``asv run`` and ``asv publish`` draw the history, commit by commit: ``operations``, ``calls``,
+  ``startup`` and ``accuracy``. Nothing but these and what they import is needed for it.
+- ``pytest benchmarks/test_side_by_side.py`` prints one table for each operation, with all
+  implementations in it: the thing to look at when a change is reviewed.
+- ``python -m benchmarks.compare`` measures the table of the README.
+- ``python -m benchmarks.thread_threshold`` measures from which size on threads pay.
+
+All are run from the root of the repository. asv imports every file here, in an environment that has
+fastact and nothing else: what needs another package imports it when it runs.
+"""

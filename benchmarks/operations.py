@@ -1,0 +1,75 @@
+"""Time and memory of the operations, fastact beside the NumPy baseline in each plot."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import fastact as fa
+from benchmarks.contenders import IMPLEMENTATIONS, Call, Case
+
+SIZES = (1_000, 100_000, 10_000_000)
+
+
+@lru_cache(maxsize=1)
+def prepare(
+    activation: str,
+    implementation: str,
+    elements: int,
+    operation: str,
+    dtype: str,
+    given_outputs: bool,
+) -> Call:
+    """Return the call to measure: made once, although asv sets up again before each sample."""
+    return Case(activation, elements, dtype).call(implementation, operation, given_outputs)
+
+
+class _Operation:
+    """What the benchmarks below share: every activation, by both implementations."""
+
+    version = "1"
+    param_names = ("activation", "implementation", "elements")
+    params: tuple[tuple[object, ...], ...] = (tuple(fa.names()), IMPLEMENTATIONS, SIZES)
+    operation = "forward_backward"
+    dtype = "float32"
+    given_outputs = True
+
+    def setup(self, activation: str, implementation: str, elements: int) -> None:
+        self.call = prepare(
+            activation, implementation, elements, self.operation, self.dtype, self.given_outputs
+        )
+
+    def time_call(self, activation: str, implementation: str, elements: int) -> None:
+        self.call()
+
+
+class Forward(_Operation):
+    """The value, into an array that exists already."""
+
+    operation = "forward"
+
+
+class Backward(_Operation):
+    """The gradient by the input, into an array that exists already."""
+
+    operation = "backward"
+
+
+class ForwardBackward(_Operation):
+    """Value and gradient in one call, into arrays that exist already."""
+
+
+class ForwardBackwardFloat64(_Operation):
+    """The same in double precision."""
+
+    dtype = "float64"
+    params = (*_Operation.params[:2], SIZES[1:2])
+
+
+class ForwardBackwardFreshOutputs(_Operation):
+    """The same into new arrays, for which the operating system clears memory each time."""
+
+    given_outputs = False
+    params = (*_Operation.params[:2], SIZES[-1:])
+
+    def peakmem_call(self, activation: str, implementation: str, elements: int) -> None:
+        self.call()

@@ -1,0 +1,41 @@
+"""Side by side, for a review: one table for each operation, activation and size.
+
+    pytest benchmarks/test_side_by_side.py
+    pytest benchmarks/test_side_by_side.py -k "sigmoid and 1000000" --benchmark-json=sigmoid.json
+
+It needs pytest-benchmark. PyTorch takes part where it is installed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import fastact as fa
+from benchmarks.contenders import OPERATIONS, Case, installed_implementations
+
+if TYPE_CHECKING:  # asv imports this file where there is no pytest
+    import pytest
+
+SIZES = (1_000, 1_000_000)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let every implementation compute every operation of every activation."""
+    metafunc.parametrize("implementation", installed_implementations())
+    metafunc.parametrize("elements", SIZES)
+    metafunc.parametrize("activation", fa.names())
+    metafunc.parametrize("operation", OPERATIONS)
+
+
+def test_speed(
+    benchmark: Any, operation: str, activation: str, elements: int, implementation: str
+) -> None:
+    """Measure one call that returns new arrays."""
+    import pytest
+
+    try:
+        call = Case(activation, elements).call(implementation, operation)
+    except NotImplementedError as error:
+        pytest.skip(str(error))
+    benchmark.group = f"{operation}, {activation}, {elements:,} elements"
+    benchmark.pedantic(call, rounds=30, iterations=max(1, 100_000 // elements), warmup_rounds=1)

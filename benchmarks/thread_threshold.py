@@ -1,0 +1,108 @@
+"""Measure from which number of elements on threads pay: the evidence for fastact's default threshold.
+
+    python -m benchmarks.thread_threshold
+
+For a cheap activation and for dear ones, at one size after another, one thread and all threads take
+turns, and write to arrays that exist already. Calls follow each other without a pause, so the threads
+are awake. A size counts as the break-even if all threads win there and at every larger one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import fastact as fa
+from benchmarks.contenders import Case
+from benchmarks.timing import Contender, Times, describe, machine, measure_in_turn
+
+OPERATIONS = ("forward", "forward_backward")
+SIZES = [1_000, 2_000, 4_000, 6_000, 8_000, 10_000, 12_000, 16_000, 24_000, 32_000, 48_000]
+SIZES += [64_000, 100_000, 150_000, 200_000, 300_000]
+
+
+@contextmanager
+def shared_from(elements: int) -> Iterator[None]:
+    """Share calls among threads from this size on, and restore all settings in the end."""
+    threads, threshold = fa.get_num_threads(), fa.get_parallel_threshold()
+    fa.set_parallel_threshold(elements)
+    try:
+        yield
+    finally:
+        fa.set_parallel_threshold(threshold)
+        fa.set_num_threads(threads)
+
+
+def measure(name: str, operation: str, elements: int, samples: int) -> tuple[Times, Times]:
+    """Return the times of one thread and of all threads."""
+    call = Case(name, elements).call("fastact", operation, given_outputs=True)
+    threads = fa.get_num_threads()
+    with shared_from(1):
+        times = measure_in_turn(
+            {
+                "one": Contender(call, lambda: fa.set_num_threads(1)),
+                "all": Contender(call, lambda: fa.set_num_threads(threads)),
+            },
+            samples,
+        )
+    return times["one"], times["all"]
+
+
+def break_even(sizes: Sequence[int], times: Sequence[tuple[Times, Times]]) -> int | None:
+    """Return the smallest size from which on all threads win, or None if they lose at the largest."""
+    found = None
+    for elements, (one, every) in sorted(zip(sizes, times, strict=True), reverse=True):
+        if every.median >= one.median:
+            break
+        found = elements
+    return found
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.thread_threshold",
+        description="Measure from which number of elements on threads pay.",
+    )
+    parser.add_argument("--elements", type=int, nargs="+", default=SIZES, metavar="N")
+    parser.add_argument(
+        "--activation",
+        nargs="+",
+        default=("relu", "sigmoid", "tanh"),
+        choices=fa.names(),
+        metavar="NAME",
+    )
+    parser.add_argument("--samples", type=int, default=31, help="how many to take of each")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, and print a table for each operation and all break-even sizes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    options = parse(arguments)
+    if fa.get_num_threads() == 1:
+        raise SystemExit("fastact may use one thread only: there is nothing to compare")
+    console, where, sizes, ends = Console(), machine(), sorted(set(options.elements)), []
+    for name in options.activation:
+        for operation in OPERATIONS:
+            times = [measure(name, operation, elements, options.samples) for elements in sizes]
+            table = Table(title=f"{name}, {operation}, float32")
+            for column in ("elements", "one thread", "all threads", "one / all"):
+                table.add_column(column, justify="right", no_wrap=True)
+            for elements, (one, every) in zip(sizes, times, strict=True):
+                ratio = f"{one.median / every.median:.2f}"
+                table.add_row(f"{elements:,}", str(one), str(every), ratio)
+            console.print(table)
+            ends.append((name, operation, break_even(sizes, times)))
+    console.print("All threads win from here on:")
+    for name, operation, elements in ends:
+        console.print(f"  {name}, {operation}: {f'{elements:,}' if elements else 'nowhere'}")
+    console.print(f"The threshold is {fa.get_parallel_threshold():,}.")
+    print(describe(where))
+
+
+if __name__ == "__main__":
+    main()
