@@ -1,0 +1,17 @@
+"""Options and helpers that all tests share."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also run the tests marked long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        skip = pytest.mark.skip(reason="takes many minutes; --long runs it")
+        for item in items:
+            if "long" in item.keywords:
+                item.add_marker(skip)

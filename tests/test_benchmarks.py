@@ -1,0 +1,300 @@
+"""The benchmarks: every activation is in each of them, and all of them run."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import itertools
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastact as fa
+
+ROOT = Path(__file__).parents[1]
+#: asv takes what is called so for a benchmark.
+PREFIXES = ("time_", "timeraw_", "track_", "peakmem_", "mem_")
+TINY = 11
+
+
+@pytest.fixture(autouse=True)
+def benchmarks_importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let ``import benchmarks`` find the folder in the root, and forget it in the end."""
+    monkeypatch.syspath_prepend(ROOT)
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "benchmarks"]:
+        del sys.modules[name]
+
+
+def module(name: str) -> ModuleType:
+    return importlib.import_module(f"benchmarks.{name}")
+
+
+def benchmark_classes() -> Iterator[type]:
+    """Find the classes that asv finds."""
+    for found in pkgutil.iter_modules([str(ROOT / "benchmarks")]):
+        for name, value in vars(module(found.name)).items():
+            if isinstance(value, type) and not name.startswith("_") and methods(value):
+                yield value
+
+
+def methods(benchmarks: type) -> list[str]:
+    return [name for name in dir(benchmarks) if name.startswith(PREFIXES)]
+
+
+def axes(benchmarks: Any) -> dict[str, list[Any]]:
+    """Return the values of each parameter, as asv reads them."""
+    params = list(getattr(benchmarks, "params", ()))
+    if params and not isinstance(params[0], (tuple, list)):
+        params = [params]
+    return dict(zip(getattr(benchmarks, "param_names", ()), map(list, params), strict=True))
+
+
+def test_every_activation_is_benchmarked() -> None:
+    """Speed, memory and accuracy are measured for all that the registry has, by all who have it."""
+    covered = set()
+    for benchmarks in benchmark_classes():
+        parameters = axes(benchmarks)
+        if "activation" in parameters:
+            assert parameters["activation"] == fa.names()
+            covered |= {benchmarks.__name__}
+        if "implementation" in parameters:
+            assert parameters["implementation"] == ["fastact", "numpy"]
+    assert covered >= {"Forward", "Backward", "ForwardBackward", "Accuracy"}
+
+
+def test_histories_survive() -> None:
+    """A version that is stated keeps the results of a benchmark whose code is only rewritten."""
+    names = set()
+    for benchmarks in benchmark_classes():
+        assert isinstance(vars(benchmarks).get("version", benchmarks.version), str)  # type: ignore[attr-defined]
+        assert benchmarks.__name__.lower() != "setup"  # asv would call it as one
+        names |= {f"{benchmarks.__module__}.{benchmarks.__name__}.{n}" for n in methods(benchmarks)}
+        for values in axes(benchmarks).values():
+            assert all(type(value) in (str, int) for value in values)  # identified by their repr
+    assert len(names) <= 12  # few, or nobody reads them
+
+
+def test_benchmarks_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every benchmark runs with every combination of parameters, on a few elements."""
+    for benchmarks in benchmark_classes():
+        parameters = axes(benchmarks)
+        if "elements" in parameters:
+            parameters["elements"] = [TINY]
+        if hasattr(benchmarks, "elements"):
+            monkeypatch.setattr(benchmarks, "elements", 2 * TINY)
+        for values in itertools.product(*parameters.values()):
+            instance = benchmarks()
+            if hasattr(instance, "setup"):
+                instance.setup(*values)
+            for name in methods(benchmarks):
+                if benchmarks.__name__ == "FirstCall":
+                    continue  # below
+                result = getattr(instance, name)(*values)
+                if name.startswith("track_"):
+                    assert 0 <= result < 10
+                elif name.startswith("timeraw_"):
+                    assert result == f"import {values[0]}"
+                else:
+                    assert result is None
+
+
+def test_first_call() -> None:
+    """To load a kernel is faster than to compile it."""
+    startup = module("startup")
+    cold, *warm = startup.FirstCall().measure(3)
+    assert min(warm) < cold
+
+
+def test_lost_nan_counts_as_an_error() -> None:
+    """The error of a wrong result is not overlooked because it is no number."""
+    accuracy = module("accuracy")
+    good = np.array([1, np.inf, -0.0], np.float32)
+    bad = np.array([1 + 2**-23, np.nan, 0], np.float32)
+    reference = good.astype(np.float64)
+    np.testing.assert_array_equal(accuracy.errors(good, reference), [0, 0, 0])
+    np.testing.assert_array_equal(accuracy.errors(bad, reference), [1, np.inf, 0])
+
+
+def test_asv_finds_the_same() -> None:
+    """The discovery of asv passes, and so does its check, without the packages of other files."""
+    pytest.importorskip("asv_runner")
+    hidden = "import sys; sys.modules |= dict.fromkeys(['pytest', 'rich', 'torch', 'scipy']);"
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            hidden + "from asv_runner.discovery import disc_benchmarks, update_sys_path;"
+            f"root = {str(ROOT / 'benchmarks')!r}; update_sys_path(root);"
+            "found = list(disc_benchmarks(root));"
+            "assert all(each.check(root) for each in found);"
+            "print(*(each.name for each in found))",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    expected = {
+        f"{benchmarks.__module__.removeprefix('benchmarks.')}.{benchmarks.__name__}.{name}"
+        for benchmarks in benchmark_classes()
+        for name in methods(benchmarks)
+    }
+    assert set(found.stdout.split()) == expected
+
+
+def contenders_agree(implementation: str) -> None:
+    """Check that an implementation computes what fastact computes."""
+    contenders = module("contenders")
+    for name in fa.names():
+        case = contenders.Case(name, 1001)
+        for operation in contenders.OPERATIONS:
+            for given in (False, True):
+                ours, theirs = (
+                    case.call(who, operation, given)() for who in ("fastact", implementation)
+                )
+                if not isinstance(ours, tuple):
+                    ours, theirs = (ours,), (theirs,)
+                assert len(ours) == len(theirs) >= 1
+                for our, their in zip(ours, theirs, strict=True):
+                    scale = float(np.max(np.abs(our)))
+                    np.testing.assert_allclose(
+                        np.ravel(our), np.ravel(their), rtol=1e-5, atol=1e-6 * scale
+                    )
+
+
+def test_baseline_does_the_same_work() -> None:
+    contenders_agree("numpy")
+
+
+def test_torch_does_the_same_work() -> None:
+    """In a process of its own: PyTorch brings threads that a later fork would not survive."""
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("PyTorch is not installed")
+    code = "import test_benchmarks as t; t.contenders_agree('torch')"
+    paths = [str(Path(__file__).parent), str(ROOT)]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_given_outputs_are_written() -> None:
+    """The calls that the history times do not allocate their results."""
+    contenders = module("contenders")
+    for name, who in itertools.product(fa.names(), contenders.IMPLEMENTATIONS):
+        case = contenders.Case(name, TINY)
+        for operation in contenders.OPERATIONS:
+            call = case.call(who, operation, given_outputs=True)
+            first, second = call(), call()
+            if not isinstance(first, tuple):
+                first, second = (first,), (second,)
+            arrays = [(a, b) for a, b in zip(first, second, strict=True) if np.ndim(a)]
+            assert len(arrays) == (2 if operation == "forward_backward" else 1)
+            assert all(a is b for a, b in arrays), (name, who, operation)
+
+
+def test_side_by_side() -> None:
+    """The suite for reviews has every activation, and runs."""
+    pytest.importorskip("pytest_benchmark")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "benchmarks/test_side_by_side.py"),
+            *("-v", "-p", "no:cacheprovider", "--benchmark-disable", "-k", "1000- and not torch"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    contenders = module("contenders")
+    for case in itertools.product(contenders.IMPLEMENTATIONS, fa.names(), contenders.OPERATIONS):
+        implementation, name, operation = case
+        assert f"test_speed[{implementation}-1000-{name}-{operation}] PASSED" in done.stdout
+
+
+def compare(*options: str) -> None:
+    few = ["--implementations", "numpy", "fastact", "--samples", "2", "--elements", "10"]
+    module("compare").main([*few, *options])
+
+
+def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table and the file have every activation."""
+    file = tmp_path / "times.json"
+    compare("--json", str(file), "--given-outputs")
+    printed = capsys.readouterr().out
+    content = json.loads(file.read_text())
+    assert [result["activation"] for result in content["results"]] == fa.names()
+    for result in content["results"]:
+        assert result["activation"] in printed
+        assert set(result["times"]) == {"fastact", "numpy"}
+        for times in result["times"].values():
+            assert 0 < times["lower"] <= times["median"] <= times["upper"]
+    assert content["given_outputs"]
+    assert content["machine"]["processor"] in printed
+    assert f"numpy {np.__version__}" in printed
+
+
+def test_compare_in_markdown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each row of the Markdown table has the same cells."""
+    compare("--markdown", "--elements", "10", "20", "--dtype", "float64")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 * (2 + len(fa.names()))
+    assert {line.count("|") for line in lines} == {5}
+
+
+@pytest.mark.parametrize("options", [["--elements", "0"], ["--activation", "rellu"]])
+def test_compare_refuses(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        compare(*options)
+    assert "error" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(fa.get_num_threads() == 1, reason="needs two CPUs")
+def test_thread_threshold(capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints a break-even, and leaves the settings as they were."""
+    settings = fa.get_num_threads(), fa.get_parallel_threshold()
+    module("thread_threshold").main(
+        ["--elements", "100", "20000", "--samples", "2", "--activation", "relu"]
+    )
+    printed = capsys.readouterr().out
+    assert "relu, forward_backward:" in printed
+    assert f"The threshold is {settings[1]:,}." in printed
+    assert (fa.get_num_threads(), fa.get_parallel_threshold()) == settings
+
+
+def test_break_even() -> None:
+    """Threads must win at every larger size too."""
+    fast, slow = (module("timing").Times.of([seconds] * 4) for seconds in (1.0, 2.0))
+    break_even = module("thread_threshold").break_even
+    sizes = [10, 20, 30]
+    assert break_even(sizes, [(slow, fast), (fast, slow), (slow, fast)]) == 30
+    assert break_even(sizes, [(slow, fast)] * 3) == 10
+    assert break_even(sizes, [(fast, slow)] * 3) is None
+
+
+@pytest.mark.parametrize(
+    ("samples", "text"),
+    [
+        ([1.234e-6] * 3, "1.23 ± 0.00 µs"),
+        ([12.34e-6, 11.34e-6, 13.34e-6], "12.3 ± 0.5 µs"),
+        ([0.1234], "123 ± 0 ms"),
+        ([2.5], "2500 ± 0 ms"),
+    ],
+)
+def test_times_as_text(samples: list[float], text: str) -> None:
+    assert str(module("timing").Times.of(samples)) == text

@@ -1,0 +1,205 @@
+"""The cache of compiled kernels: it is never wrong, and never needed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fresh_process import assert_clean, finish, run_python, start_python
+
+import fastact as fa
+from fastact import cache, math
+from fastact.activations import LearnableActivation, make_activation
+from fastact.definitions import catalogue
+
+PACKAGE = Path(fa.__file__).parent
+
+# Prints 1 / (1 + exp(-x)) of one number, and whether Numba had to be loaded for it.
+ONE_RESULT = """
+    import sys
+    import numpy as np
+    import fastact as fa
+    print(float(fa.sigmoid(np.float32(1))), "numba" in sys.modules)
+"""
+RIGHT = 0.7310585975646973
+
+
+def one_result(folder: Path | str, **environment: str) -> tuple[float, bool]:
+    """Return the result in a fresh process, and whether it was compiled there."""
+    words = assert_clean(run_python(ONE_RESULT, FASTACT_CACHE=str(folder), **environment)).split()
+    return float(words[0]), words[1] == "True"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache with what `ONE_RESULT` needs."""
+    folder = tmp_path_factory.mktemp("filled")
+    assert one_result(folder) == (RIGHT, True)
+    return folder
+
+
+def test_second_process_loads_without_numba(filled: Path) -> None:
+    before = contents(filled)
+    assert one_result(filled) == (RIGHT, False)
+    assert contents(filled) == before
+
+
+def spoil_nothing(content: bytes) -> bytes:
+    return b""
+
+
+def spoil_the_end(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def spoil_a_bit(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def spoil_it_all(content: bytes) -> bytes:
+    return b"not a kernel at all" * 1000
+
+
+@pytest.mark.parametrize("spoil", [spoil_nothing, spoil_the_end, spoil_a_bit, spoil_it_all])
+def test_spoiled_files_are_made_anew(filled: Path, tmp_path: Path, spoil: object) -> None:
+    folder = Path(shutil.copytree(filled, tmp_path / "cache"))
+    for path in folder.iterdir():
+        path.write_bytes(spoil(path.read_bytes()))  # type: ignore[operator]
+    assert one_result(folder) == (RIGHT, True)
+    assert one_result(folder) == (RIGHT, False)
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    """Even root cannot make a folder below a file, or in /proc."""
+    file = tmp_path / "file"
+    file.write_text("")
+    assert one_result(file / "cache") == (RIGHT, True)
+    if Path("/proc/self").exists():
+        assert one_result("/proc/fastact") == (RIGHT, True)
+
+
+def test_no_cache_and_no_home(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    assert one_result("0", HOME=str(home), XDG_CACHE_HOME="") == (RIGHT, True)
+    assert list(home.iterdir()) == []
+    assert one_result("", HOME=str(home), XDG_CACHE_HOME="") == (RIGHT, True)
+    assert list((home / ".cache" / "fastact").iterdir())
+    assert one_result("", HOME="/nonexistent", XDG_CACHE_HOME="") == (RIGHT, True)
+
+
+def test_an_upgrade_never_runs_the_old_code(tmp_path: Path) -> None:
+    """The kernel's own file stays as it is; a helper in another one changes."""
+    installed = tmp_path / "site-packages"
+    shutil.copytree(PACKAGE, installed / "fastact", ignore=shutil.ignore_patterns("__pycache__"))
+    helper = installed / "fastact" / "vecmath" / "__init__.py"
+    old, cache_folder = helper.read_text(), tmp_path / "cache"
+
+    def result() -> tuple[float, bool]:
+        process = run_python(ONE_RESULT, path=installed, FASTACT_CACHE=str(cache_folder))
+        words = assert_clean(process).split()
+        return float(words[0]), words[1] == "True"
+
+    assert result() == (RIGHT, True)
+    assert result() == (RIGHT, False)
+    line = "    return select(x < 0, lower, upper), lower * upper\n"
+    assert old.count(line) == 1
+    helper.write_text(
+        old.replace(line, "    return 7 + select(x < 0, lower, upper), lower * upper\n")
+    )
+    value, compiled = result()
+    assert compiled
+    assert value == pytest.approx(RIGHT + 7)
+    assert result() == (value, False)
+    helper.write_text(old)
+    assert result() == (RIGHT, False)
+
+
+def test_another_cpu_has_its_own_kernels(filled: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(filled, tmp_path / "cache"))
+    before = contents(folder)
+    other = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    assert one_result(folder, **other) == (RIGHT, True)
+    assert one_result(folder, **other) == (RIGHT, False)
+    assert one_result(folder) == (RIGHT, False)
+    after = contents(folder)
+    assert before.items() < after.items()
+
+
+def test_versions_of_the_compilers_are_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = set()
+    for version in ("1", "2"):
+        monkeypatch.setattr("importlib.metadata.version", lambda name, version=version: version)
+        cache._environment.cache_clear()
+        keys.add(cache.key("kernel"))
+    monkeypatch.undo()
+    cache._environment.cache_clear()
+    assert len(keys | {cache.key("kernel")}) == 3
+
+
+# Waits for a line, so that all processes start at once; then compiles in its own order and prints all
+# results, which tell from which kernel each comes.
+ALL_AT_ONCE = """
+    import sys
+    import numpy as np
+    import fastact as fa
+    first = int(sys.stdin.readline())
+    names = ["sigmoid", "tanh", "relu", "elu"]
+    x = np.float32(-0.5)
+    results = {}
+    for name in names[first:] + names[:first]:
+        results[name] = (float(fa.get(name)(x)), float(fa.get(name).derivative(x)))
+    print([results[name] for name in names], "numba" in sys.modules)
+"""
+
+
+def test_processes_that_compile_at_once_never_mix_kernels(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    processes = [start_python(ALL_AT_ONCE, FASTACT_CACHE=str(folder)) for _ in range(4)]
+    for number, process in enumerate(processes):
+        assert process.stdin is not None
+        process.stdin.write(f"{number}\n")
+        process.stdin.flush()
+    results = {assert_clean(finish(process)) for process in processes}
+    assert len(results) == 1
+    later = start_python(ALL_AT_ONCE, FASTACT_CACHE=str(folder))
+    loaded = assert_clean(finish(later, "0\n"))
+    assert loaded == results.pop().replace("True", "False")
+    s, e = 1 / (1 + np.exp(0.5)), np.exp(-0.5)
+    t = np.tanh(-0.5)
+    expected = [(s, s * (1 - s)), (t, 1 - t * t), (0, 0), (e - 1, e)]
+    np.testing.assert_allclose(eval(loaded.rsplit(" ", 1)[0]), expected, rtol=1e-6)
+    names = set(contents(folder))
+    assert {len(name) for name in names} == {64}, "temporary files are left"
+
+
+def test_no_kernel_has_the_name_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    class Loop(fa.ufunc.Loop):  # type: ignore[misc, name-defined]
+        def __init__(self, dtypes: object, name: str, build: object) -> None:
+            seen.append(name)
+            super().__init__(dtypes, name, build)
+
+    for module in ("pointwise", "groups", "learnable"):
+        monkeypatch.setattr(f"fastact.activations.{module}.Loop", Loop)
+    monkeypatch.setattr("fastact.math.Loop", Loop)
+    for definition in catalogue().values():
+        activation = make_activation(definition)
+        for operation in activation.ufuncs:
+            activation.ufuncs[operation]
+        if isinstance(activation, LearnableActivation):
+            for operation in ("backward", "forward_backward"):
+                activation._sums[operation]
+    for name in math.__all__:
+        math._make(math._FUNCTIONS[name])
+    assert len(seen) > 100
+    assert len(set(seen)) == len(seen)
+    assert not {"drive", "run_chunk"} & set(seen)

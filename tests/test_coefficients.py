@@ -1,0 +1,123 @@
+"""The table of coefficients: it is what the generator writes, and as good as its comments say."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from references import context
+
+from fastact.vecmath import coefficients
+
+GENERATOR = Path(__file__).parents[1] / "tools" / "generate_coefficients.py"
+TABLE = Path(coefficients.__file__)
+SIGNIFICAND_BITS = {"float32": 24, "float64": 53}
+
+
+def _log_of_quotient(f: Any, q: Any) -> Any:
+    """Return log(1 + f) by the polynomial q, for the s and z of the comment."""
+    s = f / (2 + f)
+    return 2 * s + s * s * s * q(s * s)
+
+
+# For each polynomial: the whole approximation, what it approximates, and where.
+HALF_LN2 = context.ln2 / 2 * (1 + context.mpf(2) ** -10)
+APPROXIMATIONS: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any], Any], Any, Any]] = {
+    "EXP": (lambda r, q: 1 + r + r * r * q(r), context.exp, -HALF_LN2, HALF_LN2),
+    "EXPM1": (lambda r, q: r + r * r * q(r), context.expm1, -HALF_LN2, HALF_LN2),
+    "LOG": (_log_of_quotient, context.log1p, context.sqrt(0.5) - 1, context.sqrt(2) - 1),
+}
+every_polynomial = pytest.mark.parametrize("name", APPROXIMATIONS)
+every_dtype = pytest.mark.parametrize("dtype", SIGNIFICAND_BITS)
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    """Import the script by its path."""
+    name = "generate_coefficients"
+    spec = importlib.util.spec_from_file_location(name, GENERATOR)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # its dataclasses look here for their module
+    spec.loader.exec_module(module)
+    return module
+
+
+def relative_error(name: str, table: tuple[float, ...]) -> Any:
+    """Return the largest relative error of an approximation on a grid."""
+    approximation, function, low, high = APPROXIMATIONS[name]
+
+    def q(x: Any) -> Any:
+        return context.polyval([context.mpf(number) for number in reversed(table)], x)
+
+    points = [x for x in context.linspace(low, high, 400) if x]
+    return max(abs(approximation(x, q) / function(x) - 1) for x in points)
+
+
+def stated_error(name: str, dtype: str) -> Any:
+    """Return the error that the table's comment states."""
+    text = TABLE.read_text(encoding="utf-8")
+    match = re.search(rf"# .*{dtype}: degree \d+, error 2\^-(\d+\.\d).*\n{name}:", text)
+    assert match is not None
+    return context.mpf(2) ** -context.mpf(match[1])
+
+
+def test_table_is_what_the_generator_writes(generator: ModuleType) -> None:
+    """The committed file is the script's output, to the character."""
+    assert generator.OUTPUT == TABLE
+    assert generator.render() == TABLE.read_text(encoding="utf-8")
+
+
+def test_every_polynomial_is_checked(generator: ModuleType) -> None:
+    """The table here leaves out no polynomial that the script makes."""
+    assert {polynomial.name for polynomial in generator.POLYNOMIALS} == set(APPROXIMATIONS)
+
+
+@every_dtype
+@every_polynomial
+def test_stated_error(name: str, dtype: str) -> None:
+    """Each approximation is as good as its comment says, and the comment is no understatement."""
+    error = relative_error(name, getattr(coefficients, name)[dtype])
+    stated = stated_error(name, dtype)
+    assert stated / 1.2 < error <= stated
+
+
+@every_dtype
+@every_polynomial
+def test_perturbed_coefficient_is_noticed(name: str, dtype: str) -> None:
+    """A relative change of 2^-20 in the lowest coefficient exceeds the stated error."""
+    lowest, *others = getattr(coefficients, name)[dtype]
+    perturbed = (lowest * (1 + 2.0**-20), *others)
+    assert relative_error(name, perturbed) > 1.5 * stated_error(name, dtype)
+
+
+@every_dtype
+@every_polynomial
+def test_coefficients_are_exact_in_their_type(name: str, dtype: str) -> None:
+    """No coefficient is rounded a second time when it is used."""
+    with context.workprec(SIGNIFICAND_BITS[dtype]):
+        for number in getattr(coefficients, name)[dtype]:
+            assert +context.mpf(number) == number
+
+
+@every_dtype
+def test_parts_of_ln2(dtype: str) -> None:
+    """High and low parts add up to ln2, and the short part leaves room for an exponent."""
+    bits = SIGNIFICAND_BITS[dtype]
+    for name in ("LN2", "LN2_SHORT"):
+        high = context.mpf(getattr(coefficients, f"{name}_HIGH")[dtype])
+        low = context.mpf(getattr(coefficients, f"{name}_LOW")[dtype])
+        assert abs(high + low - context.ln2) <= abs(low) * context.mpf(2) ** -bits
+    largest_exponent = {"float32": 150, "float64": 1075}[dtype]
+    with context.workprec(bits):
+        rounded = high * largest_exponent
+    assert rounded == high * largest_exponent
+    reciprocal = context.mpf(coefficients.LOG2_E[dtype])
+    assert abs(reciprocal * context.ln2 - 1) <= context.mpf(2) ** -bits
