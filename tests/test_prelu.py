@@ -205,13 +205,25 @@ def test_all_results_have_the_type_that_the_ufunc_gives(
     dy = np.ones((3, 4), dy_dtype)
     weight = weight_dtype(2)
     y = fa.prelu.ufuncs["forward"](x, weight)
+    # A Python number leaves the type to x: what NumPy's own functions of one argument make of it.
+    is_weak = weight_dtype in (float, int)
+    assert fa.prelu(x, weight).dtype == (np.tanh(x) if is_weak else y).dtype
     wanted, _ = fa.prelu.ufuncs["forward_backward"](x, dy, weight)
-    assert fa.prelu(x, weight).dtype == y.dtype
     for result in (*fa.prelu.backward(dy, x, weight), *fa.prelu.forward_backward(x, dy, weight)):
         assert np.asarray(result).dtype == wanted.dtype
     dx, dweight = fa.prelu.backward(dy, x, weight)
     np.testing.assert_array_equal(dx, np.where(x > 0, 1, 2))
     assert dweight == np.where(x > 0, 0, x).sum()
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32, np.bool_])
+@pytest.mark.parametrize("weight", [2, 2.0])
+def test_a_python_number_does_not_change_what_integers_become(kind: Any, weight: Any) -> None:
+    x = np.arange(-6, 6).reshape(3, 4).astype(kind)
+    dy = np.ones((3, 4), kind)
+    wanted = np.tanh(x).dtype
+    for result in (*fa.prelu.backward(dy, x, weight), *fa.prelu.forward_backward(x, dy, weight)):
+        assert np.asarray(result).dtype == wanted
 
 
 def test_python_numbers_are_weak() -> None:

@@ -283,7 +283,7 @@ def outputs_of_groups(ufunc: np.ufunc, *inputs: Array) -> tuple[Array, ...]:
     for pieces in (1, 2, 3, 4, 5):
         shape = (inputs[0].size // pieces, pieces)
         arrays = [np.resize(array, shape) for array in inputs]
-        types = ufunc.types[DTYPES.index(dtype.type)].split("->")
+        types = next(loop for loop in ufunc.types if dtype.char in loop).split("->")
         given = [
             (array if "p" in core else array[:, 0])
             if letter == dtype.char

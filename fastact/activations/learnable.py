@@ -17,7 +17,7 @@ from fastact.activations.base import (
     outputs_for,
     ufunc_name,
 )
-from fastact.activations.pointwise import PointwiseActivation
+from fastact.activations.pointwise import PointwiseActivation, weak_for_integers
 from fastact.definition import REQUIRED, Definition
 from fastact.kernels import LoopFunction, make_compilable
 from fastact.ufunc import Loop, make_ufunc
@@ -154,6 +154,7 @@ class LearnableActivation(PointwiseActivation):
         axis = self._channel_axis(where, first, weight, axis) if np.ndim(weight) else None
 
         ufunc = self.ufuncs[operation]
+        (weight,) = weak_for_integers((first, second), [weight])
         kind = type(weight) if type(weight) in (int, float) else np.asanyarray(weight).dtype
         dtype = ufunc.resolve_dtypes((first.dtype, second.dtype, kind, *[None] * ufunc.nout))[0]
         shapes = (first.shape,) * ufunc.nout + (np.shape(weight),)

@@ -207,7 +207,7 @@ class PointwiseActivation(Activation):
             self._bind(self._where(operation), args, options)
         if self._defaults:
             parameters = [options.pop(name, default) for name, default in self._defaults]
-            arrays = (*arrays, *_weak_for_integers(arrays, parameters))
+            arrays = (*arrays, *weak_for_integers(arrays, parameters))
         try:
             return self._made[operation](*arrays, **options)
         except (TypeError, ValueError) as error:
@@ -268,7 +268,7 @@ class PointwiseActivation(Activation):
         )
 
 
-def _weak_for_integers(arrays: tuple[Any, ...], parameters: list[Any]) -> list[Any]:
+def weak_for_integers(arrays: tuple[Any, ...], parameters: list[Any]) -> list[Any]:
     """Keep Python numbers from changing what type integers become.
 
     NumPy lets them do so: ``np.arctan2(int8, 0.5)`` is a float64, where ``np.tanh(int8)`` is a float16.
