@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 REQUIRED = inspect.Parameter.empty
+
+# Whose choices an activation can follow where libraries differ; the first is the default.
+CONVENTIONS = ("pytorch", "jax", "tensorflow", "thinc", "chainer")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,15 @@ class Definition:
         The parameters that must not be negative for `from_output` to hold.
     learnable : tuple of str
         The parameters that have gradients.
+    drawn_between : tuple of str
+        Two parameters between which a random number is drawn for each element while a net is trained.
+    elsewhere : dict of str to str
+        What other libraries call it, by library: ``{"pytorch": "hardtanh", "onnx": "Clip"}``.
+    roots : tuple of float
+        Where the derivative changes its sign and its error is stated in absolute terms.
+    choices : dict of str to (dict of str to Definition)
+        Keywords that choose another definition, by value: ``{"approximate": {"tanh": gelu_tanh}}``.
+        `convention` adds to it.
     """
 
     function: Callable[..., Any]
@@ -57,11 +69,15 @@ class Definition:
     from_output: Callable[..., Any] | None = None
     from_output_needs: tuple[str, ...] = ()
     learnable: tuple[str, ...] = ()
+    drawn_between: tuple[str, ...] = ()
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    roots: tuple[float, ...] = ()
+    choices: dict[str, dict[str, Definition]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The activation's name."""
-        return self.function.__name__
+        return self.function.__name__.lstrip("_")
 
     @property
     def summary(self) -> str:
@@ -73,6 +89,33 @@ class Definition:
         """The default of each parameter, or `REQUIRED`."""
         _, *rest = inspect.signature(self.function).parameters.values()
         return MappingProxyType({parameter.name: parameter.default for parameter in rest})
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether the derivative is continuous everywhere, so that there is a second one."""
+        return not self.kinks
+
+    def convention(
+        self, *libraries: str, **changes: Any
+    ) -> Callable[[Callable[..., Any]], Definition]:
+        """Make the function below this activation as other libraries have it.
+
+        Parameters
+        ----------
+        *libraries : str
+            Among `CONVENTIONS`.
+        **changes
+            The metadata that differs. What the output tells of the derivative is not taken over.
+        """
+
+        def register(function: Callable[..., Any]) -> Definition:
+            found = replace(
+                self, **{"function": function, "from_output": None, "choices": {}} | changes
+            )
+            self.choices.setdefault("convention", {}).update(dict.fromkeys(libraries, found))
+            return found
+
+        return register
 
 
 def define(**metadata: Any) -> Callable[[Callable[..., Any]], Definition]:

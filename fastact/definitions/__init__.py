@@ -1,6 +1,7 @@
 """THE catalogue: one short function for each activation, one file for each family.
 
-A file added here is found; nothing else names it.
+A file added here is found; nothing else names it. Definitions whose names start with an underscore are
+not in the catalogue: they are what others become in some library's convention.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ def catalogue() -> dict[str, Definition]:
     """Return all definitions by name, in the order of the files and of the definitions in them."""
     found = {}
     for file in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
-        for value in vars(importlib.import_module(file.name)).values():
-            if isinstance(value, Definition):
+        for name, value in vars(importlib.import_module(file.name)).items():
+            if isinstance(value, Definition) and not name.startswith("_"):
                 found[value.name] = value
     return found

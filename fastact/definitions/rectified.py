@@ -19,6 +19,10 @@ def _line(x: Any, slope: Any) -> Any:
     return select((slope == 0) & (x == -INFINITY), 0, slope * x)
 
 
+def _leaky(x: Any, slope: Any) -> Any:
+    return select(x > 0, x, _line(x, slope)), _slope(x, 1, slope)
+
+
 def _relu_from_output(y: Any) -> Any:
     return _slope(y, 1, 0)
 
@@ -65,7 +69,17 @@ def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
 
     No exponential.
     """
-    return select(x > 0, x, _line(x, negative_slope)), _slope(x, 1, negative_slope)
+    return _leaky(x, negative_slope)
+
+
+@leaky_relu.convention("jax", kinks={"0": "1"})
+def _leaky_relu_jax(x: Any, negative_slope: Any = 0.01) -> Any:
+    return _leaky(x, negative_slope)[0], select(x >= 0, 1, select(x < 0, negative_slope, x))
+
+
+@leaky_relu.convention("tensorflow", "chainer", from_output=_leaky_from_output)
+def _leaky_relu_tensorflow(x: Any, negative_slope: Any = 0.2) -> Any:
+    return _leaky(x, negative_slope)
 
 
 @define(
@@ -85,7 +99,12 @@ def prelu(x: Any, weight: Any) -> Any:
 
     No exponential. The gradient by the weight is ``x`` where x <= 0, else 0.
     """
-    return select(x > 0, x, _line(x, weight)), _slope(x, 1, weight), select(x > 0, 0, x)
+    return _leaky(x, weight) + (select(x > 0, 0, x),)
+
+
+@prelu.convention("chainer", kinks={"0": "1"})
+def _prelu_chainer(x: Any, weight: Any) -> Any:
+    return _leaky(x, weight)[0], select(x >= 0, 1, select(x < 0, weight, x)), select(x > 0, 0, x)
 
 
 @define(
