@@ -265,8 +265,10 @@ def drive(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
     settings = words(record[RECORD.settings])
     if record[RECORD.loop] == 0:
         # NumPy may call many times before Python raises the error: only the first time compiles.
-        if record[RECORD.error] == 0:
-            _call_back(record[RECORD.compile], ())
+        # A second time where a signal handler raised before the first could note it.
+        for _ in range(2):
+            if record[RECORD.loop] == 0 and record[RECORD.error] == 0:
+                _call_back(record[RECORD.compile], ())
         if record[RECORD.error] != 0:
             _raise(settings, record[RECORD.error])
         if record[RECORD.loop] == 0:
