@@ -11,9 +11,10 @@ and ``.ufuncs`` the NumPy ufuncs behind them. ``fa.names()`` lists them all.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
-from fastact.registry import get, names
+from fastact.registry import aliases, get, names
 from fastact.threads import (
     get_num_threads,
     get_parallel_threshold,
@@ -33,11 +34,13 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name in names():
-        # From now on an ordinary attribute: this function is not asked again.
+    # What is returned is from now on an ordinary attribute: this function is not asked again.
+    if name == "math":
+        return globals().setdefault(name, import_module("fastact.math"))
+    if name in names() or name in aliases():
         return globals().setdefault(name, get(name))
     raise AttributeError(f"module 'fastact' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *names()})
+    return sorted({*globals(), "math", *names(), *aliases()})

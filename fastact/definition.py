@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 REQUIRED = inspect.Parameter.empty
 
@@ -89,6 +89,16 @@ class Definition:
         """The default of each parameter, or `REQUIRED`."""
         _, *rest = inspect.signature(self.function).parameters.values()
         return MappingProxyType({parameter.name: parameter.default for parameter in rest})
+
+    ufunc_module: ClassVar[str] = "fastact.ufuncs"
+
+    def ufunc_name(self, operation: str) -> str:
+        """Return the name of a ufunc in `ufunc_module`: the activation's own for its value."""
+        return self.name if operation == "forward" else f"{self.name}_{operation}"
+
+    def kernel_name(self, loop: str) -> str | None:
+        """Return what the cache calls a kernel, or None where it must not keep it."""
+        return f"{self.name}.{loop}"
 
     @property
     def is_smooth(self) -> bool:

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import cache
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -26,22 +26,24 @@ _engines: list[Any] = []  # loaded code lives as long as its engine: for ever
 LoopFunction = Callable[[Any, Any, Any, Any], None]
 
 
-def load(name: str, build: Callable[[], LoopFunction]) -> int:
+def load(name: str | None, build: Callable[[], LoopFunction]) -> int:
     """Return the address of a kernel, from the cache or newly compiled.
 
     Parameters
     ----------
-    name : str
-        What the kernel is called: with fastact's own version, it says all there is to know of it.
+    name : str or None
+        What the kernel is called: with fastact's own version, it says all there is to know of it. None
+        keeps it out of the cache.
     build : callable
         Returns the function to compile, with the arguments of a ufunc's inner loop. Called only when
         the cache has no such kernel.
     """
     with _lock:
-        entry = disk.read(name)
+        entry = None if name is None else disk.read(name)
         if entry is None:
             entry = _compile(build())
-            disk.write(name, entry)
+            if name is not None:
+                disk.write(name, entry)
         symbol, code = entry.split(b"\n", 1)
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
         engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
@@ -113,20 +115,39 @@ def _initialize_llvm() -> None:
     llvm.initialize_native_asmprinter()
 
 
-@cache
+_compilable: set[Any] = set()
+
+
 def make_compilable(function: FunctionType) -> None:
     """Let compiled code call a plain Python function, and all the plain functions that it calls."""
-    from numba.extending import register_jitable
+    from numba.extending import overload
 
-    import fastact.simd.lowering  # noqa: F401  (registers what the words of fastact.simd mean)
+    import fastact.simd.lowering  # registers what the words of fastact.simd mean
+    from fastact.simd.differentiation import Dual
+    from fastact.vecmath.derivatives import RULES
 
-    if function.__module__ == simd.__name__:
+    if function.__module__ == simd.__name__ or function in _compilable:
         return
-    register_jitable(error_model="numpy")(function)
+    _compilable.add(function)
+    rule = RULES.get(function)
+
+    @overload(function, jit_options={"error_model": "numpy"}, strict=False)
+    def choose(*args: Any, **kwargs: Any) -> Any:
+        return rule if rule and any(isinstance(kind, Dual) for kind in args) else function
+
+    for caller in (function, rule) if rule else (function,):
+        for used in used_by(caller):
+            if isinstance(used, FunctionType):
+                make_compilable(used)
+
+
+def used_by(function: FunctionType) -> list[Any]:
+    """Return what a function refers to from outside: globals, closures, and attributes of modules."""
     names = inspect.getclosurevars(function)
-    for called in (*names.globals.values(), *names.nonlocals.values()):
-        if isinstance(called, FunctionType):
-            make_compilable(called)
+    found = [*names.globals.values(), *names.nonlocals.values()]
+    modules = [value for value in found if isinstance(value, ModuleType)]
+    attributes = (vars(module).get(name) for module in modules for name in function.__code__.co_names)
+    return found + [value for value in attributes if value is not None]
 
 
 # A fork waits until no other thread is compiling: the child would inherit locks, Numba's among them, whose

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastact import vecmath
-from fastact.activations import DTYPES
+from fastact.activations.base import DTYPES, dtype_of
 from fastact.kernels import LoopFunction, make_compilable
 from fastact.ufunc import Loop, make_ufunc
 
@@ -37,7 +37,7 @@ def __dir__() -> list[str]:
 def _make(function: Callable[[Any], Any]) -> np.ufunc:
     name, doc = function.__name__, inspect.getdoc(function) or ""
     loops = [
-        Loop([np.dtype(dtype)] * 2, f"math.{name}.{dtype}", partial(_build_loop, function, dtype))
+        Loop([dtype_of(dtype)] * 2, f"math.{name}.{dtype}", partial(_build_loop, function, dtype))
         for dtype in DTYPES
     ]
     return make_ufunc(__name__, name, doc, ["x"], ["y"], loops)

@@ -4,19 +4,45 @@ from __future__ import annotations
 
 import difflib
 from functools import cache
+from typing import Any
 
 from fastact.activations import Activation, make_activation
+from fastact.definition import Definition
 from fastact.definitions import catalogue
 
 
-@cache
-def _activation(name: str) -> Activation:
-    return make_activation(catalogue()[name])
+_made: dict[str, Activation] = {}
+
+
+def activation(definition: Definition) -> Activation:
+    """Return the one object of a definition of fastact's own."""
+    if definition.name not in _made:
+        _made.setdefault(definition.name, make_activation(definition))
+    return _made[definition.name]
 
 
 @cache
-def _aliases() -> dict[str, str]:
-    return {alias: name for name, found in catalogue().items() for alias in found.aliases}
+def _others() -> dict[str, Definition]:
+    """Return the definitions that are not in the catalogue: what it becomes in other conventions."""
+    choices = [choice for found in catalogue().values() for choice in found.choices.values()]
+    definitions = [definition for choice in choices for definition in choice.values()]
+    return {each.name: each for each in definitions if each.name not in catalogue()}
+
+
+def activations() -> list[Activation]:
+    """Return all there are, in all conventions."""
+    return [activation(each) for each in (*catalogue().values(), *_others().values())]
+
+
+@cache
+def aliases() -> dict[str, str]:
+    """Return the name that each alias stands for: other names, and what other libraries say."""
+    found = {}
+    for name, definition in catalogue().items():
+        for alias in (*definition.aliases, *definition.elsewhere.values()):
+            if alias not in catalogue():
+                found.setdefault(alias, name)
+    return found
 
 
 def names() -> list[str]:
@@ -24,27 +50,35 @@ def names() -> list[str]:
     return list(catalogue())
 
 
-def get(name: str) -> Activation:
+def get(name: str, **parameters: Any) -> Activation:
     """Return the activation of this name or alias.
 
     Parameters
     ----------
     name : str
-        Such as ``"relu"``; see `names`.
+        Such as ``"relu"`` or ``"swish"``; see `names`.
+    **parameters
+        Other defaults for its parameters, and choices such as ``convention="jax"``:
+        ``fa.get("elu", alpha=0.5)(x)``.
 
     Returns
     -------
     Activation
-        The very object that ``fastact.<name>`` is.
+        The very object that ``fastact.<name>`` is, or with parameters one bound to them.
 
     Raises
     ------
     ValueError
         If there is none; the message lists the names that there are.
+    TypeError
+        If it has no such parameter, or the name is no string.
     """
-    own_name = _aliases().get(name, name)
-    if own_name in catalogue():
-        return _activation(own_name)
-    near = difflib.get_close_matches(str(name), [*names(), *_aliases()], n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"no activation is called {name!r}.{hint} There are: {', '.join(names())}")
+    if not isinstance(name, str):
+        raise TypeError(f"the name of an activation is a string, got {name!r}")
+    own_name = aliases().get(name, name)
+    definition = catalogue().get(own_name) or _others().get(own_name)
+    if definition is None:
+        near = difflib.get_close_matches(name, [*names(), *aliases()], n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no activation is called {name!r}.{hint} There are: {', '.join(names())}")
+    return activation(definition).choose(parameters).bind(**parameters)

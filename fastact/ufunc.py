@@ -32,14 +32,14 @@ class Loop:
     ----------
     dtypes : sequence of dtype
         One for each operand, inputs first.
-    name : str
-        The kernel's name, unique in fastact.
+    name : str or None
+        The kernel's name, unique in fastact; None where the cache must not keep it.
     build : callable
         Returns the function to compile.
     """
 
     dtypes: Sequence[Any]
-    name: str
+    name: str | None
     build: Callable[[], kernels.LoopFunction]
 
 
@@ -70,12 +70,13 @@ def make_ufunc(
     core_dimensions = len(set(_core_names(core_signature))) if core_signature else 0
     operands = len(inputs) + len(outputs)
     driver = threads.prepare()
+    all_loops, loops = loops, [loop for loop in loops if not _is_foreign(loop)]
     data = [_record(loop, len(inputs), operands, core_dimensions) for loop in loops]
     numbers = bytes(np.dtype(dtype).num for loop in loops for dtype in loop.dtypes)
     functions = (ctypes.c_void_p * len(loops))(*[driver] * len(loops))
     records = (ctypes.c_void_p * len(loops))(*data)
     types = ctypes.create_string_buffer(numbers, len(numbers))
-    texts = [text and text.encode() for text in (name, doc, core_signature)]
+    texts = [None if text is None else text.encode() for text in (name, doc, core_signature)]
     _kept.extend((functions, records, types, texts))
     ufunc: np.ufunc = _constructor()(
         ctypes.addressof(functions),
@@ -90,6 +91,9 @@ def make_ufunc(
         0,
         texts[2],
     )
+    for loop in filter(_is_foreign, all_loops):
+        record = _record(loop, len(inputs), operands, core_dimensions)
+        _add_loop(ufunc, loop, driver, record)
     # A ufunc is pickled as a name in its module; help() and editors show the signature.
     ufunc.__module__ = module
     ufunc.__signature__ = _signature(inputs, len(outputs), core_signature is None)  # type: ignore[misc]
@@ -155,26 +159,46 @@ def _signature(inputs: Sequence[str], outputs: int, is_elementwise: bool) -> ins
 
 
 _NO_IDENTITY = -1  # PyUFunc_None
-_FROM_FUNC_AND_DATA_AND_SIGNATURE = 31  # its place in the table behind the capsule _UFUNC_API
+_FIRST_FOREIGN_TYPE = 256  # NPY_USERDEF: types that other packages register, bfloat16 among them
+
+
+def _is_foreign(loop: Loop) -> bool:
+    return any(np.dtype(dtype).num >= _FIRST_FOREIGN_TYPE for dtype in loop.dtypes)
+
+
+def _add_loop(ufunc: np.ufunc, loop: Loop, driver: int, record: int) -> None:
+    """Give a ufunc a loop for a type that NumPy itself does not have."""
+    numbers = [np.dtype(dtype).num for dtype in loop.dtypes]
+    types = (ctypes.c_int * len(numbers))(*numbers)
+    kind = [ctypes.py_object, ctypes.c_int, *[ctypes.c_void_p] * 3]
+    register = ctypes.PYFUNCTYPE(ctypes.c_int, *kind)(_api()[_REGISTER_LOOP_FOR_TYPE])
+    register(ufunc, max(numbers), driver, ctypes.addressof(types), record)
+
+
+# NumPy's functions by their places in the table behind the capsule _UFUNC_API,
+# https://numpy.org/doc/stable/reference/c-api/ufunc.html; extension modules find them by the capsule that
+# ``import_ufunc()`` reads, and so does this.
+_REGISTER_LOOP_FOR_TYPE = 2
+_FROM_FUNC_AND_DATA_AND_SIGNATURE = 31
 
 
 @cache
-def _constructor() -> Callable[..., np.ufunc]:
-    """Return NumPy's ``PyUFunc_FromFuncAndDataAndSignature``.
-
-    https://numpy.org/doc/stable/reference/c-api/ufunc.html; extension modules find it by the capsule
-    that ``import_ufunc()`` reads, and so does this.
-    """
+def _api() -> Any:
+    """Return NumPy's table of pointers to functions."""
     from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
     get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
     get_pointer.restype = ctypes.c_void_p
     get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    table = ctypes.cast(
+    return ctypes.cast(
         get_pointer(_multiarray_umath._UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p)
     )
+
+
+def _constructor() -> Callable[..., np.ufunc]:
+    """Return NumPy's ``PyUFunc_FromFuncAndDataAndSignature``."""
     pointers, numbers, texts = [ctypes.c_void_p] * 3, [ctypes.c_int] * 4, [ctypes.c_char_p] * 2
     kind = ctypes.PYFUNCTYPE(
         ctypes.py_object, *pointers, *numbers, *texts, ctypes.c_int, ctypes.c_char_p
     )
-    return kind(table[_FROM_FUNC_AND_DATA_AND_SIGNATURE])
+    return kind(_api()[_FROM_FUNC_AND_DATA_AND_SIGNATURE])

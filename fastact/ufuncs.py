@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-from fastact.activations import ufunc_name
-from fastact.registry import get, names
+from fastact.registry import activations
+
+
+@cache
+def _places() -> dict[str, tuple[Any, str]]:
+    """Return the activation and the operation behind each name."""
+    return {
+        each.ufunc_name(operation): (each, operation)
+        for each in activations()
+        for operation in each.ufuncs
+    }
 
 
 def __dir__() -> list[str]:
-    return [ufunc_name(name, operation) for name in names() for operation in get(name).ufuncs]
+    return list(_places())
 
 
 def __getattr__(name: str) -> Any:
-    for activation in names():
-        if name.startswith(activation):
-            for operation in get(activation).ufuncs:
-                if name == ufunc_name(activation, operation):
-                    return get(activation).ufuncs[operation]
-    raise AttributeError(f"module 'fastact.ufuncs' has no attribute {name!r}")
+    if name not in _places():
+        raise AttributeError(f"module 'fastact.ufuncs' has no attribute {name!r}")
+    activation, operation = _places()[name]
+    return activation.ufuncs[operation]

@@ -30,6 +30,7 @@ context.dps = 60
 
 Number = Any  # mpmath's numbers are not annotated.
 Function = Callable[[Number], Number]
+Interval = tuple[Number, Number]
 
 
 # --- What to generate ---------------------------------------------------------------------------
@@ -37,7 +38,7 @@ Function = Callable[[Number], Number]
 
 @dataclass(frozen=True)
 class Polynomial:
-    """One polynomial Q(x) to fit to ``target(x)`` on ``interval``.
+    """One polynomial Q(x) to fit to ``target(x)`` on an interval, its own for each number type.
 
     The fit minimises the largest ``weight(x) * |Q(x) - target(x)|``, so ``weight``
     is what turns an error of Q into a relative error of the final result. The
@@ -51,8 +52,13 @@ class Polynomial:
     comment: str
     target: Function
     weight: Function
-    interval: tuple[Number, Number]
+    interval: dict[str, Interval]
     degree: dict[str, int]
+
+
+def everywhere(low: Number, high: Number) -> dict[str, Interval]:
+    """Return the same interval for all number types."""
+    return dict.fromkeys(SIGNIFICAND_BITS, (context.convert(low), context.convert(high)))
 
 
 def exp_tail(r: Number) -> Number:
@@ -80,11 +86,82 @@ def atanh_weight(z: Number) -> Number:
     return s * z / (2 * context.atanh(s))
 
 
+def erf_tail(z: Number) -> Number:
+    """Return erf(x) / x - 1 with x = sqrt(z)."""
+    if z == 0:
+        return 2 / context.sqrt(context.pi) - 1
+    x = context.sqrt(z)
+    return context.erf(x) / x - 1
+
+
+def erfcx(t: Number) -> Number:
+    """Return exp(t^2) erfc(t)."""
+    return context.exp(t**2) * context.erfc(t)
+
+
+def from_u(u: Number, k: float) -> Number:
+    """Return the a whose u = (a - k) / (a + k) is given."""
+    return k * (1 + u) / (1 - u)
+
+
+def to_u(a: Number, k: float) -> Number:
+    """Return u = (a - k) / (a + k)."""
+    return (context.convert(a) - k) / (context.convert(a) + k)
+
+
+def scaled_erfcx(u: Number) -> Number:
+    """Return (a + ERFC_K) erfcx(a)."""
+    a = from_u(u, ERFC_K)
+    return (a + ERFC_K) * erfcx(a)
+
+
+def scaled_mills_ratio(u: Number) -> Number:
+    """Return (a + NORMAL_K) exp(a^2 / 2) Phi(-a), for the standard normal distribution Phi."""
+    a = from_u(u, NORMAL_K)
+    return (a + NORMAL_K) * erfcx(a / context.sqrt(2)) / 2
+
+
+def sin_tail(z: Number) -> Number:
+    """Return (sin(r) - r) / (r z) with r = sqrt(z)."""
+    if z == 0:
+        return -context.mpf(1) / 6
+    with context.extradps(context.dps):  # The subtraction cancels near 0.
+        r = context.sqrt(z)
+        return (context.sin(r) - r) / (r * z)
+
+
+def sin_weight(z: Number) -> Number:
+    """Return r z / sin(r) with r = sqrt(z)."""
+    if z == 0:
+        return context.mpf(0)
+    r = context.sqrt(z)
+    return r * z / context.sin(r)
+
+
+def cos_tail(z: Number) -> Number:
+    """Return (cos(r) - 1 + z / 2) / z^2 with r = sqrt(z)."""
+    if z == 0:
+        return context.mpf(1) / 24
+    with context.extradps(context.dps):  # The subtraction cancels near 0.
+        return (context.cos(context.sqrt(z)) - 1 + z / 2) / z**2
+
+
 # Rounding x / ln2 to an integer leaves |r| <= ln2/2; the margin is for that rounding's own error.
 REDUCED = context.ln2 / 2 * (1 + context.mpf(2) ** -10)
 
 # s = f / (2 + f) at either end of sqrt(1/2) <= 1 + f <= sqrt(2).
 LARGEST_S = (context.sqrt(2) - 1) / (context.sqrt(2) + 1)
+
+# Rounding x / (pi/2) to an integer leaves |r| <= pi/4, with the same margin.
+QUARTER_TURN = context.pi / 4 * (1 + context.mpf(2) ** -10)
+
+# The K of the maps u = (a - K) / (a + K) of the half line, and the a from which on results are zero.
+# About 3 resp. 4 gives the smallest degrees. These 512ths nearby have a Q(0) that is nearly a number
+# of both types: else rounding Q(0), whose error no other coefficient can mend at u = 0, costs a bit.
+ERFC_K = 3.119140625
+ERFC_ZERO = {"float32": 10.25, "float64": 27.25}
+NORMAL_K = 3.9765625
+NORMAL_ZERO = {"float32": 14.75, "float64": 38.75}
 
 POLYNOMIALS = (
     Polynomial(
@@ -92,7 +169,7 @@ POLYNOMIALS = (
         comment="exp(r) ~ 1 + r + r^2 Q(r) for |r| <= ln2/2 (1 + 2^-10)",
         target=exp_tail,
         weight=lambda r: r**2 / context.exp(r),
-        interval=(-REDUCED, REDUCED),
+        interval=everywhere(-REDUCED, REDUCED),
         degree={"float32": 4, "float64": 9},
     ),
     Polynomial(
@@ -100,7 +177,7 @@ POLYNOMIALS = (
         comment="expm1(r) ~ r + r^2 Q(r) for |r| <= ln2/2 (1 + 2^-10)",
         target=exp_tail,
         weight=lambda r: abs(r**2 / context.expm1(r)) if r else context.mpf(0),
-        interval=(-REDUCED, REDUCED),
+        interval=everywhere(-REDUCED, REDUCED),
         degree={"float32": 5, "float64": 10},
     ),
     Polynomial(
@@ -111,8 +188,62 @@ POLYNOMIALS = (
         ),
         target=atanh_tail,
         weight=atanh_weight,
-        interval=(context.mpf(0), LARGEST_S**2),
+        interval=everywhere(0, LARGEST_S**2),
         degree={"float32": 3, "float64": 6},
+    ),
+    Polynomial(
+        name="LOG1P",
+        comment="log(1 + e) ~ 2 s + s z Q(z), s = e / (2 + e), z = s^2, for 0 <= e <= 1",
+        target=atanh_tail,
+        weight=atanh_weight,
+        interval=everywhere(0, context.mpf(1) / 9),
+        degree={"float32": 3, "float64": 9},
+    ),
+    Polynomial(
+        name="ERF",
+        comment="erf(x) ~ x + x Q(x^2) for |x| <= 1/2",
+        target=erf_tail,
+        weight=lambda z: 1 / (1 + erf_tail(z)),
+        interval=everywhere(0, 0.25),
+        degree={"float32": 4, "float64": 8},
+    ),
+    Polynomial(
+        name="ERFC",
+        comment=(
+            "exp(a^2) erfc(a) ~ Q(u) / (a + K), u = (a - K) / (a + K), K = ERFC_K,"
+            " for 0 <= a <= ERFC_ZERO"
+        ),
+        target=scaled_erfcx,
+        weight=lambda u: 1 / scaled_erfcx(u),
+        interval={dtype: (context.mpf(-1), to_u(a, ERFC_K)) for dtype, a in ERFC_ZERO.items()},
+        degree={"float32": 9, "float64": 22},
+    ),
+    Polynomial(
+        name="NORMAL",
+        comment=(
+            "exp(a^2 / 2) Phi(-a) ~ Q(u) / (a + K), u = (a - K) / (a + K), K = NORMAL_K,"
+            " for 0 <= a <= NORMAL_ZERO"
+        ),
+        target=scaled_mills_ratio,
+        weight=lambda u: 1 / scaled_mills_ratio(u),
+        interval={dtype: (context.mpf(-1), to_u(a, NORMAL_K)) for dtype, a in NORMAL_ZERO.items()},
+        degree={"float32": 9, "float64": 22},
+    ),
+    Polynomial(
+        name="SIN",
+        comment="sin(r) ~ r + r z Q(z), z = r^2, for |r| <= pi/4 (1 + 2^-10)",
+        target=sin_tail,
+        weight=sin_weight,
+        interval=everywhere(0, QUARTER_TURN**2),
+        degree={"float32": 2, "float64": 5},
+    ),
+    Polynomial(
+        name="COS",
+        comment="cos(r) ~ 1 - z / 2 + z^2 Q(z), z = r^2, for |r| <= pi/4 (1 + 2^-10)",
+        target=cos_tail,
+        weight=lambda z: z**2 / context.cos(context.sqrt(z)),
+        interval=everywhere(0, QUARTER_TURN**2),
+        degree={"float32": 2, "float64": 5},
     ),
 )
 
@@ -122,39 +253,90 @@ POLYNOMIALS = (
 SHORT_BITS = {"float32": 12, "float64": 32}
 
 
+# The bits of 2/pi come in words of this size: small enough to convert to floating point by adding and
+# subtracting a large number. The last word ends that many bits behind what the largest number needs.
+WORD_BITS = {"float32": 22, "float64": 50}
+LARGEST_EXPONENT = {"float32": 127, "float64": 1023}
+WORDS_PER_PRODUCT = 4
+
+
 @dataclass(frozen=True)
 class Constant:
-    """One number for each number type."""
+    """One number, or a tuple of whole numbers, for each number type."""
 
     name: str
     comment: str
-    value: dict[str, float]
+    value: dict[str, Any]
+
+
+def parts(value: Number, dtype: str, count: int) -> list[float]:
+    """Return numbers whose sum is the value, each the nearest to what the ones before it lack."""
+    found: list[float] = []
+    for _ in range(count):
+        found.append(float(rounded(value, SIGNIFICAND_BITS[dtype])))
+        value -= found[-1]
+    return found
+
+
+def words_of_two_over_pi(dtype: str) -> tuple[int, ...]:
+    """Return a word of zeros and then the bits behind the point of 2/pi."""
+    bits = WORD_BITS[dtype]
+    # From the bit that the largest number's last bit makes a 2, a product takes so many words, and a
+    # shift of less than a word one more.
+    needed = LARGEST_EXPONENT[dtype] + 1 - SIGNIFICAND_BITS[dtype] + WORDS_PER_PRODUCT * bits
+    count = needed // bits + 2
+    with context.workprec(bits * count + 20):
+        fraction = int(context.floor(context.ldexp(2 / context.pi, bits * count)))
+    words = [fraction >> bits * (count - 1 - i) & ((1 << bits) - 1) for i in range(count)]
+    return (0, *words)
 
 
 def constants() -> list[Constant]:
-    """Return log2(e) and the two splits of ln2 into a high and a low part."""
-    ln2 = +context.ln2
-    high = {dtype: rounded(ln2, bits) for dtype, bits in SIGNIFICAND_BITS.items()}
-    short_high = {dtype: rounded(ln2, bits) for dtype, bits in SHORT_BITS.items()}
+    """Return log2(e) and ln2 in parts, and the same for pi/2 and the normal density at zero."""
+    ln2, half_pi = +context.ln2, context.pi / 2
+    density = 1 / context.sqrt(2 * context.pi)
 
-    def in_dtype(values: dict[str, Number]) -> dict[str, float]:
-        return {dtype: float(rounded(x, SIGNIFICAND_BITS[dtype])) for dtype, x in values.items()}
+    def by_dtype(function: Callable[[str], Any]) -> dict[str, Any]:
+        return {dtype: function(dtype) for dtype in SIGNIFICAND_BITS}
 
-    def remainder(part: dict[str, Number]) -> dict[str, Number]:
-        return {dtype: ln2 - x for dtype, x in part.items()}
+    def part(value: Number, index: int) -> dict[str, float]:
+        return by_dtype(lambda dtype: parts(value, dtype, index + 1)[index])
+
+    short_high = by_dtype(lambda dtype: float(rounded(ln2, SHORT_BITS[dtype])))
 
     return [
-        Constant("LOG2_E", "1 / ln2.", in_dtype(dict.fromkeys(SIGNIFICAND_BITS, 1 / ln2))),
-        Constant("LN2_HIGH", "ln2, for a reduction with fma.", in_dtype(high)),
-        Constant("LN2_LOW", "ln2 - LN2_HIGH.", in_dtype(remainder(high))),
+        Constant("LOG2_E", "1 / ln2.", part(1 / ln2, 0)),
+        Constant("LN2_HIGH", "ln2, for a reduction with fma.", part(ln2, 0)),
+        Constant("LN2_LOW", "ln2 - LN2_HIGH.", part(ln2, 1)),
         Constant(
             "LN2_SHORT_HIGH",
             "ln2 to "
             + " and ".join(f"{bits} bits in {dtype}" for dtype, bits in SHORT_BITS.items())
             + ", so that its product with an exponent is exact.",
-            in_dtype(short_high),
+            short_high,
         ),
-        Constant("LN2_SHORT_LOW", "ln2 - LN2_SHORT_HIGH.", in_dtype(remainder(short_high))),
+        Constant(
+            "LN2_SHORT_LOW",
+            "ln2 - LN2_SHORT_HIGH.",
+            by_dtype(lambda dtype: parts(ln2 - short_high[dtype], dtype, 1)[0]),
+        ),
+        Constant("ERFC_K", "The K of the variable of ERFC.", by_dtype(lambda _: ERFC_K)),
+        Constant("ERFC_ZERO", "erfc is zero above.", ERFC_ZERO),
+        Constant("NORMAL_K", "The K of the variable of NORMAL.", by_dtype(lambda _: NORMAL_K)),
+        Constant("NORMAL_ZERO", "Phi(-a), phi(a) and a phi(a) are zero above.", NORMAL_ZERO),
+        Constant("DENSITY_HIGH", "1 / sqrt(2 pi).", part(density, 0)),
+        Constant("DENSITY_LOW", "1 / sqrt(2 pi) - DENSITY_HIGH.", part(density, 1)),
+        Constant("TWO_OVER_PI", "2 / pi.", part(1 / half_pi, 0)),
+        Constant("HALF_PI_HIGH", "pi / 2.", part(half_pi, 0)),
+        Constant("HALF_PI_MIDDLE", "pi / 2 - HALF_PI_HIGH.", part(half_pi, 1)),
+        Constant("HALF_PI_LOW", "pi / 2 - HALF_PI_HIGH - HALF_PI_MIDDLE.", part(half_pi, 2)),
+        Constant(
+            "TWO_OVER_PI_WORDS",
+            "A word of zeros, then the bits of 2 / pi in words of "
+            + " and ".join(f"{bits} bits in {dtype}" for dtype, bits in WORD_BITS.items())
+            + ".",
+            by_dtype(words_of_two_over_pi),
+        ),
     ]
 
 
@@ -185,7 +367,7 @@ def evaluate(coefficients: Sequence[Number], x: Number) -> Number:
     return context.polyval(list(reversed(coefficients)), x)
 
 
-def chebyshev_points(interval: tuple[Number, Number], count: int) -> list[Number]:
+def chebyshev_points(interval: Interval, count: int) -> list[Number]:
     """Return the extrema of a Chebyshev polynomial: dense at the ends, which belong to them."""
     low, high = interval
     middle, radius = (low + high) / 2, (high - low) / 2
@@ -264,7 +446,7 @@ def fit(polynomial: Polynomial, dtype: str) -> list[Number]:
     next fit has all powers from 1 on free again.
     """
     # At 0 no later coefficient changes anything, so 0 cannot take part in the exchange.
-    points = [x for x in chebyshev_points(polynomial.interval, FIT_POINTS) if x != 0]
+    points = [x for x in chebyshev_points(polynomial.interval[dtype], FIT_POINTS) if x != 0]
     targets = [polynomial.target(x) for x in points]
     weights = [polynomial.weight(x) for x in points]
     coefficients: list[Number] = []
@@ -276,11 +458,11 @@ def fit(polynomial: Polynomial, dtype: str) -> list[Number]:
     return coefficients
 
 
-def largest_error(polynomial: Polynomial, coefficients: Sequence[Number]) -> Number:
+def largest_error(polynomial: Polynomial, dtype: str, coefficients: Sequence[Number]) -> Number:
     """Return the largest weighted error on a grid of evenly spaced points."""
     return max(
         polynomial.weight(x) * abs(evaluate(coefficients, x) - polynomial.target(x))
-        for x in context.linspace(*polynomial.interval, MEASURE_POINTS)
+        for x in context.linspace(*polynomial.interval[dtype], MEASURE_POINTS)
     )
 
 
@@ -301,7 +483,7 @@ def render_polynomial(polynomial: Polynomial) -> str:
     achieved, table = [], []
     for dtype, degree in polynomial.degree.items():
         coefficients = fit(polynomial, dtype)
-        bits = -context.log(largest_error(polynomial, coefficients), 2)
+        bits = -context.log(largest_error(polynomial, dtype, coefficients), 2)
         # Round towards the larger error, so that the comment never promises too much.
         achieved.append(f"{dtype}: degree {degree}, error 2^-{math.floor(bits * 10) / 10}")
         rows = "".join(f"        {float(coefficient)!r},\n" for coefficient in coefficients)
@@ -314,8 +496,16 @@ def render_polynomial(polynomial: Polynomial) -> str:
 
 def render_constant(constant: Constant) -> str:
     """Return the table of one constant with its comment."""
-    rows = "".join(f'    "{dtype}": {value!r},\n' for dtype, value in constant.value.items())
-    return f"# {constant.comment}\n{constant.name}: dict[str, float] = {{\n{rows}}}\n"
+    if isinstance(constant.value["float32"], tuple):
+        kind = "tuple[int, ...]"
+        rows = "".join(
+            f'    "{dtype}": (\n' + "".join(f"        {word!r},\n" for word in words) + "    ),\n"
+            for dtype, words in constant.value.items()
+        )
+    else:
+        kind = "float"
+        rows = "".join(f'    "{dtype}": {value!r},\n' for dtype, value in constant.value.items())
+    return f"# {constant.comment}\n{constant.name}: dict[str, {kind}] = {{\n{rows}}}\n"
 
 
 def render() -> str:

@@ -1,6 +1,6 @@
 """What a user holds: one object for each activation, with its ufuncs and its metadata."""
 
-from fastact.activations.base import DTYPES, Activation, ufunc_name
+from fastact.activations.base import DTYPES, Activation
 from fastact.activations.groups import GroupActivation
 from fastact.activations.learnable import LearnableActivation
 from fastact.activations.pointwise import PointwiseActivation
@@ -13,7 +13,6 @@ __all__ = [
     "LearnableActivation",
     "PointwiseActivation",
     "make_activation",
-    "ufunc_name",
 ]
 
 

@@ -5,17 +5,39 @@ from __future__ import annotations
 import operator
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from functools import partial
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.definition import REQUIRED, Definition
+from fastact.definition import CONVENTIONS, REQUIRED, Definition
 from fastact.target import TARGET
 
 # Narrowest first: integers go to the first type that holds them, as in NumPy's own ufuncs.
 # An x86 without F16C (before 2012) would need a C library's conversions, which are not there.
-DTYPES = (*(("float16",) if TARGET.converts_float16 else ()), "float32", "float64")
+DTYPES = (
+    *(("float16",) if TARGET.converts_float16 else ()),
+    "float32",
+    "float64",
+    *(("bfloat16",) if find_spec("ml_dtypes") else ()),
+)
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    """Return the dtype among `DTYPES` of this name."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+def parameters_in(name: str) -> str:
+    """Return the type of parameters beside arrays of this type: what is computed in."""
+    return "float64" if name == "float64" else "float32"
 
 
 class Activation:
@@ -27,12 +49,17 @@ class Activation:
     ----------
     ufuncs : mapping of str to numpy.ufunc
         The ufunc behind each operation. It takes the parameters as further inputs.
+    parameters : mapping of str to Any
+        The default of each parameter; `inspect.Parameter.empty` where there is none.
     """
 
     def __init__(
         self, definition: Definition, operations: list[str], make: Callable[[str], np.ufunc]
     ) -> None:
         self._definition = definition
+        self.parameters: Mapping[str, Any] = definition.parameters
+        self._bound: dict[str, Any] = {}
+        self._choices = frozenset({"convention", *definition.choices})
         self._made = MadeUfuncs(make)
         self.ufuncs: Mapping[str, np.ufunc] = _Ufuncs(operations, self._made)
         self.__doc__ = _document(definition)
@@ -53,11 +80,6 @@ class Activation:
         return self._definition.derivative
 
     @property
-    def parameters(self) -> Mapping[str, Any]:
-        """The default of each parameter; `inspect.Parameter.empty` where there is none."""
-        return self._definition.parameters
-
-    @property
     def aliases(self) -> tuple[str, ...]:
         """Other names of the activation."""
         return self._definition.aliases
@@ -72,17 +94,75 @@ class Activation:
         """The values at minus and plus infinity."""
         return self._definition.limits
 
+    @property
+    def learnable(self) -> tuple[str, ...]:
+        """The parameters that have gradients."""
+        return self._definition.learnable
+
+    @property
+    def reference(self) -> str:
+        """Who proposed it, and where."""
+        return self._definition.reference
+
+    def bind(self, **parameters: Any) -> Self:
+        """Return this activation with other defaults: ``fa.elu.bind(alpha=0.5)``.
+
+        Raises
+        ------
+        TypeError
+            If a parameter is unknown or not real.
+        """
+        if not parameters:
+            return self
+        for name, value in parameters.items():
+            if name not in self.parameters:
+                known = ", ".join(self.parameters) or "none"
+                raise TypeError(f"{self.name}: unknown parameter {name!r}; its parameters: {known}")
+            as_real_array(self.name, name, value)
+        bound = object.__new__(type(self))
+        vars(bound).update(vars(self))
+        bound.parameters = MappingProxyType(dict(self.parameters) | parameters)
+        bound._bound = self._bound | parameters
+        return bound
+
+    def choose(self, options: dict[str, Any]) -> Activation:
+        """Return the activation that keywords such as ``convention="jax"`` mean, and take them out.
+
+        Raises
+        ------
+        ValueError
+            If there is no such choice; the message lists those that there are.
+        """
+        if self._choices.isdisjoint(options):
+            return self
+        choices = self._definition.choices
+        for keyword in self._choices & options.keys():
+            value, known = options.pop(keyword), choices.get(keyword, {})
+            allowed = CONVENTIONS if keyword == "convention" else ("none", *known)
+            if value not in allowed:
+                raise ValueError(f"{self.name}: {keyword} must be one of {allowed}, got {value!r}")
+            if value in known:
+                from fastact.registry import activation
+
+                return activation(known[value]).bind(**self._bound)
+        return self
+
+    def ufunc_name(self, operation: str) -> str:
+        """Return the name of an operation's ufunc in `fastact.ufuncs`."""
+        return self._definition.ufunc_name(operation)
+
     def _where(self, operation: str) -> str:
         """Return what an error message calls an operation."""
         return self.name if operation == "forward" else f"{self.name}.{operation}"
 
     def __repr__(self) -> str:
-        return f"<activation {self.name!r}>"
+        values = "".join(f", {name}={value!r}" for name, value in self._bound.items())
+        return f"<activation {self.name!r}{values}>"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...] | str:
         from fastact.registry import get
 
-        return get, (self.name,)
+        return partial(get, self.name, **self._bound), ()
 
     @property
     def __name__(self) -> str:
@@ -119,11 +199,6 @@ class _Ufuncs(Mapping[str, np.ufunc]):
         return len(self._operations)
 
 
-def ufunc_name(activation: str, operation: str) -> str:
-    """Return the name of a ufunc: the activation's own for its value."""
-    return activation if operation == "forward" else f"{activation}_{operation}"
-
-
 def as_array(where: str, name: str, value: Any) -> NDArray[Any]:
     """Return an argument as an array, or raise an error that names it."""
     try:
@@ -135,12 +210,17 @@ def as_array(where: str, name: str, value: Any) -> NDArray[Any]:
 def as_real_array(where: str, name: str, value: Any) -> NDArray[Any]:
     """Return an argument as an array of a type that can be computed with, or raise an error."""
     array = as_array(where, name, value)
-    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+    if not (array.dtype.kind in "fiub" and array.dtype.itemsize <= 8) and not is_bfloat16(array):
         raise TypeError(
             f"{where}: {name} has the type {array.dtype}; allowed are {', '.join(DTYPES)}, "
             "integers and bools"
         ) from None
     return array
+
+
+def is_bfloat16(array: Any) -> bool:
+    """Whether this is an array of the type of the package ml_dtypes, which NumPy itself lacks."""
+    return isinstance(array, np.ndarray | np.generic) and array.dtype.name == "bfloat16"
 
 
 def check_output(where: str, array: Any, kind: str = "f") -> None:
@@ -149,7 +229,7 @@ def check_output(where: str, array: Any, kind: str = "f") -> None:
         raise TypeError(f"{where}: out must be an array, got {type(array).__name__}") from None
     if not array.flags.writeable:
         raise ValueError(f"{where}: out is read-only") from None
-    if array.dtype.kind != kind:
+    if array.dtype.kind != kind and not (kind == "f" and is_bfloat16(array)):
         raise TypeError(
             f"{where}: out has the type {array.dtype}; the result is of "
             f"{'a float' if kind == 'f' else 'an integer'} type"

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from fastact.activations.base import (
     DTYPES,
+    dtype_of,
     Activation,
     as_array,
     as_axis,
     as_real_array,
     outputs_for,
-    ufunc_name,
 )
 from fastact.definition import GroupDefinition
 from fastact.kernels import LoopFunction, make_compilable
@@ -204,16 +204,16 @@ def _make(definition: GroupDefinition, name: str) -> np.ufunc:
     operands = (*operation.inputs, *operation.outputs)
     loops = [
         Loop(
-            [np.dtype(np.intp if operand == "which" else dtype) for operand in operands],
-            f"{definition.name}.{name}.{dtype}",
+            [np.dtype(np.intp) if each == "which" else dtype_of(dtype) for each in operands],
+            definition.kernel_name(f"{name}.{dtype}"),
             partial(_build_loop, definition, name, dtype),
         )
         for dtype in DTYPES
     ]
     doc = f"Compute {', '.join(operation.outputs)} of the activation {definition.name!r} on groups."
     return make_ufunc(
-        "fastact.ufuncs",
-        ufunc_name(definition.name, name),
+        definition.ufunc_module,
+        definition.ufunc_name(name),
         doc,
         operation.inputs,
         operation.outputs,

@@ -14,8 +14,9 @@ from fastact.activations.base import (
     MadeUfuncs,
     as_axis,
     as_real_array,
+    dtype_of,
     outputs_for,
-    ufunc_name,
+    parameters_in,
 )
 from fastact.activations.pointwise import PointwiseActivation, weak_for_integers
 from fastact.definition import REQUIRED, Definition
@@ -31,8 +32,8 @@ class LearnableActivation(PointwiseActivation):
     """A pointwise activation with a learnable parameter, such as `prelu` with its weight.
 
     Every operation takes the parameter after its arrays, or by name: one number, or a 1-d array with a
-    value for each channel along `axis` (default 1). `backward` and `forward_backward` return its gradient
-    too, in the parameter's shape.
+    value for each channel along `axis` (default 1). Where a call is given the parameter, `backward` and
+    `forward_backward` return its gradient too, in its shape; where its default serves, they do not.
     """
 
     _options: ClassVar[dict[str, Any]] = {"axis": 1}
@@ -51,7 +52,7 @@ class LearnableActivation(PointwiseActivation):
             The gradient by the output, of the shape of `x`.
         x : array_like
             The input of the forward call.
-        weight : float or array_like
+        weight : float or array_like, optional
             The parameter, under its own name: one number, or one for each channel.
         axis : int, default 1
             The axis of the channels.
@@ -63,22 +64,22 @@ class LearnableActivation(PointwiseActivation):
         dx : ndarray
             Of the shape of `x`.
         dweight : ndarray or scalar
-            Of the shape of the parameter: summed in float64 over blocks that depend on the shape alone,
-            so that the result is the same with any number of threads.
+            Only where the parameter was given: of its shape, summed in float64 over blocks that depend
+            on the shape alone, so that the result is the same with any number of threads.
         """
-        return self._with_sums("backward", dy, x, args, options)
+        return super().backward(dy, x, *args, **options)
 
     def forward_backward(self, x: Any, dy: Any, /, *args: Any, **options: Any) -> Any:
-        """Compute the value and both gradients in one pass; see `backward`.
+        """Compute the value and the gradients in one pass; see `backward`.
 
         Returns
         -------
         y, dx : ndarray
             Of the shape of `x`.
         dweight : ndarray or scalar
-            Of the shape of the parameter.
+            Only where the parameter was given: of its shape.
         """
-        return self._with_sums("forward_backward", x, dy, args, options)
+        return super().forward_backward(x, dy, *args, **options)
 
     def _run(
         self,
@@ -87,10 +88,18 @@ class LearnableActivation(PointwiseActivation):
         args: tuple[Any, ...],
         options: dict[str, Any],
     ) -> Any:
-        """Give the parameter the shape in which it broadcasts, and call the ufunc."""
+        """Give the parameter the shape in which it broadcasts, or run the loop with its gradient."""
         where = self._where(operation)
-        weight = self._parameter(where, args, options)
+        self._bind_positional(where, args, options)
+        default = self.parameters[self._learnable]
+        has_gradient = self._learnable in options or default is REQUIRED
+        weight = options.pop(self._learnable, default)
+        if weight is REQUIRED:
+            raise TypeError(f"{where}: missing the argument {self._learnable!r}")
+        as_real_array(where, self._learnable, weight)
         axis = options.pop("axis", 1)
+        if has_gradient and operation in _OPERATIONS:
+            return self._with_sums(operation, arrays, weight, axis, options)
         if np.ndim(weight):
             x = np.asanyarray(arrays[0])
             axis = self._channel_axis(where, x, weight, axis)
@@ -99,15 +108,6 @@ class LearnableActivation(PointwiseActivation):
             else:
                 weight = np.reshape(weight, (np.size(weight),) + (1,) * (x.ndim - axis - 1))
         return super()._run(operation, arrays, (), options | {self._learnable: weight})
-
-    def _parameter(self, where: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """Take the parameter out of the arguments."""
-        self._bind(where, args, options)
-        weight = options.pop(self._learnable, self.parameters[self._learnable])
-        if weight is REQUIRED:
-            raise TypeError(f"{where}: missing the argument {self._learnable!r}")
-        as_real_array(where, self._learnable, weight)
-        return weight
 
     def _channel_axis(self, where: str, x: NDArray[Any], weight: Any, axis: Any) -> int | None:
         """Return the axis that the parameter varies along, or None where it has one value."""
@@ -128,24 +128,23 @@ class LearnableActivation(PointwiseActivation):
     def _with_sums(
         self,
         operation: str,
-        first: Any,
-        second: Any,
-        args: tuple[Any, ...],
+        arrays: tuple[Any, ...],
+        weight: Any,
+        axis: Any,
         options: dict[str, Any],
     ) -> Any:
         """Run an operation together with the parameter's gradient."""
         where = self._where(operation)
-        weight = self._parameter(where, args, options)
-        axis, out = options.pop("axis", 1), options.pop("out", None)
+        out = options.pop("out", None)
         if options:
             unknown = next(iter(options))
             raise TypeError(
                 f"{where}: unknown parameter {unknown!r}; it takes {self._learnable}, axis and out"
             )
-        names = ("dy", "x") if operation == "backward" else ("x", "dy")
+        names = _OPERATIONS[operation][1]
         first, second = (
             as_real_array(where, name, array)
-            for name, array in zip(names, (first, second), strict=True)
+            for name, array in zip(names, arrays, strict=True)
         )
         if first.shape != second.shape:
             raise ValueError(
@@ -155,10 +154,13 @@ class LearnableActivation(PointwiseActivation):
 
         ufunc = self.ufuncs[operation]
         (weight,) = weak_for_integers((first, second), [weight])
-        kind = type(weight) if type(weight) in (int, float) else np.asanyarray(weight).dtype
+        is_weak = type(weight) in (int, float)
+        kind = type(weight) if is_weak else np.asanyarray(weight).dtype
         dtype = ufunc.resolve_dtypes((first.dtype, second.dtype, kind, *[None] * ufunc.nout))[0]
+        weight_dtype = parameters_in(dtype.name)
+        sum_dtype = dtype if is_weak else np.promote_types(dtype, kind)
         shapes = (first.shape,) * ufunc.nout + (np.shape(weight),)
-        results = outputs_for(where, out, shapes, (dtype,) * len(shapes))
+        results = outputs_for(where, out, shapes, (dtype,) * ufunc.nout + (sum_dtype,))
         # The loop wants arrays of one layout that do not overlap.
         inputs = [np.require(array, dtype, ["C", "A"]) for array in (first, second)]
         outputs = [
@@ -168,7 +170,7 @@ class LearnableActivation(PointwiseActivation):
         total = _sum_in_blocks(
             self._sums[operation],
             inputs,
-            np.atleast_1d(np.require(weight, dtype, ["C", "A"])),
+            np.atleast_1d(np.require(weight, weight_dtype, ["C", "A"])),
             outputs,
             axis,
         )
@@ -265,21 +267,26 @@ def _make(definition: Definition, name: str) -> np.ufunc:
     _, inputs, outputs = _OPERATIONS[name]
     loops = [
         Loop(
-            [np.dtype(dtype)] * (3 + len(outputs)) + [np.dtype(np.float64)],
-            f"{definition.name}.{name}.sums.{dtype}",
+            [dtype_of(each) for each in _operand_types(inputs, outputs, dtype)]
+            + [np.dtype(np.float64)],
+            definition.kernel_name(f"{name}.sums.{dtype}"),
             partial(_build_loop, definition, name, dtype),
         )
         for dtype in DTYPES
     ]
     return make_ufunc(
-        "fastact.ufuncs",
-        f"{ufunc_name(definition.name, name)}_with_sums",
+        definition.ufunc_module,
+        f"{definition.ufunc_name(name)}_with_sums",
         f"Compute {', '.join(outputs)} and the sums of the gradient by the parameter.",
         (*inputs, *definition.learnable),
         (*outputs, "sums"),
         loops,
         "(n,c,s),(n,c,s),(c)->" + "(n,c,s)," * len(outputs) + "(c)",
     )
+
+
+def _operand_types(inputs: tuple[str, ...], outputs: tuple[str, ...], dtype: str) -> list[str]:
+    return [dtype] * len(inputs) + [parameters_in(dtype)] + [dtype] * len(outputs)
 
 
 def _build_loop(definition: Definition, name: str, dtype: str) -> LoopFunction:
@@ -289,6 +296,6 @@ def _build_loop(definition: Definition, name: str, dtype: str) -> LoopFunction:
 
     compute, inputs, outputs = _OPERATIONS[name]
     make_compilable(definition.function)
-    storages = (Storage(dtype),) * (len(inputs) + 1 + len(outputs))
+    storages = tuple(map(Storage, _operand_types(inputs, outputs, dtype)))
     operands = Operands(storages, arrays=len(inputs), parameters=1)
     return loops.channel_sums(compute(definition.function), operands)

@@ -15,16 +15,18 @@ from fastact.activations.base import (
     Activation,
     as_real_array,
     check_output,
-    ufunc_name,
+    dtype_of,
+    parameters_in,
 )
 from fastact.definition import REQUIRED, Definition
 from fastact.kernels import LoopFunction, make_compilable
+from fastact.simd import derivative_of, dual, isnan, select
 from fastact.ufunc import Loop, make_ufunc
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One of the six things that every elementwise activation does.
+    """One of the things that every elementwise activation does.
 
     Attributes
     ----------
@@ -75,6 +77,14 @@ def _backward_from_output(derivative: Any) -> Any:
     return lambda dy, y, *parameters: (dy * derivative(y, *parameters),)
 
 
+def _second_derivative(f: Any) -> Any:
+    def operation(x: Any, *parameters: Any) -> Any:
+        seed = dual(x, select(isnan(x), x, 1))
+        return (derivative_of(f(seed, *parameters)[1]),)
+
+    return operation
+
+
 OPERATIONS = {
     "forward": Operation(("x",), ("y",), _forward, "the value"),
     "derivative": Operation(("x",), ("d",), _derivative, "the local derivative, dy/dx"),
@@ -96,21 +106,35 @@ OPERATIONS = {
         _backward_from_output,
         "the gradient by the input, from the value instead of the input",
     ),
+    "second_derivative": Operation(
+        ("x",), ("d",), _second_derivative, "the derivative of the derivative"
+    ),
+}
+
+
+def has_operation(definition: Definition, name: str) -> bool:
+    """Whether an activation has this operation."""
+    if name == "backward_from_output":
+        return definition.from_output is not None
+    return name != "second_derivative" or definition.is_smooth
+
+
+_WHY_MISSING = {
+    "backward_from_output": "the derivative is not a function of the output",
+    "second_derivative": "the derivative jumps, and has no derivative",
 }
 
 
 class PointwiseActivation(Activation):
-    """An activation that takes each element by itself: six operations."""
+    """An activation that takes each element by itself."""
 
     _options: ClassVar[
         dict[str, Any]
     ] = {}  # what a call takes beside parameters and a ufunc's options
 
     def __init__(self, definition: Definition) -> None:
-        missing = {"backward_from_output"} if definition.from_output is None else set()
-        operations = [name for name in OPERATIONS if name not in missing]
+        operations = [name for name in OPERATIONS if has_operation(definition, name)]
         super().__init__(definition, operations, lambda name: _make(definition, name))
-        self._defaults = tuple(definition.parameters.items())
 
     def __call__(self, x: Any, /, *args: Any, **options: Any) -> Any:
         """Compute the value.
@@ -137,15 +161,15 @@ class PointwiseActivation(Activation):
         ValueError
             If shapes do not fit together, or the output is read-only.
         """
-        return self._run("forward", (x,), args, options)
+        return self._choose_and_run("forward", (x,), args, options)
 
     def derivative(self, x: Any, /, *args: Any, **options: Any) -> Any:
         """Compute the local derivative dy/dx; arguments as for a call."""
-        return self._run("derivative", (x,), args, options)
+        return self._choose_and_run("derivative", (x,), args, options)
 
     def value_and_derivative(self, x: Any, /, *args: Any, **options: Any) -> Any:
         """Compute the value and the local derivative in one pass; arguments as for a call."""
-        return self._run("value_and_derivative", (x,), args, options)
+        return self._choose_and_run("value_and_derivative", (x,), args, options)
 
     def backward(self, dy: Any, x: Any, /, *args: Any, **options: Any) -> Any:
         """Compute the gradient by the input, ``dy`` times the derivative at `x`.
@@ -164,11 +188,11 @@ class PointwiseActivation(Activation):
         ndarray or scalar
             The product in IEEE arithmetic: an infinite `dy` where the derivative is zero gives NaN.
         """
-        return self._run("backward", (dy, x), args, options)
+        return self._choose_and_run("backward", (dy, x), args, options)
 
     def forward_backward(self, x: Any, dy: Any, /, *args: Any, **options: Any) -> Any:
         """Compute the value and the gradient by the input in one pass; see `backward`."""
-        return self._run("forward_backward", (x, dy), args, options)
+        return self._choose_and_run("forward_backward", (x, dy), args, options)
 
     def backward_from_output(self, dy: Any, y: Any, /, *args: Any, **options: Any) -> Any:
         """Compute the gradient by the input from the value `y` instead of the input.
@@ -180,10 +204,35 @@ class PointwiseActivation(Activation):
         ValueError
             If a parameter is negative, so that two inputs with different derivatives share a value.
         """
-        if self._definition.from_output is None:
-            raise TypeError(f"{self.name}: the derivative is not a function of the output")
+        return self._choose_and_run("backward_from_output", (dy, y), args, options)
+
+    def second_derivative(self, x: Any, /, *args: Any, **options: Any) -> Any:
+        """Compute the derivative of the derivative; arguments as for a call.
+
+        It comes from the definition by forward-mode automatic differentiation.
+
+        Raises
+        ------
+        TypeError
+            If the derivative jumps somewhere.
+        """
+        return self._choose_and_run("second_derivative", (x,), args, options)
+
+    def _choose_and_run(
+        self,
+        operation: str,
+        arrays: tuple[Any, ...],
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        """Run an operation of this activation, or of the one that a keyword such as `convention` means."""
+        chosen: Any = self.choose(options) if options else self
+        return chosen._run(operation, arrays, args, options)
+
+    def _check_output_tells(self, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """Raise an error unless the derivative is a function of the output."""
         where = self._where("backward_from_output")
-        self._bind(where, args, options)
+        self._bind_positional(where, args, options)
         for parameter in self._definition.from_output_needs:
             value = options.get(parameter, self.parameters[parameter])
             if value is REQUIRED:
@@ -193,7 +242,6 @@ class PointwiseActivation(Activation):
                     f"{where}: {parameter} must not be negative, "
                     f"or the output does not tell the derivative; got {value!r}"
                 )
-        return self._run("backward_from_output", (dy, y), (), options)
 
     def _run(
         self,
@@ -203,17 +251,20 @@ class PointwiseActivation(Activation):
         options: dict[str, Any],
     ) -> Any:
         """Call a ufunc with the parameters where it wants them."""
-        if args:
-            self._bind(self._where(operation), args, options)
-        if self._defaults:
-            parameters = [options.pop(name, default) for name, default in self._defaults]
+        ufunc = self._made[operation]
+        if operation == "backward_from_output":
+            self._check_output_tells(args, options)
+        elif args:
+            self._bind_positional(self._where(operation), args, options)
+        if self.parameters:
+            parameters = [options.pop(name, value) for name, value in self.parameters.items()]
             arrays = (*arrays, *weak_for_integers(arrays, parameters))
         try:
-            return self._made[operation](*arrays, **options)
+            return ufunc(*arrays, **options)
         except (TypeError, ValueError) as error:
             self._explain(operation, arrays, options, error)
 
-    def _bind(self, where: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    def _bind_positional(self, where: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         """Put positional arguments among the options, by the parameters' names."""
         names = list(self.parameters)
         if len(args) > len(names):
@@ -255,7 +306,8 @@ class PointwiseActivation(Activation):
     @property
     def __signature__(self) -> inspect.Signature:
         kinds = inspect.Parameter
-        options = (*self._options.items(), ("out", None), ("where", True), ("dtype", None))
+        choices = ((keyword, "none") for keyword in self._definition.choices)
+        options = (*choices, *self._options.items(), ("out", None), ("where", True))
         return inspect.Signature(
             [
                 kinds("x", kinds.POSITIONAL_ONLY),
@@ -291,25 +343,39 @@ def _describe(value: Any) -> str:
 
 def _make(definition: Definition, name: str) -> np.ufunc:
     operation = OPERATIONS[name]
-    inputs = (*operation.inputs, *definition.parameters)
-    operands = len(inputs) + len(operation.outputs)
-    loops = [
-        Loop(
-            [np.dtype(dtype)] * operands,
-            f"{definition.name}.{name}.{dtype}",
-            partial(build_loop, definition, name, dtype),
-        )
-        for dtype in DTYPES
-    ]
+    if not has_operation(definition, name):
+        raise TypeError(f"{definition.name}: {_WHY_MISSING[name]}")
     doc = f"Compute {operation.summary}, of the activation {definition.name!r}."
     return make_ufunc(
-        "fastact.ufuncs",
-        ufunc_name(definition.name, name),
+        definition.ufunc_module,
+        definition.ufunc_name(name),
         doc,
-        inputs,
+        (*operation.inputs, *definition.parameters),
         operation.outputs,
-        loops,
+        [
+            Loop(
+                [dtype_of(each) for each in _operand_types(definition, operation, dtype)],
+                definition.kernel_name(f"{name}.{dtype}"),
+                partial(build_loop, definition, name, dtype),
+            )
+            for dtype in DTYPES
+        ],
     )
+
+
+def _operand_types(definition: Definition, operation: Operation, dtype: str) -> list[str]:
+    """Return the types of the operands beside arrays of one type."""
+    arrays, outputs = len(operation.inputs), len(operation.outputs)
+    parameters = [parameters_in(dtype)] * len(definition.parameters)
+    return [dtype] * arrays + parameters + [dtype] * outputs
+
+
+def compiled_operation(definition: Definition, name: str) -> Callable[..., Any]:
+    """Return the function on vectors behind an operation, with all that it calls made compilable."""
+    function = definition.from_output if name == "backward_from_output" else definition.function
+    assert function is not None
+    make_compilable(function)
+    return OPERATIONS[name].compute(function)
 
 
 def build_loop(definition: Definition, name: str, dtype: str) -> LoopFunction:
@@ -319,11 +385,6 @@ def build_loop(definition: Definition, name: str, dtype: str) -> LoopFunction:
     from fastact.simd.storage import Storage
 
     operation = OPERATIONS[name]
-    function = definition.function
-    if name == "backward_from_output":
-        assert definition.from_output is not None
-        function = definition.from_output
-    make_compilable(function)
-    arrays, parameters = len(operation.inputs), len(definition.parameters)
-    storages = (Storage(dtype),) * (arrays + parameters + len(operation.outputs))
-    return loops.elementwise(operation.compute(function), Operands(storages, arrays, parameters))
+    storages = tuple(map(Storage, _operand_types(definition, operation, dtype)))
+    operands = Operands(storages, len(operation.inputs), len(definition.parameters))
+    return loops.elementwise(compiled_operation(definition, name), operands)

@@ -31,7 +31,7 @@ def channel_sums(operation: Callable[..., Any], operands: Operands) -> Callable[
     """
     count = operands.count
     weight = operands.arrays
-    itemsize = operands.itemsize
+    itemsize, weight_itemsize = operands.itemsize, operands.parameter_itemsize
     addresses, load, store = operands.addresses, operands.load_any, operands.store_any
     first_lanes, lanes = operands.first_lanes, operands.lanes
     reserve = stack(count)
@@ -66,6 +66,7 @@ def channel_sums(operation: Callable[..., Any], operands: Operands) -> Callable[
         steps = reserve()
         for k in range(count):
             steps[k] = itemsize
+        steps[weight] = weight_itemsize
         for _ in range(rows):
             base = addresses(start)
             for i in range(0, channels, lanes):

@@ -15,11 +15,15 @@ from typing import Any, NoReturn
 
 __all__ = [
     "PerDtype",
+    "any_lane",
     "bits",
     "copysign",
+    "derivative_of",
+    "dual",
     "fma",
     "from_bits",
     "isnan",
+    "lookup",
     "polynomial",
     "round_to_integer",
     "scale",
@@ -28,6 +32,7 @@ __all__ = [
     "sum_lanes",
     "to_double",
     "to_float",
+    "value_of",
 ]
 
 
@@ -130,3 +135,32 @@ def sum_lanes(x: Any) -> Any:
 def polynomial(x: Any, coefficients: PerDtype) -> Any:
     """Evaluate a polynomial by Horner's rule with fused multiply-adds, lowest coefficient first."""
     _compiled_only("polynomial")
+
+
+def lookup(table: PerDtype, index: Any) -> Any:
+    """Take the number at `index`, an integer vector, from a tuple: one by one, for rare cases.
+
+    The result is a vector of integers where all the numbers of the table are, else of floats. No index
+    may lie outside the table.
+    """
+    _compiled_only("lookup")
+
+
+def any_lane(mask: Any) -> Any:
+    """Return whether `mask` is set in any lane: a condition for ``if``, around what few lanes need."""
+    _compiled_only("any_lane")
+
+
+def dual(value: Any, derivative: Any) -> Any:
+    """Return the dual number of a vector and its derivative."""
+    _compiled_only("dual")
+
+
+def value_of(x: Any) -> Any:
+    """Return the value of a dual number; of anything else, itself."""
+    _compiled_only("value_of")
+
+
+def derivative_of(x: Any) -> Any:
+    """Return the derivative of a dual number; of anything else, 0."""
+    _compiled_only("derivative_of")

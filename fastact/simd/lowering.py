@@ -38,8 +38,16 @@ _INTEGER = {types.float32: types.int32, types.float64: types.int64}
 _FLOAT = {integer: real for real, integer in _INTEGER.items()}
 
 
+def _side_by_side(element: ir.Type, lanes: int) -> ir.Type:
+    return ir.VectorType(element, lanes) if lanes else element
+
+
 class Vector(types.Type):
-    """`lanes` numbers of one type, side by side in a register."""
+    """`lanes` numbers of one type, side by side in a register.
+
+    With no lanes it is one number outside of any vector: LLVM can put a loop over such numbers, in other
+    people's code, into vectors of its own, which it cannot with vectors of one lane.
+    """
 
     def __init__(self, dtype: types.Type, lanes: int) -> None:
         self.dtype = dtype
@@ -47,15 +55,15 @@ class Vector(types.Type):
         super().__init__(f"Vector({dtype}, {lanes})")
 
     @property
-    def llvm(self) -> ir.VectorType:
+    def llvm(self) -> ir.Type:
         """The LLVM type."""
-        return ir.VectorType(_LLVM[self.dtype], self.lanes)
+        return _side_by_side(_LLVM[self.dtype], self.lanes)
 
     @property
     def suffix(self) -> str:
         """What LLVM appends to the name of an intrinsic on this type."""
         kind = "f" if isinstance(self.dtype, types.Float) else "i"
-        return f"v{self.lanes}{kind}{self.dtype.bitwidth}"
+        return f"{f'v{self.lanes}' if self.lanes else ''}{kind}{self.dtype.bitwidth}"
 
 
 class Mask(types.Type):
@@ -67,12 +75,12 @@ class Mask(types.Type):
         super().__init__(f"Mask({dtype}, {lanes})")
 
     @property
-    def llvm(self) -> ir.VectorType:
+    def llvm(self) -> ir.Type:
         """The LLVM type."""
-        return ir.VectorType(ir.IntType(1), self.lanes)
+        return _side_by_side(ir.IntType(1), self.lanes)
 
 
-class _PerDtypeType(types.Type):
+class PerDtypeType(types.Type):
     """The type of one `PerDtype`: it carries the values, which exist at compile time only."""
 
     def __init__(self, value: simd.PerDtype) -> None:
@@ -87,15 +95,15 @@ class _PrimitiveVector(models.PrimitiveModel):
 
 register_model(Vector)(_PrimitiveVector)
 register_model(Mask)(_PrimitiveVector)
-register_model(_PerDtypeType)(models.OpaqueModel)
+register_model(PerDtypeType)(models.OpaqueModel)
 
 
 @typeof_impl.register(simd.PerDtype)
-def _(value: simd.PerDtype, context: Any) -> _PerDtypeType:
-    return _PerDtypeType(value)
+def _(value: simd.PerDtype, context: Any) -> PerDtypeType:
+    return PerDtypeType(value)
 
 
-@lower_constant(_PerDtypeType)
+@lower_constant(PerDtypeType)
 def _(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return context.get_dummy_value()
 
@@ -107,6 +115,8 @@ def lanes_of(dtype: types.Type) -> int:
 
 def splat(builder: Any, value: Any, lanes: int) -> Any:
     """Repeat one LLVM value in every lane."""
+    if not lanes:
+        return value
     kind = ir.VectorType(value.type, lanes)
     if isinstance(value, ir.Constant):
         return ir.Constant(kind, [value] * lanes)
@@ -117,16 +127,21 @@ def splat(builder: Any, value: Any, lanes: int) -> Any:
     return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
 
 
-def _coerce(context: Any, builder: Any, kind: types.Type, value: Any, to: Vector) -> Any:
+def constant(kind: ir.Type, number: Any) -> Any:
+    """Return a constant of an LLVM type with this number in every lane."""
+    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
+
+
+def coerce(context: Any, builder: Any, kind: types.Type, value: Any, to: Vector) -> Any:
     """Make an operand a vector of type `to`: numbers are weak, constants follow the dtype."""
-    if isinstance(kind, _PerDtypeType):
-        return ir.Constant(to.llvm, [_value_for(kind, to)] * to.lanes)
+    if isinstance(kind, PerDtypeType):
+        return constant(to.llvm, _value_for(kind, to))
     if isinstance(kind, types.Number):
         return splat(builder, context.cast(builder, value, kind, to.dtype), to.lanes)
     return value
 
 
-def _value_for(constant: _PerDtypeType, vector: Vector) -> Any:
+def _value_for(constant: PerDtypeType, vector: Vector) -> Any:
     """Take the constant's value for this type; integers go by the float of their width."""
     return getattr(constant.value, str(_FLOAT.get(vector.dtype, vector.dtype)))
 
@@ -134,7 +149,7 @@ def _value_for(constant: _PerDtypeType, vector: Vector) -> Any:
 def _common_vector(kinds: tuple[types.Type, ...]) -> Vector | None:
     """Return the one vector type among the operands, or None where they do not fit together."""
     vectors = {kind for kind in kinds if isinstance(kind, Vector)}
-    others = all(isinstance(kind, Vector | types.Number | _PerDtypeType) for kind in kinds)
+    others = all(isinstance(kind, Vector | types.Number | PerDtypeType) for kind in kinds)
     return vectors.pop() if len(vectors) == 1 and others else None
 
 
@@ -157,7 +172,7 @@ def _operation(
         vector = _common_vector(call.args)
         assert vector is not None
         pairs = zip(call.args, values, strict=True)
-        operands = [_coerce(context, builder, kind, value, vector) for kind, value in pairs]
+        operands = [coerce(context, builder, kind, value, vector) for kind, value in pairs]
         return emit(builder, vector, operands)
 
     infer_global(stub)(Template)
@@ -308,6 +323,15 @@ def _scale_by_instruction(builder: Any, vector: Vector, operands: list[Any]) -> 
     """AVX-512's own ``x * 2**n``: one instruction where the portable form takes eight."""
     letter = {types.float32: "s", types.float64: "d"}[vector.dtype]
     x, n = operands
+    if not vector.lanes:  # LLVM chooses the same instruction, and can put it into a vector
+        name = f"llvm.ldexp.{vector.suffix}.i32"
+        shifted = builder.fadd(n, constant(vector.llvm, getattr(_ROUND, str(vector.dtype))))
+        whole = builder.bitcast(shifted, _as_integer(vector).llvm)  # not fptosi: n may be NaN
+        start = constant(whole.type, getattr(_ROUND_BITS, str(vector.dtype)))
+        exponent = builder.sub(whole, start)
+        if vector.dtype == types.float64:
+            exponent = builder.trunc(exponent, ir.IntType(32))
+        return call_llvm(builder, name, vector.llvm, [x, exponent])
     every_lane = ir.Constant(ir.IntType(vector.lanes), -1)
     to_nearest = ir.Constant(ir.IntType(32), 4)  # _MM_FROUND_CUR_DIRECTION
     return call_llvm(
@@ -342,7 +366,8 @@ def _(x: Any, n: Any) -> Any:
 
     if not isinstance(n, Vector):
         return None
-    return by_instruction if TARGET.has_avx512 and n.lanes == lanes_of(n.dtype) else portable
+    fits = n.lanes in (0, lanes_of(n.dtype))
+    return by_instruction if TARGET.has_avx512 and fits else portable
 
 
 def _scale_instruction(x: Any, n: Any) -> Any:
@@ -355,21 +380,56 @@ _operation(_scale_instruction, 2, _scale_by_instruction)
 @infer_global(simd.polynomial)
 class _Polynomial(AbstractTemplate):
     def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
-        fits = len(args) == 2 and isinstance(args[0], Vector) and isinstance(args[1], _PerDtypeType)
+        fits = len(args) == 2 and isinstance(args[0], Vector) and isinstance(args[1], PerDtypeType)
         return signature(args[0], *args) if fits else None
 
 
-@lower_builtin(simd.polynomial, Vector, _PerDtypeType)
+@lower_builtin(simd.polynomial, Vector, PerDtypeType)
 def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
     vector, coefficients = call.args
     *lower, result = (
-        ir.Constant(vector.llvm, [coefficient] * vector.lanes)
+        constant(vector.llvm, coefficient)
         for coefficient in _value_for(coefficients, vector)
     )
     multiply_add = _llvm_intrinsic("fma")
     for coefficient in reversed(lower):
         result = multiply_add(builder, vector, [result, values[0], coefficient])
     return result
+
+
+def _looked_up(table: PerDtypeType, index: Vector) -> Vector:
+    is_integer = all(isinstance(number, int) for number in _value_for(table, index))
+    return index if is_integer else _as_float(index)
+
+
+@infer_global(simd.lookup)
+class _Lookup(AbstractTemplate):
+    def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
+        table, index = args
+        fits = isinstance(table, PerDtypeType) and isinstance(index, Vector)
+        return signature(_looked_up(table, index), *args) if fits else None
+
+
+@lower_builtin(simd.lookup, PerDtypeType, Vector)
+def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
+    table, index = call.args
+    result = call.return_type
+    numbers = _value_for(table, index)
+    kind = ir.ArrayType(_LLVM[result.dtype], len(numbers))
+    variable = cgutils.global_constant(builder, "lookup", ir.Constant(kind, list(numbers)))
+    zero = ir.Constant(_LLVM[index.dtype], 0)
+
+    def entry(place: Any) -> Any:
+        return builder.load(builder.gep(variable, [zero, place], inbounds=True))
+
+    if not index.lanes:
+        return entry(values[1])
+    found = ir.Constant(result.llvm, ir.Undefined)
+    for lane in range(index.lanes):
+        position = ir.Constant(ir.IntType(32), lane)
+        number = entry(builder.extract_element(values[1], position))
+        found = builder.insert_element(found, number, position)
+    return found
 
 
 @infer_global(simd.select)
@@ -386,7 +446,7 @@ class _Select(AbstractTemplate):
 def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
     mask, *operands = values
     if_true, if_false = (
-        _coerce(context, builder, kind, value, call.return_type)
+        coerce(context, builder, kind, value, call.return_type)
         for kind, value in zip(call.args[1:], operands, strict=True)
     )
     return builder.select(mask, if_true, if_false)
@@ -410,3 +470,18 @@ _mask_operation(operator.and_, 2, lambda builder, x, y: builder.and_(x, y))
 _mask_operation(operator.or_, 2, lambda builder, x, y: builder.or_(x, y))
 _mask_operation(operator.xor, 2, lambda builder, x, y: builder.xor(x, y))
 _mask_operation(operator.invert, 1, lambda builder, x: builder.not_(x))
+
+
+@infer_global(simd.any_lane)
+class _AnyLane(AbstractTemplate):
+    def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
+        fits = len(args) == 1 and isinstance(args[0], Mask)
+        return signature(types.boolean, *args) if fits else None
+
+
+@lower_builtin(simd.any_lane, Mask)
+def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
+    lanes = call.args[0].lanes
+    if not lanes:
+        return values[0]
+    return call_llvm(builder, f"llvm.vector.reduce.or.v{lanes}i1", ir.IntType(1), values)

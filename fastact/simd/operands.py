@@ -39,7 +39,8 @@ class Operands:
         self._storages = storages
         self.arrays = arrays
         self.count = len(storages)
-        self.itemsize = storages[0].itemsize
+        self.itemsize = storages[0].itemsize  # of arrays and outputs
+        self.parameter_itemsize = storages[arrays].itemsize
         self.vector = storages[0].vector
         self.lanes = self.vector.lanes
         inputs = arrays + parameters

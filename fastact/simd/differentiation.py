@@ -1,0 +1,236 @@
+"""Dual numbers over SIMD vectors: forward-mode automatic differentiation.
+
+A dual number is a value and its derivative by some input. Arithmetic on dual numbers does to the values
+what it does to vectors, and to the derivatives what the rules of differentiation say: a kernel that is run
+on dual numbers gives what it gives on vectors, and the derivative beside it. Operands that are no dual
+numbers are constants. What no rule below covers is refused when the kernel is compiled.
+
+The rules are those of A. Griewank, A. Walther, "Evaluating Derivatives" (2008), chapter 3.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from numba.core import cgutils, types
+from numba.extending import intrinsic, models, overload, register_model
+
+from fastact import simd
+from fastact.simd import derivative_of, dual, fma, select, sqrt, value_of
+from fastact.simd.lowering import PerDtypeType, Vector, coerce
+
+
+# Not strict: a rule has no annotations where its overload has them.
+_overload = partial(overload, strict=False, jit_options={"error_model": "numpy"})
+
+
+class Dual(types.Type):
+    """A vector of values and the vector of their derivatives."""
+
+    def __init__(self, vector: Vector) -> None:
+        self.vector = vector
+        super().__init__(f"Dual({vector})")
+
+
+@register_model(Dual)
+class _DualModel(models.StructModel):
+    def __init__(self, manager: Any, kind: Dual) -> None:
+        super().__init__(manager, kind, [("value", kind.vector), ("derivative", kind.vector)])
+
+
+def is_constant(kind: types.Type) -> bool:
+    """Whether an operand of this type has no derivative."""
+    return isinstance(kind, Vector | types.Number | PerDtypeType)
+
+
+@intrinsic
+def _make(context: Any, value: Any, derivative: Any) -> Any:
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        pair = cgutils.create_struct_proxy(call.return_type)(context, builder)
+        pair.value = values[0]
+        pair.derivative = coerce(context, builder, derivative, values[1], value)
+        return pair._getvalue()
+
+    fits = isinstance(value, Vector) and is_constant(derivative)
+    return (Dual(value)(value, derivative), emit) if fits else None
+
+
+def _part(name: str) -> Any:
+    @intrinsic
+    def part(context: Any, x: Any) -> Any:
+        def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+            return getattr(cgutils.create_struct_proxy(x)(context, builder, values[0]), name)
+
+        return (x.vector(x), emit) if isinstance(x, Dual) else None
+
+    return part
+
+
+_value_part, _derivative_part = _part("value"), _part("derivative")
+
+
+@_overload(simd.dual)
+def _(value: Any, derivative: Any) -> Any:
+    return lambda value, derivative: _make(value, derivative)
+
+
+@_overload(simd.value_of)
+def _(x: Any) -> Any:
+    return (lambda x: _value_part(x)) if isinstance(x, Dual) else (lambda x: x)
+
+
+@_overload(simd.derivative_of)
+def _(x: Any) -> Any:
+    return (lambda x: _derivative_part(x)) if isinstance(x, Dual) else (lambda x: 0)
+
+
+def _unary(stub: Any, rule: Callable[[Any], Any]) -> None:
+    """Teach Numba `stub` on a dual number."""
+
+    @_overload(stub)
+    def _(x: Any) -> Any:
+        return rule if isinstance(x, Dual) else None
+
+
+def _binary(
+    stub: Any,
+    both: Callable[[Any, Any], Any],
+    first: Callable[[Any, Any], Any],
+    second: Callable[[Any, Any], Any],
+) -> None:
+    """Teach Numba `stub` on two dual numbers, and where only the first or the second is one."""
+
+    @_overload(stub)
+    def _(x: Any, y: Any) -> Any:
+        if isinstance(x, Dual):
+            return both if isinstance(y, Dual) else first if is_constant(y) else None
+        return second if isinstance(y, Dual) and is_constant(x) else None
+
+
+def _comparison(stub: Any) -> None:
+    def compare(x: Any, y: Any) -> Any:
+        return stub(value_of(x), value_of(y))
+
+    _binary(stub, compare, compare, compare)
+
+
+_unary(operator.neg, lambda x: dual(-value_of(x), -derivative_of(x)))
+_unary(
+    abs,
+    lambda x: dual(
+        abs(value_of(x)), select(value_of(x) < 0, -derivative_of(x), derivative_of(x))
+    ),
+)
+_unary(simd.isnan, lambda x: simd.isnan(value_of(x)))
+_unary(simd.round_to_integer, lambda x: simd.round_to_integer(value_of(x)))
+
+
+@_overload(simd.sqrt)
+def _(x: Any) -> Any:
+    def rule(x: Any) -> Any:
+        root = sqrt(value_of(x))
+        return dual(root, 0.5 * derivative_of(x) / root)
+
+    return rule if isinstance(x, Dual) else None
+
+
+for stub in (operator.add, operator.iadd):
+    _binary(
+        stub,
+        lambda x, y: dual(value_of(x) + value_of(y), derivative_of(x) + derivative_of(y)),
+        lambda x, y: dual(value_of(x) + y, derivative_of(x)),
+        lambda x, y: dual(x + value_of(y), derivative_of(y)),
+    )
+for stub in (operator.sub, operator.isub):
+    _binary(
+        stub,
+        lambda x, y: dual(value_of(x) - value_of(y), derivative_of(x) - derivative_of(y)),
+        lambda x, y: dual(value_of(x) - y, derivative_of(x)),
+        lambda x, y: dual(x - value_of(y), -derivative_of(y)),
+    )
+for stub in (operator.mul, operator.imul):
+    _binary(
+        stub,
+        lambda x, y: dual(
+            value_of(x) * value_of(y),
+            fma(derivative_of(x), value_of(y), value_of(x) * derivative_of(y)),
+        ),
+        lambda x, y: dual(value_of(x) * y, derivative_of(x) * y),
+        lambda x, y: dual(x * value_of(y), x * derivative_of(y)),
+    )
+
+
+def _quotient(x: Any, y: Any) -> Any:
+    quotient = value_of(x) / value_of(y)
+    change = fma(-quotient, derivative_of(y), derivative_of(x))
+    return dual(quotient, change / value_of(y))
+
+
+_binary(
+    operator.truediv,
+    _quotient,
+    lambda x, y: dual(value_of(x) / y, derivative_of(x) / y),
+    _quotient,
+)
+_binary(
+    simd.copysign,
+    *[
+        lambda x, y: dual(
+            simd.copysign(value_of(x), value_of(y)),
+            # The sign changes where the two signs differ.
+            derivative_of(x) * simd.copysign(1, value_of(x)) * simd.copysign(1, value_of(y)),
+        )
+    ]
+    * 2,
+    lambda x, y: simd.copysign(x, value_of(y)),
+)
+for stub in (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne):
+    _comparison(stub)
+
+
+@_overload(simd.fma)
+def _(x: Any, y: Any, z: Any) -> Any:
+    def rule(x: Any, y: Any, z: Any) -> Any:
+        value = fma(value_of(x), value_of(y), value_of(z))
+        return dual(value, derivative_of(x * y + z))
+
+    return rule if any(isinstance(kind, Dual) for kind in (x, y, z)) else None
+
+
+@_overload(simd.select)
+def _(mask: Any, if_true: Any, if_false: Any) -> Any:
+    def rule(mask: Any, if_true: Any, if_false: Any) -> Any:
+        return dual(
+            select(mask, value_of(if_true), value_of(if_false)),
+            select(mask, derivative_of(if_true), derivative_of(if_false)),
+        )
+
+    return rule if isinstance(if_true, Dual) or isinstance(if_false, Dual) else None
+
+
+@_overload(operator.pow, prefer_literal=True)
+def _(x: Any, exponent: Any) -> Any:
+    """Multiply, for a whole exponent that stands in the source."""
+    if not isinstance(x, Dual | Vector) or not isinstance(exponent, types.IntegerLiteral):
+        return None
+    power = exponent.literal_value
+    if power == 0:
+        return lambda x, exponent: select(x == x, 1, 1)
+    more = abs(power) - 1
+
+    def product(x: Any, exponent: Any) -> Any:
+        result = x
+        for _ in range(more):
+            result = result * x
+        return result
+
+    def reciprocal(x: Any, exponent: Any) -> Any:
+        result = x
+        for _ in range(more):
+            result = result * x
+        return 1 / result
+
+    return product if power > 0 else reciprocal
