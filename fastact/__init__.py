@@ -30,6 +30,8 @@ __all__ = [
     "set_num_threads",
     "set_parallel_threshold",
 ]
+# What the module for activations of your own has: it is imported when first used.
+_CUSTOM = ("activation", "check_derivative")
 __version__ = "0.1.0"
 
 
@@ -37,6 +39,8 @@ def __getattr__(name: str) -> Any:
     # What is returned is from now on an ordinary attribute: this function is not asked again.
     if name == "math":
         return globals().setdefault(name, import_module("fastact.math"))
+    if name in _CUSTOM:
+        return globals().setdefault(name, getattr(import_module("fastact.custom"), name))
     if name in names() or name in aliases():
         return globals().setdefault(name, get(name))
     raise AttributeError(f"module 'fastact' has no attribute {name!r}")

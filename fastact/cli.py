@@ -1,4 +1,4 @@
-"""The command line: ``fastact demo`` and what else there will be.
+"""The command line: ``fastact list``, ``fastact show`` and ``fastact demo``.
 
 Whatever takes long to import, this module imports inside the command that needs it, so that
 ``fastact --help`` answers at once.
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-MISSING = 'fastact: this needs the package {}, which is not installed: pip install "fastact[demo]"'
+MISSING = 'fastact: this needs the package {}, which is not installed: pip install "fastact[{}]"'
 
 try:
     import typer
 except ModuleNotFoundError as error:
-    raise SystemExit(MISSING.format(error.name)) from None
+    raise SystemExit(MISSING.format(error.name, "demo")) from None
 
 app = typer.Typer(
     help="Fast activation functions for NumPy.",
@@ -35,14 +35,14 @@ def print_version(wanted: bool) -> None:
 
 
 @contextmanager
-def one_line_if_missing() -> Iterator[None]:
-    """Turn the traceback about a missing package into one line that says what to do."""
+def one_line_if_missing(extra: str) -> Iterator[None]:
+    """Turn the traceback about a missing package into one line that says what to install."""
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "fastact").startswith("fastact"):
             raise  # then it is fastact's own fault
-        typer.echo(MISSING.format(error.name), err=True)
+        typer.echo(MISSING.format(error.name, extra), err=True)
         raise typer.Exit(1) from None
 
 
@@ -56,6 +56,81 @@ def main(
     ] = False,
 ) -> None:
     """Fast activation functions for NumPy."""
+
+
+@app.command("list")
+def list_activations(
+    library: Annotated[
+        Literal["pytorch", "jax", "keras", "onnx", "thinc", "chainer", "tensorflow"] | None,
+        typer.Option(help="Only those that this library has, with their names there."),
+    ] = None,
+    smooth: Annotated[
+        bool, typer.Option("--smooth", help="Only those whose derivative is continuous.")
+    ] = False,
+    names: Annotated[
+        bool, typer.Option("--names", help="Print nothing but the names, one on each line.")
+    ] = False,
+) -> None:
+    """List the activations."""
+    import fastact
+
+    chosen = [
+        each
+        for each in map(fastact.get, fastact.names())
+        if (library is None or library in each._definition.elsewhere)
+        and not (smooth and each.kinks)
+    ]
+    if names:
+        typer.echo("\n".join(each.name for each in chosen))
+        return
+    with one_line_if_missing("cli"):
+        from rich.console import Console
+
+        from fastact.description import table
+
+        Console(highlight=False).print(table(chosen, library))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="The activation's name, or an alias.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set a parameter; may be repeated.", metavar="PARAMETER=VALUE"),
+    ] = None,
+    convention: Annotated[
+        str | None, typer.Option(help="The library whose choices to follow.", metavar="LIBRARY")
+    ] = None,
+) -> None:
+    """Show all there is to know of an activation, with a plot."""
+    import fastact
+
+    try:
+        parameters = dict(map(parse_setting, settings or []))
+        if convention is not None:
+            parameters["convention"] = convention
+        activation = fastact.get(name, **parameters)
+    except (TypeError, ValueError) as error:
+        typer.echo(f"fastact: {error}", err=True)
+        raise typer.Exit(2) from None
+    with one_line_if_missing("cli"):
+        from rich.console import Console
+
+        from fastact.description import sheet
+
+        console = Console(highlight=False)
+        console.print(sheet(activation, width=min(console.width, 80)))
+
+
+def parse_setting(setting: str) -> tuple[str, Any]:
+    """Return the name and the value of ``name=value``; the value is a number if it looks like one."""
+    name, equals, value = setting.partition("=")
+    if not equals:
+        raise ValueError(f"--set takes PARAMETER=VALUE, got {setting!r}")
+    try:
+        return name, float(value)
+    except ValueError:
+        return name, value
 
 
 @app.command()
@@ -78,7 +153,7 @@ def demo(
     ] = Path("fastact-demo.png"),
 ) -> None:
     """Train a network on handwritten digits, with fastact and with plain NumPy, and compare."""
-    with one_line_if_missing():
+    with one_line_if_missing("demo"):
         for package in ("matplotlib", "rich", "sklearn"):
             import_module(package)  # what is missing is to be said before the work, not after it
         from rich.console import Console

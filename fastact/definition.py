@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 REQUIRED = inspect.Parameter.empty
 
@@ -58,11 +58,11 @@ class Definition:
     """
 
     function: Callable[..., Any]
-    formula: str
-    derivative: str
-    errors: tuple[float, float]
-    limits: tuple[str, str]
-    reference: str
+    formula: str = ""
+    derivative: str = ""
+    errors: tuple[float, float] | None = None
+    limits: tuple[str, str] | None = None
+    reference: str = ""
     parameters_are: Mapping[str, str] = field(default_factory=dict)
     kinks: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
@@ -90,15 +90,27 @@ class Definition:
         _, *rest = inspect.signature(self.function).parameters.values()
         return MappingProxyType({parameter.name: parameter.default for parameter in rest})
 
-    ufunc_module: ClassVar[str] = "fastact.ufuncs"
+    @property
+    def on_vectors(self) -> Callable[..., Any]:
+        """What kernels call."""
+        return self.function
+
+    @property
+    def module(self) -> str:
+        """The module where pickle finds the ufuncs."""
+        return "fastact.ufuncs"
 
     def ufunc_name(self, operation: str) -> str:
-        """Return the name of a ufunc in `ufunc_module`: the activation's own for its value."""
+        """Return the name of a ufunc in `module`: the activation's own for its value."""
         return self.name if operation == "forward" else f"{self.name}_{operation}"
 
     def kernel_name(self, loop: str) -> str | None:
         """Return what the cache calls a kernel, or None where it must not keep it."""
         return f"{self.name}.{loop}"
+
+    def explain(self, error: BaseException) -> str:
+        """Say what went wrong when it was compiled."""
+        return f"{type(error).__name__}: {error}"
 
     @property
     def is_smooth(self) -> bool:

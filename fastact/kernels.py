@@ -118,17 +118,19 @@ def _initialize_llvm() -> None:
 _compilable: set[Any] = set()
 
 
-def make_compilable(function: FunctionType) -> None:
+def make_compilable(function: Callable[..., Any]) -> None:
     """Let compiled code call a plain Python function, and all the plain functions that it calls."""
     from numba.extending import overload
 
-    import fastact.simd.lowering  # registers what the words of fastact.simd mean
+    import fastact.vecmath.numpy_names  # noqa: F401  what NumPy's names mean in a kernel
+    from fastact import numba_extension
     from fastact.simd.differentiation import Dual
     from fastact.vecmath.derivatives import RULES
 
     if function.__module__ == simd.__name__ or function in _compilable:
         return
     _compilable.add(function)
+    numba_extension.init()
     rule = RULES.get(function)
 
     @overload(function, jit_options={"error_model": "numpy"}, strict=False)
@@ -141,12 +143,15 @@ def make_compilable(function: FunctionType) -> None:
                 make_compilable(used)
 
 
-def used_by(function: FunctionType) -> list[Any]:
+def used_by(function: Callable[..., Any]) -> list[Any]:
     """Return what a function refers to from outside: globals, closures, and attributes of modules."""
+    assert isinstance(function, FunctionType)
     names = inspect.getclosurevars(function)
     found = [*names.globals.values(), *names.nonlocals.values()]
     modules = [value for value in found if isinstance(value, ModuleType)]
-    attributes = (vars(module).get(name) for module in modules for name in function.__code__.co_names)
+    attributes = (
+        vars(module).get(name) for module in modules for name in function.__code__.co_names
+    )
     return found + [value for value in attributes if value is not None]
 
 

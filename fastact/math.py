@@ -21,7 +21,12 @@ from fastact.ufunc import Loop, make_ufunc
 _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     function.__name__: function for function in vecmath.FUNCTIONS
 }
-__all__ = list(_FUNCTIONS)
+__all__ = ["where", *_FUNCTIONS]
+
+
+def where(condition: Any, if_true: Any, if_false: Any) -> Any:
+    """Take `if_true` where the condition holds, else `if_false`; in a definition as on arrays."""
+    return np.where(condition, if_true, if_false)
 
 
 def __getattr__(name: str) -> np.ufunc:
@@ -40,7 +45,9 @@ def _make(function: Callable[[Any], Any]) -> np.ufunc:
         Loop([dtype_of(dtype)] * 2, f"math.{name}.{dtype}", partial(_build_loop, function, dtype))
         for dtype in DTYPES
     ]
-    return make_ufunc(__name__, name, doc, ["x"], ["y"], loops)
+    ufunc = make_ufunc(__name__, name, doc, ["x"], ["y"], loops)
+    ufunc.fastact_function = function  # type: ignore[attr-defined]  # for compiled code
+    return ufunc
 
 
 def _build_loop(function: Callable[[Any], Any], dtype: str) -> LoopFunction:

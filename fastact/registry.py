@@ -10,7 +10,6 @@ from fastact.activations import Activation, make_activation
 from fastact.definition import Definition
 from fastact.definitions import catalogue
 
-
 _made: dict[str, Activation] = {}
 
 
@@ -37,7 +36,7 @@ def activations() -> list[Activation]:
 @cache
 def aliases() -> dict[str, str]:
     """Return the name that each alias stands for: other names, and what other libraries say."""
-    found = {}
+    found: dict[str, str] = {}
     for name, definition in catalogue().items():
         for alias in (*definition.aliases, *definition.elsewhere.values()):
             if alias not in catalogue():

@@ -36,11 +36,14 @@ class Loop:
         The kernel's name, unique in fastact; None where the cache must not keep it.
     build : callable
         Returns the function to compile.
+    explain : callable, optional
+        Takes an error of the compiler and returns what to say of it.
     """
 
     dtypes: Sequence[Any]
     name: str | None
     build: Callable[[], kernels.LoopFunction]
+    explain: Callable[[BaseException], str] = lambda error: f"{type(error).__name__}: {error}"
 
 
 def make_ufunc(
@@ -112,7 +115,7 @@ def _record(loop: Loop, inputs: int, operands: int, core_dimensions: int) -> int
         try:
             record[RECORD.loop] = kernels.load(loop.name, loop.build)
         except BaseException as error:
-            record[RECORD.error] = id(_error_class(error, record))
+            record[RECORD.error] = id(_error_class(error, loop.explain(error), record))
 
     callback = _CALLBACK(compile_loop)
     _kept.append(callback)
@@ -124,14 +127,13 @@ def _record(loop: Loop, inputs: int, operands: int, core_dimensions: int) -> int
     return record.ctypes.data
 
 
-def _error_class(error: BaseException, record: NDArray[np.intp]) -> type[BaseException]:
+def _error_class(error: BaseException, text: str, record: NDArray[np.intp]) -> type[BaseException]:
     """Return the class of the error to raise: Python takes a class there and makes the instance.
 
     Once the instance is made, the next call may try again.
     """
-    kind = type(error)
-    text = f"fastact could not compile a kernel: {kind.__name__}: {error}"
-    bases = (RuntimeError,) if isinstance(error, Exception) else (kind,)
+    text = f"fastact could not compile a kernel: {text}"
+    bases = (RuntimeError,) if isinstance(error, Exception) else (type(error),)
 
     def __init__(self: BaseException) -> None:
         super(raised, self).__init__(text)  # type: ignore[call-arg]
@@ -170,8 +172,9 @@ def _add_loop(ufunc: np.ufunc, loop: Loop, driver: int, record: int) -> None:
     """Give a ufunc a loop for a type that NumPy itself does not have."""
     numbers = [np.dtype(dtype).num for dtype in loop.dtypes]
     types = (ctypes.c_int * len(numbers))(*numbers)
-    kind = [ctypes.py_object, ctypes.c_int, *[ctypes.c_void_p] * 3]
-    register = ctypes.PYFUNCTYPE(ctypes.c_int, *kind)(_api()[_REGISTER_LOOP_FOR_TYPE])
+    pointers = [ctypes.c_void_p] * 3
+    kind = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_int, *pointers)
+    register = kind(_api()[_REGISTER_LOOP_FOR_TYPE])
     register(ufunc, max(numbers), driver, ctypes.addressof(types), record)
 
 

@@ -4,6 +4,7 @@ from fastact.activations.base import DTYPES, Activation
 from fastact.activations.groups import GroupActivation
 from fastact.activations.learnable import LearnableActivation
 from fastact.activations.pointwise import PointwiseActivation
+from fastact.activations.randomized import RandomizedActivation
 from fastact.definition import Definition, GroupDefinition
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "GroupActivation",
     "LearnableActivation",
     "PointwiseActivation",
+    "RandomizedActivation",
     "make_activation",
 ]
 
@@ -20,4 +22,6 @@ def make_activation(definition: Definition) -> Activation:
     """Return the object of the kind that a definition asks for."""
     if isinstance(definition, GroupDefinition):
         return GroupActivation(definition)
+    if definition.drawn_between:
+        return RandomizedActivation(definition)
     return (LearnableActivation if definition.learnable else PointwiseActivation)(definition)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, Self
@@ -31,7 +31,8 @@ def dtype_of(name: str) -> np.dtype[Any]:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
     return np.dtype(name)
 
 
@@ -58,6 +59,7 @@ class Activation:
     ) -> None:
         self._definition = definition
         self.parameters: Mapping[str, Any] = definition.parameters
+        self.__module__ = definition.function.__module__
         self._bound: dict[str, Any] = {}
         self._choices = frozenset({"convention", *definition.choices})
         self._made = MadeUfuncs(make)
@@ -90,7 +92,7 @@ class Activation:
         return self._definition.kinks
 
     @property
-    def limits(self) -> tuple[str, str]:
+    def limits(self) -> tuple[str, str] | None:
         """The values at minus and plus infinity."""
         return self._definition.limits
 
@@ -121,6 +123,7 @@ class Activation:
             as_real_array(self.name, name, value)
         bound = object.__new__(type(self))
         vars(bound).update(vars(self))
+        vars(bound).pop("_numba_type_", None)
         bound.parameters = MappingProxyType(dict(self.parameters) | parameters)
         bound._bound = self._bound | parameters
         return bound
@@ -147,6 +150,13 @@ class Activation:
                 return activation(known[value]).bind(**self._bound)
         return self
 
+    def __getattr__(self, name: str) -> Any:
+        """Give ``ufunc_backward`` and the like, by which pickle finds the ufuncs of your own activations."""
+        operation = name.removeprefix("ufunc_")
+        if operation == name or operation not in self.ufuncs:
+            raise AttributeError(f"{self.name!r} has no attribute {name!r}")
+        return self.ufuncs[operation]
+
     def ufunc_name(self, operation: str) -> str:
         """Return the name of an operation's ufunc in `fastact.ufuncs`."""
         return self._definition.ufunc_name(operation)
@@ -155,6 +165,13 @@ class Activation:
         """Return what an error message calls an operation."""
         return self.name if operation == "forward" else f"{self.name}.{operation}"
 
+    @cached_property
+    def _numba_type_(self) -> Any:
+        """What it is to Numba, in other people's compiled code."""
+        from fastact.compiled import ActivationType
+
+        return ActivationType(self)
+
     def __repr__(self) -> str:
         values = "".join(f", {name}={value!r}" for name, value in self._bound.items())
         return f"<activation {self.name!r}{values}>"
@@ -162,6 +179,8 @@ class Activation:
     def __reduce__(self) -> tuple[Any, ...] | str:
         from fastact.registry import get
 
+        if self._definition.module != "fastact.ufuncs":
+            return self._definition.function.__qualname__  # a name in its module, as for a function
         return partial(get, self.name, **self._bound), ()
 
     @property
@@ -273,33 +292,38 @@ def _document(definition: Definition) -> str:
         lines = ["Parameters", "----------"]
         for name, default in definition.parameters.items():
             note = "" if default is REQUIRED else f", default {default}"
-            lines += [
-                f"{name} : float or array_like{note}",
-                f"    {definition.parameters_are[name]}",
-            ]
+            lines.append(f"{name} : float or array_like{note}")
+            if name in definition.parameters_are:
+                lines.append(f"    {definition.parameters_are[name]}")
         sections.append("\n".join(lines))
-    low, high = definition.limits
-    value, derivative = definition.errors
-    kinks = [f"The derivative at {at} is {chosen}." for at, chosen in definition.kinks.items()]
-    notes = [
-        "Notes",
-        "-----",
-        "Value and derivative:",
-        "",
-        f".. math:: f(x) = {definition.formula}",
-        "",
-        f".. math:: f'(x) = {definition.derivative}",
-        "",
-        *textwrap.wrap(
-            f"It goes to {low} and {high} at minus and plus infinity; NaN gives NaN. "
-            + "".join(f"{kink} " for kink in kinks)
-            + f"Errors in float32: at most {value} units in the last place in the value, {derivative} in "
-            "the derivative; the same bits wherever an element stands, whatever the number of threads.",
-            88,
-        ),
-    ]
-    sections.append("\n".join(notes))
-    sections.append(
-        "\n".join(["References", "----------", *textwrap.wrap(definition.reference, 88)])
-    )
+    sections.append("\n".join(["Notes", "-----", *_notes(definition)]))
+    if definition.reference:
+        sections.append(
+            "\n".join(["References", "----------", *textwrap.wrap(definition.reference, 88)])
+        )
     return "\n\n".join(sections) + "\n"
+
+
+def _notes(definition: Definition) -> list[str]:
+    """Return the lines that say how an activation behaves."""
+    formulas = [
+        f".. math:: {left} = {right}"
+        for left, right in (("f(x)", definition.formula), ("f'(x)", definition.derivative))
+        if right
+    ]
+    said = ["NaN gives NaN."]
+    if definition.limits:
+        said.append("It goes to {} and {} at minus and plus infinity.".format(*definition.limits))
+    said += [f"The derivative at {at} is {chosen}." for at, chosen in definition.kinks.items()]
+    if definition.errors:
+        said.append(
+            "Errors in float32: at most {} units in the last place in the value, {} in the "
+            "derivative.".format(*definition.errors)
+        )
+    if definition.roots:
+        roots = ", ".join(map(str, definition.roots))
+        said.append(f"Within 0.4 of its roots ({roots}), the derivative's error is at most 2**-23.")
+    said.append("The same bits wherever an element stands, whatever the number of threads.")
+    return [line for formula in formulas for line in (formula, "")] + textwrap.wrap(
+        " ".join(said), 88
+    )

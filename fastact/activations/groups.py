@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from fastact.activations.base import (
     DTYPES,
-    dtype_of,
     Activation,
     as_array,
     as_axis,
     as_real_array,
+    dtype_of,
     outputs_for,
 )
 from fastact.definition import GroupDefinition
@@ -212,7 +212,7 @@ def _make(definition: GroupDefinition, name: str) -> np.ufunc:
     ]
     doc = f"Compute {', '.join(operation.outputs)} of the activation {definition.name!r} on groups."
     return make_ufunc(
-        definition.ufunc_module,
+        definition.module,
         definition.ufunc_name(name),
         doc,
         operation.inputs,

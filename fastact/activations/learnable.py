@@ -143,8 +143,7 @@ class LearnableActivation(PointwiseActivation):
             )
         names = _OPERATIONS[operation][1]
         first, second = (
-            as_real_array(where, name, array)
-            for name, array in zip(names, arrays, strict=True)
+            as_real_array(where, name, array) for name, array in zip(names, arrays, strict=True)
         )
         if first.shape != second.shape:
             raise ValueError(
@@ -271,11 +270,12 @@ def _make(definition: Definition, name: str) -> np.ufunc:
             + [np.dtype(np.float64)],
             definition.kernel_name(f"{name}.sums.{dtype}"),
             partial(_build_loop, definition, name, dtype),
+            definition.explain,
         )
         for dtype in DTYPES
     ]
     return make_ufunc(
-        definition.ufunc_module,
+        definition.module,
         f"{definition.ufunc_name(name)}_with_sums",
         f"Compute {', '.join(outputs)} and the sums of the gradient by the parameter.",
         (*inputs, *definition.learnable),
@@ -295,7 +295,7 @@ def _build_loop(definition: Definition, name: str, dtype: str) -> LoopFunction:
     from fastact.simd.storage import Storage
 
     compute, inputs, outputs = _OPERATIONS[name]
-    make_compilable(definition.function)
+    make_compilable(definition.on_vectors)
     storages = tuple(map(Storage, _operand_types(inputs, outputs, dtype)))
     operands = Operands(storages, arrays=len(inputs), parameters=1)
-    return loops.channel_sums(compute(definition.function), operands)
+    return loops.channel_sums(compute(definition.on_vectors), operands)

@@ -77,12 +77,17 @@ def _backward_from_output(derivative: Any) -> Any:
     return lambda dy, y, *parameters: (dy * derivative(y, *parameters),)
 
 
-def _second_derivative(f: Any) -> Any:
-    def operation(x: Any, *parameters: Any) -> Any:
-        seed = dual(x, select(isnan(x), x, 1))
-        return (derivative_of(f(seed, *parameters)[1]),)
+def _derivative_of_output(place: int) -> Any:
+    """Return what differentiates the value (0) or the derivative (1) automatically."""
 
-    return operation
+    def compute(f: Any) -> Any:
+        def operation(x: Any, *parameters: Any) -> Any:
+            seed = dual(x, select(isnan(x), x, 1))
+            return (derivative_of(f(seed, *parameters)[place]),)
+
+        return operation
+
+    return compute
 
 
 OPERATIONS = {
@@ -107,7 +112,11 @@ OPERATIONS = {
         "the gradient by the input, from the value instead of the input",
     ),
     "second_derivative": Operation(
-        ("x",), ("d",), _second_derivative, "the derivative of the derivative"
+        ("x",), ("d",), _derivative_of_output(1), "the derivative of the derivative"
+    ),
+    # Not among an activation's operations: what `check_derivative` compares with.
+    "automatic_derivative": Operation(
+        ("x",), ("d",), _derivative_of_output(0), "the derivative of the value"
     ),
 }
 
@@ -116,7 +125,9 @@ def has_operation(definition: Definition, name: str) -> bool:
     """Whether an activation has this operation."""
     if name == "backward_from_output":
         return definition.from_output is not None
-    return name != "second_derivative" or definition.is_smooth
+    if name == "second_derivative":
+        return definition.is_smooth
+    return name != "automatic_derivative"
 
 
 _WHY_MISSING = {
@@ -343,11 +354,11 @@ def _describe(value: Any) -> str:
 
 def _make(definition: Definition, name: str) -> np.ufunc:
     operation = OPERATIONS[name]
-    if not has_operation(definition, name):
+    if name in _WHY_MISSING and not has_operation(definition, name):
         raise TypeError(f"{definition.name}: {_WHY_MISSING[name]}")
     doc = f"Compute {operation.summary}, of the activation {definition.name!r}."
     return make_ufunc(
-        definition.ufunc_module,
+        definition.module,
         definition.ufunc_name(name),
         doc,
         (*operation.inputs, *definition.parameters),
@@ -357,6 +368,7 @@ def _make(definition: Definition, name: str) -> np.ufunc:
                 [dtype_of(each) for each in _operand_types(definition, operation, dtype)],
                 definition.kernel_name(f"{name}.{dtype}"),
                 partial(build_loop, definition, name, dtype),
+                definition.explain,
             )
             for dtype in DTYPES
         ],
@@ -372,8 +384,10 @@ def _operand_types(definition: Definition, operation: Operation, dtype: str) -> 
 
 def compiled_operation(definition: Definition, name: str) -> Callable[..., Any]:
     """Return the function on vectors behind an operation, with all that it calls made compilable."""
-    function = definition.from_output if name == "backward_from_output" else definition.function
-    assert function is not None
+    function = definition.on_vectors
+    if name == "backward_from_output":
+        assert definition.from_output is not None
+        function = definition.from_output
     make_compilable(function)
     return OPERATIONS[name].compute(function)
 

@@ -32,6 +32,7 @@ __all__ = [
     "sum_lanes",
     "to_double",
     "to_float",
+    "value_and_derivative_of",
     "value_of",
 ]
 
@@ -164,3 +165,8 @@ def value_of(x: Any) -> Any:
 def derivative_of(x: Any) -> Any:
     """Return the derivative of a dual number; of anything else, 0."""
     _compiled_only("derivative_of")
+
+
+def value_and_derivative_of(result: Any) -> Any:
+    """Return the two parts of a dual number; of a pair of dual numbers, the values of both."""
+    _compiled_only("value_and_derivative_of")

@@ -16,29 +16,29 @@ from functools import partial
 from typing import Any
 
 from numba.core import cgutils, types
+from numba.core.errors import TypingError
 from numba.extending import intrinsic, models, overload, register_model
 
 from fastact import simd
 from fastact.simd import derivative_of, dual, fma, select, sqrt, value_of
 from fastact.simd.lowering import PerDtypeType, Vector, coerce
 
-
 # Not strict: a rule has no annotations where its overload has them.
 _overload = partial(overload, strict=False, jit_options={"error_model": "numpy"})
 
 
 class Dual(types.Type):
-    """A vector of values and the vector of their derivatives."""
+    """A vector of values and the vector of their derivatives; or dual numbers of both, for second ones."""
 
-    def __init__(self, vector: Vector) -> None:
-        self.vector = vector
-        super().__init__(f"Dual({vector})")
+    def __init__(self, part: types.Type) -> None:
+        self.part = part
+        super().__init__(f"Dual({part})")
 
 
 @register_model(Dual)
 class _DualModel(models.StructModel):
     def __init__(self, manager: Any, kind: Dual) -> None:
-        super().__init__(manager, kind, [("value", kind.vector), ("derivative", kind.vector)])
+        super().__init__(manager, kind, [("value", kind.part), ("derivative", kind.part)])
 
 
 def is_constant(kind: types.Type) -> bool:
@@ -50,12 +50,22 @@ def is_constant(kind: types.Type) -> bool:
 def _make(context: Any, value: Any, derivative: Any) -> Any:
     def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
         pair = cgutils.create_struct_proxy(call.return_type)(context, builder)
-        pair.value = values[0]
-        pair.derivative = coerce(context, builder, derivative, values[1], value)
+        pair.value, change = values
+        if isinstance(value, Vector):
+            change = coerce(context, builder, derivative, change, value)
+        pair.derivative = change
         return pair._getvalue()
 
-    fits = isinstance(value, Vector) and is_constant(derivative)
+    fits = value == derivative or (isinstance(value, Vector) and is_constant(derivative))
     return (Dual(value)(value, derivative), emit) if fits else None
+
+
+@intrinsic
+def _as_vector(context: Any, like: Any, number: Any) -> Any:
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        return coerce(context, builder, number, values[1], like)
+
+    return like(like, number), emit
 
 
 def _part(name: str) -> Any:
@@ -64,7 +74,7 @@ def _part(name: str) -> Any:
         def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
             return getattr(cgutils.create_struct_proxy(x)(context, builder, values[0]), name)
 
-        return (x.vector(x), emit) if isinstance(x, Dual) else None
+        return (x.part(x), emit) if isinstance(x, Dual) else None
 
     return part
 
@@ -74,6 +84,10 @@ _value_part, _derivative_part = _part("value"), _part("derivative")
 
 @_overload(simd.dual)
 def _(value: Any, derivative: Any) -> Any:
+    if isinstance(value, Dual) and is_constant(derivative):
+        return lambda value, derivative: _make(
+            value, dual(_as_vector(value_of(value), derivative), 0)
+        )
     return lambda value, derivative: _make(value, derivative)
 
 
@@ -85,6 +99,15 @@ def _(x: Any) -> Any:
 @_overload(simd.derivative_of)
 def _(x: Any) -> Any:
     return (lambda x: _derivative_part(x)) if isinstance(x, Dual) else (lambda x: 0)
+
+
+@_overload(simd.value_and_derivative_of)
+def _(result: Any) -> Any:
+    if isinstance(result, types.BaseTuple):
+        return lambda result: (value_of(result[0]), value_of(result[1]))
+    if isinstance(result, Dual):
+        return lambda result: (value_of(result), derivative_of(result))
+    raise TypingError("the function's result does not depend on its first argument")
 
 
 def _unary(stub: Any, rule: Callable[[Any], Any]) -> None:
@@ -120,9 +143,7 @@ def _comparison(stub: Any) -> None:
 _unary(operator.neg, lambda x: dual(-value_of(x), -derivative_of(x)))
 _unary(
     abs,
-    lambda x: dual(
-        abs(value_of(x)), select(value_of(x) < 0, -derivative_of(x), derivative_of(x))
-    ),
+    lambda x: dual(abs(value_of(x)), select(value_of(x) < 0, -derivative_of(x), derivative_of(x))),
 )
 _unary(simd.isnan, lambda x: simd.isnan(value_of(x)))
 _unary(simd.round_to_integer, lambda x: simd.round_to_integer(value_of(x)))
@@ -175,18 +196,15 @@ _binary(
     lambda x, y: dual(value_of(x) / y, derivative_of(x) / y),
     _quotient,
 )
-_binary(
-    simd.copysign,
-    *[
-        lambda x, y: dual(
-            simd.copysign(value_of(x), value_of(y)),
-            # The sign changes where the two signs differ.
-            derivative_of(x) * simd.copysign(1, value_of(x)) * simd.copysign(1, value_of(y)),
-        )
-    ]
-    * 2,
-    lambda x, y: simd.copysign(x, value_of(y)),
-)
+
+
+def _copysign(x: Any, y: Any) -> Any:
+    # The sign changes where the two signs differ.
+    change = simd.copysign(1, value_of(x)) * simd.copysign(1, value_of(y))
+    return dual(simd.copysign(value_of(x), value_of(y)), derivative_of(x) * change)
+
+
+_binary(simd.copysign, _copysign, _copysign, lambda x, y: dual(simd.copysign(x, value_of(y)), 0))
 for stub in (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne):
     _comparison(stub)
 

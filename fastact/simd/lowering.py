@@ -388,8 +388,7 @@ class _Polynomial(AbstractTemplate):
 def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
     vector, coefficients = call.args
     *lower, result = (
-        constant(vector.llvm, coefficient)
-        for coefficient in _value_for(coefficients, vector)
+        constant(vector.llvm, coefficient) for coefficient in _value_for(coefficients, vector)
     )
     multiply_add = _llvm_intrinsic("fma")
     for coefficient in reversed(lower):

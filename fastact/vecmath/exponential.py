@@ -104,16 +104,12 @@ def expm1_and_exp(x: Any) -> Any:
     return copysign(fma(power, q, power - 1), x), fma(power, q, power)
 
 
-def reciprocal(d: Any, lost: Any) -> Any:
-    """Compute 1 / (d + lost) as a number and what it lacks, where `lost` is d's rounding error."""
-    y = 1 / d
-    return y, y * fma(-y, lost, fma(-d, y, 1))
-
-
 def reciprocal_of_one_plus(e: Any) -> Any:
     """Compute 1 / (1 + e) for 0 <= e <= 1 as a number and what it lacks."""
     d = 1 + e
-    return reciprocal(d, e - (d - 1))
+    lost = e - (d - 1)
+    y = 1 / d
+    return y, y * fma(-y, lost, fma(-d, y, 1))
 
 
 def _logistic_from_exp(x: Any, e: Any) -> Any:

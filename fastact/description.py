@@ -1,0 +1,103 @@
+"""What the terminal shows of activations: ``fastact list`` and ``fastact show``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import plotext
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from fastact.activations import Activation
+from fastact.facts import LIBRARIES, facts, parameter
+from fastact.formulas import unicode_equation
+from fastact.plotting import curve
+
+_LETTERS = dict(zip(LIBRARIES, "PJKOTCF", strict=True))
+
+
+# All activations -------------------------------------------------------------------------------
+
+
+def table(activations: Iterable[Activation], library: str | None = None) -> Table:
+    """Return a table of activations, and of their names in one library or where they are at all."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("activation", no_wrap=True)
+    table.add_column(f"in {LIBRARIES[library]}" if library else "in", no_wrap=True)
+    table.add_column("what it is")
+    for each in activations:
+        elsewhere = each._definition.elsewhere
+        letters = (letter if key in elsewhere else "·" for key, letter in _LETTERS.items())
+        details = [*(parameter(*item) for item in each.parameters.items()), _shape(each)]
+        table.add_row(
+            Text(each.name, "bold").append("".join(f"\n {alias}" for alias in each.aliases), "dim"),
+            elsewhere[library] if library else "".join(letters),
+            Text(f"{_paragraphs(each)[0]}\n").append("; ".join(details), "dim"),
+        )
+    if library is None:
+        table.caption = ", ".join(f"{letter} {LIBRARIES[key]}" for key, letter in _LETTERS.items())
+    return table
+
+
+def _paragraphs(activation: Activation) -> list[str]:
+    """Return the description, each paragraph on one line; the first is one sentence."""
+    text = activation._definition.summary.replace("``", "")
+    return [" ".join(each.split()) for each in text.split("\n\n")]
+
+
+def _shape(activation: Activation) -> str:
+    return f"kinks at {', '.join(activation.kinks)}" if activation.kinks else "smooth"
+
+
+# One activation --------------------------------------------------------------------------------
+
+
+def sheet(activation: Activation, width: int) -> Group:
+    """Return all there is to know of an activation, with a plot that is so many columns wide."""
+    equations = {"f(x)": activation.formula, "f'(x)": activation.derivative_formula}
+    notes = Table.grid(padding=(0, 2, 0, 0))
+    notes.add_column(style="bold", no_wrap=True)
+    notes.add_column()
+    for heading, text in facts(activation._definition):
+        notes.add_row(Text(heading), Text(text))
+    parts: list[RenderableType] = [
+        Text(
+            ", ".join([activation.name, *(parameter(*p) for p in activation.parameters.items())]),
+            "bold",
+        ),
+        *(Padding(Text(each), (1, 0, 0, 0)) for each in _paragraphs(activation)),
+        *(Padding(Text(unicode_equation(*each)), (1, 0, 0, 2)) for each in equations.items()),
+        Padding(_plot_or_why_not(activation, width), (1, 0)),
+        notes,
+    ]
+    return Group(*parts)
+
+
+def _plot_or_why_not(activation: Activation, width: int) -> Text:
+    try:
+        return Text.from_ansi(_plot(activation, width))
+    except TypeError as error:
+        return Text(f"No plot. {error}", "dim")
+
+
+def _plot(activation: Activation, width: int) -> str:
+    """Return a plot of value and derivative in characters."""
+    found = curve(activation, np.linspace(-5, 5, 2001))
+    figure = plotext.figure
+    figure.clear()
+    figure.theme("simple")
+    figure.plot_size(width, 16)
+    figure.ruler("x").ticks([-4, -2, 0, 2, 4])
+    figure.line(0, "vertical")
+    figure.line(0, "horizontal")
+    # Without color, as in a pipe, the markers tell the curves apart.
+    curves = (("derivative", found.derivative, "·"), ("value", found.value, "braille"))
+    for label, y, marker in curves:
+        shown = np.isfinite(y)
+        signal = figure.signal(found.x[shown].tolist(), y[shown].tolist(), marker=marker)
+        figure.draw(signal.label(label))
+    return str(figure.build()).rstrip("\n")

@@ -1,0 +1,112 @@
+"""Formulas for the terminal: TeX as Unicode text.
+
+The library pylatexenc knows the symbols. What has a second dimension on paper becomes what one writes on
+a line, such as ``(x + 1)/2`` and ``√(x² + b)``; only a distinction of cases takes several lines.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+from pylatexenc.latex2text import (
+    EnvironmentTextSpec,
+    LatexNodes2Text,
+    MacroTextSpec,
+    SpecialsTextSpec,
+    get_default_latex_context_db,
+)
+
+_FIXED_SPACE = "\N{NO-BREAK SPACE}"  # other spaces are as many as look good
+_SCRIPTS = {
+    "^": str.maketrans("0123456789+-=()xyznk", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ˣʸᶻⁿᵏ"),
+    "_": str.maketrans("0123456789+-=()xjkn", "₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₓⱼₖₙ"),
+}
+
+# A group, raised, lowered or neither; or one character raised or lowered, unless the underscore is part of
+# a name such as min_val.
+_GROUP = re.compile(
+    r"(?P<script>[\^_]?)\{(?P<content>[^{}]*)\}"
+    r"|(?P<short_script>\^|(?<![A-Za-z]{2})_)(?P<character>[^\s{}(])"
+)
+
+
+def unicode_equation(left: str, right: str) -> str:
+    r"""Return an equation as text, of several lines where it distinguishes cases.
+
+    Parameters
+    ----------
+    left : str
+        As it is to be printed.
+    right : str
+        In TeX.
+
+    Examples
+    --------
+    >>> print(unicode_equation("f(x)", r"\begin{cases} x^2 & x > 0 \\ 0 & x \le 0 \end{cases}"))
+    f(x) = ⎧ x²  if x > 0
+           ⎩ 0   if x ≤ 0
+    """
+    right = re.sub(r"\\lvert\s*(.*?)\s*\\rvert", r"|\1|", right)
+    text = _converter().latex_to_text(re.sub(r",\s*\\quad", r"\\quad", right))
+    lines = f"{left} = {_resolve_braces(text)}".splitlines()
+    brace = max(lines[0].find("⎧"), len(left) + len(" = "))
+    return "\n".join([lines[0], *(" " * brace + line.strip() for line in lines[1:])]).replace(
+        _FIXED_SPACE, " "
+    )
+
+
+@cache
+def _converter() -> LatexNodes2Text:
+    """Return a converter that writes fractions, roots and cases our way, and keeps braces."""
+    symbols = get_default_latex_context_db()
+    symbols.add_context_category(
+        "fastact",
+        prepend=True,
+        macros=[
+            MacroTextSpec("frac", simplify_repl="{%(1)s}/{%(2)s} "),
+            MacroTextSpec("sqrt", simplify_repl="√{%(2)s} "),
+            MacroTextSpec("quad", simplify_repl="\n"),
+        ],
+        environments=[EnvironmentTextSpec("cases", simplify_repl=_cases)],
+        specials=[SpecialsTextSpec("&", simplify_repl="\t")],
+    )
+    return LatexNodes2Text(
+        latex_context=symbols,
+        math_mode="text",
+        strict_latex_spaces="based-on-source",
+        keep_braced_groups=True,
+        keep_braced_groups_minlen=1,
+    )
+
+
+def _cases(node: Any, l2tobj: LatexNodes2Text) -> str:
+    """Return one line for each case, aligned beside a tall brace."""
+    body = _resolve_braces(l2tobj.nodelist_to_text(node.nodelist))
+    rows = [[cell.strip() for cell in line.split("\t")] for line in body.splitlines()]
+    width = max(len(value) for value, _ in rows)
+    braces = "⎧" + "⎨" * (len(rows) - 2) + "⎩"
+    return "\n".join(
+        f"{brace} {value:{_FIXED_SPACE}<{width}}{_FIXED_SPACE * 2}{condition if condition == 'else' else f'if {condition}'}"
+        for brace, (value, condition) in zip(braces, rows, strict=True)
+    )
+
+
+def _resolve_braces(text: str) -> str:
+    """Turn TeX's groups into raised and lowered characters or parentheses, the innermost first."""
+    text = re.sub(r" *([≤≥·]) *", r" \1 ", text)
+    text = re.sub(r" +(?=[ ,)^}\t\n]|$)", "", text)
+    while (resolved := _GROUP.sub(_write_group, text)) != text:
+        text = resolved
+    return text
+
+
+def _write_group(match: re.Match[str]) -> str:
+    script = match["script"] or match["short_script"] or ""
+    content = match["content"] or match["character"] or ""
+    if script and all(ord(character) in _SCRIPTS[script] for character in content):
+        return content.translate(_SCRIPTS[script])
+    outside_parentheses = re.sub(r"\([^()]*\)", "", content)
+    needs_parentheses = re.search(r"[ /]", outside_parentheses) or (script and len(content) > 1)
+    return f"{script}({content})" if needs_parentheses else script + content
