@@ -34,7 +34,7 @@ from fastact.simd.operands import Operands
 from fastact.simd.storage import BYTE, INDEX, Storage
 from fastact.target import TARGET
 
-_NUMBERS = types.Number | types.Boolean
+_NUMBERS = types.Integer | types.Float | types.Boolean
 
 
 class Operation(types.Callable, types.Opaque):

@@ -45,7 +45,7 @@ def table(activations: Iterable[Activation], library: str | None = None) -> Tabl
 
 def _paragraphs(activation: Activation) -> list[str]:
     """Return the description, each paragraph on one line; the first is one sentence."""
-    text = activation._definition.summary.replace("``", "")
+    text = activation._definition.summary.replace("`", "")
     return [" ".join(each.split()) for each in text.split("\n\n")]
 
 
@@ -97,7 +97,7 @@ def _plot(activation: Activation, width: int) -> str:
     # Without color, as in a pipe, the markers tell the curves apart.
     curves = (("derivative", found.derivative, "·"), ("value", found.value, "braille"))
     for label, y, marker in curves:
-        shown = np.isfinite(y)
+        shown = np.abs(y) <= found.largest_shown
         signal = figure.signal(found.x[shown].tolist(), y[shown].tolist(), marker=marker)
         figure.draw(signal.label(label))
     return str(figure.build()).rstrip("\n")

@@ -22,8 +22,9 @@ LIBRARIES = {
 
 def facts(definition: Definition) -> Iterator[tuple[str, str]]:
     """Yield headings and what stands beside them."""
-    for name, meaning in definition.parameters_are.items():
-        yield name, meaning + (" (learnable)" if name in definition.learnable else "")
+    yield from definition.parameters_are.items()
+    if definition.learnable:
+        yield "learnable", ", ".join(definition.learnable)
     for at, derivative in definition.kinks.items():
         yield f"kink at {at}", f"the derivative is {derivative}"
     if definition.limits:
@@ -35,6 +36,9 @@ def facts(definition: Definition) -> Iterator[tuple[str, str]]:
             "error",
             f"at most {of_value} ulp in the value, {of_derivative} in the derivative (float32)",
         )
+    if definition.roots:
+        roots = ", ".join(f"{root:.4g}" for root in definition.roots)
+        yield "roots", f"within 0.4 of {roots}, the derivative's error is at most 2**-23"
     if definition.aliases:
         yield "also called", ", ".join(definition.aliases)
     for library, full_name in LIBRARIES.items():

@@ -49,12 +49,14 @@ def unicode_equation(left: str, right: str) -> str:
            ⎩ 0   if x ≤ 0
     """
     right = re.sub(r"\\lvert\s*(.*?)\s*\\rvert", r"|\1|", right)
-    text = _converter().latex_to_text(re.sub(r",\s*\\quad", r"\\quad", right))
-    lines = f"{left} = {_resolve_braces(text)}".splitlines()
-    brace = max(lines[0].find("⎧"), len(left) + len(" = "))
-    return "\n".join([lines[0], *(" " * brace + line.strip() for line in lines[1:])]).replace(
-        _FIXED_SPACE, " "
-    )
+    right = re.sub(r",\s*\\quad", r"\\quad", right)
+    # pylatexenc drops spaces between commands, unless they are commands themselves.
+    right = re.sub(r"(?<!\\sqrt)(?<!\\frac) +(?=\\[a-z])", r"\\ ", right)
+    text = _converter().latex_to_text(right)
+    first, *others = f"{left} = {_resolve_braces(text)}".splitlines()
+    margin = " " * max(first.find("⎧"), len(left) + len(" = "))
+    lines = [first, *(margin + line.strip() for line in others)]
+    return "\n".join(lines).replace(_FIXED_SPACE, " ")
 
 
 @cache
@@ -96,17 +98,20 @@ def _cases(node: Any, l2tobj: LatexNodes2Text) -> str:
 def _resolve_braces(text: str) -> str:
     """Turn TeX's groups into raised and lowered characters or parentheses, the innermost first."""
     text = re.sub(r" *([≤≥·]) *", r" \1 ", text)
-    text = re.sub(r" +(?=[ ,)^}\t\n]|$)", "", text)
+    text = re.sub(r" +(?=[ ,)^}\t\n]|$)|(?<=\() +", "", text)
     while (resolved := _GROUP.sub(_write_group, text)) != text:
         text = resolved
     return text
 
 
 def _write_group(match: re.Match[str]) -> str:
-    script = match["script"] or match["short_script"] or ""
     content = match["content"] or match["character"] or ""
-    if script and all(ord(character) in _SCRIPTS[script] for character in content):
-        return content.translate(_SCRIPTS[script])
-    outside_parentheses = re.sub(r"\([^()]*\)", "", content)
-    needs_parentheses = re.search(r"[ /]", outside_parentheses) or (script and len(content) > 1)
-    return f"{script}({content})" if needs_parentheses else script + content
+    if script := match["script"] or match["short_script"]:
+        content = content.replace(" ", "")
+        if all(ord(character) in _SCRIPTS[script] for character in content):
+            return content.translate(_SCRIPTS[script])
+        return f"{script}({content})" if len(content) > 1 else script + content
+    outside = content
+    while (without := re.sub(r"\([^()]*\)", "", outside)) != outside:
+        outside = without
+    return f"({content})" if re.search(r"[ /]", outside) else content

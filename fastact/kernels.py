@@ -148,11 +148,15 @@ def used_by(function: Callable[..., Any]) -> list[Any]:
     assert isinstance(function, FunctionType)
     names = inspect.getclosurevars(function)
     found = [*names.globals.values(), *names.nonlocals.values()]
-    modules = [value for value in found if isinstance(value, ModuleType)]
-    attributes = (
-        vars(module).get(name) for module in modules for name in function.__code__.co_names
-    )
-    return found + [value for value in attributes if value is not None]
+    for value in found:  # which grows by what it finds in modules
+        if isinstance(value, ModuleType):
+            attributes = (getattr(value, name, None) for name in function.__code__.co_names)
+            found += [each for each in attributes if each is not None and not _is_in(each, found)]
+    return found
+
+
+def _is_in(value: Any, values: list[Any]) -> bool:
+    return any(value is each for each in values)  # `in` would compare arrays
 
 
 # A fork waits until no other thread is compiling: the child would inherit locks, Numba's among them, whose

@@ -36,6 +36,11 @@ class Curve:
     kink_values: Array
     kink_derivatives: Array
 
+    @property
+    def largest_shown(self) -> float:
+        """What is larger would flatten all the rest: poles and exponentials."""
+        return max(10.0, 2 * float(np.nanmax(np.abs(self.x))))
+
 
 def curve(activation: Activation, x: ArrayLike | None = None) -> Curve:
     """Compute the value and the derivative of an activation, on both sides of its kinks too.
@@ -116,7 +121,8 @@ def plot(activation: Activation, x: ArrayLike | None = None, ax: Axes | None = N
         ("derivative", found.derivative, found.kink_derivatives, {"color": "#d9782d"}),
     ]
     for label, y, at_kinks, style in styles:
-        ax.plot(found.x, y, label=label, **style)
+        shown = np.where(np.abs(y) <= found.largest_shown, y, np.nan)
+        ax.plot(found.x, shown, label=label, **style)
         ax.plot(found.kinks, at_kinks, "o", markersize=5, color=style["color"])
     ax.set_xlabel("x")
     ax.set_title(title(activation))

@@ -99,7 +99,7 @@ def test_an_upgrade_never_runs_the_old_code(tmp_path: Path) -> None:
     """The kernel's own file stays as it is; a helper in another one changes."""
     installed = tmp_path / "site-packages"
     shutil.copytree(PACKAGE, installed / "fastact", ignore=shutil.ignore_patterns("__pycache__"))
-    helper = installed / "fastact" / "vecmath" / "__init__.py"
+    helper = installed / "fastact" / "vecmath" / "exponential.py"
     old, cache_folder = helper.read_text(), tmp_path / "cache"
 
     def result() -> tuple[float, bool]:

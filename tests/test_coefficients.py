@@ -26,12 +26,39 @@ def _log_of_quotient(f: Any, q: Any) -> Any:
     return 2 * s + s * s * s * q(s * s)
 
 
+def _mapped(name: str) -> Callable[[Any, Any], Any]:
+    """Return the quotient of the polynomial in u = (a - K) / (a + K) and a + W."""
+    w, k = (context.mpf(getattr(coefficients, f"{name}_{letter}")["float32"]) for letter in "WK")
+    return lambda a, q: q((a - k) / (a + k)) / (a + w)
+
+
+def _mills_ratio(a: Any) -> Any:
+    return context.exp(a * a / 2) * context.ncdf(-a)
+
+
 # For each polynomial: the whole approximation, what it approximates, and where.
 HALF_LN2 = context.ln2 / 2 * (1 + context.mpf(2) ** -10)
+QUARTER_TURN = context.pi / 4 * (1 + context.mpf(2) ** -10)
 APPROXIMATIONS: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any], Any], Any, Any]] = {
     "EXP": (lambda r, q: 1 + r + r * r * q(r), context.exp, -HALF_LN2, HALF_LN2),
     "EXPM1": (lambda r, q: r + r * r * q(r), context.expm1, -HALF_LN2, HALF_LN2),
     "LOG": (_log_of_quotient, context.log1p, context.sqrt(0.5) - 1, context.sqrt(2) - 1),
+    "LOG1P": (_log_of_quotient, context.log1p, context.mpf(0), context.mpf(1)),
+    "ERF": (lambda x, q: x + x * q(x * x), context.erf, context.mpf(0), context.mpf(0.5)),
+    "ERFC": (
+        _mapped("ERFC"),
+        lambda a: context.exp(a * a) * context.erfc(a),
+        context.mpf(0),
+        coefficients.ERFC_ZERO,
+    ),
+    "NORMAL": (_mapped("NORMAL"), _mills_ratio, context.mpf(0), coefficients.NORMAL_ZERO),
+    "SIN": (lambda r, q: r + r**3 * q(r * r), context.sin, context.mpf(0), QUARTER_TURN),
+    "COS": (
+        lambda r, q: 1 - r * r / 2 + r**4 * q(r * r),
+        context.cos,
+        context.mpf(0),
+        QUARTER_TURN,
+    ),
 }
 every_polynomial = pytest.mark.parametrize("name", APPROXIMATIONS)
 every_dtype = pytest.mark.parametrize("dtype", SIGNIFICAND_BITS)
@@ -50,9 +77,11 @@ def generator() -> ModuleType:
     return module
 
 
-def relative_error(name: str, table: tuple[float, ...]) -> Any:
+def relative_error(name: str, dtype: str, table: tuple[float, ...]) -> Any:
     """Return the largest relative error of an approximation on a grid."""
     approximation, function, low, high = APPROXIMATIONS[name]
+    if isinstance(high, dict):
+        high = context.mpf(high[dtype])
 
     def q(x: Any) -> Any:
         return context.polyval([context.mpf(number) for number in reversed(table)], x)
@@ -84,7 +113,7 @@ def test_every_polynomial_is_checked(generator: ModuleType) -> None:
 @every_polynomial
 def test_stated_error(name: str, dtype: str) -> None:
     """Each approximation is as good as its comment says, and the comment is no understatement."""
-    error = relative_error(name, getattr(coefficients, name)[dtype])
+    error = relative_error(name, dtype, getattr(coefficients, name)[dtype])
     stated = stated_error(name, dtype)
     assert stated / 1.2 < error <= stated
 
@@ -95,7 +124,7 @@ def test_perturbed_coefficient_is_noticed(name: str, dtype: str) -> None:
     """A relative change of 2^-20 in the lowest coefficient exceeds the stated error."""
     lowest, *others = getattr(coefficients, name)[dtype]
     perturbed = (lowest * (1 + 2.0**-20), *others)
-    assert relative_error(name, perturbed) > 1.5 * stated_error(name, dtype)
+    assert relative_error(name, dtype, perturbed) > 1.5 * stated_error(name, dtype)
 
 
 @every_dtype
@@ -121,3 +150,32 @@ def test_parts_of_ln2(dtype: str) -> None:
     assert rounded == high * largest_exponent
     reciprocal = context.mpf(coefficients.LOG2_E[dtype])
     assert abs(reciprocal * context.ln2 - 1) <= context.mpf(2) ** -bits
+
+
+@every_dtype
+def test_parts_of_half_pi(dtype: str) -> None:
+    """The parts add up, and the words hold all the bits that the largest number needs."""
+    bits = SIGNIFICAND_BITS[dtype]
+    parts = [
+        context.mpf(getattr(coefficients, f"HALF_PI_{part}")[dtype])
+        for part in ("HIGH", "MIDDLE", "LOW")
+    ]
+    assert abs(sum(parts) - context.pi / 2) <= abs(parts[-1]) * context.mpf(2) ** -bits
+    words = coefficients.TWO_OVER_PI_WORDS[dtype]
+    size = {"float32": 22, "float64": 50}[dtype]
+    with context.workprec(size * len(words) + 100):
+        unit = context.mpf(2) ** -(size * (len(words) - 1))
+        fraction = unit * sum(word << size * i for i, word in enumerate(reversed(words)))
+        assert 0 <= 2 / context.pi - fraction < unit
+    assert all(0 <= word < 1 << size for word in words)
+    last_bit_of_largest = {"float32": 127 - 23, "float64": 1023 - 52}[dtype]
+    assert size * (len(words) - 1) >= last_bit_of_largest + 4 * size
+
+
+@every_dtype
+def test_parts_of_the_density(dtype: str) -> None:
+    """They add up to the density of the normal distribution at zero."""
+    high = context.mpf(coefficients.DENSITY_HIGH[dtype])
+    low = context.mpf(coefficients.DENSITY_LOW[dtype])
+    error = abs(high + low - context.npdf(0))
+    assert error <= abs(low) * context.mpf(2) ** -SIGNIFICAND_BITS[dtype]

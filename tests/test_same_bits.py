@@ -18,6 +18,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from representatives import REPRESENTATIVES
 
 import fastact as fa
 import fastact.math
@@ -29,7 +30,7 @@ UNSIGNED = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 UFUNCS = {
     f"{name}.{operation}": fa.get(name).ufuncs[operation]
-    for name in fa.names()
+    for name in REPRESENTATIVES
     for operation in fa.get(name).ufuncs
 } | {f"math.{name}": getattr(fastact.math, name) for name in dir(fastact.math)}
 ELEMENTWISE = {name: ufunc for name, ufunc in UFUNCS.items() if ufunc.signature is None}

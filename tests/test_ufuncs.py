@@ -1,4 +1,4 @@
-"""Every ufunc of every activation does what NumPy's own ufuncs do, on every kind of array.
+"""The ufuncs of activations of every kind do what NumPy's own ufuncs do, on every kind of array.
 
 Expected values are float64 formulas that are written here a second time. Run as a program with the name
 of a dtype, this file calls every ufunc on arrays that touch forbidden memory.
@@ -24,6 +24,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from representatives import REPRESENTATIVES
 from test_same_bits import NARROWER
 from test_same_bits import environment as environment_of
 
@@ -165,7 +166,7 @@ def assert_close(actual: Any, expected: Array, dtype: Any) -> None:
     )
 
 
-ALL = [Case(name, operation) for name in fa.names() for operation in fa.get(name).ufuncs]
+ALL = [Case(name, operation) for name in REPRESENTATIVES for operation in fa.get(name).ufuncs]
 ELEMENTWISE = [case for case in ALL if case.ufunc.signature is None]
 GROUPS = [case for case in ALL if case not in ELEMENTWISE]
 UNARY = [case for case in ELEMENTWISE if case.ufunc.nin == 1]
@@ -267,14 +268,14 @@ def test_pickles(case: Case) -> None:
     assert copy.deepcopy(case.ufunc) is case.ufunc
 
 
-@pytest.mark.parametrize("name", fa.names())
+@pytest.mark.parametrize("name", REPRESENTATIVES)
 def test_activations_pickle(name: str) -> None:
     assert pickle.loads(pickle.dumps(fa.get(name))) is fa.get(name)
     assert copy.deepcopy(fa.get(name)) is fa.get(name)
 
 
 def test_pickles_load_in_a_fresh_process() -> None:
-    activations = [fa.get(name) for name in fa.names()]
+    activations = [fa.get(name) for name in REPRESENTATIVES]
     cargo = pickle.dumps(([case.ufunc for case in ALL], activations))
     program = (
         "import pickle, sys; ufuncs, activations = pickle.load(sys.stdin.buffer);"
@@ -284,7 +285,7 @@ def test_pickles_load_in_a_fresh_process() -> None:
     assert done.returncode == 0, done.stderr.decode()
     ufuncs, names = (line.split() for line in done.stdout.decode().splitlines())
     assert ufuncs == [case.ufunc.__name__ for case in ALL]
-    assert names == fa.names()
+    assert names == list(REPRESENTATIVES)
 
 
 # Layouts of the inputs.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from representatives import REPRESENTATIVES
 
 import fastact as fa
 from fastact.activations import GroupActivation, LearnableActivation
@@ -97,7 +98,7 @@ def mentions(caught: pytest.ExceptionInfo[Exception], *words: str) -> None:
         )
 
 
-CALLS = [Call(name, operation) for name in fa.names() for operation in fa.get(name).ufuncs]
+CALLS = [Call(name, operation) for name in REPRESENTATIVES for operation in fa.get(name).ufuncs]
 POINTWISE = [call for call in CALLS if not call.is_group]
 SEVERAL_ARRAYS = [call for call in CALLS if len(call.arrays) > 1]
 # These are ufunc calls through and through, with all the options of one.

@@ -110,15 +110,15 @@ def to_u(a: Number, k: float) -> Number:
 
 
 def scaled_erfcx(u: Number) -> Number:
-    """Return (a + ERFC_K) erfcx(a)."""
+    """Return (a + ERFC_W) erfcx(a)."""
     a = from_u(u, ERFC_K)
-    return (a + ERFC_K) * erfcx(a)
+    return (a + ERFC_W) * erfcx(a)
 
 
 def scaled_mills_ratio(u: Number) -> Number:
-    """Return (a + NORMAL_K) exp(a^2 / 2) Phi(-a), for the standard normal distribution Phi."""
+    """Return (a + NORMAL_W) exp(a^2 / 2) Phi(-a), for the standard normal distribution Phi."""
     a = from_u(u, NORMAL_K)
-    return (a + NORMAL_K) * erfcx(a / context.sqrt(2)) / 2
+    return (a + NORMAL_W) * erfcx(a / context.sqrt(2)) / 2
 
 
 def sin_tail(z: Number) -> Number:
@@ -155,12 +155,14 @@ LARGEST_S = (context.sqrt(2) - 1) / (context.sqrt(2) + 1)
 # Rounding x / (pi/2) to an integer leaves |r| <= pi/4, with the same margin.
 QUARTER_TURN = context.pi / 4 * (1 + context.mpf(2) ** -10)
 
-# The K of the maps u = (a - K) / (a + K) of the half line, and the a from which on results are zero.
-# About 3 resp. 4 gives the smallest degrees. These 512ths nearby have a Q(0) that is nearly a number
-# of both types: else rounding Q(0), whose error no other coefficient can mend at u = 0, costs a bit.
-ERFC_K = 3.119140625
+# For erfcx(a) = Q(u) / (a + W) with u = (a - K) / (a + K), and the same for the normal distribution.
+# W makes Q(u) change little from its first to its last argument, so that an error of u does little
+# harm. K gives a small degree, and is the one among the 512ths nearby whose Q(0) is nearly a number
+# of both types: rounding it costs up to a bit, which no other coefficient can mend at u = 0. From
+# ZERO on, results are zero.
+ERFC_W, ERFC_K = 1.0, 2.876953125
 ERFC_ZERO = {"float32": 10.25, "float64": 27.25}
-NORMAL_K = 3.9765625
+NORMAL_W, NORMAL_K = 1.375, 3.96484375
 NORMAL_ZERO = {"float32": 14.75, "float64": 38.75}
 
 POLYNOMIALS = (
@@ -210,24 +212,24 @@ POLYNOMIALS = (
     Polynomial(
         name="ERFC",
         comment=(
-            "exp(a^2) erfc(a) ~ Q(u) / (a + K), u = (a - K) / (a + K), K = ERFC_K,"
+            "exp(a^2) erfc(a) ~ Q(u) / (a + ERFC_W), u = (a - ERFC_K) / (a + ERFC_K),"
             " for 0 <= a <= ERFC_ZERO"
         ),
         target=scaled_erfcx,
         weight=lambda u: 1 / scaled_erfcx(u),
         interval={dtype: (context.mpf(-1), to_u(a, ERFC_K)) for dtype, a in ERFC_ZERO.items()},
-        degree={"float32": 9, "float64": 22},
+        degree={"float32": 10, "float64": 22},
     ),
     Polynomial(
         name="NORMAL",
         comment=(
-            "exp(a^2 / 2) Phi(-a) ~ Q(u) / (a + K), u = (a - K) / (a + K), K = NORMAL_K,"
+            "exp(a^2 / 2) Phi(-a) ~ Q(u) / (a + NORMAL_W), u = (a - NORMAL_K) / (a + NORMAL_K),"
             " for 0 <= a <= NORMAL_ZERO"
         ),
         target=scaled_mills_ratio,
         weight=lambda u: 1 / scaled_mills_ratio(u),
         interval={dtype: (context.mpf(-1), to_u(a, NORMAL_K)) for dtype, a in NORMAL_ZERO.items()},
-        degree={"float32": 9, "float64": 22},
+        degree={"float32": 10, "float64": 22},
     ),
     Polynomial(
         name="SIN",
@@ -320,8 +322,10 @@ def constants() -> list[Constant]:
             "ln2 - LN2_SHORT_HIGH.",
             by_dtype(lambda dtype: parts(ln2 - short_high[dtype], dtype, 1)[0]),
         ),
+        Constant("ERFC_W", "What divides ERFC.", by_dtype(lambda _: ERFC_W)),
         Constant("ERFC_K", "The K of the variable of ERFC.", by_dtype(lambda _: ERFC_K)),
         Constant("ERFC_ZERO", "erfc is zero above.", ERFC_ZERO),
+        Constant("NORMAL_W", "What divides NORMAL.", by_dtype(lambda _: NORMAL_W)),
         Constant("NORMAL_K", "The K of the variable of NORMAL.", by_dtype(lambda _: NORMAL_K)),
         Constant("NORMAL_ZERO", "Phi(-a), phi(a) and a phi(a) are zero above.", NORMAL_ZERO),
         Constant("DENSITY_HIGH", "1 / sqrt(2 pi).", part(density, 0)),

@@ -157,6 +157,12 @@ class Activation:
             raise AttributeError(f"{self.name!r} has no attribute {name!r}")
         return self.ufuncs[operation]
 
+    def plot(self, x: Any = None, ax: Any = None) -> Any:
+        """Draw the value and the derivative with matplotlib; see `fastact.plotting.plot`."""
+        from fastact.plotting import plot
+
+        return plot(self, x, ax)
+
     def ufunc_name(self, operation: str) -> str:
         """Return the name of an operation's ufunc in `fastact.ufuncs`."""
         return self._definition.ufunc_name(operation)

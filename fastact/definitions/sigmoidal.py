@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastact.definition import define
+from fastact.simd import copysign, fma, select
 from fastact.vecmath import logistic_and_derivative, tanh_and_derivative
 
 
@@ -16,6 +17,22 @@ def _tanh_from_output(y: Any) -> Any:
     return (1 - y) * (1 + y)
 
 
+def _small_tanhshrink(x: Any) -> Any:
+    """Compute x - tanh(x) for abs(x) <= 1, where the difference would cancel.
+
+    It is x**3 / 3 (1 - V), where the tenth convergent of J. Lambert's continued fraction for the tangent
+    (1761) makes V a quotient of polynomials in x**2 with positive coefficients.
+    """
+    square = x * x
+    cube = x * square
+    cube_lost = fma(x, square, -cube) + x * fma(x, x, -square)
+    top = fma(square, fma(square, 1 / 218243025, 2 / 294525), 29 / 20349)
+    top = fma(square, fma(square, top, 11 / 133), 6 / 5)
+    bottom = fma(square, fma(square, 1 / 218243025, 1 / 146965), 7 / 4845)
+    bottom = fma(square, fma(square, fma(square, bottom, 28 / 323), 27 / 19), 3)
+    return (cube + fma(-cube, square * top / bottom, cube_lost)) / 3
+
+
 @define(
     formula=r"\sigma(x) = \frac{1}{1 + e^{-x}}",
     derivative=r"\sigma(x) \, \sigma(-x)",
@@ -23,6 +40,15 @@ def _tanh_from_output(y: Any) -> Any:
     errors=(1.6, 3.0),
     from_output=_sigmoid_from_output,
     aliases=("logistic", "expit"),
+    elsewhere={
+        "pytorch": "sigmoid",
+        "jax": "sigmoid",
+        "keras": "sigmoid",
+        "onnx": "Sigmoid",
+        "thinc": "sigmoid",
+        "chainer": "sigmoid",
+        "tensorflow": "sigmoid",
+    },
     reference="P.-F. Verhulst, Correspondance mathematique et physique 10 (1838), 113-121.",
 )
 def sigmoid(x: Any) -> Any:
@@ -40,6 +66,14 @@ def sigmoid(x: Any) -> Any:
     limits=("-1", "1"),
     errors=(1.8, 3.0),
     from_output=_tanh_from_output,
+    elsewhere={
+        "pytorch": "tanh",
+        "jax": "tanh",
+        "keras": "tanh",
+        "onnx": "Tanh",
+        "chainer": "tanh",
+        "tensorflow": "tanh",
+    },
     reference="Y. LeCun, L. Bottou, G. Orr, K.-R. Mueller, Efficient BackProp (1998), section 4.4.",
 )
 def tanh(x: Any) -> Any:
@@ -49,3 +83,43 @@ def tanh(x: Any) -> Any:
     of the two; its gradient is 1 at zero and vanishes on both sides.
     """
     return tanh_and_derivative(x)
+
+
+@define(
+    formula=r"\begin{cases} \tanh x & x > 0 \\ 0.25 \tanh x & x \le 0 \end{cases}",
+    derivative=r"\begin{cases} \frac{1}{\cosh^2 x} & x > 0 \\ \frac{0.25}{\cosh^2 x} & x \le 0 \end{cases}",
+    kinks={"0": "0.25"},
+    limits=("-0.25", "1"),
+    errors=(1.8, 3.0),
+    reference="B. Xu, R. Huang, M. Li, Revise Saturated Activation Functions, arXiv:1602.05980 (2016).",
+)
+def penalized_tanh(x: Any) -> Any:
+    """Penalized hyperbolic tangent: a quarter of it on the left, which makes deep nets of it trainable.
+
+    One exponential. Its gradient vanishes on both sides.
+    """
+    value, derivative = tanh_and_derivative(x)
+    penalty = select(x > 0, 1, 0.25)
+    return penalty * value, penalty * derivative
+
+
+@define(
+    formula=r"x - \tanh x",
+    derivative=r"\tanh^2 x",
+    limits=("-inf", "inf"),
+    errors=(2.8, 2.4),
+    aliases=("tanh_shrink",),
+    elsewhere={"pytorch": "tanhshrink", "keras": "tanh_shrink"},
+    reference="R. Collobert, K. Kavukcuoglu, C. Farabet, Torch7: A Matlab-like Environment for Machine Learning, BigLearn workshop at NIPS 2011.",
+)
+def tanhshrink(x: Any) -> Any:
+    """Tanh shrinkage: what tanh takes away from its input, smooth; large inputs pass, less one.
+
+    One exponential. The gradient vanishes at 0 only; the activation of sparse codes.
+    """
+    size = abs(x)
+    small = _small_tanhshrink(select(size > 1, 1, size))
+    # tanh(x) = 1 - 2 logistic(-2 x), and its derivative is 4 times that of the logistic function.
+    lower, slope = logistic_and_derivative(-2 * size)
+    value = select(size > 1, (size - 1) + 2 * lower, small)
+    return copysign(value, x), select(size > 1, 1 - 4 * slope, (size - small) * (size - small))

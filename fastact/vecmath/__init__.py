@@ -20,8 +20,8 @@ logistic   1.6      1.6
 softplus   2.0      2.0
 erf        1.5      1.5
 erfc       2.0      2.5
-sin        1.0      1.0
-cos        1.0      1.0
+sin        1.1      1.1
+cos        1.1      1.1
 =========  =======  =======
 
 Notes

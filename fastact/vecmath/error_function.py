@@ -3,8 +3,8 @@
 The tail of both is a Gaussian times a function that changes little, for which see M. M. Shepherd and
 J. G. Laframboise, "Chebyshev Approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < infinity",
 Mathematics of Computation 36 (1981): over a + W, a polynomial in u = (a - K) / (a + K), which maps the
-half line to an interval. The square in the Gaussian is a number and what that lacks: rounding it
-alone costs up to 75 units in the last place of the result in float32, and 550 in float64.
+half line to an interval. The square in the Gaussian is a number and what that lacks: its rounding alone
+would cost dozens of units in the last place of the result in float32, and hundreds in float64.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def _tail(a: Any, p: Any, p_lost: Any, w: Any, k: Any, first: Any, rest: Any) ->
     u = (a - k) * (d * both)
     slope = polynomial(u, rest)
     q = fma(u, slope, first)
-    q_lost = fma(q, p_lost, fma(u, slope, first - q))
-    change = fma(q, p, q_lost)
+    q_lost = fma(u, slope, first - q)
+    change = fma(q, p, fma(q, p_lost, fma(q_lost, p, q_lost)))
     return fma(q, y, fma(q + change, y_lost, y * change))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from fastact.simd.lowering import Mask, Vector
 
 
 def _offer(function: Callable[[Any], Any], *names: Any) -> None:
+    make_compilable(function)
     for name in names:
 
         @overload(name, strict=False)
@@ -30,8 +30,6 @@ def _offer(function: Callable[[Any], Any], *names: Any) -> None:
 
 
 for function in vecmath.FUNCTIONS:
-    if isinstance(function, FunctionType):
-        make_compilable(function)
     homes = (module for module in (np, math) if hasattr(module, function.__name__))
     _offer(function, *(getattr(home, function.__name__) for home in homes))
 _offer(lambda x: abs(x), np.abs)

@@ -1,0 +1,106 @@
+"""Exponentials and logistic functions times a factor, right down to the last subnormal number.
+
+Where ``exp(x)`` is subnormal or zero, ``x * exp(x)`` need not be: the factor is multiplied before the
+power of two. Each function also takes what its argument lacks: a product such as ``beta * x`` is
+rounded, and the rounding error of a large argument would be a large relative error of the result. What
+an infinite argument lacks means nothing.
+
+All are linear in the factor, so that their derivatives are made of the same functions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastact.simd import (
+    PerDtype,
+    copysign,
+    derivative_of,
+    dual,
+    fma,
+    polynomial,
+    scale,
+    select,
+    value_of,
+)
+from fastact.vecmath.derivatives import RULES
+from fastact.vecmath.exponential import EXP, reciprocal_of_one_plus, reduce
+
+__all__ = ["exp_times", "logistic_complement_times", "logistic_times", "product_and_lost"]
+
+# Below these, exp(x) times the square of x is zero.
+_ZERO = PerDtype(float32=-120.0, float64=-768.0)
+
+
+def product_and_lost(factor: Any, x: Any) -> Any:
+    """Return factor * x, which is 0 for the factor 0 even where x is infinite, and what it lacks."""
+    product = select((factor == 0) & (abs(x) == math.inf), 0, factor * x)
+    return product, select(product == 0, 0, fma(factor, x, -product))
+
+
+def exp_times(x: Any, lost: Any, factor: Any) -> Any:
+    """Compute ``exp(x + lost) * factor`` for x <= 0, rounded once where it is subnormal."""
+    vanishes = x < _ZERO
+    n, r = reduce(select(vanishes, 0, x))
+    r = r + lost
+    # exp(r) - 1 is small: multiplied by the factor and added to it, its rounding errors are too.
+    product = scale(fma(fma(polynomial(r, EXP), r * r, r), factor, factor), n)
+    return copysign(select(vanishes, 0, product), factor)
+
+
+def _logistic_times(x: Any, lost: Any, factor: Any) -> Any:
+    """Return the factor times logistic(abs(x + lost)), and times logistic(-abs(x + lost))."""
+    exponent = -abs(x)
+    exponent_lost = select(x < 0, lost, -lost)
+    y, y_lost = reciprocal_of_one_plus(exp_times(exponent, exponent_lost, 1))
+    # Where y lacks nothing, infinite factors stay what they are.
+    larger = select(y_lost == 0, factor * y, fma(factor, y, factor * y_lost))
+    return larger, exp_times(exponent, exponent_lost, larger)
+
+
+def logistic_times(x: Any, lost: Any, factor: Any) -> Any:
+    """Compute ``logistic(x + lost) * factor``, rounded once where it is subnormal."""
+    larger, smaller = _logistic_times(x, lost, factor)
+    return select(x < 0, smaller, larger)
+
+
+def logistic_complement_times(x: Any, lost: Any, factor: Any) -> Any:
+    """Compute ``logistic(-x - lost) * factor``; most of the work is that of `logistic_times`."""
+    larger, smaller = _logistic_times(x, lost, factor)
+    return select(x < 0, larger, smaller)
+
+
+# --- The same on dual numbers -------------------------------------------------------------------
+
+
+def _change(x: Any, lost: Any, factor: Any) -> Any:
+    """Return the factor times the derivative of x + lost."""
+    return value_of(factor) * (derivative_of(x) + derivative_of(lost))
+
+
+def _dual_exp_times(x: Any, lost: Any, factor: Any) -> Any:
+    change = _change(x, lost, factor) + derivative_of(factor)
+    x, lost, factor = value_of(x), value_of(lost), value_of(factor)
+    return dual(exp_times(x, lost, factor), exp_times(x, lost, change))
+
+
+def _dual_logistic_times(x: Any, lost: Any, factor: Any) -> Any:
+    change, change_of_factor = _change(x, lost, factor), derivative_of(factor)
+    x, lost, factor = value_of(x), value_of(lost), value_of(factor)
+    change = logistic_complement_times(x, lost, change) + change_of_factor
+    return dual(logistic_times(x, lost, factor), logistic_times(x, lost, change))
+
+
+def _dual_logistic_complement_times(x: Any, lost: Any, factor: Any) -> Any:
+    change, change_of_factor = _change(x, lost, factor), derivative_of(factor)
+    x, lost, factor = value_of(x), value_of(lost), value_of(factor)
+    change = change_of_factor - logistic_times(x, lost, change)
+    return dual(
+        logistic_complement_times(x, lost, factor), logistic_complement_times(x, lost, change)
+    )
+
+
+RULES[exp_times] = _dual_exp_times
+RULES[logistic_times] = _dual_logistic_times
+RULES[logistic_complement_times] = _dual_logistic_complement_times

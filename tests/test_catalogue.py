@@ -1,0 +1,264 @@
+"""Every activation in the catalogue: all that is derived from its definition is there, and is right.
+
+The machinery itself is tested with a few activations that stand for all, see `representatives`.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import pickle
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import POINTWISE, complete, near_root, references, silently
+from references import REFERENCES, Array, assert_same_bits, context
+
+import fastact as fa
+from fastact.activations import Activation
+from fastact.definition import Definition
+from fastact.definitions import catalogue
+
+LONGEST_DEFINITION = 14  # lines
+
+HALF_TYPES = [np.dtype(np.float16)]
+try:
+    import ml_dtypes
+except ImportError:
+    pass
+else:
+    HALF_TYPES.append(np.dtype(ml_dtypes.bfloat16))
+
+every_activation = pytest.mark.parametrize("name", fa.names())
+every_pointwise = pytest.mark.parametrize("name", POINTWISE)
+LEARNABLE = [name for name in POINTWISE if fa.get(name).learnable]
+OPERATIONS = [(name, operation) for name in POINTWISE for operation in fa.get(name).ufuncs]
+CONVENTIONS = [
+    (name, library)
+    for name in POINTWISE
+    for library in catalogue()[name].choices.get("convention", {})
+]
+KINKS = [
+    *((name, None) for name in POINTWISE if fa.get(name).kinks),
+    *((name, library) for name, library in CONVENTIONS if fa.get(name, convention=library).kinks),
+]
+
+
+@pytest.fixture(autouse=True)
+def floating_point_errors_raise() -> Iterator[None]:
+    """Turn each floating-point warning into an error."""
+    with np.errstate(all="raise"):
+        yield
+
+
+def first_parameters(name: str) -> dict[str, float]:
+    """Return all parameters of the first setting, as they are in float32."""
+    return complete(name, REFERENCES[name].settings[0], np.float32)
+
+
+def samples(name: str) -> Array:
+    """Return a few float32 numbers of every kind, kinks among them."""
+    kinks = REFERENCES[name].kinks(**{**REFERENCES[name].defaults, **REFERENCES[name].settings[0]})
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 1e30, -1e30, *kinks]
+    numbers = np.concatenate([special, np.linspace(-6, 6, 50)])
+    return silently(numbers.astype, np.float32)  # type: ignore[no-any-return]
+
+
+# What is written in the definitions.
+
+
+def definitions() -> list[Definition]:
+    """Return all definitions, those in other conventions too."""
+    found = list(catalogue().values())
+    for definition in catalogue().values():
+        for choices in definition.choices.values():
+            found += choices.values()
+    return list(dict.fromkeys(found)) if all(map(_is_hashable, found)) else found
+
+
+def _is_hashable(definition: Definition) -> bool:
+    try:
+        hash(definition)
+    except TypeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("definition", definitions(), ids=lambda definition: definition.name)
+def test_definitions_are_short(definition: Definition) -> None:
+    """A definition is read at a glance: what is longer belongs into helpers."""
+    source = textwrap.dedent(inspect.getsource(definition.function))
+    (function,) = ast.parse(source).body
+    assert isinstance(function, ast.FunctionDef)
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    assert function.end_lineno is not None
+    assert function.end_lineno - body[0].lineno + 1 < LONGEST_DEFINITION
+
+
+@every_activation
+def test_definitions_say_everything(name: str) -> None:
+    definition = catalogue()[name]
+    assert set(definition.parameters_are) == set(definition.parameters)
+    assert "xponential" in definition.summary or "logarithm" in definition.summary
+    assert definition.errors[0] <= 3.5
+    assert definition.errors[1] <= 5
+    assert set(definition.learnable) <= set(definition.parameters)
+    assert set(definition.from_output_needs) <= set(definition.parameters)
+    if definition.from_output is not None:
+        _, *parameters = inspect.signature(definition.from_output).parameters
+        assert parameters == list(definition.parameters)
+
+
+@every_activation
+def test_names_elsewhere_are_known(name: str) -> None:
+    """What another library calls an activation finds one that this library has."""
+    for library, their_name in catalogue()[name].elsewhere.items():
+        assert library in ("pytorch", "jax", "keras", "onnx", "thinc", "chainer", "tensorflow")
+        assert library in catalogue()[fa.get(their_name).name].elsewhere
+
+
+def test_no_alias_is_a_name() -> None:
+    aliases = [alias for name in fa.names() for alias in fa.get(name).aliases]
+    assert len(set(aliases)) == len(aliases)
+    assert not set(aliases) & set(fa.names())
+
+
+# Objects and ufuncs.
+
+
+@every_activation
+def test_pickling(name: str) -> None:
+    """Objects and ufuncs come back as the very same."""
+    item = fa.get(name)
+    for each in (item, *item.ufuncs.values()):
+        assert pickle.loads(pickle.dumps(each)) is each
+        assert copy.deepcopy(each) is each
+
+
+@pytest.mark.parametrize(("name", "operation"), OPERATIONS)
+def test_every_operation(name: str, operation: str) -> None:
+    """Each ufunc gives what the reference's value and derivative make."""
+    parameters = first_parameters(name)
+    x = samples(name)
+    value, derivative = references(name, x, parameters)
+    dy = np.linspace(-2, 3, x.size, dtype=np.float32)
+    ufunc = fa.get(name).ufuncs[operation]
+    if operation == "second_derivative":
+        compare_with_differences(name, ufunc(x, *parameters.values()), x, parameters)
+        return
+    if operation == "backward_from_output":
+        # Large outputs, and those that round to where the derivative jumps, tell less.
+        x, value, derivative, dy = (each[abs(x) < 4] for each in (x, value, derivative, dy))
+    y = silently(value.astype, np.float32)
+    arrays = {"x": x, "dy": dy, "y": y}
+    inputs = [arrays[each] for each in inspect.signature(ufunc).parameters if each in arrays]
+    results = silently(ufunc, *inputs, *parameters.values())
+    gradient = silently(np.multiply, dy, derivative)
+    expected = {
+        "forward": (value,),
+        "derivative": (derivative,),
+        "value_and_derivative": (value, derivative),
+        "backward": (gradient,),
+        "forward_backward": (value, gradient),
+        "backward_from_output": (gradient,),
+    }[operation]
+    relative = 1e-4 if operation == "backward_from_output" else 2e-6
+    absolute = 1e-6 if near_root(name, parameters, x).any() else 1e-44
+    results = results if isinstance(results, tuple) else (results,)
+    for result, wanted in zip(results, expected, strict=True):
+        assert result.dtype == np.float32
+        rounded = silently(wanted.astype, np.float32)
+        silently(np.testing.assert_allclose, result, rounded, relative, absolute)
+
+
+def compare_with_differences(name: str, got: Array, x: Array, parameters: dict[str, float]) -> None:
+    """Compare second derivatives with differences of exact first ones; NaN gives NaN."""
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(x))
+
+    def exact_derivative(number: Any) -> Any:
+        return REFERENCES[name].exact(number, **parameters)[1]
+
+    step = context.mpf("1e-12")
+    for number, result in zip(x, got, strict=True):
+        if 1e-3 < abs(number) < 10:
+            middle = context.convert(number)
+            low, high = exact_derivative(middle - step), exact_derivative(middle + step)
+            assert abs((high - low) / (2 * step) - float(result)) < 2e-6, number
+
+
+@pytest.mark.parametrize("name", LEARNABLE)
+def test_gradients_by_learnable_parameters(name: str) -> None:
+    """They are sums of dy times the derivative by the parameter."""
+    parameters = first_parameters(name)
+    x = np.linspace(-3, 3, 41, dtype=np.float32)[1::2]
+    dy = np.linspace(-2, 3, x.size, dtype=np.float32)
+    _, *gradients = fa.get(name).backward(dy, x, **parameters)
+    for parameter, gradient in zip(fa.get(name).learnable, gradients, strict=True):
+        slopes = [
+            context.diff(
+                lambda p, z=z, q=parameter: REFERENCES[name].exact(z, **(parameters | {q: p}))[0],
+                parameters[parameter],
+            )
+            for z in map(context.convert, x)
+        ]
+        expected = float(sum(float(g) * slope for g, slope in zip(dy, slopes, strict=True)))
+        np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
+
+
+# Types.
+
+
+@pytest.mark.parametrize("dtype", HALF_TYPES, ids=str)
+@every_pointwise
+def test_half_types_round_once(name: str, dtype: Any) -> None:
+    """Each of the 65,536 inputs gives the float32 result, rounded to the narrower type."""
+    parameters = REFERENCES[name].settings[0]
+    x = np.arange(2**16, dtype=np.uint16).view(dtype)
+    narrow = fa.get(name).value_and_derivative(x, **parameters)
+    wide = fa.get(name).value_and_derivative(silently(x.astype, np.float32), **parameters)
+    for got, exact in zip(narrow, wide, strict=True):
+        assert got.dtype == dtype
+        expected = silently(exact.astype, dtype)
+        assert_same_bits(got.astype(np.float32), expected.astype(np.float32))
+
+
+# Other conventions.
+
+
+def in_convention(name: str, library: str | None) -> Activation:
+    return fa.get(name) if library is None else fa.get(name, convention=library)
+
+
+@pytest.mark.parametrize(("name", "library"), CONVENTIONS)
+def test_conventions_differ_at_kinks_only(name: str, library: str) -> None:
+    """Beside defaults, no more than the derivative at a kink is other than usual."""
+    theirs = fa.get(name, convention=library)
+    defaults = dict(theirs.parameters)
+    if "approximate" in catalogue()[name].choices:
+        pytest.skip("the convention is another formula")
+    parameters = REFERENCES[name].settings[0] | {
+        key: value for key, value in defaults.items() if isinstance(value, int | float)
+    }
+    x = samples(name)
+    places = np.array(REFERENCES[name].kinks(**parameters), np.float32)
+    ours = fa.get(name).value_and_derivative(x, **parameters)
+    results = theirs.value_and_derivative(x, **parameters)
+    assert_same_bits(results[0], ours[0])
+    is_kink = np.isin(x, places)
+    assert_same_bits(results[1][~is_kink], ours[1][~is_kink])
+
+
+@pytest.mark.parametrize(("name", "library"), KINKS)
+def test_derivatives_at_kinks_are_as_stated(name: str, library: str | None) -> None:
+    """The metadata's expressions, with the parameters put in, say what is computed."""
+    item = in_convention(name, library)
+    names = REFERENCES[name].defaults | dict(item.parameters) | REFERENCES[name].settings[0]
+    for place, chosen in item.kinks.items():
+        x = np.float32(eval(place, {}, names))
+        given = {key: names[key] for key in item.parameters}
+        derivative = item.derivative(x, **given)
+        np.testing.assert_allclose(derivative, eval(chosen, {}, names), rtol=1e-6)
