@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fastact as fa
-from benchmarks.contenders import Case, installed_implementations
+from benchmarks.contenders import ACTIVATIONS, Case, installed_implementations
 from benchmarks.timing import Contender, Times, describe, machine, measure_in_turn
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--elements", type=int, nargs="+", default=[1_000_000], metavar="N")
     parser.add_argument(
-        "--activation", nargs="+", default=fa.names(), choices=fa.names(), metavar="NAME"
+        "--activation", nargs="+", default=ACTIVATIONS, choices=ACTIVATIONS, metavar="NAME"
     )
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--samples", type=int, default=31, help="how many to take of each")

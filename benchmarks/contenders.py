@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 import fastact as fa
 from fastact import baseline
 
+#: The activations that there is something to compare with for.
+ACTIVATIONS = baseline.names()
 OPERATIONS = ("forward", "backward", "forward_backward")
 #: These two are always there.
 IMPLEMENTATIONS = ("fastact", "numpy")

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import fastact as fa
-from benchmarks.contenders import OPERATIONS, Case, installed_implementations
+from benchmarks.contenders import ACTIVATIONS, OPERATIONS, Case, installed_implementations
 
 if TYPE_CHECKING:  # asv imports this file where there is no pytest
     import pytest
@@ -23,7 +22,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Let every implementation compute every operation of every activation."""
     metafunc.parametrize("implementation", installed_implementations())
     metafunc.parametrize("elements", SIZES)
-    metafunc.parametrize("activation", fa.names())
+    metafunc.parametrize("activation", ACTIVATIONS)
     metafunc.parametrize("operation", OPERATIONS)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import fastact as fa
-from benchmarks.contenders import Case
+from benchmarks.contenders import ACTIVATIONS, Case
 from benchmarks.timing import Contender, Times, describe, machine, measure_in_turn
 
 OPERATIONS = ("forward", "forward_backward")
@@ -70,7 +70,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--activation",
         nargs="+",
         default=("relu", "sigmoid", "tanh"),
-        choices=fa.names(),
+        choices=ACTIVATIONS,
         metavar="NAME",
     )
     parser.add_argument("--samples", type=int, default=31, help="how many to take of each")

@@ -46,7 +46,7 @@ def table(activations: Iterable[Activation], library: str | None = None) -> Tabl
 def _paragraphs(activation: Activation) -> list[str]:
     """Return the description, each paragraph on one line; the first is one sentence."""
     text = activation._definition.summary.replace("`", "")
-    return [" ".join(each.split()) for each in text.split("\n\n")]
+    return [" ".join(each.split()) for each in text.split("\n\n") if each]
 
 
 def _shape(activation: Activation) -> str:
@@ -92,8 +92,8 @@ def _plot(activation: Activation, width: int) -> str:
     figure.theme("simple")
     figure.plot_size(width, 16)
     figure.ruler("x").ticks([-4, -2, 0, 2, 4])
-    figure.line(0, "vertical")
-    figure.line(0, "horizontal")
+    for orientation in ("vertical", "horizontal"):
+        figure.line(0, orientation, pixel=plotext.pixel(foreground="gray"))
     # Without color, as in a pipe, the markers tell the curves apart.
     curves = (("derivative", found.derivative, "·"), ("value", found.value, "braille"))
     for label, y, marker in curves:

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import fastact as fa
+from fastact import baseline
 
 ROOT = Path(__file__).parents[1]
 #: asv takes what is called so for a benchmark.
@@ -65,7 +66,7 @@ def test_every_activation_is_benchmarked() -> None:
     for benchmarks in benchmark_classes():
         parameters = axes(benchmarks)
         if "activation" in parameters:
-            assert parameters["activation"] == fa.names()
+            assert parameters["activation"] == list(baseline.names())
             covered |= {benchmarks.__name__}
         if "implementation" in parameters:
             assert parameters["implementation"] == ["fastact", "numpy"]
@@ -155,7 +156,7 @@ def test_asv_finds_the_same() -> None:
 def contenders_agree(implementation: str) -> None:
     """Check that an implementation computes what fastact computes."""
     contenders = module("contenders")
-    for name in fa.names():
+    for name in baseline.names():
         case = contenders.Case(name, 1001)
         for operation in contenders.OPERATIONS:
             for given in (False, True):
@@ -195,7 +196,7 @@ def test_torch_does_the_same_work() -> None:
 def test_given_outputs_are_written() -> None:
     """The calls that the history times do not allocate their results."""
     contenders = module("contenders")
-    for name, who in itertools.product(fa.names(), contenders.IMPLEMENTATIONS):
+    for name, who in itertools.product(baseline.names(), contenders.IMPLEMENTATIONS):
         case = contenders.Case(name, TINY)
         for operation in contenders.OPERATIONS:
             call = case.call(who, operation, given_outputs=True)
@@ -222,7 +223,9 @@ def test_side_by_side() -> None:
     )
     assert done.returncode == 0, done.stdout
     contenders = module("contenders")
-    for case in itertools.product(contenders.IMPLEMENTATIONS, fa.names(), contenders.OPERATIONS):
+    for case in itertools.product(
+        contenders.IMPLEMENTATIONS, baseline.names(), contenders.OPERATIONS
+    ):
         implementation, name, operation = case
         assert f"test_speed[{implementation}-1000-{name}-{operation}] PASSED" in done.stdout
 
@@ -238,7 +241,7 @@ def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compare("--json", str(file), "--given-outputs")
     printed = capsys.readouterr().out
     content = json.loads(file.read_text())
-    assert [result["activation"] for result in content["results"]] == fa.names()
+    assert [result["activation"] for result in content["results"]] == list(baseline.names())
     for result in content["results"]:
         assert result["activation"] in printed
         assert set(result["times"]) == {"fastact", "numpy"}
@@ -253,7 +256,7 @@ def test_compare_in_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     """Each row of the Markdown table has the same cells."""
     compare("--markdown", "--elements", "10", "20", "--dtype", "float64")
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert len(lines) == 2 * (2 + len(fa.names()))
+    assert len(lines) == 2 * (2 + len(baseline.names()))
     assert {line.count("|") for line in lines} == {5}
 
 

@@ -127,7 +127,7 @@ def test_genuine_ufuncs_that_pickle() -> None:
 def test_documentation() -> None:
     doc = inspect.getdoc(own.in_numpy_words)
     assert doc is not None
-    for part in ("All in NumPy's words.", "The derivative at 0 is 0.", "Somebody, 2026."):
+    for part in ("Say all in NumPy's words.", "The derivative at 0 is 0.", "Somebody, 2026."):
         assert part in doc
     assert "beta : float or array_like, default 1.5" in str(inspect.getdoc(own.swishy))
     assert str(inspect.signature(own.swishy)).startswith("(x, /, beta=1.5, *")
@@ -138,7 +138,7 @@ def test_check_derivative() -> None:
         assert 0 <= fa.check_derivative(item) < 1e-9
     for name in ("sigmoid", "tanh", "elu"):
         assert fa.check_derivative(fa.get(name)) < 1e-12
-    with pytest.raises(ValueError, match=r"wrong_pair: at x = 2\.\d+ the derivative is"):
+    with pytest.raises(ValueError, match=r"wrong_pair: at x = \d+\.\d+ the derivative is"):
         fa.check_derivative(own.wrong_pair)
     assert fa.check_derivative(own.wrong_pair, np.linspace(-1, 2, 50)) < 1e-12
 

@@ -14,6 +14,7 @@ import numpy as np
 
 import fastact
 from fastact.activations import Activation, PointwiseActivation
+from fastact.definition import CONVENTIONS
 from fastact.facts import LIBRARIES, facts, in_library, parameter
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -85,9 +86,9 @@ def coverage_page(activations: list[Activation]) -> Iterator[str]:
     """Yield the lines of the page that says which library has which activation."""
     yield "# Which library has which activation\n"
     yield (
-        "The names are those in the libraries, and `fa.get` takes them all. In brackets is what differs from\n"
-        'fastact\'s default, and what `convention="jax"` and the like choose: a default, or the derivative at\n'
-        "a kink.\n"
+        "The names are those in the libraries; `fa.get` takes them all. In brackets is what `convention=`\n"
+        "changes: a default, the derivative at a kink, or the function. It takes\n"
+        f"{', '.join(f'`{each}`' for each in CONVENTIONS)}.\n"
     )
     names = [f"{name} {VERSIONS.get(key, '')}".rstrip() for key, name in LIBRARIES.items()]
     yield row("activation", *names)

@@ -22,7 +22,7 @@ from fastact.vecmath import (
 )
 from fastact.vecmath.products import (
     exp_times,
-    logistic_complement_times,
+    logistic_complement,
     logistic_times,
     product_and_lost,
 )
@@ -46,7 +46,7 @@ def _clamp(x: Any, limit: Any) -> Any:
 def _logistic_gate(x: Any, argument: Any, lost: Any, slope: Any) -> Any:
     """Return x times logistic(argument + lost), and its derivative; the slope is the argument's."""
     value = logistic_times(argument, lost, x)
-    change = logistic_complement_times(argument, lost, slope)
+    change = slope * logistic_complement(argument, lost)
     growth = select(change == 0, 1, fma(x, change, 1))
     return value, logistic_times(argument, lost, growth)
 
@@ -68,7 +68,7 @@ def _cubic_argument(x: Any) -> Any:
     formula=r"x \, \sigma(\beta x)",
     derivative=r"\sigma(\beta x) \left( 1 + \beta x \, \sigma(-\beta x) \right)",
     limits=("0", "inf"),
-    errors=(1.9, 3.4),
+    errors=(1.9, 4.3),
     parameters_are={"beta": "how steeply the gate opens; learnable"},
     learnable=("beta",),
     roots=(-1.2784645427610738,),
@@ -102,7 +102,7 @@ def silu(x: Any, beta: Any = 1.0) -> Any:
     formula=r"x \, \sigma(1.702 \, x)",
     derivative=r"\sigma(1.702 \, x) \left( 1 + 1.702 \, x \, \sigma(-1.702 \, x) \right)",
     limits=("0", "inf"),
-    errors=(1.9, 3.3),
+    errors=(1.9, 3.7),
     roots=(-0.75115425544128895,),
     reference="D. Hendrycks, K. Gimpel, Gaussian Error Linear Units, arXiv:1606.08415 (2016), section 2.",
 )
@@ -121,7 +121,7 @@ def quick_gelu(x: Any) -> Any:
     formula=r"x \, \sigma(w) = \frac{x}{2} \left( 1 + \tanh \frac{w}{2} \right), \quad w = 2 \sqrt{2 / \pi} \, (x + 0.044715 \, x^3)",
     derivative=r"\sigma(w) \left( 1 + x w' \sigma(-w) \right), \quad w' = 2 \sqrt{2 / \pi} \, (1 + 0.134145 \, x^2)",
     limits=("0", "inf"),
-    errors=(1.9, 5.0),
+    errors=(1.9, 5.2),
     roots=(-0.75246142207101626,),
     aliases=("gelu_approx", "fast_gelu"),
     elsewhere={"jax": "gelu", "thinc": "gelu_approx"},

@@ -32,8 +32,8 @@ def _mean(lower: Any, upper: Any) -> Any:
 
 
 def _elu(x: Any, alpha: Any) -> Any:
-    value, derivative = expm1_and_exp(select(x > 0, 0, x))
-    return select(x > 0, x, alpha * value), alpha * derivative
+    value, derivative = expm1_and_exp(-abs(x))
+    return select(x >= 0, x, alpha * value), alpha * derivative
 
 
 def _identity_from_output(y: Any) -> Any:

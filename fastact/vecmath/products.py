@@ -5,7 +5,7 @@ power of two. Each function also takes what its argument lacks: a product such a
 rounded, and the rounding error of a large argument would be a large relative error of the result. What
 an infinite argument lacks means nothing.
 
-All are linear in the factor, so that their derivatives are made of the same functions.
+They are linear in the factor, so that their derivatives are made of the same functions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fastact.simd import (
 from fastact.vecmath.derivatives import RULES
 from fastact.vecmath.exponential import EXP, reciprocal_of_one_plus, reduce
 
-__all__ = ["exp_times", "logistic_complement_times", "logistic_times", "product_and_lost"]
+__all__ = ["exp_times", "logistic_complement", "logistic_times", "product_and_lost"]
 
 # Below these, exp(x) times the square of x is zero.
 _ZERO = PerDtype(float32=-120.0, float64=-768.0)
@@ -36,7 +36,8 @@ _ZERO = PerDtype(float32=-120.0, float64=-768.0)
 def product_and_lost(factor: Any, x: Any) -> Any:
     """Return factor * x, which is 0 for the factor 0 even where x is infinite, and what it lacks."""
     product = select((factor == 0) & (abs(x) == math.inf), 0, factor * x)
-    return product, select(product == 0, 0, fma(factor, x, -product))
+    lost = fma(factor, x, -product)
+    return product, select(lost - lost == 0, lost, 0)  # it is not finite where the product is not
 
 
 def exp_times(x: Any, lost: Any, factor: Any) -> Any:
@@ -49,58 +50,55 @@ def exp_times(x: Any, lost: Any, factor: Any) -> Any:
     return copysign(select(vanishes, 0, product), factor)
 
 
-def _logistic_times(x: Any, lost: Any, factor: Any) -> Any:
-    """Return the factor times logistic(abs(x + lost)), and times logistic(-abs(x + lost))."""
+def _logistic_parts(x: Any, lost: Any) -> Any:
+    """Return -abs(x + lost) in two parts, and the logistic function of abs(x + lost) in two."""
     exponent = -abs(x)
     exponent_lost = select(x < 0, lost, -lost)
     y, y_lost = reciprocal_of_one_plus(exp_times(exponent, exponent_lost, 1))
-    # Where y lacks nothing, infinite factors stay what they are.
-    larger = select(y_lost == 0, factor * y, fma(factor, y, factor * y_lost))
-    return larger, exp_times(exponent, exponent_lost, larger)
+    return exponent, exponent_lost, y, y_lost
 
 
 def logistic_times(x: Any, lost: Any, factor: Any) -> Any:
     """Compute ``logistic(x + lost) * factor``, rounded once where it is subnormal."""
-    larger, smaller = _logistic_times(x, lost, factor)
-    return select(x < 0, smaller, larger)
+    exponent, exponent_lost, y, y_lost = _logistic_parts(x, lost)
+    # An infinite factor meets a y that lacks nothing.
+    product = select(y_lost == 0, factor * y, fma(factor, y, factor * y_lost))
+    return select(x < 0, exp_times(exponent, exponent_lost, product), product)
 
 
-def logistic_complement_times(x: Any, lost: Any, factor: Any) -> Any:
-    """Compute ``logistic(-x - lost) * factor``; most of the work is that of `logistic_times`."""
-    larger, smaller = _logistic_times(x, lost, factor)
-    return select(x < 0, larger, smaller)
+def logistic_complement(x: Any, lost: Any) -> Any:
+    """Compute ``logistic(-x - lost)``; most of the work is that of `logistic_times`."""
+    exponent, exponent_lost, y, y_lost = _logistic_parts(x, lost)
+    upper = y + y_lost
+    return select(x < 0, upper, exp_times(exponent, exponent_lost, 1) * upper)
 
 
 # --- The same on dual numbers -------------------------------------------------------------------
 
 
-def _change(x: Any, lost: Any, factor: Any) -> Any:
-    """Return the factor times the derivative of x + lost."""
-    return value_of(factor) * (derivative_of(x) + derivative_of(lost))
-
-
 def _dual_exp_times(x: Any, lost: Any, factor: Any) -> Any:
-    change = _change(x, lost, factor) + derivative_of(factor)
+    change = value_of(factor) * (derivative_of(x) + derivative_of(lost)) + derivative_of(factor)
     x, lost, factor = value_of(x), value_of(lost), value_of(factor)
     return dual(exp_times(x, lost, factor), exp_times(x, lost, change))
 
 
 def _dual_logistic_times(x: Any, lost: Any, factor: Any) -> Any:
-    change, change_of_factor = _change(x, lost, factor), derivative_of(factor)
+    change = value_of(factor) * (derivative_of(x) + derivative_of(lost))
+    change_of_factor = derivative_of(factor)
     x, lost, factor = value_of(x), value_of(lost), value_of(factor)
-    change = logistic_complement_times(x, lost, change) + change_of_factor
+    complement = logistic_complement(x, lost)
+    # Where the complement vanishes, the factor may be infinite.
+    change = select(complement == 0, 0, complement * change) + change_of_factor
     return dual(logistic_times(x, lost, factor), logistic_times(x, lost, change))
 
 
-def _dual_logistic_complement_times(x: Any, lost: Any, factor: Any) -> Any:
-    change, change_of_factor = _change(x, lost, factor), derivative_of(factor)
-    x, lost, factor = value_of(x), value_of(lost), value_of(factor)
-    change = change_of_factor - logistic_times(x, lost, change)
-    return dual(
-        logistic_complement_times(x, lost, factor), logistic_complement_times(x, lost, change)
-    )
+def _dual_logistic_complement(x: Any, lost: Any) -> Any:
+    change = derivative_of(x) + derivative_of(lost)
+    x, lost = value_of(x), value_of(lost)
+    complement = logistic_complement(x, lost)
+    return dual(complement, -logistic_times(x, lost, complement * change))
 
 
 RULES[exp_times] = _dual_exp_times
 RULES[logistic_times] = _dual_logistic_times
-RULES[logistic_complement_times] = _dual_logistic_complement_times
+RULES[logistic_complement] = _dual_logistic_complement
