@@ -145,17 +145,19 @@ def _on_vectors(context: Any, builder: Any, of: Operation, result: Any, operands
         else (vector, coerce(context, builder, *_number(context, builder, *pair), vector))
         for pair in operands
     ]
-    compute = njit(error_model="numpy")(of.compute())
+    compute = njit(error_model="numpy", forceinline=True)(of.compute())
 
+    @njit(error_model="numpy", forceinline=True)
     def apply(operands: Any) -> Any:
         return compute(*operands)
 
     inputs = types.Tuple([kind for kind, _ in pairs])
     together = context.make_tuple(builder, inputs, [value for _, value in pairs])
-    call = types.UniTuple(result, of.outputs)(inputs)
-    return list(
-        cgutils.unpack_tuple(builder, context.compile_internal(builder, apply, call, [together]))
-    )
+    # By the dispatcher, and not by `compile_internal`, whose functions are not always inlined.
+    called = types.Dispatcher(apply)
+    call = called.get_call_type(context.typing_context, (inputs,), {})
+    outputs = context.get_function(called, call)(builder, [together])
+    return list(cgutils.unpack_tuple(builder, outputs))
 
 
 def _on_scalars(context: Any, builder: Any, of: Operation, result: Any, operands: Any) -> list[Any]:

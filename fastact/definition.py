@@ -131,6 +131,7 @@ class Definition:
         """
 
         def register(function: Callable[..., Any]) -> Definition:
+            function.__doc__ = function.__doc__ or self.function.__doc__
             found = replace(
                 self, **{"function": function, "from_output": None, "choices": {}} | changes
             )

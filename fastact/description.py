@@ -92,12 +92,14 @@ def _plot(activation: Activation, width: int) -> str:
     figure.theme("simple")
     figure.plot_size(width, 16)
     figure.ruler("x").ticks([-4, -2, 0, 2, 4])
-    for orientation in ("vertical", "horizontal"):
-        figure.line(0, orientation, pixel=plotext.pixel(foreground="gray"))
-    # Without color, as in a pipe, the markers tell the curves apart.
-    curves = (("derivative", found.derivative, "·"), ("value", found.value, "braille"))
-    for label, y, marker in curves:
-        shown = np.abs(y) <= found.largest_shown
-        signal = figure.signal(found.x[shown].tolist(), y[shown].tolist(), marker=marker)
-        figure.draw(signal.label(label))
+    value, derivative = found.shown(found.value), found.shown(found.derivative)
+    low, high = float(np.nanmin([value, derivative])), float(np.nanmax([value, derivative]))
+    gray = plotext.pixel(foreground="gray")
+    figure.draw(figure.segment((-5, 5), (0, 0), marker=plotext.marker("─").fill(gray)))
+    figure.draw(figure.segment((0, 0), (low, high), marker=plotext.marker("│").fill(gray)))
+    # Without color, as in a pipe, the markers tell the curves apart. A legend would cover curves.
+    figure.title("value ⠒⠒⠒   derivative ···")
+    for y, marker in ((derivative, "·"), (value, "braille")):
+        there = ~np.isnan(y)
+        figure.draw(figure.signal(found.x[there].tolist(), y[there].tolist(), marker=marker))
     return str(figure.build()).rstrip("\n")

@@ -116,6 +116,8 @@ def _initialize_llvm() -> None:
 
 
 _compilable: set[Any] = set()
+# In other people's loops, a call that stays a call keeps LLVM from putting the loop into vectors.
+_JIT_OPTIONS = {"error_model": "numpy", "forceinline": True}
 
 
 def make_compilable(function: Callable[..., Any]) -> None:
@@ -133,7 +135,7 @@ def make_compilable(function: Callable[..., Any]) -> None:
     numba_extension.init()
     rule = RULES.get(function)
 
-    @overload(function, jit_options={"error_model": "numpy"}, strict=False)
+    @overload(function, jit_options=_JIT_OPTIONS, strict=False)
     def choose(*args: Any, **kwargs: Any) -> Any:
         return rule if rule and any(isinstance(kind, Dual) for kind in args) else function
 

@@ -36,10 +36,10 @@ class Curve:
     kink_values: Array
     kink_derivatives: Array
 
-    @property
-    def largest_shown(self) -> float:
-        """What is larger would flatten all the rest: poles and exponentials."""
-        return max(10.0, 2 * float(np.nanmax(np.abs(self.x))))
+    def shown(self, y: Array) -> Array:
+        """Cut off the tops of poles and exponentials, which would flatten all the rest."""
+        largest = max(10.0, 2 * float(np.nanmax(np.abs(self.x))))
+        return np.where(np.abs(y) <= largest, y, np.nan)
 
 
 def curve(activation: Activation, x: ArrayLike | None = None) -> Curve:
@@ -121,8 +121,7 @@ def plot(activation: Activation, x: ArrayLike | None = None, ax: Axes | None = N
         ("derivative", found.derivative, found.kink_derivatives, {"color": "#d9782d"}),
     ]
     for label, y, at_kinks, style in styles:
-        shown = np.where(np.abs(y) <= found.largest_shown, y, np.nan)
-        ax.plot(found.x, shown, label=label, **style)
+        ax.plot(found.x, found.shown(y), label=label, **style)
         ax.plot(found.kinks, at_kinks, "o", markersize=5, color=style["color"])
     ax.set_xlabel("x")
     ax.set_title(title(activation))

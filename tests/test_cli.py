@@ -75,7 +75,7 @@ def test_show() -> None:
     for said in (
         "elu, alpha=1",
         "Exponential linear unit: saturates smoothly",
-        "· derivative",
+        "derivative ···",
         "alpha minus the limit on the left",
         "kink at 0 the derivative is alpha",
         "limits -alpha at -∞, ∞ at ∞",

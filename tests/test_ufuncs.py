@@ -166,7 +166,13 @@ def assert_close(actual: Any, expected: Array, dtype: Any) -> None:
     )
 
 
-ALL = [Case(name, operation) for name in REPRESENTATIVES for operation in fa.get(name).ufuncs]
+# The second derivative is one more ufunc of one input: `test_catalogue` has it.
+ALL = [
+    Case(name, operation)
+    for name in REPRESENTATIVES
+    for operation in fa.get(name).ufuncs
+    if operation != "second_derivative"
+]
 ELEMENTWISE = [case for case in ALL if case.ufunc.signature is None]
 GROUPS = [case for case in ALL if case not in ELEMENTWISE]
 UNARY = [case for case in ELEMENTWISE if case.ufunc.nin == 1]

@@ -25,7 +25,7 @@ def _sin_and_cos_of_sum(x: Any, lost: Any) -> Any:
     formula=r"\sin x",
     derivative=r"\cos x",
     limits=("none", "none"),
-    errors=(1.0, 1.0),
+    errors=(1.1, 1.1),
     aliases=("sin",),
     elsewhere={"onnx": "Sin", "chainer": "sin"},
     reference="V. Sitzmann, J. Martel, A. Bergman, D. Lindell, G. Wetzstein, Implicit Neural Representations with Periodic Activation Functions, NeurIPS 2020.",

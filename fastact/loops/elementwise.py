@@ -28,7 +28,7 @@ def elementwise(operation: Callable[..., Any], operands: Operands) -> Callable[.
     store, stream = operands.store, operands.stream
     load_any, store_any = operands.load_any, operands.store_any
     elements_to_alignment = operands.elements_to_alignment
-    first_lanes, lanes = operands.first_lanes, operands.lanes
+    first_lanes, lanes, width = operands.first_lanes, operands.lanes, operands.width
     compute = njit(error_model="numpy")(operation)
 
     @njit(error_model="numpy")
@@ -37,6 +37,19 @@ def elementwise(operation: Callable[..., Any], operands: Operands) -> Callable[.
         for i in range(begin, end, lanes):
             mask = first_lanes(end - i)
             store_any(base, steps, i, mask, compute(*load_any(base, steps, i, mask)))
+
+    if operands.in_pairs:
+
+        @njit(error_model="numpy")
+        def apply(base: Any, parameters: Any, i: int) -> Any:
+            even, odd = load(base, i)
+            return compute(*(even + parameters)), compute(*(odd + parameters))
+
+    else:
+
+        @njit(error_model="numpy")
+        def apply(base: Any, parameters: Any, i: int) -> Any:
+            return (compute(*(load(base, i) + parameters)),)
 
     def loop(args: Any, dimensions: Any, steps: Any, data: Any) -> None:
         n = dimensions[0]
@@ -47,14 +60,14 @@ def elementwise(operation: Callable[..., Any], operands: Operands) -> Callable[.
             head = elements_to_alignment(base) if address_of(data) else -1
             if 0 <= head < n:
                 run_at_any_stride(base, steps, 0, head)
-                done = n - (n - head) % lanes
-                for i in range(head, done, lanes):
-                    stream(base, i, compute(*(load(base, i) + parameters)))
+                done = n - (n - head) % width
+                for i in range(head, done, width):
+                    stream(base, i, *apply(base, parameters, i))
                 finish_streaming()
             else:
-                done = n - n % lanes
-                for i in range(0, done, lanes):
-                    store(base, i, compute(*(load(base, i) + parameters)))
+                done = n - n % width
+                for i in range(0, done, width):
+                    store(base, i, *apply(base, parameters, i))
         run_at_any_stride(base, steps, done, n)
 
     return loop

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from fastact.simd.lowering import constant
 from fastact.simd.memory import first_lanes
 from fastact.simd.storage import (
     BYTE,
@@ -15,8 +17,10 @@ from fastact.simd.storage import (
     emit_broadcast,
     emit_load,
     emit_load_at_any_stride,
+    emit_load_pair,
     emit_store,
     emit_store_at_any_stride,
+    emit_store_pair,
     number,
 )
 
@@ -43,6 +47,9 @@ class Operands:
         self.parameter_itemsize = storages[arrays].itemsize
         self.vector = storages[0].vector
         self.lanes = self.vector.lanes
+        #: Whether `load`, `store` and `stream` take two vectors of each operand at a time.
+        self.in_pairs = storages[0].name == "bfloat16"
+        self.width = self.lanes * (2 if self.in_pairs else 1)
         inputs = arrays + parameters
         is_array = range(arrays)
         is_parameter = range(arrays, inputs)
@@ -51,10 +58,13 @@ class Operands:
         self.addresses = self._addresses()
         self.is_contiguous = self._is_contiguous(is_array, is_parameter, is_output)
         self.first_lanes = first_lanes(self.vector)
-        self.load = self._load(is_array)
+        load, store = (
+            (self._load_pairs, self._store_pairs) if self.in_pairs else (self._load, self._store)
+        )
+        self.load = load(is_array)
         self.broadcast = self._broadcast(is_parameter)
-        self.store = self._store(is_output, streaming=False)
-        self.stream = self._store(is_output, streaming=True)
+        self.store = store(is_output, streaming=False)
+        self.stream = store(is_output, streaming=True)
         self.elements_to_alignment = self._elements_to_alignment(is_output)
         self.load_any = self._load_any(range(inputs))
         self.store_any = self._store_any(is_output)
@@ -133,6 +143,12 @@ class Operands:
                     )
                     for k in operands
                 ]
+                if self.in_pairs:  # whose stores want NaNs without bits in the lower half
+                    nan = constant(vector.llvm, math.nan)
+                    loaded = [
+                        builder.select(builder.fcmp_unordered("uno", each, each), nan, each)
+                        for each in loaded
+                    ]
                 return context.make_tuple(builder, result, loaded)
 
             return result(pointers), emit
@@ -145,7 +161,7 @@ class Operands:
             """Return how many elements come before all outputs are aligned for streaming, or -1."""
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
-                size = number(self.itemsize * self.lanes)
+                size = number(self.itemsize * self.width)
                 missing = [
                     builder.urem(
                         builder.neg(builder.ptrtoint(builder.extract_value(values[0], k), INDEX)),
@@ -182,6 +198,47 @@ class Operands:
                 return context.get_dummy_value()
 
             return types.void(pointers, types.intp, outputs), emit
+
+        return store
+
+    def _load_pairs(self, operands: range) -> Any:
+        """Return a function that gives all vectors at even places, and all at odd ones."""
+        vector = self.vector
+        half = types.UniTuple(vector, len(operands))
+        result = types.UniTuple(half, 2)
+
+        @intrinsic
+        def load(context: Any, pointers: Any, index: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                pairs = [
+                    emit_load_pair(builder, vector, self._element(builder, values[0], k, values[1]))
+                    for k in operands
+                ]
+                halves = [
+                    context.make_tuple(builder, half, list(each))
+                    for each in zip(*pairs, strict=True)
+                ]
+                return context.make_tuple(builder, result, halves)
+
+            return result(pointers, types.intp), emit
+
+        return load
+
+    def _store_pairs(self, operands: range, streaming: bool) -> Any:
+        """Return a function that takes the outputs at even places, and those at odd ones."""
+        vector = self.vector
+
+        @intrinsic
+        def store(context: Any, pointers: Any, index: Any, even: Any, odd: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                base, position, *results = values
+                for place, k in enumerate(operands):
+                    pair = (builder.extract_value(each, place) for each in results)
+                    element = self._element(builder, base, k, position)
+                    emit_store_pair(builder, vector, element, *pair, streaming)
+                return context.get_dummy_value()
+
+            return types.void(pointers, types.intp, even, odd), emit
 
         return store
 

@@ -67,10 +67,10 @@ def logistic_times(x: Any, lost: Any, factor: Any) -> Any:
 
 
 def logistic_complement(x: Any, lost: Any) -> Any:
-    """Compute ``logistic(-x - lost)``; most of the work is that of `logistic_times`."""
+    """Return ``logistic(-x - lost)`` and what it lacks; most of the work is that of `logistic_times`."""
     exponent, exponent_lost, y, y_lost = _logistic_parts(x, lost)
-    upper = y + y_lost
-    return select(x < 0, upper, exp_times(exponent, exponent_lost, 1) * upper)
+    e = exp_times(exponent, exponent_lost, 1)
+    return select(x < 0, y, e * y), select(x < 0, y_lost, e * y_lost)
 
 
 # --- The same on dual numbers -------------------------------------------------------------------
@@ -86,7 +86,7 @@ def _dual_logistic_times(x: Any, lost: Any, factor: Any) -> Any:
     change = value_of(factor) * (derivative_of(x) + derivative_of(lost))
     change_of_factor = derivative_of(factor)
     x, lost, factor = value_of(x), value_of(lost), value_of(factor)
-    complement = logistic_complement(x, lost)
+    complement, _ = logistic_complement(x, lost)
     # Where the complement vanishes, the factor may be infinite.
     change = select(complement == 0, 0, complement * change) + change_of_factor
     return dual(logistic_times(x, lost, factor), logistic_times(x, lost, change))
@@ -95,8 +95,9 @@ def _dual_logistic_times(x: Any, lost: Any, factor: Any) -> Any:
 def _dual_logistic_complement(x: Any, lost: Any) -> Any:
     change = derivative_of(x) + derivative_of(lost)
     x, lost = value_of(x), value_of(lost)
-    complement = logistic_complement(x, lost)
-    return dual(complement, -logistic_times(x, lost, complement * change))
+    complement, complement_lost = logistic_complement(x, lost)
+    slope = -logistic_times(x, lost, complement * change)
+    return dual(complement, slope), dual(complement_lost, 0)
 
 
 RULES[exp_times] = _dual_exp_times

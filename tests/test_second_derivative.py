@@ -1,0 +1,52 @@
+"""The second derivative of every smooth activation, against mpmath's numerical one of another formula."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import POINTWISE
+from references import REFERENCES, context
+
+import fastact as fa
+
+SMOOTH = [name for name in POINTWISE if fa.get(name)._definition.is_smooth]
+JUMPING = [name for name in POINTWISE if name not in SMOOTH]
+# Neither at 0 nor where a second derivative jumps.
+X = np.array([-40, -12.3, -6.1, -2.7, -1.3, -0.75, -0.3, -1e-3, 1e-3, 0.2, 0.6, 1.1, 1.9, 3.3, 25])
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_second_derivative(name: str) -> None:
+    reference = REFERENCES[name]
+    parameters: dict[str, Any] = {**reference.defaults, **reference.settings[0]}
+    x = X[X > 0] if name == "log1mexp" else X
+    got = fa.get(name).second_derivative(x, **parameters)
+    with context.workdps(60):
+        exact = [
+            float(context.diff(lambda z: reference.exact(z, **parameters)[0], context.mpf(point), 2))
+            for point in x.tolist()
+        ]
+    np.testing.assert_allclose(got, exact, 1e-12, 1e-17)
+    in_float32 = fa.get(name).second_derivative(x.astype(np.float32), **parameters)
+    np.testing.assert_allclose(in_float32, exact, 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_far_out_and_nan(name: str) -> None:
+    """Where a function is a line or constant in the end, its curvature is 0 there, not NaN."""
+    parameters = REFERENCES[name].settings[0]
+    far = np.array([-np.inf, -1e300, 1e300, np.inf])
+    curvature = fa.get(name).second_derivative(far, **parameters)
+    expected = {"exponential": [0, 0, np.inf, np.inf], "squared_relu": [0, 0, 2, 2]}
+    if name not in ("sine", "snake"):
+        np.testing.assert_array_equal(curvature, expected.get(name, [0, 0, 0, 0]))
+    assert np.isnan(fa.get(name).second_derivative(np.nan, **parameters))
+
+
+@pytest.mark.parametrize("name", JUMPING)
+def test_no_second_derivative_where_the_first_jumps(name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name}: the derivative jumps"):
+        fa.get(name).second_derivative(X, **REFERENCES[name].settings[0])
+    assert "second_derivative" not in fa.get(name).ufuncs
