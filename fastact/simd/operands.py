@@ -233,9 +233,9 @@ class Operands:
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 base, position, *results = values
                 for place, k in enumerate(operands):
-                    pair = (builder.extract_value(each, place) for each in results)
+                    pair = [builder.extract_value(each, place) for each in results]
                     element = self._element(builder, base, k, position)
-                    emit_store_pair(builder, vector, element, *pair, streaming)
+                    emit_store_pair(builder, vector, element, pair, streaming)
                 return context.get_dummy_value()
 
             return types.void(pointers, types.intp, even, odd), emit

@@ -98,7 +98,7 @@ def emit_load_pair(builder: Any, vector: Vector, pointer: Any) -> list[Any]:
 
 
 def emit_store_pair(
-    builder: Any, vector: Vector, pointer: Any, even: Any, odd: Any, streaming: bool
+    builder: Any, vector: Vector, pointer: Any, pair: list[Any], streaming: bool
 ) -> None:
     """Store what `emit_load_pair` loads, rounded to nearest, ties to even.
 
@@ -106,7 +106,7 @@ def emit_store_pair(
     bfloat16 arrays, and those that arithmetic makes, have none.
     """
     words = ir.VectorType(ir.IntType(32), vector.lanes)
-    even, odd = (_rounded_to_upper_half(builder, each, words) for each in (even, odd))
+    even, odd = (_rounded_to_upper_half(builder, each, words) for each in pair)
     lower = builder.lshr(even, constant(words, 16))
     word = builder.or_(lower, builder.and_(odd, constant(words, _UPPER_HALF)))
     size = 4 * vector.lanes if streaming else _HALF_BYTES
