@@ -113,7 +113,7 @@ def _clipped_relu_thinc(x: Any, z: Any = 6.0) -> Any:
 @define(
     formula=r"\min(\max(s x + o, a), b), \quad s = \text{slope}, o = \text{offset}, a = \text{min\_val}, b = \text{max\_val}",
     derivative=r"\begin{cases} s & a < s x + o < b \\ 0 & \text{else} \end{cases}",
-    kinks={"min_val": "0", "max_val": "0"},
+    kinks={"(min_val-offset)/slope": "0", "(max_val-offset)/slope": "0"},
     limits=("min_val", "max_val"),
     errors=(0.5, 0.0),
     parameters_are={
