@@ -103,7 +103,7 @@ def test_which_gelu() -> None:
     np.testing.assert_array_equal(fa.gelu(X, approximate="none"), fa.gelu(X))
     np.testing.assert_array_equal(fa.gelu(X, convention="jax"), fa.gelu_tanh(X))
     assert fa.get("gelu", approximate="tanh") is fa.gelu_tanh
-    y, dx = fa.gelu.forward_backward(X, X, approximate="tanh")
+    _, dx = fa.gelu.forward_backward(X, X, approximate="tanh")
     np.testing.assert_array_equal(dx, fa.gelu_tanh.backward(X, X))
 
 

@@ -170,6 +170,53 @@ def test_scalars_and_all_widths_give_the_same_bits(function: Any, dtype: str) ->
         assert_same_bits(apply(lambda x: function(x), x, lanes=lanes), expected)
 
 
+_SQUARES = simd.PerDtype(float32=tuple(k * k for k in range(50)), float64=tuple(range(50)))
+_ROOTS = simd.PerDtype(
+    float32=tuple(float(np.float32(np.sqrt(k))) for k in range(50)),
+    float64=tuple(float(np.sqrt(k)) for k in range(50)),
+)
+_BITS_OF_ZERO = simd.PerDtype(float32=0x4B400000, float64=0x4338000000000000)
+_ROUND = simd.PerDtype(float32=1.5 * 2.0**23, float64=1.5 * 2.0**52)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("lanes", LANES)
+def test_lookup(lanes: int, dtype: str) -> None:
+    """In tables of floats and of integers, which have their own in each type."""
+    place = np.random.default_rng(3).integers(0, 50, 101)
+    x = place.astype(dtype)
+    roots = apply(
+        lambda x: simd.lookup(_ROOTS, simd.bits(x + _ROUND) - _BITS_OF_ZERO), x, lanes=lanes
+    )
+    np.testing.assert_array_equal(roots, np.sqrt(x))
+    squares = apply(
+        lambda x: simd.to_float(simd.lookup(_SQUARES, simd.bits(x + _ROUND) - _BITS_OF_ZERO)),
+        x,
+        lanes=lanes,
+    )
+    np.testing.assert_array_equal(squares, place**2 if dtype == "float32" else place)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("lanes", LANES)
+def test_any_lane(lanes: int, dtype: str) -> None:
+    """One lane is enough to take the whole vector there, and no lane is in the masked tail."""
+
+    def marked(x: Any) -> Any:
+        if simd.any_lane(x > 100):
+            return x * 0 + 1
+        return x * 0
+
+    for place in (None, 0, 5, 36):
+        x = np.zeros(37, dtype)
+        expected = np.zeros(37, dtype)
+        if place is not None:
+            x[place] = 101
+            start = place - place % lanes
+            expected[start : start + lanes] = 1
+        np.testing.assert_array_equal(apply(marked, x, lanes=lanes), expected)
+
+
 @pytest.mark.parametrize("lanes", LANES)
 @pytest.mark.parametrize("step", [-12, -4, 0, 4, 8, 20])
 def test_any_stride(step: int, lanes: int) -> None:
