@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.definition import CONVENTIONS, REQUIRED, Definition
+from fastact.facts import difference
 from fastact.target import TARGET
 
 # Narrowest first: integers go to the first type that holds them, as in NumPy's own ufuncs.
@@ -310,21 +311,6 @@ def _document(definition: Definition) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _differences(definition: Definition, other: Definition) -> str:
-    """Say what is different in another library's convention."""
-    found = [
-        f"{name} is {default} by default"
-        for name, default in other.parameters.items()
-        if default != definition.parameters[name]
-    ]
-    found += [
-        f"the derivative at {at} is {chosen}"
-        for at, chosen in other.kinks.items()
-        if definition.kinks.get(at) != chosen
-    ]
-    return ", ".join(found) or f"what {other.name} is"
-
-
 def _notes(definition: Definition) -> list[str]:
     """Return the lines that say how an activation behaves."""
     formulas = [
@@ -337,7 +323,7 @@ def _notes(definition: Definition) -> list[str]:
         said.append("It goes to {} and {} at minus and plus infinity.".format(*definition.limits))
     said += [f"The derivative at {at} is {chosen}." for at, chosen in definition.kinks.items()]
     for library, other in definition.choices.get("convention", {}).items():
-        said.append(f"With convention={library!r}: {_differences(definition, other)}.")
+        said.append(f"With convention={library!r}: {difference(definition, other)}.")
     if definition.errors:
         said.append(
             "Errors in float32: at most {} units in the last place in the value, {} in the "
