@@ -69,15 +69,7 @@ def definitions() -> list[Definition]:
     for definition in catalogue().values():
         for choices in definition.choices.values():
             found += choices.values()
-    return list(dict.fromkeys(found)) if all(map(_is_hashable, found)) else found
-
-
-def _is_hashable(definition: Definition) -> bool:
-    try:
-        hash(definition)
-    except TypeError:
-        return False
-    return True
+    return list({each.name: each for each in found}.values())
 
 
 @pytest.mark.parametrize("definition", definitions(), ids=lambda definition: definition.name)

@@ -63,7 +63,7 @@ def test_dir_lists_what_there_is() -> None:
 
 def test_everything_in_the_ufuncs_module_is_a_ufunc() -> None:
     expected = [ufunc.__name__ for name in fa.names() for ufunc in fa.get(name).ufuncs.values()]
-    assert sorted(dir(fastact.ufuncs)) == sorted(expected)
+    assert set(expected) <= set(dir(fastact.ufuncs))  # and those in other conventions
     assert len(set(expected)) == len(expected)
     for name in dir(fastact.ufuncs):
         assert isinstance(getattr(fastact.ufuncs, name), np.ufunc)
@@ -72,7 +72,7 @@ def test_everything_in_the_ufuncs_module_is_a_ufunc() -> None:
         fastact.ufuncs.nonsense  # noqa: B018
 
 
-@pytest.mark.parametrize("name", dir(fastact.math))
+@pytest.mark.parametrize("name", sorted(set(dir(fastact.math)) - {"where"}))
 def test_everything_in_the_math_module_is_a_ufunc(name: str) -> None:
     ufunc = getattr(fastact.math, name)
     assert isinstance(ufunc, np.ufunc)
@@ -131,7 +131,7 @@ def test_docstring(name: str) -> None:
     references = text.split("References\n----------\n")
     assert len(references) == 2
     assert references[1].strip()
-    assert all(len(line) < 130 for line in lines)
+    assert all(len(line) < 130 for line in lines if not line.startswith(".. math::"))
 
 
 @every_activation
@@ -161,7 +161,7 @@ def test_ufuncs_are_a_mapping(name: str) -> None:
 
 @every_activation
 def test_limits_are_what_is_computed(name: str) -> None:
-    """The stated limits are the values at infinity, where they are numbers or named parameters."""
+    """The stated limits, expressions in the parameters, are the values at infinity."""
     activation = fa.get(name)
     if activation.ufuncs["forward"].signature is not None:
         options: dict[str, Any] = dict.fromkeys(activation.parameters, 1)
@@ -170,11 +170,16 @@ def test_limits_are_what_is_computed(name: str) -> None:
             key: 0.25 if default is inspect.Parameter.empty else default
             for key, default in activation.parameters.items()
         }
-    values = activation(np.array([-np.inf, np.inf]), **options)
+    # Of groups, the value; of the others what `test_accuracy` has compiled.
+    method = getattr(activation, "value_and_derivative", activation)
+    results = method(np.array([-np.inf, np.inf], np.float32), **options)
+    values = results[0] if isinstance(results, tuple) else results
     for limit, value in zip(activation.limits, values, strict=True):
-        sign, _, magnitude = limit.rpartition("-")
-        stated = options[magnitude] if magnitude in options else float(magnitude)
-        assert value == (-stated if sign or limit.startswith("-") else stated)
+        if limit == "none":
+            assert np.isnan(value)
+        else:
+            stated = eval(limit, {"inf": np.inf, "nan": np.nan}, options)
+            np.testing.assert_allclose(value, stated, rtol=1e-6)
 
 
 def test_importing_compiles_nothing() -> None:

@@ -1,7 +1,7 @@
 """The same number gives the same bits: wherever it stands, with any number of threads, on any CPU.
 
-Here fastact is compared with itself, and with nothing else. Run as a program with the names of an instruction
-set, a dtype and a file, this file writes outputs for a walk over all bit patterns to it.
+Here fastact is compared with itself, and with nothing else. Run as a program with the names of a dtype and a
+file, this file writes outputs for a walk over all bit patterns to it.
 """
 
 from __future__ import annotations
@@ -259,11 +259,11 @@ def test_two_nans(name: str, dtype: Any) -> None:
 # Other instruction sets.
 
 
-def outputs_to_compare(instructions: str, dtype: Any) -> dict[str, Array]:
+def outputs_to_compare(dtype: Any) -> dict[str, Array]:
     """Compute what there is to compare in one type: the outputs by name and number."""
     found = {}
     for name, ufunc in UFUNCS.items():
-        if instructions == "sse" and not any(word in name for word in TELLING):
+        if not any(word in name for word in TELLING):
             continue
         inputs = [quieted(array) for array in inputs_of(ufunc, dtype)]
         call = outputs_of if ufunc.signature is None else outputs_of_groups
@@ -321,7 +321,7 @@ NARROWER = {
     "sse": ("nehalem", "+sse4.2"),
 }
 
-# Slow to compile and seldom met: there, operations that show all of a definition must do.
+# There, where all must be compiled anew, operations that show all of a definition must do.
 TELLING = ("math.", "value_and_derivative", "backward_from_output", "forward_with_index")
 
 
@@ -335,13 +335,13 @@ def test_narrower_vectors(instructions: str, dtype: Any, tmp_path: Path) -> None
         pytest.skip("there is no float16 without the CPU's conversions")
     file = tmp_path / "outputs.npz"
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", __file__, instructions, np.dtype(dtype).name, file],
+        [sys.executable, "-X", "faulthandler", __file__, np.dtype(dtype).name, file],
         env=environment(*NARROWER[instructions]),
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    expected = outputs_to_compare(instructions, dtype)
+    expected = outputs_to_compare(dtype)
     kind = UNSIGNED[np.dtype(dtype).itemsize]
     different = []
     with np.load(file) as found:
@@ -361,4 +361,4 @@ def test_narrower_vectors(instructions: str, dtype: Any, tmp_path: Path) -> None
 
 
 if __name__ == "__main__":
-    np.savez(sys.argv[3], **outputs_to_compare(sys.argv[1], np.dtype(sys.argv[2]).type))
+    np.savez(sys.argv[2], **outputs_to_compare(np.dtype(sys.argv[1]).type))

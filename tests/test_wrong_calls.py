@@ -427,12 +427,18 @@ def test_a_ufunc_without_groups() -> None:
 # Names and settings.
 
 
-@pytest.mark.parametrize("wrong", ["rleu", "nonsense", "", "Relu ", 3, None])
+@pytest.mark.parametrize("wrong", ["rleu", "nonsense", "", "Relu "])
 def test_get_lists_the_right_names(wrong: Any) -> None:
     with pytest.raises(ValueError, match="no activation") as caught:
         fa.get(wrong)
     mentions(caught, *fa.names())
     assert repr(wrong) in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [3, None])
+def test_get_takes_names(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"name.*{wrong}"):
+        fa.get(wrong)
 
 
 def test_get_suggests_the_nearest_name() -> None:
