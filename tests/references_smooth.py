@@ -463,13 +463,11 @@ REFERENCES: Mapping[str, Reference] = {
         defaults={"beta": 1.0},
         settings=({}, *({"beta": beta} for beta in (0.3, 1.7, 20.0, -1.0))),
         is_scaled=True,
-        rises=True,
     ),
     "logsigmoid": Reference(
         exact=_exact_logsigmoid,
         on_arrays=_logsigmoid,
         limits=lambda: ((-INFINITY, 1.0), ZERO),
-        rises=True,
     ),
     "log1mexp": Reference(
         exact=_exact_log1mexp,

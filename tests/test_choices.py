@@ -123,3 +123,26 @@ def test_which_gelu() -> None:
 def test_wrong_choices(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16", "e", float])
+@pytest.mark.parametrize("given", [np.float16, np.float32, np.float64])
+def test_dtype_is_that_of_the_arrays(given: Any, dtype: Any) -> None:
+    """Parameters are float32 beside half types, whatever ``dtype=`` is."""
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    x = X.astype(given)
+    wanted = fa.elu(X.astype(dtype), alpha=0.3)
+    got = fa.elu(x, alpha=0.3, dtype=dtype)
+    assert got.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(got, wanted)
+    y, dx = fa.relu.forward_backward(x, x, dtype=dtype)
+    assert y.dtype == dx.dtype == np.dtype(dtype)
+    out = np.empty(x.shape, dtype)
+    assert fa.elu(x, 0.3, dtype=dtype, out=out) is out
+
+
+def test_a_dtype_that_there_is_not() -> None:
+    for dtype in (int, complex, "S3"):
+        with pytest.raises(TypeError, match="elu: "):
+            fa.elu(X, dtype=dtype)

@@ -270,10 +270,26 @@ class PointwiseActivation(Activation):
         if self.parameters:
             parameters = [options.pop(name, value) for name, value in self.parameters.items()]
             arrays = (*arrays, *weak_for_integers(arrays, parameters))
+        if "dtype" in options:
+            self._name_all_types(operation, options)
         try:
             return ufunc(*arrays, **options)
         except (TypeError, ValueError) as error:
             self._explain(operation, arrays, options, error)
+
+    def _name_all_types(self, operation: str, options: dict[str, Any]) -> None:
+        """Turn ``dtype=`` into the types of all operands.
+
+        NumPy takes it for the parameters' type too, and does not find types of other packages by it.
+        """
+        try:
+            name = np.dtype(options["dtype"]).name
+        except TypeError:
+            return  # NumPy will say what is wrong with it
+        if options["dtype"] is not None and name in DTYPES and "signature" not in options:
+            del options["dtype"]
+            kinds = _operand_types(self._definition, OPERATIONS[operation], name)
+            options["signature"] = tuple(map(dtype_of, kinds))
 
     def _bind_positional(self, where: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         """Put positional arguments among the options, by the parameters' names."""

@@ -16,7 +16,8 @@ def _selu_parts(x: Any, alpha: Any, scale: Any) -> Any:
     """Return the value, and scale * alpha * exp(x) for x <= 0."""
     left, factor = select(x > 0, 0, x), scale * alpha
     value, _ = expm1_and_exp(left)
-    return select(x > 0, scale * x, factor * value), exp_times(left, 0, factor)
+    # At -0 the left branch would lose the sign: the compiler takes the clamp for a minimum.
+    return select(x >= 0, scale * x, factor * value), exp_times(left, 0, factor)
 
 
 def _selu_from_output(y: Any, alpha: Any, scale: Any) -> Any:
