@@ -12,17 +12,33 @@ and ``.ufuncs`` the NumPy ufuncs behind them. ``fa.names()`` lists them all.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastact.registry import aliases, get, names
-from fastact.threads import (
-    get_num_threads,
-    get_parallel_threshold,
-    set_num_threads,
-    set_parallel_threshold,
-)
 
+if TYPE_CHECKING:
+    from fastact.custom import activation, check_derivative
+    from fastact.threads import (
+        get_num_threads,
+        get_parallel_threshold,
+        set_num_threads,
+        set_parallel_threshold,
+    )
+
+__version__ = "0.1.0"
+
+# What a module has that asks LLVM for the CPU or calls Numba: it is imported when first used.
+_LATER = {
+    "activation": "fastact.custom",
+    "check_derivative": "fastact.custom",
+    "get_num_threads": "fastact.threads",
+    "get_parallel_threshold": "fastact.threads",
+    "set_num_threads": "fastact.threads",
+    "set_parallel_threshold": "fastact.threads",
+}
 __all__ = [
+    "activation",
+    "check_derivative",
     "get",
     "get_num_threads",
     "get_parallel_threshold",
@@ -30,21 +46,18 @@ __all__ = [
     "set_num_threads",
     "set_parallel_threshold",
 ]
-# What the module for activations of your own has: it is imported when first used.
-_CUSTOM = ("activation", "check_derivative")
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     # What is returned is from now on an ordinary attribute: this function is not asked again.
     if name == "math":
         return globals().setdefault(name, import_module("fastact.math"))
-    if name in _CUSTOM:
-        return globals().setdefault(name, getattr(import_module("fastact.custom"), name))
+    if name in _LATER:
+        return globals().setdefault(name, getattr(import_module(_LATER[name]), name))
     if name in names() or name in aliases():
         return globals().setdefault(name, get(name))
     raise AttributeError(f"module 'fastact' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "math", *names(), *aliases()})
+    return sorted({*globals(), "math", *_LATER, *names(), *aliases()})

@@ -9,14 +9,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastact import vecmath
-from fastact.activations.base import DTYPES, dtype_of
-from fastact.kernels import LoopFunction, make_compilable
-from fastact.ufunc import Loop, make_ufunc
+from fastact.activations.base import dtype_of, dtypes
+
+if TYPE_CHECKING:
+    from fastact.kernels import LoopFunction
 
 _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     function.__name__: function for function in vecmath.FUNCTIONS
@@ -40,10 +41,12 @@ def __dir__() -> list[str]:
 
 
 def _make(function: Callable[[Any], Any]) -> np.ufunc:
+    from fastact.ufunc import Loop, make_ufunc
+
     name, doc = function.__name__, inspect.getdoc(function) or ""
     loops = [
         Loop([dtype_of(dtype)] * 2, f"math.{name}.{dtype}", partial(_build_loop, function, dtype))
-        for dtype in DTYPES
+        for dtype in dtypes()
     ]
     ufunc = make_ufunc(__name__, name, doc, ["x"], ["y"], loops)
     ufunc.fastact_function = function  # type: ignore[attr-defined]  # for compiled code
@@ -52,6 +55,7 @@ def _make(function: Callable[[Any], Any]) -> np.ufunc:
 
 def _build_loop(function: Callable[[Any], Any], dtype: str) -> LoopFunction:
     from fastact import loops
+    from fastact.kernels import make_compilable
     from fastact.simd.operands import Operands
     from fastact.simd.storage import Storage
 

@@ -1,6 +1,6 @@
 """What a user holds: one object for each activation, with its ufuncs and its metadata."""
 
-from fastact.activations.base import DTYPES, Activation
+from fastact.activations.base import Activation
 from fastact.activations.groups import GroupActivation
 from fastact.activations.learnable import LearnableActivation
 from fastact.activations.pointwise import PointwiseActivation
@@ -8,7 +8,6 @@ from fastact.activations.randomized import RandomizedActivation
 from fastact.definition import Definition, GroupDefinition
 
 __all__ = [
-    "DTYPES",
     "Activation",
     "GroupActivation",
     "LearnableActivation",

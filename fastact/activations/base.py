@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, Self
@@ -15,20 +15,24 @@ from numpy.typing import NDArray
 
 from fastact.definition import CONVENTIONS, REQUIRED, Definition
 from fastact.facts import difference
-from fastact.target import TARGET
 
-# Narrowest first: integers go to the first type that holds them, as in NumPy's own ufuncs.
-# An x86 without F16C (before 2012) would need a C library's conversions, which are not there.
-DTYPES = (
-    *(("float16",) if TARGET.converts_float16 else ()),
-    "float32",
-    "float64",
-    *(("bfloat16",) if find_spec("ml_dtypes") else ()),
-)
+
+@cache
+def dtypes() -> tuple[str, ...]:
+    """Return the names of the types that there are loops for.
+
+    Narrowest first: integers go to the first type that holds them, as in NumPy's own ufuncs.
+    """
+    from fastact.target import TARGET  # which asks LLVM: not when fastact is imported
+
+    # An x86 without F16C (before 2012) would need a C library's conversions, which are not there.
+    half = ("float16",) if TARGET.converts_float16 else ()
+    foreign = ("bfloat16",) if find_spec("ml_dtypes") else ()
+    return (*half, "float32", "float64", *foreign)
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
-    """Return the dtype among `DTYPES` of this name."""
+    """Return the dtype among `dtypes` of this name."""
     if name == "bfloat16":
         import ml_dtypes
 
@@ -238,7 +242,7 @@ def as_real_array(where: str, name: str, value: Any) -> NDArray[Any]:
     array = as_array(where, name, value)
     if not (array.dtype.kind in "fiub" and array.dtype.itemsize <= 8) and not is_bfloat16(array):
         raise TypeError(
-            f"{where}: {name} has the type {array.dtype}; allowed are {', '.join(DTYPES)}, "
+            f"{where}: {name} has the type {array.dtype}; allowed are {', '.join(dtypes())}, "
             "integers and bools"
         ) from None
     return array

@@ -5,23 +5,24 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastact.activations.base import (
-    DTYPES,
     Activation,
     as_array,
     as_axis,
     as_real_array,
     dtype_of,
+    dtypes,
     outputs_for,
 )
 from fastact.definition import GroupDefinition
-from fastact.kernels import LoopFunction, make_compilable
-from fastact.ufunc import Loop, make_ufunc
+
+if TYPE_CHECKING:
+    from fastact.kernels import LoopFunction
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,8 @@ def _shape(x: NDArray[Any], axis: int, length: int) -> tuple[int, ...]:
 
 
 def _make(definition: GroupDefinition, name: str) -> np.ufunc:
+    from fastact.ufunc import Loop, make_ufunc
+
     operation = _OPERATIONS[name]
     operands = (*operation.inputs, *operation.outputs)
     loops = [
@@ -208,7 +211,7 @@ def _make(definition: GroupDefinition, name: str) -> np.ufunc:
             definition.kernel_name(f"{name}.{dtype}"),
             partial(_build_loop, definition, name, dtype),
         )
-        for dtype in DTYPES
+        for dtype in dtypes()
     ]
     doc = f"Compute {', '.join(operation.outputs)} of the activation {definition.name!r} on groups."
     return make_ufunc(
@@ -224,6 +227,7 @@ def _make(definition: GroupDefinition, name: str) -> np.ufunc:
 
 def _build_loop(definition: GroupDefinition, name: str, dtype: str) -> LoopFunction:
     from fastact import loops
+    from fastact.kernels import make_compilable
 
     make_compilable(definition.function)
     return loops.groups(definition.function, name, dtype)

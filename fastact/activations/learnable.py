@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastact.activations.base import (
-    DTYPES,
     MadeUfuncs,
     as_axis,
     as_real_array,
     dtype_of,
+    dtypes,
     outputs_for,
     parameters_in,
 )
 from fastact.activations.pointwise import PointwiseActivation, weak_for_integers
 from fastact.definition import REQUIRED, Definition
-from fastact.kernels import LoopFunction, make_compilable
-from fastact.ufunc import Loop, make_ufunc
+
+if TYPE_CHECKING:
+    from fastact.kernels import LoopFunction
 
 # Elements that are summed as one block. Blocks depend on the shape alone, so that the sums do not depend
 # on the number of threads; one block is at least one task of a thread.
@@ -263,6 +264,8 @@ _OPERATIONS = {
 
 def _make(definition: Definition, name: str) -> np.ufunc:
     """Return the generalized ufunc of an operation with sums."""
+    from fastact.ufunc import Loop, make_ufunc
+
     _, inputs, outputs = _OPERATIONS[name]
     loops = [
         Loop(
@@ -272,7 +275,7 @@ def _make(definition: Definition, name: str) -> np.ufunc:
             partial(_build_loop, definition, name, dtype),
             definition.explain,
         )
-        for dtype in DTYPES
+        for dtype in dtypes()
     ]
     return make_ufunc(
         definition.module,
@@ -291,6 +294,7 @@ def _operand_types(inputs: tuple[str, ...], outputs: tuple[str, ...], dtype: str
 
 def _build_loop(definition: Definition, name: str, dtype: str) -> LoopFunction:
     from fastact import loops
+    from fastact.kernels import make_compilable
     from fastact.simd.operands import Operands
     from fastact.simd.storage import Storage
 

@@ -6,22 +6,23 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 
 from fastact.activations.base import (
-    DTYPES,
     Activation,
     as_real_array,
     check_output,
     dtype_of,
+    dtypes,
     parameters_in,
 )
 from fastact.definition import REQUIRED, Definition
-from fastact.kernels import LoopFunction, make_compilable
 from fastact.simd import derivative_of, dual, isnan, select
-from fastact.ufunc import Loop, make_ufunc
+
+if TYPE_CHECKING:
+    from fastact.kernels import LoopFunction
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,7 @@ class PointwiseActivation(Activation):
             name = np.dtype(options["dtype"]).name
         except TypeError:
             return  # NumPy will say what is wrong with it
-        if options["dtype"] is not None and name in DTYPES and "signature" not in options:
+        if options["dtype"] is not None and name in dtypes() and "signature" not in options:
             del options["dtype"]
             kinds = _operand_types(self._definition, OPERATIONS[operation], name)
             options["signature"] = tuple(map(dtype_of, kinds))
@@ -369,6 +370,8 @@ def _describe(value: Any) -> str:
 
 
 def _make(definition: Definition, name: str) -> np.ufunc:
+    from fastact.ufunc import Loop, make_ufunc
+
     operation = OPERATIONS[name]
     if name in _WHY_MISSING and not has_operation(definition, name):
         raise TypeError(f"{definition.name}: {_WHY_MISSING[name]}")
@@ -386,7 +389,7 @@ def _make(definition: Definition, name: str) -> np.ufunc:
                 partial(build_loop, definition, name, dtype),
                 definition.explain,
             )
-            for dtype in DTYPES
+            for dtype in dtypes()
         ],
     )
 
@@ -400,6 +403,8 @@ def _operand_types(definition: Definition, operation: Operation, dtype: str) -> 
 
 def compiled_operation(definition: Definition, name: str) -> Callable[..., Any]:
     """Return the function on vectors behind an operation, with all that it calls made compilable."""
+    from fastact.kernels import make_compilable
+
     function = definition.on_vectors
     if name == "backward_from_output":
         assert definition.from_output is not None

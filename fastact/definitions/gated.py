@@ -12,13 +12,18 @@ from typing import Any
 from fastact.definition import define
 from fastact.simd import PerDtype, copysign, fma, select
 from fastact.vecmath import (
-    erf,
     exp,
     gelu_and_derivative,
-    log1p,
-    logistic,
-    softplus_and_derivative,
     tanh_and_derivative,
+)
+from fastact.vecmath.pairs import (
+    add_pairs,
+    erf_and_derivative_pairs,
+    exp_and_logistic_pairs,
+    log1p_pair,
+    multiply_pairs,
+    reciprocal_pair_of_one_plus,
+    select_pair,
 )
 from fastact.vecmath.products import (
     exp_times,
@@ -225,16 +230,17 @@ def serf(x: Any) -> Any:
 
     Three exponentials: the dearest of its kind. The gradient vanishes far on the left only.
     """
-    argument, slope = softplus_and_derivative(x)
-    square = argument * argument
-    growth = _TWO_OVER_SQRT_PI * x * slope
-    gate = erf(argument)
-    change = exp_times(-square, -fma(argument, argument, -square), growth)
+    is_left, near = x < 0, _clamp(x, 1000)
+    e, upper, lower = exp_and_logistic_pairs(near)
+    argument = add_pairs((select(is_left, 0, near), 0), log1p_pair(e))
+    gate, gate_slope = erf_and_derivative_pairs(argument)
+    opening = multiply_pairs(select_pair(is_left, lower, upper), gate_slope)
+    slope, slope_lost = add_pairs(gate, multiply_pairs((near, 0), opening))
     # Far on the left, the gate is exp(x) times a constant to the last bit.
     is_far, left = x < -40, _TWO_OVER_SQRT_PI * x
-    value = select(is_far, exp_times(-abs(x), 0, left), x * gate)
+    value = select(is_far, exp_times(-abs(x), 0, left), x * (gate[0] + gate[1]))
     far_slope = exp_times(-abs(x), 0, left + _TWO_OVER_SQRT_PI)
-    return value, select(is_far, far_slope, gate + change)
+    return value, select(is_far, far_slope, slope + slope_lost)
 
 
 @define(
@@ -251,15 +257,17 @@ def logish(x: Any) -> Any:
     One exponential and one logarithm. The gradient goes to ln 2 on the right and vanishes far on the left
     only.
     """
-    exponent = -abs(x)
-    e = exp(exponent)
-    gate = log1p(logistic(x))
-    # sigma(x) sigma(-x) / (1 + sigma(x)) is e over (1 + e) (1 + 2 e), on the right (1 + e) (2 + e).
-    bottom = select(x < 0, fma(e, fma(2, e, 3), 1), fma(e, e + 3, 2))
-    change = exp_times(exponent, 0, x / bottom)
+    is_left, near = x < 0, _clamp(x, 1000)
+    e, upper, lower = exp_and_logistic_pairs(near)
+    gate = log1p_pair(select_pair(is_left, lower, upper))
+    # sigma(x) sigma(-x) / (1 + sigma(x)) is the lower one over 1 + 2 e, on the right over 2 + e.
+    factor = select(is_left, 2, 0.5)
+    rest = reciprocal_pair_of_one_plus((factor * e[0], factor * e[1]))
+    change = multiply_pairs((near * select(is_left, 1, 0.5), 0), multiply_pairs(lower, rest))
+    slope, slope_lost = add_pairs(gate, change)
     # Far on the left, the gate is exp(x) to the last bit.
-    value = select(x < -40, exp_times(exponent, 0, x), x * gate)
-    return value, select(x < -40, exp_times(exponent, 0, 1 + x), gate + change)
+    value = select(x < -40, exp_times(-abs(x), 0, x), x * (gate[0] + gate[1]))
+    return value, select(x < -40, exp_times(-abs(x), 0, 1 + x), slope + slope_lost)
 
 
 @define(

@@ -8,17 +8,8 @@ from typing import Any
 from fastact.definition import define
 from fastact.simd import fma, select
 from fastact.vecmath import INFINITY, sin_and_cos
+from fastact.vecmath.pairs import add_pairs, multiply_pairs, sin_and_cos_pairs
 from fastact.vecmath.products import product_and_lost
-
-
-def _sin_and_cos_of_sum(x: Any, lost: Any) -> Any:
-    """Return the sine and the cosine of x + lost: what a large x lacks may be any angle."""
-    sine, cosine = sin_and_cos(x)
-    sine_lost, cosine_lost = sin_and_cos(lost)
-    return (
-        fma(sine, cosine_lost, cosine * sine_lost),
-        fma(cosine, cosine_lost, -(sine * sine_lost)),
-    )
 
 
 @define(
@@ -57,11 +48,14 @@ def snake(x: Any, a: Any = 1.0) -> Any:
     ``x sin(2 a x) / a - sin(a x)**2 / a**2``, and ``x**2`` for a = 0. At the infinities, and
     where ``a x`` overflows, the derivative is NaN.
     """
-    argument, lost = product_and_lost(a, x)
-    sine, cosine = _sin_and_cos_of_sum(argument, lost)
+    argument = product_and_lost(a, x)
+    sine, cosine = sin_and_cos_pairs(argument)
     # Of a x + sin(a x)**2, divided by a; where a x is so small or so large, the line is all there is.
-    is_line = (abs(argument) < 1e-20) | (abs(argument) == INFINITY)
-    value = select(is_line, x, (fma(sine, sine, argument) + lost) / a)
-    total = sine + cosine
-    quotient = select(is_line, x, sine / a)
-    return value, total * total, quotient * fma(2 * x, cosine, -quotient)
+    is_line = (abs(argument[0]) < 1e-20) | (abs(argument[0]) == INFINITY)
+    scaled, scaled_lost = add_pairs(argument, multiply_pairs(sine, sine))
+    wave = scaled / a
+    value = select(is_line, x, wave + (fma(-wave, a, scaled) + scaled_lost) / a)
+    total, total_lost = add_pairs(sine, cosine)
+    derivative = fma(2 * total, total_lost, total * total)
+    quotient = select(is_line, x, sine[0] / a)
+    return value, derivative, quotient * fma(2 * x, cosine[0], -quotient)

@@ -7,6 +7,7 @@ from typing import Any
 from fastact.definition import define
 from fastact.simd import copysign, fma, select
 from fastact.vecmath import logistic_and_derivative, tanh_and_derivative
+from fastact.vecmath.pairs import exp_and_logistic_pairs, select_pair
 
 
 def _sigmoid_from_output(y: Any) -> Any:
@@ -18,7 +19,7 @@ def _tanh_from_output(y: Any) -> Any:
 
 
 def _small_tanhshrink(x: Any) -> Any:
-    """Compute x - tanh(x) for abs(x) <= 1, where the difference would cancel.
+    """Compute x - tanh(x) for abs(x) <= 0.75, where the difference would cancel.
 
     It is x**3 / 3 (1 - V), where the tenth convergent of J. Lambert's continued fraction for the tangent
     (1761) makes V a quotient of polynomials in x**2 with positive coefficients.
@@ -118,8 +119,14 @@ def tanhshrink(x: Any) -> Any:
     One exponential. The gradient vanishes at 0 only; the activation of sparse codes.
     """
     size = abs(x)
-    small = _small_tanhshrink(select(size > 1, 1, size))
-    # tanh(x) = 1 - 2 logistic(-2 x), and its derivative is 4 times that of the logistic function.
-    lower, slope = logistic_and_derivative(-2 * size)
-    value = select(size > 1, (size - 1) + 2 * lower, small)
-    return copysign(value, x), select(size > 1, 1 - 4 * slope, (size - small) * (size - small))
+    is_small = size <= 0.75
+    small = _small_tanhshrink(select(is_small, size, 0.75))
+    # Elsewhere tanh(x) is 1 - 2 logistic(-2 x), of which the difference takes all but the last digits.
+    _, _, lower = exp_and_logistic_pairs(2 * size)
+    large = ((size - 1) + 2 * lower[0]) + 2 * lower[1]
+    whole = select(is_small, size, 1)
+    rest, rest_lost = select_pair(is_small, (small, 0), (2 * lower[0], 2 * lower[1]))
+    tanh = whole - rest
+    tanh_lost = ((whole - tanh) - rest) - rest_lost
+    value = copysign(select(is_small, small, large), x)
+    return value, fma(2 * tanh, tanh_lost, tanh * tanh)

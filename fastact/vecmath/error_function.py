@@ -13,7 +13,7 @@ from typing import Any
 
 from fastact.simd import PerDtype, copysign, fma, polynomial, scale, select
 from fastact.vecmath import coefficients
-from fastact.vecmath.exponential import EXP, MINUS_LN2_LOW, reduce_first
+from fastact.vecmath.exponential import exp_parts
 
 
 def _split(table: dict[str, tuple[float, ...]]) -> tuple[PerDtype, PerDtype]:
@@ -22,11 +22,11 @@ def _split(table: dict[str, tuple[float, ...]]) -> tuple[PerDtype, PerDtype]:
     return first, PerDtype(**{dtype: numbers[1:] for dtype, numbers in table.items()})
 
 
-_ERF = PerDtype(**coefficients.ERF)
+ERF = PerDtype(**coefficients.ERF)
 _ERFC_FIRST, _ERFC_REST = _split(coefficients.ERFC)
 _ERFC_W = PerDtype(**coefficients.ERFC_W)
 _ERFC_K = PerDtype(**coefficients.ERFC_K)
-_ERFC_ZERO = PerDtype(**coefficients.ERFC_ZERO)
+ERFC_ZERO = PerDtype(**coefficients.ERFC_ZERO)
 _NORMAL_FIRST, _NORMAL_REST = _split(coefficients.NORMAL)
 _NORMAL_W = PerDtype(**coefficients.NORMAL_W)
 _NORMAL_K = PerDtype(**coefficients.NORMAL_K)
@@ -36,16 +36,6 @@ _DENSITY_LOW = PerDtype(**coefficients.DENSITY_LOW)
 
 # erf rounds to 1 from here on.
 _ERF_ONE = PerDtype(float32=4.0, float64=6.0)
-
-
-def _exp_parts(x: Any, x_lost: Any) -> Any:
-    """Return n, p and p_lost, where ``exp(x + x_lost) = 2**n (1 + p + p_lost)``."""
-    n, first = reduce_first(x)
-    correction = fma(n, MINUS_LN2_LOW, x_lost)
-    r = first + correction
-    higher = polynomial(r, EXP)
-    p = fma(higher, r * r, r)
-    return n, p, fma(higher, r * r, r - p) + ((first - r) + correction)
 
 
 def _tail(a: Any, p: Any, p_lost: Any, w: Any, k: Any, first: Any, rest: Any) -> Any:
@@ -68,25 +58,25 @@ def _tail(a: Any, p: Any, p_lost: Any, w: Any, k: Any, first: Any, rest: Any) ->
     return fma(q, y, fma(q + change, y_lost, y * change))
 
 
-def _erfc_parts(a: Any) -> Any:
+def erfc_parts(a: Any) -> Any:
     """Return n and y, where ``erfc(a) = 2**n y``, for 0 <= a <= ERFC_ZERO."""
     square = a * a
-    n, p, p_lost = _exp_parts(-square, -fma(a, a, -square))
+    n, p, p_lost = exp_parts(-square, -fma(a, a, -square))
     return n, _tail(a, p, p_lost, _ERFC_W, _ERFC_K, _ERFC_FIRST, _ERFC_REST)
 
 
 def erf(x: Any) -> Any:
     """Compute the error function, 2 / sqrt(pi) times the integral of exp(-t**2) from 0 to x."""
     a = select(abs(x) > _ERF_ONE, _ERF_ONE, abs(x))
-    n, y = _erfc_parts(a)
-    small = fma(a, polynomial(a * a, _ERF), a)
+    n, y = erfc_parts(a)
+    small = fma(a, polynomial(a * a, ERF), a)
     return copysign(select(a < 0.5, small, 1 - scale(y, n)), x)
 
 
 def erfc(x: Any) -> Any:
     """Compute 1 - erf(x), without cancellation for large x."""
-    vanishes = abs(x) > _ERFC_ZERO
-    n, y = _erfc_parts(select(vanishes, 0, abs(x)))
+    vanishes = abs(x) > ERFC_ZERO
+    n, y = erfc_parts(select(vanishes, 0, abs(x)))
     # y is less than `scale` asks for, but 2**(n/2) is far from the ends of the range.
     tail = select(vanishes, 0, scale(y, n))
     return select(x < 0, 2 - tail, tail)
@@ -98,7 +88,7 @@ def _normal_parts(a: Any) -> Any:
     Phi is the distribution function of the standard normal distribution, and phi its density.
     """
     square = a * a
-    n, p, p_lost = _exp_parts(-0.5 * square, -0.5 * fma(a, a, -square))
+    n, p, p_lost = exp_parts(-0.5 * square, -0.5 * fma(a, a, -square))
     density = _DENSITY_HIGH + fma(_DENSITY_HIGH, p, _DENSITY_LOW)
     return n, _tail(a, p, p_lost, _NORMAL_W, _NORMAL_K, _NORMAL_FIRST, _NORMAL_REST), density
 

@@ -15,7 +15,7 @@ EXP = PerDtype(**coefficients.EXP)
 _EXPM1 = PerDtype(**coefficients.EXPM1)
 _LOG2_E = PerDtype(**coefficients.LOG2_E)
 _MINUS_LN2_HIGH = -PerDtype(**coefficients.LN2_HIGH)
-MINUS_LN2_LOW = -PerDtype(**coefficients.LN2_LOW)
+_MINUS_LN2_LOW = -PerDtype(**coefficients.LN2_LOW)
 
 # exp is zero below the first, and so is four times exp; it is infinite above the second.
 EXP_ZERO = PerDtype(float32=-106.0, float64=-748.0)
@@ -26,7 +26,7 @@ _EXPM1_IS_X = PerDtype(float32=2.0**-30, float64=2.0**-60)
 _EXPM1_IS_MINUS_ONE = PerDtype(float32=-18.0, float64=-38.0)
 
 
-def reduce_first(x: Any) -> Any:
+def _reduce_first(x: Any) -> Any:
     """Return the n of `reduce`, and exactly ``x - n * LN2_HIGH``."""
     n = round_to_integer(x * _LOG2_E)
     return n, fma(n, _MINUS_LN2_HIGH, x)
@@ -34,8 +34,18 @@ def reduce_first(x: Any) -> Any:
 
 def reduce(x: Any) -> Any:
     """Split ``x = n ln2 + r``, abs(r) <= ln2 / 2, with the remainder rounded once."""
-    n, first = reduce_first(x)
-    return n, fma(n, MINUS_LN2_LOW, first)
+    n, first = _reduce_first(x)
+    return n, fma(n, _MINUS_LN2_LOW, first)
+
+
+def exp_parts(x: Any, x_lost: Any) -> Any:
+    """Return n, p and p_lost, where ``exp(x + x_lost) = 2**n (1 + p + p_lost)``."""
+    n, first = _reduce_first(x)
+    correction = fma(n, _MINUS_LN2_LOW, x_lost)
+    r = first + correction
+    higher = polynomial(r, EXP)
+    p = fma(higher, r * r, r)
+    return n, p, fma(higher, r * r, r - p) + ((first - r) + correction)
 
 
 def exp(x: Any) -> Any:
@@ -61,10 +71,10 @@ def _exp_of_minus_abs_of_sum(x: Any, lost: Any) -> Any:
     """Compute e to the power of -abs(x + lost), where `lost` is small against x."""
     vanishes = abs(x) > _MINUS_EXP_ZERO
     exponent = select(vanishes, 0, -abs(x))
-    n, first = reduce_first(exponent)
+    n, first = _reduce_first(exponent)
     # With infinite x, what it lacks means nothing.
     exponent_lost = select(vanishes, 0, select(x < 0, lost, -lost))
-    r = first + fma(n, MINUS_LN2_LOW, exponent_lost)
+    r = first + fma(n, _MINUS_LN2_LOW, exponent_lost)
     power = scale(select(vanishes, 0, 1), n)
     return fma(power, fma(polynomial(r, EXP), r * r, r), power)
 
@@ -75,9 +85,9 @@ def expm1(x: Any) -> Any:
     clamped = select(x > high, high, select(x < low, low, x))
     # Just above ln2 / 2 the result is smaller than what it is the difference of, and so each step
     # also keeps what its rounding loses.
-    n, first = reduce_first(clamped)
-    r = fma(n, MINUS_LN2_LOW, first)
-    r_lost = fma(n, MINUS_LN2_LOW, first - r)
+    n, first = _reduce_first(clamped)
+    r = fma(n, _MINUS_LN2_LOW, first)
+    r_lost = fma(n, _MINUS_LN2_LOW, first - r)
     higher = polynomial(r, _EXPM1) * (r * r)
     q = r + higher
     q_lost = (r - q) + higher + r_lost

@@ -126,8 +126,8 @@ def _with_sign(y: Any, sign: Any) -> Any:
     return from_bits(bits(y) ^ (sign & _SIGN))
 
 
-def sin_and_cos(x: Any) -> Any:
-    """Return the sine and the cosine of x."""
+def sin_and_cos_parts(x: Any) -> Any:
+    """Return the sine and what it lacks, and the cosine and what it lacks."""
     a = abs(x)
     n, r, r_lost = _reduce_moderate(a)
     is_large = (a >= _LARGE) & (a < math.inf)
@@ -137,18 +137,30 @@ def sin_and_cos(x: Any) -> Any:
         r = select(is_large, large_r, r)
         r_lost = select(is_large, large_r_lost, r_lost)
     z = r * r
-    sine = r + fma(r * z, polynomial(z, _SIN), r_lost)
+    sine_rest = fma(r * z, polynomial(z, _SIN), r_lost)
+    sine = r + sine_rest
+    sine_lost = (r - sine) + sine_rest
     half = 0.5 * z
     most = 1 - half
-    cosine = most + fma(z * z, polynomial(z, _COS), fma(-r, r_lost, (1 - most) - half))
+    cosine_rest = fma(z * z, polynomial(z, _COS), fma(-r, r_lost, (1 - most) - half))
+    cosine = most + cosine_rest
+    cosine_lost = fma(-0.5, fma(r, r, -z), (most - cosine) + cosine_rest)
     quadrant = bits(n + _ROUND)
     is_swapped = to_float(quadrant & 1) != 0
     sine_sign = (quadrant << _SIGN_SHIFT) ^ bits(x)
     cosine_sign = (quadrant + 1) << _SIGN_SHIFT
     return (
         _with_sign(select(is_swapped, cosine, sine), sine_sign),
+        _with_sign(select(is_swapped, cosine_lost, sine_lost), sine_sign),
         _with_sign(select(is_swapped, sine, cosine), cosine_sign),
+        _with_sign(select(is_swapped, sine_lost, cosine_lost), cosine_sign),
     )
+
+
+def sin_and_cos(x: Any) -> Any:
+    """Return the sine and the cosine of x."""
+    sine, _, cosine, _ = sin_and_cos_parts(x)
+    return sine, cosine
 
 
 def sin(x: Any) -> Any:
