@@ -80,7 +80,7 @@ class _NotConstantError(Exception):
 
 def _parts(used: Any, seen: set[int]) -> Iterator[str]:
     """Yield texts that together tell one function from any other."""
-    if isinstance(used, FunctionType) and not used.__module__.startswith("fastact."):
+    if isinstance(used, FunctionType) and not str(used.__module__).startswith("fastact."):
         if id(used) in seen:
             return
         seen.add(id(used))

@@ -221,14 +221,14 @@ def mish(x: Any) -> Any:
     formula=r"x \operatorname{erf}(\ln(1 + e^x))",
     derivative=r"\operatorname{erf}(u) + \frac{2}{\sqrt \pi} \, x \, e^{-u^2} \sigma(x), \quad u = \ln(1 + e^x)",
     limits=("0", "inf"),
-    errors=(3.8, 12.0),
+    errors=(2.5, 2.6),
     roots=(-1.193059968928188,),
     reference="S. Nag, M. Bhattacharyya, A. Mukherjee, R. Kundu, SERF: Towards Better Training of Deep Neural Networks Using Log-Softplus ERror Activation Function, WACV 2023.",
 )
 def serf(x: Any) -> Any:
     """Log-softplus error unit: the mish with an error function in place of its tanh.
 
-    Three exponentials: the dearest of its kind. The gradient vanishes far on the left only.
+    Two exponentials and one logarithm: the dearest of its kind. The gradient vanishes far on the left only.
     """
     is_left, near = x < 0, _clamp(x, 1000)
     e, upper, lower = exp_and_logistic_pairs(near)
@@ -247,7 +247,7 @@ def serf(x: Any) -> Any:
     formula=r"x \ln(1 + \sigma(x))",
     derivative=r"\ln(1 + \sigma(x)) + \frac{x \, \sigma(x) \, \sigma(-x)}{1 + \sigma(x)}",
     limits=("0", "inf"),
-    errors=(3.4, 12.0),
+    errors=(2.1, 1.4),
     roots=(-1.3724541370256921,),
     reference="H. Zhu, H. Zeng, J. Liu, X. Zhang, Logish: A New Nonlinear Nonmonotonic Activation Function for Convolutional Neural Network, Neurocomputing 458 (2021), 490-499.",
 )

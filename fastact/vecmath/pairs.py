@@ -78,12 +78,18 @@ def exp_and_logistic_pairs(x: Any) -> Any:
 
 def log1p_pair(x: Any) -> Any:
     """Return the logarithm of 1 + x for a pair x between 0 and 1."""
-    # log(1 + x) = 2 s + s z Q(z), and 2 s = x - s x.
-    s = x[0] / (2 + x[0])
+    # log(1 + x) = 2 s + s z Q(z) with s = x / (2 + x) and z = s**2, and 2 s = x - s x.
+    high, low = x
+    bottom = 2 + high
+    bottom_lost = high - (bottom - 2)
+    s = high / bottom
+    s_lost = fma(-s, bottom_lost, fma(-s, bottom, high)) / bottom
     z = s * s
-    less = s * fma(-z, polynomial(z, _LOG1P), x[0])
-    y = x[0] - less
-    return y, ((x[0] - y) - less) + x[1] / (1 + x[0])
+    q = polynomial(z, _LOG1P)
+    rest = fma(-z, q, high)
+    less, less_lost = multiply_pairs((s, s_lost), (rest, fma(-z, q, high - rest)))
+    y = high - less
+    return y, ((high - y) - less) - less_lost + low / (1 + high)
 
 
 def erf_and_derivative_pairs(x: Any) -> Any:
