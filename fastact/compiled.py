@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
 from numba.core import cgutils, types
 from numba.core.errors import TypingError
 from numba.core.registry import cpu_target
@@ -29,7 +28,7 @@ from fastact import loops
 from fastact.activations.pointwise import OPERATIONS, compiled_operation
 from fastact.kernels import make_compilable
 from fastact.simd.differentiation import Dual
-from fastact.simd.lowering import Vector, coerce
+from fastact.simd.lowering import Vector, coerce, internal
 from fastact.simd.operands import Operands
 from fastact.simd.storage import BYTE, INDEX, Storage
 from fastact.target import TARGET
@@ -145,9 +144,9 @@ def _on_vectors(context: Any, builder: Any, of: Operation, result: Any, operands
         else (vector, coerce(context, builder, *_number(context, builder, *pair), vector))
         for pair in operands
     ]
-    compute = njit(error_model="numpy", forceinline=True)(of.compute())
+    compute = internal(of.compute())
 
-    @njit(error_model="numpy", forceinline=True)
+    @internal
     def apply(operands: Any) -> Any:
         return compute(*operands)
 

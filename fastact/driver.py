@@ -13,12 +13,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastact.records import RECORD, SETTING
-from fastact.simd.lowering import call_llvm
+from fastact.simd.lowering import call_llvm, internal
 from fastact.simd.memory import address_of, stack, words
 from fastact.target import TARGET
 
@@ -110,7 +110,7 @@ def _byte_pointer(builder: Any, pointer: Any) -> Any:
     return builder.bitcast(pointer, ir.IntType(8).as_pointer())
 
 
-@njit(error_model="numpy")
+@internal
 def _is_shareable(args: Any, steps: Any, n: int, inputs: int, operands: int) -> bool:
     """Whether threads may take the elements in any order.
 
@@ -130,7 +130,7 @@ def _is_shareable(args: Any, steps: Any, n: int, inputs: int, operands: int) -> 
     return True
 
 
-@njit(error_model="numpy")
+@internal
 def _is_recurrence(args: Any, steps: Any, inputs: int, operands: int) -> Any:
     """Whether each element needs the result of the one before: NumPy's reduce and accumulate."""
     if inputs < 2 or operands != inputs + 1:
@@ -138,7 +138,7 @@ def _is_recurrence(args: Any, steps: Any, inputs: int, operands: int) -> Any:
     return steps[inputs] == 0 or args[0] + steps[inputs] == args[inputs]
 
 
-@njit(error_model="numpy")
+@internal
 def _run_one_by_one(args: Any, dimensions: Any, steps: Any, record: Any) -> None:
     own_args, own_dimensions = _most_operands(), _most_operands()
     own_dimensions[0] = 1
@@ -148,7 +148,7 @@ def _run_one_by_one(args: Any, dimensions: Any, steps: Any, record: Any) -> None
         _call_loop(record[RECORD.loop], (own_args, own_dimensions, steps, 0))
 
 
-@njit(error_model="numpy")
+@internal
 def _elements_of_one(dimensions: Any, core_dimensions: int) -> Any:
     """Return how many elements one step of the loop is about: 1 but for a generalized ufunc."""
     elements = 1
@@ -157,7 +157,7 @@ def _elements_of_one(dimensions: Any, core_dimensions: int) -> Any:
     return elements
 
 
-@njit(error_model="numpy")
+@internal
 def _is_streaming(dimensions: Any, steps: Any, record: Any, settings: Any) -> Any:
     """Whether the operands are so large that outputs should go past the caches."""
     moved = 0
@@ -168,7 +168,7 @@ def _is_streaming(dimensions: Any, steps: Any, record: Any, settings: Any) -> An
     )
 
 
-@njit(error_model="numpy")
+@internal
 def _thread_count(args: Any, dimensions: Any, steps: Any, record: Any, settings: Any) -> Any:
     """Return how many threads this call should use."""
     n, core_dimensions = dimensions[0], record[RECORD.core_dimensions]
@@ -186,7 +186,7 @@ def _thread_count(args: Any, dimensions: Any, steps: Any, record: Any, settings:
     return min(settings[SETTING.threads], _call_get(settings[SETTING.get_num_threads], ()))
 
 
-@njit(error_model="numpy")
+@internal
 def _share(
     arguments: Any,
     dimensions: Any,
@@ -246,7 +246,7 @@ def run_chunk(position: Any, count: Any, one: Any, data: Any) -> None:
     _call_loop(frame[_FRAME.loop], (own_args, own_dimensions, steps, frame[_FRAME.streaming]))
 
 
-@njit(error_model="numpy")
+@internal
 def _raise(settings: Any, error: int) -> None:
     """Raise an error in this thread as soon as the ufunc that is running returns to Python.
 

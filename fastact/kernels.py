@@ -116,8 +116,6 @@ def _initialize_llvm() -> None:
 
 
 _compilable: set[Any] = set()
-# In other people's loops, a call that stays a call keeps LLVM from putting the loop into vectors.
-_JIT_OPTIONS = {"error_model": "numpy", "forceinline": True}
 
 
 def make_compilable(function: Callable[..., Any]) -> None:
@@ -127,6 +125,7 @@ def make_compilable(function: Callable[..., Any]) -> None:
     import fastact.vecmath.numpy_names  # noqa: F401  what NumPy's names mean in a kernel
     from fastact import numba_extension
     from fastact.simd.differentiation import Dual
+    from fastact.simd.lowering import JIT_OPTIONS
     from fastact.vecmath.derivatives import RULES
 
     if function.__module__ == simd.__name__ or function in _compilable:
@@ -135,7 +134,7 @@ def make_compilable(function: Callable[..., Any]) -> None:
     numba_extension.init()
     rule = RULES.get(function)
 
-    @overload(function, jit_options=_JIT_OPTIONS, strict=False)
+    @overload(function, jit_options=JIT_OPTIONS, strict=False)
     def choose(*args: Any, **kwargs: Any) -> Any:
         return rule if rule and any(isinstance(kind, Dual) for kind in args) else function
 

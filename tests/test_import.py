@@ -17,7 +17,18 @@ def test_import_loads_nothing_heavy() -> None:
             "error",
         )
     )
-    heavy = {"llvmlite", "ml_dtypes", "numba", "scipy", "matplotlib", "sklearn", "torch", "jax", "rich", "typer"}
+    heavy = {
+        "llvmlite",
+        "ml_dtypes",
+        "numba",
+        "scipy",
+        "matplotlib",
+        "sklearn",
+        "torch",
+        "jax",
+        "rich",
+        "typer",
+    }
     assert not heavy & set(eval(output))
 
 

@@ -25,7 +25,9 @@ def test_second_derivative(name: str) -> None:
     got = fa.get(name).second_derivative(x, **parameters)
     with context.workdps(60):
         exact = [
-            float(context.diff(lambda z: reference.exact(z, **parameters)[0], context.mpf(point), 2))
+            float(
+                context.diff(lambda z: reference.exact(z, **parameters)[0], context.mpf(point), 2)
+            )
             for point in x.tolist()
         ]
     np.testing.assert_allclose(got, exact, 1e-12, 1e-17)

@@ -221,7 +221,7 @@ def mish(x: Any) -> Any:
     formula=r"x \operatorname{erf}(\ln(1 + e^x))",
     derivative=r"\operatorname{erf}(u) + \frac{2}{\sqrt \pi} \, x \, e^{-u^2} \sigma(x), \quad u = \ln(1 + e^x)",
     limits=("0", "inf"),
-    errors=(2.5, 2.6),
+    errors=(2.5, 2.2),
     roots=(-1.193059968928188,),
     reference="S. Nag, M. Bhattacharyya, A. Mukherjee, R. Kundu, SERF: Towards Better Training of Deep Neural Networks Using Log-Softplus ERror Activation Function, WACV 2023.",
 )
@@ -232,8 +232,8 @@ def serf(x: Any) -> Any:
     """
     is_left, near = x < 0, _clamp(x, 1000)
     e, upper, lower = exp_and_logistic_pairs(near)
-    argument = add_pairs((select(is_left, 0, near), 0), log1p_pair(e))
-    gate, gate_slope = erf_and_derivative_pairs(argument)
+    argument = add_pairs((select(is_left, 0, near), 0), log1p_pair(*e))
+    gate, gate_slope = erf_and_derivative_pairs(*argument)
     opening = multiply_pairs(select_pair(is_left, lower, upper), gate_slope)
     slope, slope_lost = add_pairs(gate, multiply_pairs((near, 0), opening))
     # Far on the left, the gate is exp(x) times a constant to the last bit.
@@ -247,7 +247,7 @@ def serf(x: Any) -> Any:
     formula=r"x \ln(1 + \sigma(x))",
     derivative=r"\ln(1 + \sigma(x)) + \frac{x \, \sigma(x) \, \sigma(-x)}{1 + \sigma(x)}",
     limits=("0", "inf"),
-    errors=(2.1, 1.4),
+    errors=(1.6, 1.0),
     roots=(-1.3724541370256921,),
     reference="H. Zhu, H. Zeng, J. Liu, X. Zhang, Logish: A New Nonlinear Nonmonotonic Activation Function for Convolutional Neural Network, Neurocomputing 458 (2021), 490-499.",
 )
@@ -259,7 +259,7 @@ def logish(x: Any) -> Any:
     """
     is_left, near = x < 0, _clamp(x, 1000)
     e, upper, lower = exp_and_logistic_pairs(near)
-    gate = log1p_pair(select_pair(is_left, lower, upper))
+    gate = log1p_pair(*select_pair(is_left, lower, upper))
     # sigma(x) sigma(-x) / (1 + sigma(x)) is the lower one over 1 + 2 e, on the right over 2 + e.
     factor = select(is_left, 2, 0.5)
     rest = reciprocal_pair_of_one_plus((factor * e[0], factor * e[1]))

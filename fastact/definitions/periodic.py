@@ -49,7 +49,7 @@ def snake(x: Any, a: Any = 1.0) -> Any:
     where ``a x`` overflows, the derivative is NaN.
     """
     argument = product_and_lost(a, x)
-    sine, cosine = sin_and_cos_pairs(argument)
+    sine, cosine = sin_and_cos_pairs(*argument)
     # Of a x + sin(a x)**2, divided by a; where a x is so small or so large, the line is all there is.
     is_line = (abs(argument[0]) < 1e-20) | (abs(argument[0]) == INFINITY)
     scaled, scaled_lost = add_pairs(argument, multiply_pairs(sine, sine))

@@ -120,7 +120,7 @@ def tanhshrink(x: Any) -> Any:
     size = abs(x)
     is_small = size <= 0.625
     small = _small_tanhshrink(select(is_small, size, 0.625))
-    # Elsewhere tanh(x) is 1 - 2 logistic(-2 x), of which the difference takes all but the last digits.
+    # Elsewhere tanh(x) is 1 - 2 logistic(-2 x): a pair, as the difference takes its first digits away.
     _, _, lower = exp_and_logistic_pairs(2 * size)
     large = ((size - 1) + 2 * lower[0]) + 2 * lower[1]
     whole = select(is_small, size, 1)

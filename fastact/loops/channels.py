@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit, types
+from numba import types
 
 from fastact.simd import select, sum_lanes, to_double
-from fastact.simd.lowering import Vector
+from fastact.simd.lowering import Vector, internal
 from fastact.simd.memory import Access, stack, words, zeros_of
 from fastact.simd.operands import Operands
 from fastact.simd.storage import Storage
@@ -38,9 +38,9 @@ def channel_sums(operation: Callable[..., Any], operands: Operands) -> Callable[
     sums = Access(Storage("float64"), Vector(types.float64, lanes))
     load_sums, store_sums = sums.load, sums.store
     zeros = zeros_of(Vector(types.float64, lanes))
-    compute = njit(error_model="numpy")(operation)
+    compute = internal(operation)
 
-    @njit(error_model="numpy")
+    @internal
     def one_channel(start: Any, rows: int, row_step: int, length: int) -> Any:
         """Run the rows of one channel and return its sum."""
         steps = reserve()
@@ -60,7 +60,7 @@ def channel_sums(operation: Callable[..., Any], operands: Operands) -> Callable[
                     start[k] += row_step
         return sum_lanes(total)
 
-    @njit(error_model="numpy")
+    @internal
     def all_channels(start: Any, rows: int, row_step: int, channels: int, total: int) -> None:
         """Run rows of neighbouring channels, with a sum in memory for each."""
         steps = reserve()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
-
+from fastact.simd.lowering import internal
 from fastact.simd.memory import address_of, finish_streaming
 from fastact.simd.operands import Operands
 
@@ -29,9 +28,9 @@ def elementwise(operation: Callable[..., Any], operands: Operands) -> Callable[.
     load_any, store_any = operands.load_any, operands.store_any
     elements_to_alignment = operands.elements_to_alignment
     first_lanes, lanes, width = operands.first_lanes, operands.lanes, operands.width
-    compute = njit(error_model="numpy")(operation)
+    compute = internal(operation)
 
-    @njit(error_model="numpy")
+    @internal
     def run_at_any_stride(base: Any, steps: Any, begin: int, end: int) -> None:
         # All loads of a vector come before its stores, so that an output may be its own input.
         for i in range(begin, end, lanes):
@@ -40,14 +39,14 @@ def elementwise(operation: Callable[..., Any], operands: Operands) -> Callable[.
 
     if operands.in_pairs:
 
-        @njit(error_model="numpy")
+        @internal
         def apply(base: Any, parameters: Any, i: int) -> Any:
             even, odd = load(base, i)
             return compute(*(even + parameters)), compute(*(odd + parameters))
 
     else:
 
-        @njit(error_model="numpy")
+        @internal
         def apply(base: Any, parameters: Any, i: int) -> Any:
             return (compute(*(load(base, i) + parameters)),)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
-
 from fastact.simd import select
+from fastact.simd.lowering import internal
 from fastact.simd.memory import Access, PackedAccess, first_lanes, words, zeros_of
 from fastact.simd.storage import Storage
 
@@ -32,7 +31,7 @@ def groups(is_better: Callable[..., Any], operation: str, dtype: str) -> Callabl
     """
     storage = Storage(dtype)
     itemsize, lanes = storage.itemsize, storage.vector.lanes
-    better = njit(error_model="numpy")(is_better)
+    better = internal(is_better)
     any_size = _runs(storage, *_one_by_one(storage, better))[operation]
     of_2, of_3, of_4 = (
         _runs(storage, *_in_registers(storage, better, pieces))[operation] for pieces in (2, 3, 4)
@@ -79,7 +78,7 @@ def _one_by_one(storage: Storage, better: Any) -> tuple[Any, Any]:
     access = Access(storage, storage.vector)
     load, store, zeros = access.load, access.store, zeros_of(storage.vector)
 
-    @njit(error_model="numpy")
+    @internal
     def best_of(x: int, step: int, piece_step: int, pieces: int, mask: Any) -> Any:
         if pieces < 1:
             return zeros() / zeros(), zeros()  # NaN: nothing is the best of nothing
@@ -90,7 +89,7 @@ def _one_by_one(storage: Storage, better: Any) -> tuple[Any, Any]:
             best, which = select(wins, other, best), select(wins, piece, which)
         return best, which
 
-    @njit(error_model="numpy")
+    @internal
     def spread(
         dx: int, step: int, piece_step: int, pieces: int, mask: Any, dy: Any, which: Any
     ) -> None:
@@ -106,7 +105,7 @@ def _in_registers(storage: Storage, better: Any, size: int) -> tuple[Any, Any]:
     load, store, zeros = access.load, access.store, zeros_of(storage.vector)
     share = _shares(size)
 
-    @njit(error_model="numpy")
+    @internal
     def best_of(x: int, step: int, piece_step: int, pieces: int, mask: Any) -> Any:
         parts = load(x)
         best, which = parts[0], zeros()
@@ -115,7 +114,7 @@ def _in_registers(storage: Storage, better: Any, size: int) -> tuple[Any, Any]:
             best, which = select(wins, parts[piece], best), select(wins, piece, which)
         return best, which
 
-    @njit(error_model="numpy")
+    @internal
     def spread(
         dx: int, step: int, piece_step: int, pieces: int, mask: Any, dy: Any, which: Any
     ) -> None:
@@ -128,11 +127,9 @@ def _shares(size: int) -> Any:
     """Return a function that gives the tuple of each piece's gradient."""
     last = size - 1
     if last == 0:
-        return njit(error_model="numpy")(lambda dy, which: (select(which == 0, dy, 0),))
+        return internal(lambda dy, which: (select(which == 0, dy, 0),))
     others = _shares(last)
-    return njit(error_model="numpy")(
-        lambda dy, which: others(dy, which) + (select(which == last, dy, 0),)
-    )
+    return internal(lambda dy, which: others(dy, which) + (select(which == last, dy, 0),))
 
 
 def _runs(storage: Storage, best_of: Any, spread: Any) -> dict[str, Any]:
@@ -176,4 +173,4 @@ def _runs(storage: Storage, best_of: Any, spread: Any) -> dict[str, Any]:
             spread(args[3] + i * steps[3], steps[3], steps[5], pieces, mask, dy, which)
 
     runs = (forward, forward_with_index, backward, forward_backward)
-    return {run.__name__: njit(error_model="numpy")(run) for run in runs}
+    return {run.__name__: internal(run) for run in runs}

@@ -21,10 +21,10 @@ from numba.extending import intrinsic, models, overload, register_model
 
 from fastact import simd
 from fastact.simd import derivative_of, dual, fma, select, sqrt, value_of
-from fastact.simd.lowering import PerDtypeType, Vector, coerce
+from fastact.simd.lowering import JIT_OPTIONS, PerDtypeType, Vector, coerce
 
 # Not strict: a rule has no annotations where its overload has them.
-_overload = partial(overload, strict=False, jit_options={"error_model": "numpy"})
+_overload = partial(overload, strict=False, jit_options=JIT_OPTIONS)
 
 
 class Dual(types.Type):

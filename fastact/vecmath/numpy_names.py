@@ -17,14 +17,14 @@ from fastact import vecmath
 from fastact.kernels import make_compilable
 from fastact.simd import isnan, select
 from fastact.simd.differentiation import Dual
-from fastact.simd.lowering import Mask, Vector
+from fastact.simd.lowering import JIT_OPTIONS, Mask, Vector
 
 
 def _offer(function: Callable[[Any], Any], *names: Any) -> None:
     make_compilable(function)
     for name in names:
 
-        @overload(name, strict=False)
+        @overload(name, strict=False, jit_options=JIT_OPTIONS)
         def _(x: Any) -> Any:
             return (lambda x: function(x)) if isinstance(x, Vector | Dual) else None
 
@@ -36,14 +36,14 @@ _offer(lambda x: abs(x), np.abs)
 _offer(lambda x: x * x, np.square)
 
 
-@overload(np.where, strict=False)
+@overload(np.where, strict=False, jit_options=JIT_OPTIONS)
 def _(condition: Any, x: Any, y: Any) -> Any:
     choose = lambda condition, x, y: select(condition, x, y)  # noqa: E731
     return choose if isinstance(condition, Mask) else None
 
 
 def _offer_of_two(name: Any, choose: Callable[[Any, Any], Any]) -> None:
-    @overload(name, strict=False)
+    @overload(name, strict=False, jit_options=JIT_OPTIONS)
     def _(x: Any, y: Any) -> Any:
         return choose if any(isinstance(kind, Vector | Dual) for kind in (x, y)) else None
 

@@ -1,9 +1,10 @@
 """Functions and products to nearly twice the digits: for sums in which they cancel.
 
 Each takes and returns pairs: a number, and what it lacks. The sum of both is right to a tenth of a unit
-in the last place of the first or so, and the second is at most a few units.
+in the last place of the first or so, but for erf above 1/2, which is right to one unit.
 
-Where a function has no rule here for dual numbers, it consists of arithmetic that has.
+What has a rule for dual numbers takes the two parts of a pair one by one, since a rule is found by the
+types of arguments; the rest is arithmetic, and takes pairs as tuples.
 """
 
 from __future__ import annotations
@@ -76,26 +77,25 @@ def exp_and_logistic_pairs(x: Any) -> Any:
     return e, upper, multiply_pairs(e, upper)
 
 
-def log1p_pair(x: Any) -> Any:
+def log1p_pair(x: Any, x_lost: Any) -> Any:
     """Return the logarithm of 1 + x for a pair x between 0 and 1."""
     # log(1 + x) = 2 s + s z Q(z) with s = x / (2 + x) and z = s**2, and 2 s = x - s x.
-    high, low = x
-    bottom = 2 + high
-    bottom_lost = high - (bottom - 2)
-    s = high / bottom
-    s_lost = fma(-s, bottom_lost, fma(-s, bottom, high)) / bottom
+    bottom = 2 + x
+    bottom_lost = x - (bottom - 2)
+    s = x / bottom
+    s_lost = fma(-s, bottom_lost, fma(-s, bottom, x)) / bottom
     z = s * s
     q = polynomial(z, _LOG1P)
-    rest = fma(-z, q, high)
-    less, less_lost = multiply_pairs((s, s_lost), (rest, fma(-z, q, high - rest)))
-    y = high - less
-    return y, ((high - y) - less) - less_lost + low / (1 + high)
+    rest = fma(-z, q, x)
+    less, less_lost = multiply_pairs((s, s_lost), (rest, fma(-z, q, x - rest)))
+    y = x - less
+    return y, ((x - y) - less) - less_lost + x_lost / (1 + x)
 
 
-def erf_and_derivative_pairs(x: Any) -> Any:
+def erf_and_derivative_pairs(x: Any, x_lost: Any) -> Any:
     """Return erf(x) and ``2 / sqrt(pi) exp(-x**2)``, two pairs, for a pair x that is not negative."""
-    vanishes = x[0] > ERFC_ZERO
-    a = select(vanishes, 0, x[0])
+    vanishes = x > ERFC_ZERO
+    a = select(vanishes, 0, x)
     n, tail = erfc_parts(a)
     is_small = a < 0.5
     most = select(is_small, a, 1)
@@ -110,18 +110,18 @@ def erf_and_derivative_pairs(x: Any) -> Any:
     constant = (_TWO_OVER_SQRT_PI, _TWO_OVER_SQRT_PI_LOST)
     slope, slope_lost = multiply_pairs((gaussian, gaussian_lost), constant)
     # What x lacks is so small that tangents do for it.
-    erf_lost = fma(slope, x[1], erf_lost)
-    slope_lost = fma(-2 * a * slope, x[1], slope_lost)
+    erf_lost = fma(slope, x_lost, erf_lost)
+    slope_lost = fma(-2 * a * slope, x_lost, slope_lost)
     return (
         select_pair(vanishes, (1, 0), (erf, erf_lost)),
         select_pair(vanishes, (0, 0), (slope, slope_lost)),
     )
 
 
-def sin_and_cos_pairs(x: Any) -> Any:
+def sin_and_cos_pairs(x: Any, x_lost: Any) -> Any:
     """Return the sine and the cosine of a pair x; what a large x lacks may be any angle."""
-    sine, sine_lost, cosine, cosine_lost = sin_and_cos_parts(x[0])
-    small_sine, small_sine_lost, small_cosine, small_cosine_lost = sin_and_cos_parts(x[1])
+    sine, sine_lost, cosine, cosine_lost = sin_and_cos_parts(x)
+    small_sine, small_sine_lost, small_cosine, small_cosine_lost = sin_and_cos_parts(x_lost)
     sine, cosine = (sine, sine_lost), (cosine, cosine_lost)
     small_sine, small_cosine = (small_sine, small_sine_lost), (small_cosine, small_cosine_lost)
     minus = (-small_sine[0], -small_sine[1])
@@ -138,34 +138,27 @@ def _dual_pair(pair: Any, change: Any) -> Any:
     return dual(pair[0], change), dual(pair[1], 0)
 
 
-def _values_of(x: Any) -> Any:
-    return value_of(x[0]), value_of(x[1])
-
-
-def _change_of(x: Any) -> Any:
-    return derivative_of(x[0]) + derivative_of(x[1])
-
-
 def _dual_exp_pair(x: Any) -> Any:
     y = exp_pair(value_of(x))
     return _dual_pair(y, y[0] * derivative_of(x))
 
 
-def _dual_log1p_pair(x: Any) -> Any:
-    return _dual_pair(log1p_pair(_values_of(x)), _change_of(x) / (1 + value_of(x[0])))
+def _dual_log1p_pair(x: Any, x_lost: Any) -> Any:
+    change = derivative_of(x) + derivative_of(x_lost)
+    return _dual_pair(log1p_pair(value_of(x), value_of(x_lost)), change / (1 + value_of(x)))
 
 
-def _dual_erf_and_derivative_pairs(x: Any) -> Any:
-    erf, slope = erf_and_derivative_pairs(_values_of(x))
-    change = slope[0] * _change_of(x)
+def _dual_erf_and_derivative_pairs(x: Any, x_lost: Any) -> Any:
+    erf, slope = erf_and_derivative_pairs(value_of(x), value_of(x_lost))
+    change = slope[0] * (derivative_of(x) + derivative_of(x_lost))
     # Where the slope vanishes, x may be infinite.
-    curvature = select(slope[0] == 0, 0, -2 * value_of(x[0]) * change)
+    curvature = select(slope[0] == 0, 0, -2 * value_of(x) * change)
     return _dual_pair(erf, change), _dual_pair(slope, curvature)
 
 
-def _dual_sin_and_cos_pairs(x: Any) -> Any:
-    sine, cosine = sin_and_cos_pairs(_values_of(x))
-    change = _change_of(x)
+def _dual_sin_and_cos_pairs(x: Any, x_lost: Any) -> Any:
+    sine, cosine = sin_and_cos_pairs(value_of(x), value_of(x_lost))
+    change = derivative_of(x) + derivative_of(x_lost)
     return _dual_pair(sine, cosine[0] * change), _dual_pair(cosine, -sine[0] * change)
 
 
