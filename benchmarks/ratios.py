@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from rich.console import Console
-from rich.table import Table
 
 import fastact as fa
 from benchmarks.timing import Contender, describe, machine, measure_in_turn
@@ -95,6 +93,9 @@ def half_types() -> list[Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all pairs and print the table."""
+    from rich.console import Console
+    from rich.table import Table
+
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ratios", description=__doc__)
     parser.add_argument("--samples", type=int, default=31, help="how many to take of each")
     parser.add_argument("--only", default="", help="only pairs whose title has this in it")
