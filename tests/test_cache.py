@@ -13,7 +13,7 @@ import fastact as fa
 import fastact.ufunc
 from fastact import cache, math
 from fastact.activations import LearnableActivation, make_activation
-from fastact.definitions import catalogue
+from fastact.registry import activations
 
 PACKAGE = Path(fa.__file__).parent
 
@@ -190,15 +190,15 @@ def test_no_kernel_has_the_name_of_another(monkeypatch: pytest.MonkeyPatch) -> N
             super().__init__(dtypes, name, *others)
 
     monkeypatch.setattr("fastact.ufunc.Loop", Loop)
-    for definition in catalogue().values():
+    for definition in [each._definition for each in activations()]:
         activation = make_activation(definition)
         for operation in activation.ufuncs:
             activation.ufuncs[operation]
         if isinstance(activation, LearnableActivation):
             for operation in ("backward", "forward_backward"):
                 activation._sums[operation]
-    for name in math.__all__:
-        math._make(math._FUNCTIONS[name])
+    for function in math._FUNCTIONS.values():
+        math._make(function)
     assert len(seen) > 100
     assert len(set(seen)) == len(seen)
     assert not {"drive", "run_chunk"} & set(seen)
