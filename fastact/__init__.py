@@ -16,26 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from fastact.registry import aliases, get, names
 
+# At once, and not when it is first used: it must hear of forks.
+from fastact.threads import (
+    get_num_threads,
+    get_parallel_threshold,
+    set_num_threads,
+    set_parallel_threshold,
+)
+
 if TYPE_CHECKING:
     from fastact.custom import activation, check_derivative
-    from fastact.threads import (
-        get_num_threads,
-        get_parallel_threshold,
-        set_num_threads,
-        set_parallel_threshold,
-    )
 
-__version__ = "0.1.0"
-
-# What a module has that asks LLVM for the CPU or calls Numba: it is imported when first used.
-_LATER = {
-    "activation": "fastact.custom",
-    "check_derivative": "fastact.custom",
-    "get_num_threads": "fastact.threads",
-    "get_parallel_threshold": "fastact.threads",
-    "set_num_threads": "fastact.threads",
-    "set_parallel_threshold": "fastact.threads",
-}
 __all__ = [
     "activation",
     "check_derivative",
@@ -46,6 +37,10 @@ __all__ = [
     "set_num_threads",
     "set_parallel_threshold",
 ]
+__version__ = "0.1.0"
+
+# What is imported when it is first used.
+_LATER = {"activation": "fastact.custom", "check_derivative": "fastact.custom"}
 
 
 def __getattr__(name: str) -> Any:

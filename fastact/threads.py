@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib.metadata
 import operator
 import os
 import sys
 import threading
 from functools import cache
 
-import llvmlite.binding as llvm
-
-from fastact import kernels
 from fastact.records import SETTING, SETTINGS
 
 # Sharing a call costs about 1.2 us (measured: one thread against two at 8,192 elements, TBB, with one core
@@ -124,6 +120,8 @@ class _Pool:
 
     def start(self) -> None:
         """Start the pool and tell the settings where it is; leave calls serial where that fails."""
+        import llvmlite.binding as llvm
+
         with self.lock:
             if SETTINGS[SETTING.parallel_for]:
                 return
@@ -187,6 +185,8 @@ def _preload_tbb() -> None:
     Numba calls TBB unavailable (https://github.com/numba/numba/issues/6108). Once loaded, it is found
     by its name.
     """
+    import importlib.metadata
+
     names = {"libtbb.so.12", "libtbb.12.dylib", "tbb12.dll"}
     with contextlib.suppress(importlib.metadata.PackageNotFoundError, OSError):
         for file in importlib.metadata.files("tbb") or ():
@@ -195,6 +195,8 @@ def _preload_tbb() -> None:
 
 
 def _driver_kernel(name: str) -> int:
+    from fastact import kernels
+
     def build() -> kernels.LoopFunction:
         from fastact import driver
 
