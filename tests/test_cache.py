@@ -93,7 +93,9 @@ def test_no_cache_and_no_home(tmp_path: Path) -> None:
     assert list(home.iterdir()) == []
     assert one_result("", HOME=str(home), XDG_CACHE_HOME="") == (RIGHT, True)
     assert list((home / ".cache" / "fastact").iterdir())
-    assert one_result("", HOME="/nonexistent", XDG_CACHE_HOME="") == (RIGHT, True)
+    file = tmp_path / "file"
+    file.write_text("")
+    assert one_result("", HOME=str(file), XDG_CACHE_HOME="") == (RIGHT, True)
 
 
 def test_an_upgrade_never_runs_the_old_code(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from fastact.definition import define
 from fastact.simd import fma, select
 from fastact.vecmath import exp, expm1, expm1_and_exp, softplus_and_derivative
 from fastact.vecmath import log1mexp as log_of_one_minus_exp
-from fastact.vecmath.products import exp_times, product_and_lost
+from fastact.vecmath.products import exp_times, finite, product_and_lost
 
 
 def _selu_parts(x: Any, alpha: Any, scale: Any) -> Any:
@@ -170,7 +170,7 @@ def softplus(x: Any, beta: Any = 1.0) -> Any:
     One exponential and one logarithm. The gradient vanishes far on the left only; use it for outputs that
     must be positive, such as a variance. There is no threshold from which on it would be the identity.
     """
-    argument, lost = product_and_lost(beta, x)
+    argument, lost = product_and_lost(beta, finite(x))
     size_lost = select(argument < 0, -lost, lost)
     rest, lower = softplus_and_derivative(-abs(argument))
     # To first order, what the argument lacks; softplus(x) = max(x, 0) + softplus(-abs(x)).

@@ -27,9 +27,9 @@ from fastact.vecmath.pairs import (
 )
 from fastact.vecmath.products import (
     exp_times,
-    logistic_complement,
+    finite,
+    logistic_gate,
     logistic_times,
-    product_and_lost,
 )
 
 # Constants that scale an argument come with what the rounded number lacks.
@@ -45,37 +45,22 @@ _TWO_OVER_SQRT_PI = 1.1283791670955126
 
 def _clamp(x: Any, limit: Any) -> Any:
     """Return the nearest number to x between -limit and limit."""
-    return select(x > limit, limit, select(x < -limit, -limit, x))
-
-
-def _logistic_gate(x: Any, argument: Any, lost: Any, growth: Any, growth_lost: Any) -> Any:
-    """Return x times logistic(argument + lost), and its derivative.
-
-    The growth is x times the argument's derivative, of which the derivative is
-    ``logistic(argument) (1 + growth logistic(-argument))``: what the factors lack would count double
-    where this is less than 1.
-    """
-    value = logistic_times(argument, lost, x)
-    shut, shut_lost = logistic_complement(argument, lost)
-    factor_lost = fma(growth, shut_lost, growth_lost * shut)
-    factor = select(shut == 0, 1, fma(growth, shut, 1) + factor_lost)
-    return value, logistic_times(argument, lost, factor)
+    most = select(x > limit, limit, x)
+    return select(most < -limit, -limit, most)
 
 
 def _cubic_argument(x: Any) -> Any:
-    """Return _LINEAR x + _CUBIC x**3 and what that lacks, and x times its derivative likewise."""
+    """Return _LINEAR x + _CUBIC x**3, what that lacks, and x times its derivative."""
     square = x * x
     bend = _CUBIC * square
     bend_lost = fma(_CUBIC, square, -bend) + fma(_CUBIC, fma(x, x, -square), _CUBIC_LOST * square)
     factor, factor_lost = _sum_and_lost(bend, _LINEAR)
-    slope = fma(3, bend, _LINEAR)
     factor_lost = factor_lost + (bend_lost + _LINEAR_LOST)
+    argument = x * factor
+    slope = fma(3, bend, _LINEAR)
     slope_lost = fma(3, bend, _LINEAR - slope) + _LINEAR_LOST
-    argument, growth = x * factor, x * slope
-    return (
-        (argument, fma(x, factor, -argument) + x * factor_lost),
-        (growth, fma(x, slope, -growth) + x * slope_lost),
-    )
+    lost = fma(x, factor, -argument) + x * factor_lost
+    return argument, lost, fma(x, slope, x * slope_lost)
 
 
 def _sum_and_lost(x: Any, y: Any) -> Any:
@@ -89,7 +74,7 @@ def _sum_and_lost(x: Any, y: Any) -> Any:
     formula=r"x \, \sigma(\beta x)",
     derivative=r"\sigma(\beta x) \left( 1 + \beta x \, \sigma(-\beta x) \right)",
     limits=("0", "inf"),
-    errors=(2.0, 3.4),
+    errors=(2.5, 4.2),
     parameters_are={"beta": "how steeply the gate opens; learnable"},
     learnable=("beta",),
     roots=(-1.2784645427610738,),
@@ -112,18 +97,20 @@ def silu(x: Any, beta: Any = 1.0) -> Any:
     die; use it in deep convolutional nets, and as the gate of SwiGLU. The gradient by beta is
     ``x**2`` times the derivative of the sigmoid.
     """
-    argument, lost = product_and_lost(beta, x)
+    near = finite(x)
+    argument = beta * near
+    lost = fma(beta, near, -argument)
     size, size_lost = abs(argument), select(argument < 0, -lost, lost)
     # x exp(-size / 2) logistic(size), whose square overflows only where the result does.
     half = exp_times(-0.5 * size, -0.5 * size_lost, logistic_times(size, size_lost, x))
-    return _logistic_gate(x, argument, lost, argument, lost) + (half * half,)
+    return logistic_gate(x, argument, lost, argument) + (half * half,)
 
 
 @define(
     formula=r"x \, \sigma(1.702 \, x)",
     derivative=r"\sigma(1.702 \, x) \left( 1 + 1.702 \, x \, \sigma(-1.702 \, x) \right)",
     limits=("0", "inf"),
-    errors=(2.1, 3.4),
+    errors=(2.5, 4.2),
     roots=(-0.75115425544128895,),
     reference="D. Hendrycks, K. Gimpel, Gaussian Error Linear Units, arXiv:1606.08415 (2016), section 2.",
 )
@@ -135,14 +122,14 @@ def quick_gelu(x: Any) -> Any:
     """
     argument = _QUICK * x
     lost = fma(_QUICK, x, -argument) + _QUICK_LOST * x
-    return _logistic_gate(x, argument, lost, argument, lost)
+    return logistic_gate(x, argument, lost, argument)
 
 
 @define(
     formula=r"x \, \sigma(w) = \frac{x}{2} \left( 1 + \tanh \frac{w}{2} \right), \quad w = 2 \sqrt{2 / \pi} \, (x + 0.044715 \, x^3)",
     derivative=r"\sigma(w) \left( 1 + x w' \sigma(-w) \right), \quad w' = 2 \sqrt{2 / \pi} \, (1 + 0.134145 \, x^2)",
     limits=("0", "inf"),
-    errors=(2.1, 4.4),
+    errors=(2.5, 4.8),
     roots=(-0.75246142207101626,),
     aliases=("gelu_approx", "fast_gelu"),
     elsewhere={"jax": "gelu", "thinc": "gelu_approx"},
@@ -154,9 +141,9 @@ def gelu_tanh(x: Any) -> Any:
     One exponential. It is up to 0.0005 off the exact unit, which costs about the same here; use it where a
     model was trained with it, as GPT-2 and BERT were.
     """
-    # From 24 on, the gate is open or shut to the last bit; its argument must not overflow.
-    (argument, lost), (growth, growth_lost) = _cubic_argument(_clamp(x, 24))
-    return _logistic_gate(x, argument, lost, growth, growth_lost)
+    # From 40 on, the gate is open or shut to the last bit; its argument must not overflow.
+    argument, lost, growth = _cubic_argument(_clamp(x, 40))
+    return logistic_gate(x, argument, lost, growth)
 
 
 @define(

@@ -9,7 +9,7 @@ from fastact.definition import define
 from fastact.simd import fma, select
 from fastact.vecmath import INFINITY, sin_and_cos
 from fastact.vecmath.pairs import add_pairs, multiply_pairs, sin_and_cos_pairs
-from fastact.vecmath.products import product_and_lost
+from fastact.vecmath.products import finite, product_and_lost
 
 
 @define(
@@ -48,7 +48,7 @@ def snake(x: Any, a: Any = 1.0) -> Any:
     ``x sin(2 a x) / a - sin(a x)**2 / a**2``, and ``x**2`` for a = 0. At the infinities, and
     where ``a x`` overflows, the derivative is NaN.
     """
-    argument = product_and_lost(a, x)
+    argument = product_and_lost(a, select(a == 0, finite(x), x))
     sine, cosine = sin_and_cos_pairs(*argument)
     # Of a x + sin(a x)**2, divided by a; where a x is so small or so large, the line is all there is.
     is_line = (abs(argument[0]) < 1e-20) | (abs(argument[0]) == INFINITY)

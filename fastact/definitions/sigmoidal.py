@@ -37,7 +37,7 @@ def _small_tanhshrink(x: Any) -> Any:
     formula=r"\sigma(x) = \frac{1}{1 + e^{-x}}",
     derivative=r"\sigma(x) \, \sigma(-x)",
     limits=("0", "1"),
-    errors=(1.6, 3.0),
+    errors=(1.8, 3.0),
     from_output=_sigmoid_from_output,
     aliases=("logistic", "expit"),
     elsewhere={

@@ -102,8 +102,8 @@ def scale(x: Any, n: Any) -> Any:
     """Compute ``x * 2**n`` with one rounding, for ``0.5 <= abs(x) <= 4`` and whole `n`.
 
     Results in the subnormal range are rounded once; below it they are zero, above the largest number
-    infinite. `n` (a float vector) may have any size that keeps ``n / 2`` a normal exponent:
-    ``-252 <= n <= 252`` in float32, ``-2044 <= n <= 2044`` in float64.
+    infinite. `n` (a float vector) must be below 2**22 in size, and not above 252 in float32, 2044 in
+    float64, where ``n / 2`` is no normal exponent.
     """
     _compiled_only("scale")
 

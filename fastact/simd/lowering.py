@@ -356,6 +356,7 @@ def _scale_by_instruction(builder: Any, vector: Vector, operands: list[Any]) -> 
 # 1.5 * 2**(mantissa bits) puts a small whole number into the low bits of the sum; the exponent's bias
 # on top makes these bits, shifted up, the number's power of two.
 _POWER_OF_TWO = simd.PerDtype(float32=1.5 * 2.0**23 + 127, float64=1.5 * 2.0**52 + 1023)
+_LEAST_POWER = simd.PerDtype(float32=-252.0, float64=-2044.0)
 _MANTISSA_BITS = simd.PerDtype(float32=23, float64=52)
 
 
@@ -372,8 +373,9 @@ def _(x: Any, n: Any) -> Any:
     def portable(x: Any, n: Any) -> Any:
         # Two factors, because 2**n alone may lie outside the normal numbers; the first product is
         # exact, so that a subnormal result is rounded once.
-        half = simd.round_to_integer(n * 0.5)
-        return (x * _power_of_two(half)) * _power_of_two(n - half)
+        least = simd.select(n < _LEAST_POWER, _LEAST_POWER, n)
+        half = simd.round_to_integer(least * 0.5)
+        return (x * _power_of_two(half)) * _power_of_two(least - half)
 
     if not isinstance(n, Vector):
         return None

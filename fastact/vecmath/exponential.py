@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastact.simd import PerDtype, copysign, fma, polynomial, round_to_integer, scale, select
+from fastact.simd import PerDtype, copysign, fma, polynomial, scale, select
 from fastact.vecmath import coefficients
 
 EXP = PerDtype(**coefficients.EXP)
 _EXPM1 = PerDtype(**coefficients.EXPM1)
+_RECIPROCAL = PerDtype(**coefficients.RECIPROCAL)
 _LOG2_E = PerDtype(**coefficients.LOG2_E)
 _MINUS_LN2_HIGH = -PerDtype(**coefficients.LN2_HIGH)
 _MINUS_LN2_LOW = -PerDtype(**coefficients.LN2_LOW)
 
-# exp is zero below the first, and so is four times exp; it is infinite above the second.
+_ROUND = PerDtype(float32=1.5 * 2.0**23, float64=1.5 * 2.0**52)
+
+# What exp is zero for by far. A power of two that just underflows costs 200 cycles (Intel's Sapphire
+# Rapids), one below 2**-512, in float64 2**-4096, nothing; and masked logits (-1e4, -inf) are common.
+_FAR = PerDtype(float32=-400.0, float64=-3000.0)
+# exp is zero below the first, and infinite above the second.
 EXP_ZERO = PerDtype(float32=-106.0, float64=-748.0)
-_MINUS_EXP_ZERO = -EXP_ZERO
 _EXP_INFINITE = PerDtype(float32=89.0, float64=710.0)
 # expm1 is its argument to the last bit below the first, and -1 from the second down.
 _EXPM1_IS_X = PerDtype(float32=2.0**-30, float64=2.0**-60)
@@ -28,7 +33,8 @@ _EXPM1_IS_MINUS_ONE = PerDtype(float32=-18.0, float64=-38.0)
 
 def _reduce_first(x: Any) -> Any:
     """Return the n of `reduce`, and exactly ``x - n * LN2_HIGH``."""
-    n = round_to_integer(x * _LOG2_E)
+    # The large number has no bits for a fraction: what is added to it is rounded to an integer.
+    n = fma(x, _LOG2_E, _ROUND) - _ROUND
     return n, fma(n, _MINUS_LN2_HIGH, x)
 
 
@@ -50,33 +56,35 @@ def exp_parts(x: Any, x_lost: Any) -> Any:
 
 def exp(x: Any) -> Any:
     """Compute e to the power of x."""
-    # Arguments whose result is zero go through exp(0) instead: a multiplication that underflows
-    # costs some processors a hundred cycles, and masked logits (-1e4, -inf) are common.
-    vanishes = x < EXP_ZERO
-    clamped = select(vanishes, 0, select(x > _EXP_INFINITE, _EXP_INFINITE, x))
-    n, r = reduce(clamped)
-    return select(vanishes, 0, scale(1 + fma(polynomial(r, EXP), r * r, r), n))
+    n, r = reduce(select(x < _FAR, _FAR, select(x > _EXP_INFINITE, _EXP_INFINITE, x)))
+    return scale(1 + fma(polynomial(r, EXP), r * r, r), n)
 
 
 def exp_of_nonpositive(x: Any) -> Any:
     """Compute e to the power of x for x <= 0."""
-    vanishes = x < EXP_ZERO
-    n, r = reduce(select(vanishes, 0, x))
+    n, r = reduce(select(x < _FAR, _FAR, x))
     # For x > 0 the power might overflow where the result does not; here it saves a rounding.
-    power = scale(select(vanishes, 0, 1), n)
+    power = scale(1, n)
     return fma(power, fma(polynomial(r, EXP), r * r, r), power)
+
+
+def exp_parts_of_minus_abs(x: Any, lost: Any) -> Any:
+    """Return n, q, where ``exp(-abs(x + lost)) = 2**n (1 + q)``, and where that is zero by far.
+
+    What x lacks is small against it, and means nothing where x is infinite.
+    """
+    exponent = -abs(x)
+    is_far = exponent < _FAR
+    n, first = _reduce_first(select(is_far, _FAR, exponent))
+    r = first + fma(n, _MINUS_LN2_LOW, select(is_far, 0, select(x < 0, lost, -lost)))
+    return n, fma(polynomial(r, EXP), r * r, r), is_far
 
 
 def _exp_of_minus_abs_of_sum(x: Any, lost: Any) -> Any:
     """Compute e to the power of -abs(x + lost), where `lost` is small against x."""
-    vanishes = abs(x) > _MINUS_EXP_ZERO
-    exponent = select(vanishes, 0, -abs(x))
-    n, first = _reduce_first(exponent)
-    # With infinite x, what it lacks means nothing.
-    exponent_lost = select(vanishes, 0, select(x < 0, lost, -lost))
-    r = first + fma(n, _MINUS_LN2_LOW, exponent_lost)
-    power = scale(select(vanishes, 0, 1), n)
-    return fma(power, fma(polynomial(r, EXP), r * r, r), power)
+    n, q, _ = exp_parts_of_minus_abs(x, lost)
+    power = scale(1, n)
+    return fma(power, q, power)
 
 
 def expm1(x: Any) -> Any:
@@ -108,18 +116,16 @@ def expm1_parts(x: Any) -> Any:
 
 def expm1_and_exp(x: Any) -> Any:
     """Return expm1(x) and exp(x) for x <= 0 from one reduction."""
-    vanishes = x < EXP_ZERO
-    n, q = expm1_parts(select(vanishes, 0, x))
-    power = scale(select(vanishes, 0, 1), n)
+    n, q = expm1_parts(select(x < _FAR, _FAR, x))
+    power = scale(1, n)
     return copysign(fma(power, q, power - 1), x), fma(power, q, power)
 
 
 def reciprocal_of_one_plus(e: Any) -> Any:
-    """Compute 1 / (1 + e) for 0 <= e <= 1 as a number and what it lacks."""
-    d = 1 + e
-    lost = e - (d - 1)
-    y = 1 / d
-    return y, y * fma(-y, lost, fma(-d, y, 1))
+    """Compute 1 / (1 + e) for 0 <= e <= 1 as a number and what it lacks: a tenth of it or less."""
+    # A polynomial and a step of Newton's method: a division takes as long as ten multiplications.
+    y = polynomial(e, _RECIPROCAL)
+    return y, y * fma(-e, y, 1 - y)
 
 
 def _logistic_from_exp(x: Any, e: Any) -> Any:
@@ -154,9 +160,8 @@ def tanh_and_derivative(x: Any) -> Any:
     # With e = exp(-2 abs(x)): tanh = (1 - e) / (1 + e), derivative 4 e / (1 + e)**2. The factor 4 is
     # there from the start: where 4 e is representable, e may no longer be.
     exponent = -2 * abs(x)
-    vanishes = exponent < EXP_ZERO
-    n, q = expm1_parts(select(vanishes, 0, exponent))
-    four = scale(select(vanishes, 0, 4), n)
+    n, q = expm1_parts(select(exponent < _FAR, _FAR, exponent))
+    four = scale(4, n)
     power = 0.25 * four
     difference = fma(-power, q, 1 - power)
     y, y_lost = reciprocal_of_one_plus(fma(power, q, power))

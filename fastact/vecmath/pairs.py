@@ -15,7 +15,7 @@ from fastact.simd import PerDtype, derivative_of, dual, fma, polynomial, scale, 
 from fastact.vecmath import coefficients
 from fastact.vecmath.derivatives import RULES
 from fastact.vecmath.error_function import ERF, ERFC_ZERO, erfc_parts
-from fastact.vecmath.exponential import EXP_ZERO, exp_parts, reciprocal_of_one_plus
+from fastact.vecmath.exponential import EXP_ZERO, exp_parts
 from fastact.vecmath.trigonometric import sin_and_cos_parts
 
 __all__ = [
@@ -57,8 +57,10 @@ def multiply_pairs(first: Any, second: Any) -> Any:
 
 def reciprocal_pair_of_one_plus(x: Any) -> Any:
     """Return 1 / (1 + x) for a pair x between 0 and 2."""
-    y, lost = reciprocal_of_one_plus(x[0])
-    return y, fma(-y * y, x[1], lost)
+    d = 1 + x[0]
+    d_lost = (x[0] - (d - 1)) + x[1]
+    y = 1 / d
+    return y, y * fma(-y, d_lost, fma(-d, y, 1))
 
 
 def exp_pair(x: Any) -> Any:

@@ -10,7 +10,6 @@ They are linear in the factor, so that their derivatives are made of the same fu
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from fastact.simd import (
@@ -25,19 +24,32 @@ from fastact.simd import (
     value_of,
 )
 from fastact.vecmath.derivatives import RULES
-from fastact.vecmath.exponential import EXP, reciprocal_of_one_plus, reduce
+from fastact.vecmath.exponential import (
+    EXP,
+    exp_parts_of_minus_abs,
+    reciprocal_of_one_plus,
+    reduce,
+)
 
-__all__ = ["exp_times", "logistic_complement", "logistic_times", "product_and_lost"]
+__all__ = ["exp_times", "finite", "logistic_gate", "logistic_times", "product_and_lost"]
 
+_LARGEST = PerDtype(float32=3.4028234663852886e38, float64=1.7976931348623157e308)
+_LEAST = -_LARGEST
 # Below these, exp(x) times the square of x is zero.
 _ZERO = PerDtype(float32=-120.0, float64=-768.0)
 
 
 def product_and_lost(factor: Any, x: Any) -> Any:
-    """Return factor * x, which is 0 for the factor 0 even where x is infinite, and what it lacks."""
-    product = select((factor == 0) & (abs(x) == math.inf), 0, factor * x)
+    """Return factor * x and what it lacks, which is 0 where the product is not finite."""
+    product = factor * x
     lost = fma(factor, x, -product)
-    return product, select(lost - lost == 0, lost, 0)  # it is not finite where the product is not
+    return product, select(abs(product) <= _LARGEST, lost, 0)
+
+
+def finite(x: Any) -> Any:
+    """Return the finite number nearest to x: its product with 0 is 0."""
+    most = select(x > _LARGEST, _LARGEST, x)
+    return select(most < _LEAST, _LEAST, most)
 
 
 def exp_times(x: Any, lost: Any, factor: Any) -> Any:
@@ -50,27 +62,47 @@ def exp_times(x: Any, lost: Any, factor: Any) -> Any:
     return copysign(select(vanishes, 0, product), factor)
 
 
+def logistic_gate(x: Any, argument: Any, lost: Any, growth: Any) -> Any:
+    """Return x times logistic(argument + lost), and its derivative.
+
+    The growth is x times the argument's derivative, of which the derivative is
+    ``logistic(argument) (1 + growth logistic(-argument))``.
+    """
+    n, q, is_far = exp_parts_of_minus_abs(argument, lost)
+    power = scale(1, n)
+    e = fma(power, q, power)
+    y, y_lost = reciprocal_of_one_plus(e)
+    upper = y + y_lost
+    # On the left, the power of two is multiplied last. Half of the rest is less than 1, and a product with
+    # it overflows only where the result does.
+    is_left = argument < 0
+    gate = select(is_left, upper * fma(0.5, q, 0.5), upper)
+    exponent = select(is_left, n + 1, 0)
+    value = scale(select(is_left & is_far, copysign(0, x), x) * gate, exponent)
+    shut = select(is_left, upper, e * upper)
+    factor = select(is_far, copysign(1, argument), fma(growth, shut, 1))
+    return value, scale(gate * factor, exponent)
+
+
 def _logistic_parts(x: Any, lost: Any) -> Any:
-    """Return -abs(x + lost) in two parts, and the logistic function of abs(x + lost) in two."""
+    """Return -abs(x + lost) in two parts, its exponential and the logistic function of abs(x + lost)."""
     exponent = -abs(x)
     exponent_lost = select(x < 0, lost, -lost)
-    y, y_lost = reciprocal_of_one_plus(exp_times(exponent, exponent_lost, 1))
-    return exponent, exponent_lost, y, y_lost
+    e = exp_times(exponent, exponent_lost, 1)
+    y, y_lost = reciprocal_of_one_plus(e)
+    return exponent, exponent_lost, e, y + y_lost
 
 
 def logistic_times(x: Any, lost: Any, factor: Any) -> Any:
     """Compute ``logistic(x + lost) * factor``, rounded once where it is subnormal."""
-    exponent, exponent_lost, y, y_lost = _logistic_parts(x, lost)
-    # An infinite factor meets a y that lacks nothing.
-    product = select(y_lost == 0, factor * y, fma(factor, y, factor * y_lost))
-    return select(x < 0, exp_times(exponent, exponent_lost, product), product)
+    exponent, exponent_lost, _, y = _logistic_parts(x, lost)
+    return select(x < 0, exp_times(exponent, exponent_lost, factor * y), factor * y)
 
 
-def logistic_complement(x: Any, lost: Any) -> Any:
-    """Return ``logistic(-x - lost)`` and what it lacks; most of the work is that of `logistic_times`."""
-    exponent, exponent_lost, y, y_lost = _logistic_parts(x, lost)
-    e = exp_times(exponent, exponent_lost, 1)
-    return select(x < 0, y, e * y), select(x < 0, y_lost, e * y_lost)
+def _logistic_complement(x: Any, lost: Any) -> Any:
+    """Compute ``logistic(-x - lost)``; most of the work is that of `logistic_times`."""
+    _, _, e, y = _logistic_parts(x, lost)
+    return select(x < 0, y, e * y)
 
 
 # --- The same on dual numbers -------------------------------------------------------------------
@@ -86,20 +118,33 @@ def _dual_logistic_times(x: Any, lost: Any, factor: Any) -> Any:
     change = value_of(factor) * (derivative_of(x) + derivative_of(lost))
     change_of_factor = derivative_of(factor)
     x, lost, factor = value_of(x), value_of(lost), value_of(factor)
-    complement, _ = logistic_complement(x, lost)
-    # Where the complement vanishes, the factor may be infinite.
-    change = select(complement == 0, 0, complement * change) + change_of_factor
+    change = _times_complement(x, lost, change) + change_of_factor
     return dual(logistic_times(x, lost, factor), logistic_times(x, lost, change))
 
 
-def _dual_logistic_complement(x: Any, lost: Any) -> Any:
-    change = derivative_of(x) + derivative_of(lost)
-    x, lost = value_of(x), value_of(lost)
-    complement, complement_lost = logistic_complement(x, lost)
-    slope = -logistic_times(x, lost, complement * change)
-    return dual(complement, slope), dual(complement_lost, 0)
+def _times_complement(x: Any, lost: Any, factor: Any) -> Any:
+    """Compute ``logistic(-x - lost) * factor``, where the factor may be infinite if the other is 0."""
+    complement = _logistic_complement(x, lost)
+    return select(complement == 0, 0, complement * factor)
+
+
+def _dual_logistic_gate(x: Any, argument: Any, lost: Any, growth: Any) -> Any:
+    # With s and c for the logistic function of the argument w and of -w: (x s)' = s (1 + x c w'), and
+    # (s (1 + g c))' = s c (w' (1 + g (c - s)) + g').
+    change = derivative_of(argument) + derivative_of(lost)
+    change_of_x, change_of_growth = derivative_of(x), derivative_of(growth)
+    x, argument, lost = value_of(x), value_of(argument), value_of(lost)
+    growth = value_of(growth)
+    value, derivative = logistic_gate(x, argument, lost, growth)
+    change_of_value = change_of_x + _times_complement(argument, lost, x * change)
+    bend = fma(growth, 1 - 2 * logistic_times(argument, lost, 1), 1)
+    change_of_factor = _times_complement(argument, lost, fma(change, bend, change_of_growth))
+    return (
+        dual(value, logistic_times(argument, lost, change_of_value)),
+        dual(derivative, logistic_times(argument, lost, change_of_factor)),
+    )
 
 
 RULES[exp_times] = _dual_exp_times
 RULES[logistic_times] = _dual_logistic_times
-RULES[logistic_complement] = _dual_logistic_complement
+RULES[logistic_gate] = _dual_logistic_gate
