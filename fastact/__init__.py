@@ -14,6 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fastact.output_cache import output_cache_info, set_output_cache
 from fastact.registry import aliases, get, names
 
 # At once, and not when it is first used: it must hear of forks.
@@ -34,7 +35,9 @@ __all__ = [
     "get_num_threads",
     "get_parallel_threshold",
     "names",
+    "output_cache_info",
     "set_num_threads",
+    "set_output_cache",
     "set_parallel_threshold",
 ]
 __version__ = "0.1.0"

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from fastact.records import RECORD, SETTING
 from fastact.simd.lowering import call_llvm, internal
-from fastact.simd.memory import address_of, stack, words
+from fastact.simd.memory import address_of, call_at, stack, words
 from fastact.target import TARGET
 
 
@@ -42,34 +42,12 @@ _CHUNKS_PER_THREAD = 4
 _CHUNK_MULTIPLE = 64
 
 
-def _call(returns: types.Type, arity: int) -> Any:
-    """Return a function that calls the C function at an address with that many words."""
-
-    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
-        word = ir.IntType(64)
-        result = word if returns is types.intp else ir.VoidType()
-        kind = ir.FunctionType(result, [word] * arity)
-        pointer = builder.inttoptr(values[0], kind.as_pointer())
-        operands = [
-            builder.ptrtoint(value, word) if isinstance(value.type, ir.PointerType) else value
-            for value in cgutils.unpack_tuple(builder, values[1])
-        ]
-        answer = builder.call(pointer, operands)
-        return answer if returns is types.intp else context.get_dummy_value()
-
-    @intrinsic
-    def call(context: Any, address: Any, arguments: Any) -> Any:
-        return returns(address, arguments), emit
-
-    return call
-
-
-_call_loop = _call(types.void, 4)
-_call_back = _call(types.void, 0)
-_call_parallel_for = _call(types.void, 8)
-_call_get = _call(types.intp, 0)
-_call_set = _call(types.void, 1)
-_call_set_async_exc = _call(types.void, 2)
+_call_loop = call_at(types.void, 4)
+_call_back = call_at(types.void, 0)
+_call_parallel_for = call_at(types.void, 8)
+_call_get = call_at(types.intp, 0)
+_call_set = call_at(types.void, 1)
+_call_set_async_exc = call_at(types.void, 2)
 
 
 _most_operands = stack(_MOST_OPERANDS)

@@ -21,12 +21,30 @@ from fastact import simd
 from fastact.target import TARGET
 
 _lock = threading.RLock()
-_engines: list[Any] = []  # loaded code lives as long as its engine: for ever
 
 LoopFunction = Callable[[Any, Any, Any, Any], None]
 
 
-def load(name: str | None, build: Callable[[], LoopFunction]) -> int:
+def _of_a_loop() -> Any:
+    """Return the signature of a ufunc's inner loop."""
+    from numba import types
+
+    words = types.CPointer(types.intp)
+    return types.void(types.CPointer(types.voidptr), words, words, types.voidptr)
+
+
+def of_words(arguments: int) -> Any:
+    """Return the signature of a function that takes words and returns one."""
+    from numba import types
+
+    return types.intp(*[types.intp] * arguments)
+
+
+def load(
+    name: str | None,
+    build: Callable[[], Callable[..., Any]],
+    signature: Callable[[], Any] = _of_a_loop,
+) -> int:
     """Return the address of a kernel, from the cache or newly compiled.
 
     Parameters
@@ -35,41 +53,41 @@ def load(name: str | None, build: Callable[[], LoopFunction]) -> int:
         What the kernel is called: with fastact's own version, it says all there is to know of it. None
         keeps it out of the cache.
     build : callable
-        Returns the function to compile, with the arguments of a ufunc's inner loop. Called only when
-        the cache has no such kernel.
+        Returns the function to compile. Called only when the cache has no such kernel.
+    signature : callable, optional
+        Returns its Numba signature. Without it, it is that of a ufunc's inner loop.
     """
     with _lock:
         entry = None if name is None else disk.read(name)
         if entry is None:
-            entry = _compile(build())
+            entry = _compile(build(), signature())
             if name is not None:
                 disk.write(name, entry)
         symbol, code = entry.split(b"\n", 1)
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
         engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
         engine.finalize_object()
-        _engines.append(engine)
-        return int(engine.get_function_address(symbol.decode()))
+        address = int(engine.get_function_address(symbol.decode()))
+        engine.detach()  # loaded code lives for ever: arrays may need it while Python shuts down
+        return address
 
 
 def assembly(build: Callable[[], LoopFunction]) -> str:
     """Return the assembly code of a kernel, to look at."""
-    _, module = _llvm_module(build())
+    _, module = _llvm_module(build(), _of_a_loop())
     return str(_target_machine().emit_assembly(module))
 
 
-def _compile(function: LoopFunction) -> bytes:
+def _compile(function: Callable[..., Any], signature: Any) -> bytes:
     """Return a symbol's name, a newline and the object file that defines it."""
-    symbol, module = _llvm_module(function)
+    symbol, module = _llvm_module(function, signature)
     return symbol.encode() + b"\n" + bytes(_target_machine().emit_object(module))
 
 
-def _llvm_module(function: LoopFunction) -> tuple[str, Any]:
+def _llvm_module(function: Callable[..., Any], signature: Any) -> tuple[str, Any]:
     """Return the name of a function's entry, and the module that defines it and calls nothing else."""
-    from numba import cfunc, types
+    from numba import cfunc
 
-    words = types.CPointer(types.intp)
-    signature = types.void(types.CPointer(types.voidptr), words, words, types.voidptr)
     compiled = cfunc(signature, error_model="numpy")(function)
     module = llvm.parse_assembly(compiled.inspect_llvm())
     _drop_error_handling(module, compiled.native_name)

@@ -1,10 +1,12 @@
 """The memory that Python writes and compiled code reads: settings of the process, and one record a loop.
 
-Both are arrays of ``intp``. They are never freed, because NumPy keeps pointers to them.
+Both are arrays of ``intp``, and so is the state of the output cache. They are never freed, not even when
+Python shuts down, because NumPy keeps pointers to them.
 """
 
 from __future__ import annotations
 
+import ctypes
 from typing import NamedTuple
 
 import numpy as np
@@ -43,16 +45,32 @@ class RecordPlaces(NamedTuple):
     error: int = 6  # address of the class of the error to raise instead of running, or 0
 
 
+class CachePlaces(NamedTuple):
+    """Places in the state of the output cache."""
+
+    allocate: int = 0  # addresses of NumPy's own allocator, and its context
+    release: int = 1
+    context: int = 2
+    least: int = 3  # bytes of the smallest block to keep
+    most: int = 4  # bytes that all kept blocks may have together
+    held: int = 5  # bytes that they have
+    kept: int = 6  # how many they are
+    hits: int = 7  # how many allocations they have served
+    misses: int = 8
+    first: int = 9  # here they begin: of each the address and the size, oldest first
+
+
 SETTING = SettingPlaces()
 RECORD = RecordPlaces()
-_kept: list[NDArray[np.intp]] = []
+CACHE = CachePlaces()
+CACHE_BLOCKS = 64
 
 
-def allocate(places: SettingPlaces | RecordPlaces) -> NDArray[np.intp]:
-    """Return zeroed memory with room for all `places`, kept for ever."""
-    memory = np.zeros(len(places), np.intp)
-    _kept.append(memory)
+def allocate(places: int) -> NDArray[np.intp]:
+    """Return zeroed memory of so many words, kept for ever."""
+    memory = np.zeros(places, np.intp)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
     return memory
 
 
-SETTINGS = allocate(SETTING)
+SETTINGS = allocate(len(SETTING))

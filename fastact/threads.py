@@ -100,13 +100,14 @@ def _integer(name: str, value: object) -> int:
         raise TypeError(f"{name} must be an integer; got {value!r}") from None
 
 
-def _from_environment(name: str, default: int) -> int:
+def from_environment(name: str, default: int, least: int = 1) -> int:
+    """Return the number that an environment variable holds."""
     text = os.environ.get(name, "").strip()
     if not text:
         return default
-    if not text.isdecimal() or not 1 <= int(text) <= sys.maxsize:
+    if not text.isdecimal() or not least <= int(text) <= sys.maxsize:
         raise ValueError(
-            f"the environment variable {name} must be a positive integer; got {text!r}"
+            f"the environment variable {name} must be an integer from {least} on; got {text!r}"
         )
     return int(text)
 
@@ -225,9 +226,9 @@ def prepare() -> int:
 
 
 SETTINGS[SETTING.threads] = min(
-    _from_environment("FASTACT_NUM_THREADS", _available_cpus()), _available_cpus()
+    from_environment("FASTACT_NUM_THREADS", _available_cpus()), _available_cpus()
 )
-SETTINGS[SETTING.threshold] = _from_environment("FASTACT_PARALLEL_THRESHOLD", _DEFAULT_THRESHOLD)
+SETTINGS[SETTING.threshold] = from_environment("FASTACT_PARALLEL_THRESHOLD", _DEFAULT_THRESHOLD)
 SETTINGS[SETTING.chunk] = _SMALLEST_CHUNK
 SETTINGS[SETTING.streaming] = _STREAMING_BYTES
 if hasattr(os, "register_at_fork"):

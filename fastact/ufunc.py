@@ -9,13 +9,12 @@ import ctypes
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact import kernels, threads
+from fastact import kernels, numpy_api, threads
 from fastact.records import RECORD, SETTINGS, allocate
 
 _CALLBACK = ctypes.CFUNCTYPE(None)
@@ -109,7 +108,7 @@ def _core_names(core_signature: str) -> list[str]:
 
 def _record(loop: Loop, inputs: int, operands: int, core_dimensions: int) -> int:
     """Return the address of a new loop's record."""
-    record = allocate(RECORD)
+    record = allocate(len(RECORD))
 
     def compile_loop() -> None:
         try:
@@ -174,28 +173,8 @@ def _add_loop(ufunc: np.ufunc, loop: Loop, driver: int, record: int) -> None:
     types = (ctypes.c_int * len(numbers))(*numbers)
     pointers = [ctypes.c_void_p] * 3
     kind = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_int, *pointers)
-    register = kind(_api()[_REGISTER_LOOP_FOR_TYPE])
+    register = kind(numpy_api.of_ufuncs(numpy_api.REGISTER_LOOP_FOR_TYPE))
     register(ufunc, max(numbers), driver, ctypes.addressof(types), record)
-
-
-# NumPy's functions by their places in the table behind the capsule _UFUNC_API,
-# https://numpy.org/doc/stable/reference/c-api/ufunc.html; extension modules find them by the capsule that
-# ``import_ufunc()`` reads, and so does this.
-_REGISTER_LOOP_FOR_TYPE = 2
-_FROM_FUNC_AND_DATA_AND_SIGNATURE = 31
-
-
-@cache
-def _api() -> Any:
-    """Return NumPy's table of pointers to functions."""
-    from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
-
-    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    get_pointer.restype = ctypes.c_void_p
-    get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    return ctypes.cast(
-        get_pointer(_multiarray_umath._UFUNC_API, None), ctypes.POINTER(ctypes.c_void_p)
-    )
 
 
 def _constructor() -> Callable[..., np.ufunc]:
@@ -204,4 +183,4 @@ def _constructor() -> Callable[..., np.ufunc]:
     kind = ctypes.PYFUNCTYPE(
         ctypes.py_object, *pointers, *numbers, *texts, ctypes.c_int, ctypes.c_char_p
     )
-    return kind(_api()[_FROM_FUNC_AND_DATA_AND_SIGNATURE])
+    return kind(numpy_api.of_ufuncs(numpy_api.FROM_FUNC_AND_DATA_AND_SIGNATURE))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastact.definition import CONVENTIONS, REQUIRED, Definition
 from fastact.facts import difference
+from fastact.output_cache import empty
 
 
 @cache
@@ -287,7 +288,7 @@ def outputs_for(
     outputs = []
     for array, shape, dtype in zip(given, shapes, dtypes, strict=True):
         if array is None:
-            array = np.empty(shape, dtype)
+            array = empty(shape, dtype)
         else:
             check_output(where, array, dtype.kind)
         if array.shape != shape:

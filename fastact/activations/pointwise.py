@@ -19,6 +19,7 @@ from fastact.activations.base import (
     parameters_in,
 )
 from fastact.definition import REQUIRED, Definition
+from fastact.output_cache import LEAST_BYTES, with_output_cache
 from fastact.simd import derivative_of, dual, isnan, select
 
 if TYPE_CHECKING:
@@ -274,7 +275,9 @@ class PointwiseActivation(Activation):
         if "dtype" in options:
             self._name_all_types(operation, options)
         try:
-            return ufunc(*arrays, **options)
+            if getattr(arrays[0], "nbytes", 0) < LEAST_BYTES:
+                return ufunc(*arrays, **options)
+            return with_output_cache(ufunc, *arrays, **options)
         except (TypeError, ValueError) as error:
             self._explain(operation, arrays, options, error)
 

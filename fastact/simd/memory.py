@@ -70,6 +70,28 @@ def stack(count: int) -> Any:
     return reserve
 
 
+def call_at(returns: types.Type, arity: int) -> Any:
+    """Return a function that calls the C function at an address with that many words."""
+
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        word = ir.IntType(64)
+        result = word if returns is types.intp else ir.VoidType()
+        kind = ir.FunctionType(result, [word] * arity)
+        pointer = builder.inttoptr(values[0], kind.as_pointer())
+        operands = [
+            builder.ptrtoint(value, word) if isinstance(value.type, ir.PointerType) else value
+            for value in cgutils.unpack_tuple(builder, values[1])
+        ]
+        answer = builder.call(pointer, operands)
+        return answer if returns is types.intp else context.get_dummy_value()
+
+    @intrinsic
+    def call(context: Any, address: Any, arguments: Any) -> Any:
+        return returns(address, arguments), emit
+
+    return call
+
+
 class Access:
     """Access to one operand at addresses given as integers, for Numba-compiled code.
 
