@@ -23,8 +23,8 @@ from fastact import numpy_api, threads
 from fastact.records import CACHE, CACHE_BLOCKS, allocate
 
 _DEFAULT_BYTES = 2**29
-# Smaller blocks come from the C library's own free lists; setting the handler costs 0.8 us.
-LEAST_BYTES = 2**20
+# Smaller blocks come from the C library's own free lists, mostly; setting the handler costs 1.5 us.
+LEAST_BYTES = 2**19
 
 _STATE = allocate(len(CACHE) + 2 * CACHE_BLOCKS)
 _STATE[CACHE.least] = LEAST_BYTES
@@ -61,7 +61,7 @@ def output_cache_info() -> OutputCacheInfo:
 def set_output_cache(*, max_bytes: int) -> None:
     """Set how much memory of past outputs is kept for outputs to come.
 
-    Outputs of at least 1 MiB that are let go are used again, in place of new memory from the system, which
+    Outputs of at least 512 KiB that are let go are used again, in place of new memory from the system, which
     costs more time than computing them. Memory that anything still refers to never is. The environment
     variable ``FASTACT_OUTPUT_CACHE`` does the same from outside.
 
@@ -85,8 +85,9 @@ def set_output_cache(*, max_bytes: int) -> None:
         raise ValueError(f"max_bytes must be from 0 to {sys.maxsize}; got {most}")
     _STATE[CACHE.most] = most
     if _STATE[CACHE.kept]:
-        make_room = ctypes.PYFUNCTYPE(ctypes.c_ssize_t, *[ctypes.c_ssize_t] * 2)
-        make_room(_kernel("make_room", 2))(_STATE.ctypes.data, 0)
+        function = ctypes.PYFUNCTYPE(ctypes.c_ssize_t, *[ctypes.c_ssize_t] * 2)
+        make_room = function(_kernel("make_room", 2))
+        make_room(_STATE.ctypes.data, 0)
 
 
 def with_output_cache(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -126,24 +127,25 @@ class _Handler(ctypes.Structure):
 
 
 _CAPSULE = b"mem_handler"
+_HANDLER_VERSION = 1
 
 
 @cache
 def _handlers() -> tuple[Callable[[Any], Any], Any, Any]:
     """Return NumPy's function that sets the handler, the handler of the cache, and NumPy's own."""
+    library = ctypes.CDLL(None)
+    for name in ("malloc", "calloc", "realloc", "free", "aligned_alloc"):
+        _STATE[getattr(CACHE, name)] = _address(getattr(library, name))
+    if sys.platform == "linux":
+        _STATE[CACHE.advise] = _address(library.madvise)
     default = ctypes.py_object.from_address(numpy_api.of_arrays(numpy_api.DEFAULT_HANDLER)).value
-    inner = _Handler.from_address(numpy_api.pointer_in(default, _CAPSULE))
-    _STATE[CACHE.allocate] = inner.allocate
-    _STATE[CACHE.release] = inner.release
-    _STATE[CACHE.context] = inner.context or 0
-    # What is reallocated or must be zero is not recycled; NumPy's own functions take no context.
     own = _Handler(
         b"fastact",
-        inner.version,
+        _HANDLER_VERSION,
         _STATE.ctypes.data,
         _kernel("allocate", 2),
-        inner.allocate_zeros,
-        inner.reallocate,
+        _kernel("allocate_zeros", 3),
+        _kernel("reallocate", 3),
         _kernel("release", 3),
     )
     ctypes.pythonapi.Py_IncRef(
@@ -160,6 +162,10 @@ def _handlers() -> tuple[Callable[[Any], Any], Any, Any]:
     )
 
 
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
 def _kernel(name: str, arguments: int) -> int:
     from fastact import kernels
 
@@ -171,8 +177,8 @@ def _kernel(name: str, arguments: int) -> int:
     return kernels.load(f"output_cache.{name}", build, partial(kernels.of_words, arguments))
 
 
-# The blocks have no lock but Python's own.
-if getattr(sys, "_is_gil_enabled", lambda: True)():
+# The blocks have no lock but Python's own; Windows cannot free aligned memory as it frees other.
+if getattr(sys, "_is_gil_enabled", lambda: True)() and sys.platform != "win32":
     set_output_cache(
         max_bytes=threads.from_environment("FASTACT_OUTPUT_CACHE", _DEFAULT_BYTES, least=0)
     )

@@ -48,16 +48,19 @@ class RecordPlaces(NamedTuple):
 class CachePlaces(NamedTuple):
     """Places in the state of the output cache."""
 
-    allocate: int = 0  # addresses of NumPy's own allocator, and its context
-    release: int = 1
-    context: int = 2
-    least: int = 3  # bytes of the smallest block to keep
-    most: int = 4  # bytes that all kept blocks may have together
-    held: int = 5  # bytes that they have
-    kept: int = 6  # how many they are
-    hits: int = 7  # how many allocations they have served
-    misses: int = 8
-    first: int = 9  # here they begin: of each the address and the size, oldest first
+    malloc: int = 0  # addresses of the C library's functions
+    calloc: int = 1
+    realloc: int = 2
+    free: int = 3
+    aligned_alloc: int = 4
+    advise: int = 5  # and of madvise, or 0 where the system has none
+    least: int = 6  # bytes of the smallest block to keep
+    most: int = 7  # bytes that all kept blocks may have together
+    held: int = 8  # bytes that they have
+    kept: int = 9  # how many they are
+    hits: int = 10  # how many allocations they have served
+    misses: int = 11
+    first: int = 12  # here they begin: of each the address and the size, oldest first
 
 
 SETTING = SettingPlaces()

@@ -764,7 +764,7 @@ def test_error_of_driver(run_default: Run, tmp_path: Path) -> None:
         from fastact import kernels
         original = kernels._compile
 
-        def fail(function):
+        def fail(function, signature):
             raise ValueError("no such instruction")
 
         kernels._compile = fail
