@@ -174,6 +174,14 @@ def used_by(function: Callable[..., Any]) -> list[Any]:
     return found
 
 
+def is_short(function: Callable[..., Any]) -> bool:
+    """Whether a definition of the catalogue does without the vector maths, and so has few instructions."""
+    if not function.__module__.startswith("fastact.definitions"):
+        return False
+    used = [each for each in used_by(function) if isinstance(each, FunctionType)]
+    return all(each.__module__ == simd.__name__ or is_short(each) for each in used)
+
+
 def _is_in(value: Any, values: list[Any]) -> bool:
     return any(value is each for each in values)  # `in` would compare arrays
 

@@ -56,6 +56,11 @@ class Target:
             return 64
         return 32 if "avx" in self._enabled else 16
 
+    @property
+    def vector_registers(self) -> int:
+        """How many vector registers there are."""
+        return 16 if self.is_x86 and not self.has_avx512 else 32
+
 
 def _host() -> Target:
     name = os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name()

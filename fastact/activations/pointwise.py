@@ -419,10 +419,13 @@ def compiled_operation(definition: Definition, name: str) -> Callable[..., Any]:
 def build_loop(definition: Definition, name: str, dtype: str) -> LoopFunction:
     """Return the loop of one operation in one type, for Numba to compile."""
     from fastact import loops
+    from fastact.kernels import is_short
     from fastact.simd.operands import Operands
     from fastact.simd.storage import Storage
 
     operation = OPERATIONS[name]
     storages = tuple(map(Storage, _operand_types(definition, operation, dtype)))
     operands = Operands(storages, len(operation.inputs), len(definition.parameters))
-    return loops.elementwise(compiled_operation(definition, name), operands)
+    return loops.elementwise(
+        compiled_operation(definition, name), operands, is_short(definition.on_vectors)
+    )

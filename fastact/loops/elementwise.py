@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastact.simd.blocks import Blocks
 from fastact.simd.lowering import internal
 from fastact.simd.memory import address_of, finish_streaming
 from fastact.simd.operands import Operands
 
 
-def elementwise(operation: Callable[..., Any], operands: Operands) -> Callable[..., None]:
+def elementwise(
+    operation: Callable[..., Any], operands: Operands, is_short: bool = False
+) -> Callable[..., None]:
     """Return the loop that applies `operation` to every element.
 
     Where its ``data`` is set, outputs are stored past the caches if their addresses allow it.
@@ -21,52 +24,47 @@ def elementwise(operation: Callable[..., Any], operands: Operands) -> Callable[.
         Takes one vector for each input and returns the tuple of outputs.
     operands : Operands
         How the operands lie in memory.
+    is_short : bool, optional
+        Whether the operation has few instructions, so that memory is all that it waits for.
     """
     addresses, is_contiguous = operands.addresses, operands.is_contiguous
-    load, broadcast = operands.load, operands.broadcast
-    store, stream = operands.store, operands.stream
-    load_any, store_any = operands.load_any, operands.store_any
-    elements_to_alignment = operands.elements_to_alignment
-    first_lanes, lanes, width = operands.first_lanes, operands.lanes, operands.width
+    blocks = Blocks(operands, is_short)
+    reserve, spread, place = blocks.reserve, blocks.spread, blocks.place
+    copy_in, copy_out = blocks.copy_in, blocks.copy_out
+    load_arrays, load_inputs = blocks.load_arrays, blocks.load_inputs
+    store, stream, width = blocks.store, blocks.stream, blocks.width
+    have_one_value, broadcast = blocks.have_one_value, blocks.broadcast
+    elements_to_alignment = blocks.elements_to_alignment
+    has_parameters = operands.parameters > 0
     compute = internal(operation)
 
-    @internal
-    def run_at_any_stride(base: Any, steps: Any, begin: int, end: int) -> None:
-        # All loads of a vector come before its stores, so that an output may be its own input.
-        for i in range(begin, end, lanes):
-            mask = first_lanes(end - i)
-            store_any(base, steps, i, mask, compute(*load_any(base, steps, i, mask)))
-
-    if operands.in_pairs:
-
-        @internal
-        def apply(base: Any, parameters: Any, i: int) -> Any:
-            even, odd = load(base, i)
-            return compute(*(even + parameters)), compute(*(odd + parameters))
-
-    else:
-
-        @internal
-        def apply(base: Any, parameters: Any, i: int) -> Any:
-            return (compute(*(load(base, i) + parameters)),)
-
     def loop(args: Any, dimensions: Any, steps: Any, data: Any) -> None:
-        n = dimensions[0]
-        base = addresses(args)
-        done = 0
-        if is_contiguous(steps):
-            parameters = broadcast(base)
-            head = elements_to_alignment(base) if address_of(data) else -1
-            if 0 <= head < n:
-                run_at_any_stride(base, steps, 0, head)
-                done = n - (n - head) % width
-                for i in range(head, done, width):
-                    stream(base, i, *apply(base, parameters, i))
-                finish_streaming()
+        base, own, n = addresses(args), reserve(), dimensions[0]
+        spread(base, steps, own)
+        constants = broadcast(base)  # if parameters vary, they are computed with as arrays are
+        is_plain = is_contiguous(steps)
+        head = elements_to_alignment(base) if is_plain and address_of(data) else -1
+        begin, end = 0, min(n, head if head > 0 else width)
+        while begin < n:
+            # All loads of a block come before its stores, so that an output may be its own input.
+            in_place = is_plain and end - begin == width
+            if in_place:
+                pointers = place(base, begin)
             else:
-                done = n - n % width
-                for i in range(0, done, width):
-                    store(base, i, *apply(base, parameters, i))
-        run_at_any_stride(base, steps, done, n)
+                copy_in(base, steps, own, begin, end - begin)
+                pointers = own
+            if has_parameters and not have_one_value(steps):
+                outputs = compute(*load_inputs(pointers))
+            else:
+                outputs = compute(*(load_arrays(pointers) + constants))
+            if in_place and head >= 0:
+                stream(pointers, outputs)
+            else:
+                store(pointers, outputs)
+            if not in_place:
+                copy_out(base, steps, own, begin, end - begin)
+            begin, end = end, min(n, end + width)
+        if head >= 0:
+            finish_streaming()
 
     return loop

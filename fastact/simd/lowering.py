@@ -8,7 +8,7 @@ the LLVM instruction.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from llvmlite import ir
@@ -122,6 +122,13 @@ def _(context: Any, builder: Any, kind: Any, value: Any) -> Any:
 def lanes_of(dtype: types.Type) -> int:
     """Return how many numbers of this type one hardware vector holds."""
     return TARGET.vector_bytes * 8 // int(dtype.bitwidth)
+
+
+def places(numbers: Iterable[int]) -> Any:
+    """Return the constant that says which lanes a shuffle takes."""
+    kind = ir.IntType(32)
+    lanes = [kind(each) for each in numbers]
+    return ir.Constant(ir.VectorType(kind, len(lanes)), lanes)
 
 
 def splat(builder: Any, value: Any, lanes: int) -> Any:
@@ -343,14 +350,35 @@ def _scale_by_instruction(builder: Any, vector: Vector, operands: list[Any]) -> 
         if vector.dtype == types.float64:
             exponent = builder.trunc(exponent, ir.IntType(32))
         return call_llvm(builder, name, vector.llvm, [x, exponent])
-    every_lane = ir.Constant(ir.IntType(vector.lanes), -1)
+    lanes = lanes_of(vector.dtype)
+    every_lane = ir.Constant(ir.IntType(lanes), -1)
     to_nearest = ir.Constant(ir.IntType(32), 4)  # _MM_FROUND_CUR_DIRECTION
-    return call_llvm(
-        builder,
-        f"llvm.x86.avx512.mask.scalef.p{letter}.512",
-        vector.llvm,
-        [x, n, x, every_lane, to_nearest],
+    name = f"llvm.x86.avx512.mask.scalef.p{letter}.512"
+
+    def scale_register(x: Any, n: Any) -> Any:
+        return call_llvm(builder, name, x.type, [x, n, x, every_lane, to_nearest])
+
+    return _register_by_register(builder, lanes, scale_register, operands)
+
+
+def _register_by_register(
+    builder: Any, lanes: int, function: Callable[..., Any], operands: list[Any]
+) -> Any:
+    """Apply what works on vectors of so many lanes to vectors of a multiple of them."""
+    width = operands[0].type.count
+    if width == lanes:
+        return function(*operands)
+    half = width // 2
+    lower, upper = (
+        _register_by_register(
+            builder,
+            lanes,
+            function,
+            [builder.shuffle_vector(each, each, places(part)) for each in operands],
+        )
+        for part in (range(half), range(half, width))
     )
+    return builder.shuffle_vector(lower, upper, places(range(width)))
 
 
 # 1.5 * 2**(mantissa bits) puts a small whole number into the low bits of the sum; the exponent's bias
@@ -379,7 +407,7 @@ def _(x: Any, n: Any) -> Any:
 
     if not isinstance(n, Vector):
         return None
-    fits = n.lanes in (0, lanes_of(n.dtype))
+    fits = n.lanes % lanes_of(n.dtype) == 0
     return by_instruction if TARGET.has_avx512 and fits else portable
 
 
@@ -436,12 +464,15 @@ def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
 
     if not index.lanes:
         return entry(values[1])
-    found = ir.Constant(result.llvm, ir.Undefined)
-    for lane in range(index.lanes):
-        position = ir.Constant(ir.IntType(32), lane)
-        number = entry(builder.extract_element(values[1], position))
-        found = builder.insert_element(found, number, position)
-    return found
+    # By way of memory, in a loop: it is short to compile, and the cases are rare.
+    found = cgutils.alloca_once(builder, result.llvm)
+    numbers_found = builder.bitcast(found, _LLVM[result.dtype].as_pointer())
+    indices = cgutils.alloca_once_value(builder, values[1])
+    each_index = builder.bitcast(indices, _LLVM[index.dtype].as_pointer())
+    with cgutils.for_range(builder, ir.Constant(ir.IntType(64), index.lanes)) as loop:
+        position = builder.load(builder.gep(each_index, [loop.index]))
+        builder.store(entry(position), builder.gep(numbers_found, [loop.index]))
+    return builder.load(found)
 
 
 @infer_global(simd.select)

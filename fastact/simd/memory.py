@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fastact.simd.lowering import Mask, Vector, call_llvm, splat
+from fastact.simd.lowering import Mask, Vector, call_llvm, places, splat
 from fastact.simd.storage import (
     BYTE,
     INDEX,
@@ -153,11 +153,6 @@ class PackedAccess:
         wide = Vector(vector.dtype, lanes * pieces)
         result = types.UniTuple(vector, pieces)
 
-        def indices(numbers: Any) -> Any:
-            numbers = list(numbers)
-            kind = ir.IntType(32)
-            return ir.Constant(ir.VectorType(kind, len(numbers)), [kind(n) for n in numbers])
-
         @intrinsic
         def load(context: Any, address: Any) -> Any:
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
@@ -166,7 +161,7 @@ class PackedAccess:
                 nothing = ir.Constant(together.type, ir.Undefined)
                 parted = [
                     builder.shuffle_vector(
-                        together, nothing, indices(range(piece, lanes * pieces, pieces))
+                        together, nothing, places(range(piece, lanes * pieces, pieces))
                     )
                     for piece in range(pieces)
                 ]
@@ -185,11 +180,11 @@ class PackedAccess:
                     pairs = zip(vectors[::2], vectors[1::2], strict=True)
                     width *= 2
                     vectors = [
-                        builder.shuffle_vector(*pair, indices(range(width))) for pair in pairs
+                        builder.shuffle_vector(*pair, places(range(width))) for pair in pairs
                     ]
                 order = (piece * lanes + lane for lane in range(lanes) for piece in range(pieces))
                 nothing = ir.Constant(vectors[0].type, ir.Undefined)
-                together = builder.shuffle_vector(vectors[0], nothing, indices(order))
+                together = builder.shuffle_vector(vectors[0], nothing, places(order))
                 pointer = builder.inttoptr(values[0], BYTE.as_pointer())
                 emit_store(builder, storage, wide, pointer, together)
                 return context.get_dummy_value()

@@ -12,7 +12,8 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from fastact.simd.lowering import Vector, call_llvm, constant, lanes_of, splat
+from fastact.simd.lowering import Vector, call_llvm, constant, lanes_of, places, splat
+from fastact.target import TARGET
 
 BYTE = ir.IntType(8)
 INDEX = ir.IntType(64)
@@ -82,35 +83,40 @@ class Storage:
         return builder.fptosi(value, memory) if self.name == "intp" else value
 
 
-# Two vectors of bfloat16 at once: those at even places and those at odd ones are the lower and the upper
-# halves of 32-bit words. Taken apart and put together so, a number costs a third of the instructions that
-# widening and narrowing of neighbours cost; what they compute is the same.
+# bfloat16 numbers at even places and those at odd ones are the lower and the upper halves of 32-bit words.
+# Taken apart and put together so, a number costs a third of the instructions that widening and narrowing
+# of neighbours cost; what they compute is the same.
 
 
-def emit_load_pair(builder: Any, vector: Vector, pointer: Any) -> list[Any]:
-    """Load twice as many bfloat16 numbers as a vector has: those at even places, those at odd ones."""
-    words = ir.VectorType(ir.IntType(32), vector.lanes)
+def emit_load_apart(builder: Any, vector: Vector, pointer: Any) -> Any:
+    """Load bfloat16 numbers: first those at even places, then those at odd ones."""
+    words = ir.VectorType(ir.IntType(32), vector.lanes // 2)
     word = builder.load(builder.bitcast(pointer, words.as_pointer()))
     word.align = _HALF_BYTES
     even = builder.shl(word, constant(words, 16))
     odd = builder.and_(word, constant(words, _UPPER_HALF))
-    return [builder.bitcast(each, vector.llvm) for each in (even, odd)]
+    both = builder.shuffle_vector(even, odd, places(range(vector.lanes)))
+    return builder.bitcast(both, vector.llvm)
 
 
-def emit_store_pair(
-    builder: Any, vector: Vector, pointer: Any, pair: list[Any], streaming: bool
+def emit_store_together(
+    builder: Any, vector: Vector, pointer: Any, value: Any, streaming: bool
 ) -> None:
-    """Store what `emit_load_pair` loads, rounded to nearest, ties to even.
+    """Store what `emit_load_apart` loads, rounded to nearest, ties to even.
 
     No NaN may have bits in the lower half: rounding up could carry them out of the exponent. NaNs of
     bfloat16 arrays, and those that arithmetic makes, have none.
     """
-    words = ir.VectorType(ir.IntType(32), vector.lanes)
-    even, odd = (_rounded_to_upper_half(builder, each, words) for each in pair)
-    lower = builder.lshr(even, constant(words, 16))
-    word = builder.or_(lower, builder.and_(odd, constant(words, _UPPER_HALF)))
-    size = 4 * vector.lanes if streaming else _HALF_BYTES
-    store = builder.store(word, builder.bitcast(pointer, words.as_pointer()), align=size)
+    half = vector.lanes // 2
+    rounded = _rounded_to_upper_half(builder, value, ir.VectorType(ir.IntType(32), vector.lanes))
+    even, odd = (
+        builder.shuffle_vector(rounded, rounded, places(range(start, start + half)))
+        for start in (0, half)
+    )
+    lower = builder.lshr(even, constant(even.type, 16))
+    word = builder.or_(lower, builder.and_(odd, constant(odd.type, _UPPER_HALF)))
+    size = TARGET.vector_bytes if streaming else _HALF_BYTES
+    store = builder.store(word, builder.bitcast(pointer, word.type.as_pointer()), align=size)
     if streaming:
         _make_streaming(builder, store)
 
@@ -190,12 +196,12 @@ def emit_store(
 ) -> None:
     """Store neighbours; the memory of lanes that `mask` leaves out is not touched.
 
-    A streaming store goes past the caches, and needs an address that is a multiple of its size.
+    A streaming store goes past the caches, and needs an address that is a multiple of a register's size.
     """
     value = storage.narrow(builder, value, vector)
     pointer = builder.bitcast(pointer, value.type.as_pointer())
     if streaming:
-        store = builder.store(value, pointer, align=storage.itemsize * vector.lanes)
+        store = builder.store(value, pointer, align=TARGET.vector_bytes)
         _make_streaming(builder, store)
     elif mask is None:
         builder.store(value, pointer, align=storage.itemsize)
@@ -279,3 +285,42 @@ def emit_store_at_any_stride(
             emit_store(builder, storage, vector, pointer, value, mask)
         with apart:
             emit_scatter(builder, storage, vector, pointer, step, value, mask)
+
+
+def emit_copy(
+    builder: Any,
+    itemsize: int,
+    source: Any,
+    source_step: Any,
+    target: Any,
+    target_step: Any,
+    count: Any,
+) -> None:
+    """Copy numbers from one place to another, whatever their distances: neighbours a register at a time."""
+    lanes = TARGET.vector_bytes // itemsize
+
+    ends = [(builder.ptrtoint(source, INDEX), source_step)]
+    ends.append((builder.ptrtoint(target, INDEX), target_step))
+
+    def move(first: Any, kind: ir.Type) -> None:
+        # Not by `gep`: LLVM would make gathers of it, which are longer and no faster.
+        pointers = [
+            builder.inttoptr(builder.add(start, builder.mul(first, step)), kind.as_pointer())
+            for start, step in ends
+        ]
+        value = builder.load(pointers[0])
+        value.align = itemsize
+        builder.store(value, pointers[1], align=itemsize)
+
+    done = cgutils.alloca_once_value(builder, number(0))
+    side_by_side = [
+        builder.icmp_signed("==", step, number(itemsize)) for step in (source_step, target_step)
+    ]
+    one = ir.IntType(8 * itemsize)
+    with builder.if_then(builder.and_(*side_by_side)):
+        whole = builder.and_(count, number(-lanes))
+        with cgutils.for_range_slice(builder, number(0), whole, number(lanes), INDEX) as (i, _):
+            move(i, ir.VectorType(one, lanes))
+        builder.store(whole, done)
+    with cgutils.for_range_slice(builder, builder.load(done), count, number(1), INDEX) as (i, _):
+        move(i, one)
