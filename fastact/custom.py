@@ -35,7 +35,7 @@ class CustomDefinition(Definition):
 
     def ufunc_name(self, operation: str) -> str:
         """Return the way from the module to a ufunc."""
-        return f"{self.function.__qualname__}.ufunc_{operation}"
+        return f"{self.function.__qualname__}.ufuncs.{operation}"
 
     @cached_property
     def _fingerprint(self) -> str | None:

@@ -156,13 +156,6 @@ class Activation:
                 return activation(known[value]).bind(**self._bound)
         return self
 
-    def __getattr__(self, name: str) -> Any:
-        """Give ``ufunc_backward`` and the like, by which pickle finds the ufuncs of your own activations."""
-        operation = name.removeprefix("ufunc_")
-        if operation == name or operation not in self.ufuncs:
-            raise AttributeError(f"{self.name!r} has no attribute {name!r}")
-        return self.ufuncs[operation]
-
     def plot(self, x: Any = None, ax: Any = None) -> Any:
         """Draw the value and the derivative with matplotlib; see `fastact.plotting.plot`."""
         from fastact.plotting import plot
@@ -212,7 +205,10 @@ class MadeUfuncs(dict[str, np.ufunc]):
 
 
 class _Ufuncs(Mapping[str, np.ufunc]):
-    """The ufuncs of one activation, each made when it is first asked for."""
+    """The ufuncs of one activation, each made when it is first asked for.
+
+    They are attributes too: ``f.ufuncs.backward``, the name by which pickle finds those of your own activations.
+    """
 
     def __init__(self, operations: list[str], made: MadeUfuncs) -> None:
         self._operations = operations
@@ -222,6 +218,12 @@ class _Ufuncs(Mapping[str, np.ufunc]):
         if operation not in self._operations:
             raise KeyError(operation)
         return self._made[operation]
+
+    def __getattr__(self, name: str) -> np.ufunc:
+        # What pickle and copy ask for before there is any attribute is none of the operations.
+        if name.startswith("_") or name not in self._operations:
+            raise AttributeError(f"there is no ufunc {name!r}")
+        return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._operations)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
+from numpy import ndarray
 
 from fastact.activations.base import (
     Activation,
@@ -148,6 +149,13 @@ class PointwiseActivation(Activation):
     def __init__(self, definition: Definition) -> None:
         operations = [name for name in OPERATIONS if has_operation(definition, name)]
         super().__init__(definition, operations, lambda name: _make(definition, name))
+        self._constants = _Constants(self.parameters)
+
+    def bind(self, **parameters: Any) -> Self:
+        """Return this activation with other defaults; see `Activation.bind`."""
+        bound = super().bind(**parameters)
+        bound._constants = _Constants(bound.parameters)
+        return bound
 
     def __call__(self, x: Any, /, *args: Any, **options: Any) -> Any:
         """Compute the value.
@@ -174,15 +182,21 @@ class PointwiseActivation(Activation):
         ValueError
             If shapes do not fit together, or the output is read-only.
         """
-        return self._choose_and_run("forward", (x,), args, options)
+        if args or options:
+            return self._choose_and_run("forward", (x,), args, options)
+        return self._run_plainly("forward", x)
 
     def derivative(self, x: Any, /, *args: Any, **options: Any) -> Any:
         """Compute the local derivative dy/dx; arguments as for a call."""
-        return self._choose_and_run("derivative", (x,), args, options)
+        if args or options:
+            return self._choose_and_run("derivative", (x,), args, options)
+        return self._run_plainly("derivative", x)
 
     def value_and_derivative(self, x: Any, /, *args: Any, **options: Any) -> Any:
         """Compute the value and the local derivative in one pass; arguments as for a call."""
-        return self._choose_and_run("value_and_derivative", (x,), args, options)
+        if args or options:
+            return self._choose_and_run("value_and_derivative", (x,), args, options)
+        return self._run_plainly("value_and_derivative", x)
 
     def backward(self, dy: Any, x: Any, /, *args: Any, **options: Any) -> Any:
         """Compute the gradient by the input, ``dy`` times the derivative at `x`.
@@ -201,11 +215,15 @@ class PointwiseActivation(Activation):
         ndarray or scalar
             The product in IEEE arithmetic: an infinite `dy` where the derivative is zero gives NaN.
         """
-        return self._choose_and_run("backward", (dy, x), args, options)
+        if args or options:
+            return self._choose_and_run("backward", (dy, x), args, options)
+        return self._run_plainly("backward", dy, x)
 
     def forward_backward(self, x: Any, dy: Any, /, *args: Any, **options: Any) -> Any:
         """Compute the value and the gradient by the input in one pass; see `backward`."""
-        return self._choose_and_run("forward_backward", (x, dy), args, options)
+        if args or options:
+            return self._choose_and_run("forward_backward", (x, dy), args, options)
+        return self._run_plainly("forward_backward", x, dy)
 
     def backward_from_output(self, dy: Any, y: Any, /, *args: Any, **options: Any) -> Any:
         """Compute the gradient by the input from the value `y` instead of the input.
@@ -229,7 +247,9 @@ class PointwiseActivation(Activation):
         TypeError
             If the derivative jumps somewhere.
         """
-        return self._choose_and_run("second_derivative", (x,), args, options)
+        if args or options:
+            return self._choose_and_run("second_derivative", (x,), args, options)
+        return self._run_plainly("second_derivative", x)
 
     def _choose_and_run(
         self,
@@ -239,8 +259,22 @@ class PointwiseActivation(Activation):
         options: dict[str, Any],
     ) -> Any:
         """Run an operation of this activation, or of the one that a keyword such as `convention` means."""
-        chosen: Any = self.choose(options) if options else self
+        chosen: Any = self.choose(options)
         return chosen._run(operation, arrays, args, options)
+
+    def _run_plainly(self, operation: str, *arrays: Any) -> Any:
+        """Run an operation without options: the shortest way to the ufunc; whatever is special goes another."""
+        first = arrays[0]
+        if type(first) is ndarray and first.nbytes < LEAST_BYTES:
+            constants = self._constants[first.dtype]
+            try:
+                if constants == ():
+                    return self._made[operation](*arrays)
+                if constants and getattr(arrays[-1], "dtype", None) is first.dtype:
+                    return self._made[operation](*arrays, *constants)
+            except (TypeError, ValueError) as error:
+                self._explain(operation, (*arrays, *(constants or ())), {}, error)
+        return self._run(operation, arrays, (), {})
 
     def _check_output_tells(self, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         """Raise an error unless the derivative is a function of the output."""
@@ -349,6 +383,26 @@ class PointwiseActivation(Activation):
                 *(kinds(name, kinds.KEYWORD_ONLY, default=value) for name, value in options),
             ]
         )
+
+
+class _Constants(dict[Any, tuple[Any, ...] | None]):
+    """Parameters as arrays of the type that they have beside arrays of a type: made once, not in each call.
+
+    None stands beside types that there is no loop for, and where a parameter is not a plain number.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._values = tuple(parameters.values())
+
+    def __missing__(self, dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
+        is_plain = all(type(each) in (int, float) and abs(each) < 1e38 for each in self._values)
+        if is_plain and dtype.name in dtypes() and dtype.isnative:
+            kind = parameters_in(dtype.name)
+            self[dtype] = tuple(np.asarray(each, kind) for each in self._values)
+        else:
+            self[dtype] = None
+        return self[dtype]
 
 
 def weak_for_integers(arrays: tuple[Any, ...], parameters: list[Any]) -> list[Any]:
