@@ -15,24 +15,20 @@ import sys
 import threading
 from functools import cache
 
+from fastact.machine import available_cpus, last_cache
 from fastact.records import SETTING, SETTINGS
 
-# Sharing a call costs about 1.2 us (measured: one thread against two at 8,192 elements, TBB, with one core
-# taken), which an idle second core wins back from some 13,000 elements of relu and 5,000 of sigmoid. A call
-# that gains little is not worth another core's time. benchmarks/thread_threshold.py measures it anew.
-_DEFAULT_THRESHOLD = 32_768
+# Sharing a call costs some 3 us (TBB, two cores), which the second core wins back from 10,000 elements of
+# gelu, 33,000 of sigmoid and 65,000 to 100,000 of relu: kernels of few instructions, which the driver knows, wait
+# for twice this number. A call that gains little is not worth another core's time.
+# benchmarks/thread_threshold.py measures it anew.
+_DEFAULT_THRESHOLD = 49_152
 _SMALLEST_CHUNK = 8_192
 # Ordinary stores first read what they overwrite. Past the caches that is a third of the traffic: at 2 * 10**7
-# float32 elements relu.forward_backward takes 0.41 ns an element with streaming stores, 0.65 without
-# (2 cores, 32 MiB of cache); in cache they are slower.
-_STREAMING_BYTES = 32_000_000
-
-
-def _available_cpus() -> int:
-    """Count the CPUs that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+# float32 elements relu.forward_backward takes 0.28 ns an element with streaming stores, 0.36 without. While
+# an output still fits into the last cache, they are slower, up to twice: they win from 1.5 times its size on
+# (2 cores, 32 MiB of cache, forward alone as well as fused).
+_STREAMING_CACHES = 1.5
 
 
 def get_num_threads() -> int:
@@ -49,7 +45,8 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        From 1 to the number of CPUs that this process may run on.
+        From 1 to the number of CPUs that this process may run on, by its affinity and the quota of its
+        container.
 
     Raises
     ------
@@ -59,7 +56,7 @@ def set_num_threads(n: int) -> None:
         If `n` is out of range.
     """
     number = _integer("n", n)
-    most = _available_cpus()
+    most = available_cpus()
     if not 1 <= number <= most:
         raise ValueError(f"n must be from 1 to {most}, the CPUs of this process; got {number}")
     SETTINGS[SETTING.threads] = number
@@ -73,7 +70,8 @@ def get_parallel_threshold() -> int:
 def set_parallel_threshold(elements: int) -> None:
     """Set the number of elements from which a call is shared among threads.
 
-    The environment variable ``FASTACT_PARALLEL_THRESHOLD`` does the same from outside.
+    Activations that are computed in few instructions, such as relu, wait for twice as many. The environment
+    variable ``FASTACT_PARALLEL_THRESHOLD`` does the same from outside.
 
     Parameters
     ----------
@@ -226,11 +224,11 @@ def prepare() -> int:
 
 
 SETTINGS[SETTING.threads] = min(
-    from_environment("FASTACT_NUM_THREADS", _available_cpus()), _available_cpus()
+    from_environment("FASTACT_NUM_THREADS", available_cpus()), available_cpus()
 )
 SETTINGS[SETTING.threshold] = from_environment("FASTACT_PARALLEL_THRESHOLD", _DEFAULT_THRESHOLD)
 SETTINGS[SETTING.chunk] = _SMALLEST_CHUNK
-SETTINGS[SETTING.streaming] = _STREAMING_BYTES
+SETTINGS[SETTING.streaming] = int(_STREAMING_CACHES * last_cache())
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(  # a fork waits while another thread starts the pool
         before=_pool.lock.acquire,
