@@ -1,21 +1,18 @@
-"""How many threads a call uses, and the pool that they come from.
+"""How many threads a call uses, and from which size on.
 
-The pool is Numba's: on TBB where it is installed, else on OpenMP. Numba's own fallback, ``workqueue``,
-aborts the process when two threads use it at once, even when one of them is somebody else's: where it is
-all there is, calls stay on one thread. The pool starts with the first call that is large enough for it.
+Compiled code reads these settings in each call; the threads themselves come from `fastact.pool`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import operator
 import os
 import sys
-import threading
 from functools import cache
 
 from fastact.machine import available_cpus, last_cache
+from fastact.pool import POOL
 from fastact.records import SETTING, SETTINGS
 
 # Sharing a call costs some 3 us (TBB, two cores), which the second core wins back from 10,000 elements of
@@ -110,89 +107,6 @@ def from_environment(name: str, default: int, least: int = 1) -> int:
     return int(text)
 
 
-class _Pool:
-    """Numba's thread pool, as far as this process has it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.is_forbidden = False  # in a forked child, which may have lost it
-
-    def start(self) -> None:
-        """Start the pool and tell the settings where it is; leave calls serial where that fails."""
-        import llvmlite.binding as llvm
-
-        with self.lock:
-            if SETTINGS[SETTING.parallel_for]:
-                return
-            layer = None if self.is_forbidden else _launch()
-            if layer in (None, "workqueue"):
-                SETTINGS[SETTING.threads] = 1
-                return
-            for setting, symbol in (
-                (SETTING.get_num_threads, "get_num_threads"),
-                (SETTING.set_num_threads, "set_num_threads"),
-                (SETTING.parallel_for, "numba_parallel_for"),  # last: it says that all is ready
-            ):
-                SETTINGS[setting] = llvm.address_of_symbol(symbol)
-
-    def after_fork_in_child(self) -> None:
-        """Stay on one thread in a child of a process that has a pool, whoever had started it.
-
-        OpenMP ends a forked child that uses its threads; TBB restarts its own only if the thread that
-        forked had started them, and else hangs.
-        """
-        self.lock.release()
-        if _running_layer() is None:
-            return
-        self.is_forbidden = True
-        SETTINGS[SETTING.threads] = 1
-        SETTINGS[SETTING.parallel_for] = 0
-        # At its exit the child would wait for ever for TBB's threads, which it may not have: the module
-        # that would wait, once nobody refers to it, is referred to for ever.
-        module = sys.modules.get("numba.np.ufunc.tbbpool")
-        if module is not None:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(module))
-
-
-def _launch() -> str | None:
-    """Start Numba's pool and return the name of its layer, or None if there is none."""
-    _preload_tbb()
-    import numba
-
-    try:
-        numba.get_num_threads()  # starts the pool
-    except (ImportError, ValueError):  # a layer that NUMBA_THREADING_LAYER asks for is missing
-        return None
-    return _running_layer()
-
-
-def _running_layer() -> str | None:
-    """Return the layer of Numba's pool, whoever has started it."""
-    numba = sys.modules.get("numba")
-    if numba is None:
-        return None
-    try:
-        return str(numba.threading_layer())
-    except (AttributeError, ValueError):  # half imported; not started
-        return None
-
-
-def _preload_tbb() -> None:
-    """Load the TBB library that pip has installed.
-
-    The wheel puts it into the environment's ``lib`` folder, where the loader does not look, and so
-    Numba calls TBB unavailable (https://github.com/numba/numba/issues/6108). Once loaded, it is found
-    by its name.
-    """
-    import importlib.metadata
-
-    names = {"libtbb.so.12", "libtbb.12.dylib", "tbb12.dll"}
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError, OSError):
-        for file in importlib.metadata.files("tbb") or ():
-            if file.name in names:
-                ctypes.CDLL(str(file.locate()), mode=ctypes.RTLD_GLOBAL)
-
-
 def _driver_kernel(name: str) -> int:
     from fastact import kernels
 
@@ -204,8 +118,7 @@ def _driver_kernel(name: str) -> int:
     return kernels.load(name, build)
 
 
-_pool = _Pool()
-_start_pool = ctypes.CFUNCTYPE(None)(_pool.start)  # must outlive every call
+_start_pool = ctypes.CFUNCTYPE(None)(POOL.start)  # must outlive every call
 
 
 @cache
@@ -229,9 +142,3 @@ SETTINGS[SETTING.threads] = min(
 SETTINGS[SETTING.threshold] = from_environment("FASTACT_PARALLEL_THRESHOLD", _DEFAULT_THRESHOLD)
 SETTINGS[SETTING.chunk] = _SMALLEST_CHUNK
 SETTINGS[SETTING.streaming] = int(_STREAMING_CACHES * last_cache())
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(  # a fork waits while another thread starts the pool
-        before=_pool.lock.acquire,
-        after_in_parent=_pool.lock.release,
-        after_in_child=_pool.after_fork_in_child,
-    )

@@ -446,7 +446,7 @@ def test_fork_from_main_of_a_threads_pool(run: Run) -> None:
 def test_fork_from_main_of_a_users_threads_pool(run_default: Run) -> None:
     """Another thread has started Numba's pool, and not by fastact."""
     run_default(
-        "check('sigmoid', SMALL)\nfa.threads._preload_tbb()\n"
+        "check('sigmoid', SMALL)\nfa.pool._preload_tbb()\n"
         + USERS_FUNCTION
         + textwrap.dedent("""
             in_thread(use, 1)
@@ -531,14 +531,14 @@ def test_fork_amid_start_of_pool(run: Run) -> None:
     """The main thread forks while another one starts the pool."""
     run(
         """
-        from fastact import threads
-        preload, begun = threads._preload_tbb, threading.Event()
+        from fastact import pool
+        preload, begun = pool._preload_tbb, threading.Event()
 
         def tell():
             begun.set()
-            preload()
+            return preload()
 
-        threads._preload_tbb = tell
+        pool._preload_tbb = tell
         thread = threading.Thread(target=check, args=("sigmoid", LARGE))
         thread.start()
         begun.wait()
@@ -837,6 +837,29 @@ def test_numba_without_avx(run_default: Run, tmp_path: Path) -> None:
     """Numba is told to leave AVX alone, as it does by itself on some CPUs."""
     environment = {"NUMBA_ENABLE_AVX": "0", "FASTACT_CACHE": str(tmp_path)}
     run_default("check('sigmoid', SMALL); check('sigmoid', LARGE)", **environment)
+
+
+@needs_two_cpus
+def test_pool_without_numba(run_default: Run, installed_layers: set[str]) -> None:
+    """With a warm cache and TBB nothing imports Numba; imported later, it finds the pool and can use it."""
+    if "tbb" not in installed_layers:
+        pytest.skip("the layer tbb is not installed")
+    run_default(
+        """
+        before = len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else None
+        check_both()
+        assert "numba" not in sys.modules
+        assert fa.get_num_threads() > 1
+        if before is not None:
+            assert len(os.listdir("/proc/self/task")) > before
+        """
+        + textwrap.indent(USERS_FUNCTION + "use(3)", " " * 8)
+        + """
+        assert numba.threading_layer() == "tbb"
+        check_both()
+        in_thread(use, 3)
+        """
+    )
 
 
 @pytest.mark.parametrize(
