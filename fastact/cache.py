@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import os
+import re
 import sys
 import tempfile
 from functools import cache
@@ -22,6 +23,8 @@ from pathlib import Path
 from fastact.target import TARGET
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
+# A key, or what an interrupted write has left.
+_ENTRY = re.compile(r"[0-9a-f]{16}-[0-9a-f]{64}|tmp\w{8}\.part")
 
 
 @cache
@@ -53,9 +56,25 @@ def _environment() -> bytes:
     return digest.digest()
 
 
+def _prefix() -> str:
+    """Return how the names of all entries begin that this installation can use on this machine."""
+    return f"{_environment().hex()[:16]}-"
+
+
 def key(name: str) -> str:
     """Return the key of the kernel of this name."""
-    return hashlib.sha256(_environment() + name.encode()).hexdigest()
+    return _prefix() + hashlib.sha256(_environment() + name.encode()).hexdigest()
+
+
+def entries() -> tuple[list[Path], list[Path]]:
+    """Return the files of the cache: those of this installation, and those that others have left there."""
+    folder = directory()
+    if folder is None or not folder.is_dir():
+        return [], []
+    # Nothing else is touched, should somebody have chosen a folder with other files in it.
+    files = [file for file in folder.iterdir() if _ENTRY.fullmatch(file.name)]
+    own = [file for file in files if file.name.startswith(_prefix())]
+    return own, [file for file in files if file not in own]
 
 
 def read(name: str) -> bytes | None:
@@ -78,7 +97,7 @@ def write(name: str, content: bytes) -> None:
         return
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
             file.write(hashlib.sha256(content).digest() + content)
         try:
             os.replace(file.name, folder / key(name))

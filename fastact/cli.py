@@ -133,6 +133,69 @@ def parse_setting(setting: str) -> tuple[str, Any]:
         return name, value
 
 
+cache_app = typer.Typer(help="Look after the compiled kernels on disk.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
+
+
+@cache_app.command("info")
+def cache_info() -> None:
+    """Tell where the compiled kernels are kept, how many, and how large they are."""
+    from fastact import cache
+
+    own, others = cache.entries()
+    typer.echo(f"folder: {cache.directory() or 'none (FASTACT_CACHE is 0)'}")
+    for title, files in (("of this installation", own), ("of others", others)):
+        size = sum(file.stat().st_size for file in files) / 2**20
+        typer.echo(f"{title}: {len(files)} kernels, {size:.1f} MiB")
+
+
+@cache_app.command("clear")
+def clear_cache(
+    others: Annotated[
+        bool, typer.Option("--others", help="Only what other versions and machines have left.")
+    ] = False,
+) -> None:
+    """Delete compiled kernels; they are compiled again when they are needed."""
+    from fastact import cache
+
+    own, foreign = cache.entries()
+    files = foreign if others else own + foreign
+    for file in files:
+        file.unlink(missing_ok=True)
+    typer.echo(f"deleted {len(files)} kernels")
+
+
+@cache_app.command("warm")
+def warm_cache(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="The activations; without any, all of them.")
+    ] = None,
+    dtypes: Annotated[
+        list[str] | None,
+        typer.Option("--dtype", help="A type; may be repeated. Without it: float32."),
+    ] = None,
+) -> None:
+    """Compile kernels ahead, so that no later process has to."""
+    from fastact import cache, warming
+
+    if cache.directory() is None:
+        typer.echo("fastact: there is no cache: FASTACT_CACHE is 0", err=True)
+        raise typer.Exit(1)
+    try:
+        kernels = list(warming.kernels(names or None, dtypes or ["float32"]))
+    except (TypeError, ValueError) as error:
+        typer.echo(f"fastact: {error}", err=True)
+        raise typer.Exit(2) from None
+    with one_line_if_missing("cli"):
+        from rich.console import Console
+        from rich.progress import track
+
+        console = Console(stderr=True)
+        for kernel in track(kernels, "compiling", console=console, transient=True):
+            kernel()
+    cache_info()
+
+
 @app.command()
 def demo(
     activation: Annotated[

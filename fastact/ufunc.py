@@ -48,6 +48,10 @@ class Loop:
     is_short: bool = False
 
 
+#: The loops of each ufunc, to compile them ahead.
+LOOPS: dict[np.ufunc, Sequence[Loop]] = {}
+
+
 def make_ufunc(
     module: str,
     name: str,
@@ -99,6 +103,7 @@ def make_ufunc(
     for loop in filter(_is_foreign, all_loops):
         record = _record(loop, len(inputs), operands, core_dimensions)
         _add_loop(ufunc, loop, driver, record)
+    LOOPS[ufunc] = all_loops
     # A ufunc is pickled as a name in its module; help() and editors show the signature.
     ufunc.__module__ = module
     ufunc.__signature__ = _signature(inputs, len(outputs), core_signature is None)  # type: ignore[misc]

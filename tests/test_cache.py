@@ -27,9 +27,10 @@ ONE_RESULT = """
 RIGHT = 0.7310585975646973
 
 
-def one_result(folder: Path | str, **environment: str) -> tuple[float, bool]:
-    """Return the result in a fresh process, and whether it was compiled there."""
-    words = assert_clean(run_python(ONE_RESULT, FASTACT_CACHE=str(folder), **environment)).split()
+def one_result(folder: Path | str, extra: str = "", **environment: str) -> tuple[float, bool]:
+    """Return the result in a fresh process, and whether it, or something else, was compiled there."""
+    script = ONE_RESULT.replace("    print(", f"    {extra}\n    print(")
+    words = assert_clean(run_python(script, FASTACT_CACHE=str(folder), **environment)).split()
     return float(words[0]), words[1] == "True"
 
 
@@ -180,7 +181,7 @@ def test_processes_that_compile_at_once_never_mix_kernels(tmp_path: Path) -> Non
     expected = [(s, s * (1 - s)), (t, 1 - t * t), (0, 0), (e - 1, e)]
     np.testing.assert_allclose(eval(loaded.rsplit(" ", 1)[0]), expected, rtol=1e-6)
     names = set(contents(folder))
-    assert {len(name) for name in names} == {64}, "temporary files are left"
+    assert {len(name) for name in names} == {81}, "temporary files are left"
 
 
 def test_no_kernel_has_the_name_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,3 +205,43 @@ def test_no_kernel_has_the_name_of_another(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(seen) > 100
     assert len(set(seen)) == len(seen)
     assert not {"drive", "run_chunk"} & set(seen)
+
+
+def command(folder: Path, *arguments: str) -> str:
+    """Run ``fastact cache`` in a fresh process and return what it prints."""
+    script = f"from fastact.cli import app; app({['cache', *arguments]!r}, prog_name='fastact')"
+    result = run_python(script, FASTACT_CACHE=str(folder))
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_commands(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    assert "of this installation: 0 kernels" in command(folder, "info")
+    command(folder, "warm", "sigmoid")
+    # Nothing is left to compile, for small arrays and for large ones.
+    assert one_result(folder) == (RIGHT, False)
+    large = "fa.sigmoid.forward_backward(*2 * [np.ones(2**20, np.float32)])"
+    assert one_result(folder, extra=large) == (RIGHT, False)
+    others = folder / f"{'0' * 16}-{'0' * 64}", folder / "tmpabcdefgh.part", folder / "letter"
+    for file in others:
+        file.write_text("not ours")
+    assert "of others: 2 kernels" in command(folder, "info")
+    assert command(folder, "clear", "--others") == "deleted 2 kernels\n"
+    assert one_result(folder) == (RIGHT, False)
+    command(folder, "clear")
+    assert [path.name for path in folder.iterdir()] == ["letter"]
+
+
+def test_wrong_commands(tmp_path: Path) -> None:
+    for arguments, said in (
+        (["warm", "sigmod"], "sigmoid"),
+        (["warm", "relu", "--dtype", "int8"], "float32"),
+    ):
+        script = f"from fastact.cli import app; app({['cache', *arguments]!r})"
+        result = run_python(script, FASTACT_CACHE=str(tmp_path))
+        assert result.returncode == 2
+        assert said in result.stderr
+        assert "Traceback" not in result.stderr
+    script = "from fastact.cli import app; app(['cache', 'warm'])"
+    assert run_python(script, FASTACT_CACHE="0").returncode == 1

@@ -1,0 +1,41 @@
+"""Kernels compiled before anybody needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from fastact import cache
+from fastact import kernels as compiler
+from fastact.activations.base import dtype_of, dtypes
+from fastact.output_cache import with_output_cache
+from fastact.registry import get, names
+from fastact.ufunc import LOOPS
+
+
+def kernels(activations: Sequence[str] | None, types: Sequence[str]) -> Iterator[Callable[[], int]]:
+    """Yield what puts a kernel into the cache, for each that is not there yet.
+
+    Parameters
+    ----------
+    activations : sequence of str, optional
+        Names or aliases; without it, all.
+    types : sequence of str
+        Types of arrays: ``"float32"`` and the like.
+
+    Raises
+    ------
+    ValueError
+        If there is no such activation or type.
+    """
+    for name in types:
+        if name not in dtypes():
+            raise ValueError(f"there is no type {name!r}; there are {', '.join(dtypes())}")
+    yield partial(with_output_cache, int)  # whose own kernels large outputs need
+    wanted = {dtype_of(name) for name in types}
+    for activation in [get(name) for name in activations or names()]:
+        for ufunc in activation.ufuncs.values():
+            for loop in LOOPS[ufunc]:
+                is_there = loop.name is None or cache.read(loop.name) is not None
+                if wanted.intersection(loop.dtypes[:1]) and not is_there:
+                    yield partial(compiler.load, loop.name, loop.build)
