@@ -4,7 +4,7 @@
   ``startup`` and ``accuracy``. Nothing but these and what they import is needed for it.
 - ``pytest benchmarks/test_side_by_side.py`` prints one table for each operation, with all
   implementations in it: the thing to look at when a change is reviewed.
-- ``python -m benchmarks.compare`` measures the table of the README.
+- ``fastact bench``, which is part of the package, compares all activations with all peers.
 - ``python -m benchmarks.thread_threshold`` measures from which size on threads pay.
 
 All are run from the root of the repository. asv imports every file here, in an environment that has

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastact as fa
-from benchmarks.contenders import ACTIVATIONS, required_parameters
 from fastact import baseline
+from fastact.bench.contenders import ACTIVATIONS, required_parameters
 
 #: Where the baseline's derivative loses digits even in float64, a formula that does not.
 DERIVATIVES = {"tanh": lambda x: 1 / np.cosh(x) ** 2}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from benchmarks.contenders import ACTIVATIONS, IMPLEMENTATIONS, Call, Case
+from fastact.bench.contenders import ACTIVATIONS, NATIVE, Call, Case
 
 SIZES = (1_000, 100_000, 10_000_000)
 
@@ -27,7 +27,7 @@ class _Operation:
 
     version = "1"
     param_names = ("activation", "implementation", "elements")
-    params: tuple[tuple[object, ...], ...] = (ACTIVATIONS, IMPLEMENTATIONS, SIZES)
+    params: tuple[tuple[object, ...], ...] = (ACTIVATIONS, NATIVE, SIZES)
     operation = "forward_backward"
     dtype = "float32"
     given_outputs = True

@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 
 import fastact as fa
-from benchmarks.timing import Contender, describe, machine, measure_in_turn
+from fastact.bench.timing import Contender, describe, machine, measure_in_turn
 
 IN_CACHE, LARGE = 16_384, 20_000_000
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.contenders import ACTIVATIONS, OPERATIONS, Case, installed_implementations
+from fastact.bench.contenders import ACTIVATIONS, OPERATIONS, Case, installed_implementations
 
 if TYPE_CHECKING:  # asv imports this file where there is no pytest
     import pytest

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import fastact as fa
-from benchmarks.contenders import ACTIVATIONS, Case
-from benchmarks.timing import Contender, Times, describe, machine, measure_in_turn
+from fastact.bench.contenders import ACTIVATIONS, Case
+from fastact.bench.timing import Contender, Times, describe, machine, measure_in_turn
 
 OPERATIONS = ("forward", "forward_backward")
 SIZES = [1_000, 2_000, 4_000, 6_000, 8_000, 10_000, 12_000, 16_000, 24_000, 32_000, 48_000]

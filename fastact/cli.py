@@ -4,7 +4,7 @@ Whatever takes long to import, this module imports inside the command that needs
 ``fastact --help`` answers at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -120,6 +120,110 @@ def show(
 
         console = Console(highlight=False)
         console.print(sheet(activation, width=min(console.width, 80)))
+
+
+@app.command()
+def bench(
+    activations: Annotated[
+        list[str] | None,
+        typer.Option("--activation", help="An activation; may be repeated. Without it, all."),
+    ] = None,
+    elements: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="A length of the input; may be repeated. Without it, six."),
+    ] = None,
+    operations: Annotated[
+        list[str] | None,
+        typer.Option("--operation", help="May be repeated. Without it, forward_backward."),
+    ] = None,
+    implementations: Annotated[
+        list[str] | None,
+        typer.Option("--implementation", help="Who takes part; may be repeated."),
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "float64"], typer.Option(help="The type of all arrays.")
+    ] = "float32",
+    samples: Annotated[int, typer.Option(min=1, help="How many to take of each.")] = 11,
+    given_outputs: Annotated[
+        bool, typer.Option("--given-outputs", help="Write to arrays that exist already.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few activations, sizes and samples: under a minute.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures there.", dir_okay=False)
+    ] = None,
+    charts: Annotated[
+        list[Path] | None,
+        typer.Option("--chart", help="Draw them there: a .png or .svg file; may be repeated."),
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write them there as a page.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Measure fastact beside plain NumPy, PyTorch, JAX and whatever else of its peers is installed."""
+    import json
+
+    import fastact
+    from fastact.bench import chart, contenders, report, timing
+
+    installed = contenders.installed_implementations()
+    # torch.compile takes seconds for each function and size: only where it is asked for.
+    wanted = implementations or [each for each in installed if each != "torch_compile"]
+    try:
+        one_of("implementation", wanted, installed)
+        one_of("operation", operations or (), contenders.OPERATIONS)
+        if activations:
+            names = [fastact.get(name).name for name in activations]
+        else:
+            names = ["relu", "gelu", "sigmoid", "tanh"] if quick else fastact.names()
+    except ValueError as error:
+        typer.echo(f"fastact: {error}", err=True)
+        raise typer.Exit(2) from None
+    sizes = [1000, 1_000_000] if quick else [1, 1000, 10_000, 100_000, 1_000_000, 20_000_000]
+    settings = report.Settings(
+        names,
+        elements or sizes,
+        operations or ["forward_backward"],
+        ["fastact", *(each for each in wanted if each != "fastact")],
+        dtype,
+        given_outputs,
+        min(samples, 5) if quick else samples,
+    )
+    with one_line_if_missing("cli"):
+        from rich.console import Console
+        from rich.progress import track
+
+    where = timing.machine()
+    console = Console()
+    results = list(
+        track(
+            report.measure(settings),
+            "measuring",
+            total=len(settings),
+            console=Console(stderr=True),
+            transient=True,
+        )
+    )
+    for title, cells in report.tables(results, settings):
+        console.print(f"{title}.", report.rich_table(cells), "", sep="\n", highlight=False)
+    console.print(report.summary(results), "", timing.describe(where), sep="\n", highlight=False)
+    if json_file:
+        text = json.dumps(report.as_json(results, settings, where), indent=2)
+        json_file.write_text(text + "\n")
+    if markdown:
+        page = report.markdown_page(results, settings, timing.describe(where))
+        markdown.write_text(page)
+    if charts:
+        with one_line_if_missing("plot"):
+            chart.draw(results, settings, charts)
+
+
+def one_of(what: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    """Raise an error with the list of allowed names where another one is given."""
+    for name in given:
+        if name not in allowed:
+            raise ValueError(f"there is no {what} {name!r} here; there are {', '.join(allowed)}")
 
 
 def parse_setting(setting: str) -> tuple[str, Any]:

@@ -20,6 +20,13 @@ SECONDS_PER_SAMPLE = 0.005
 #: So long nothing runs before each sample: the threads that wait for work after a call go to sleep, and
 #: do not hold a core that the next contender needs.
 PAUSE = 0.005
+#: So long a contender then runs before its sample begins: threads that have slept take up to 20 ms until
+#: all cores take part again (measured on a virtual machine).
+WARM_UP = 0.02
+
+
+#: Whose versions are told.
+PACKAGES = ("numpy", "numba", "tbb", "torch", "jax", "numexpr", "scipy", "thinc", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -46,11 +53,21 @@ class Times:
         lower, median, upper = statistics.quantiles(samples, n=4, method="inclusive")
         return cls(median, lower, upper)
 
-    def __str__(self) -> str:
+    def _in_units(self) -> tuple[str, float, int]:
+        """Return the unit, how many of it make a second, and the digits after the point."""
         unit, scale = ("ms", 1e3) if self.median >= 1e-3 else ("µs", 1e6)
-        digits = max(0, 2 - math.floor(math.log10(self.median * scale)))
+        return unit, scale, max(0, 2 - math.floor(math.log10(self.median * scale)))
+
+    def __str__(self) -> str:
+        unit, scale, digits = self._in_units()
         spread = (self.upper - self.lower) / 2
         return f"{self.median * scale:.{digits}f} ± {spread * scale:.{digits}f} {unit}"
+
+    @property
+    def short(self) -> str:
+        """The median alone."""
+        unit, scale, digits = self._in_units()
+        return f"{self.median * scale:.{digits}f} {unit}"
 
 
 @dataclass(frozen=True)
@@ -61,15 +78,19 @@ class Contender:
     prepare: Callable[[], object] = lambda: None
 
 
-def measure_in_turn(contenders: Mapping[str, Contender], samples: int) -> dict[str, Times]:
+def measure_in_turn(
+    contenders: Mapping[str, Contender], samples: int, warm_up: float = WARM_UP
+) -> dict[str, Times]:
     """Measure all contenders alternately, so that a slow moment of the machine strikes all of them.
 
     Parameters
     ----------
     contenders : mapping of str to Contender
-        The calls, warmed up.
+        The calls; each has run before.
     samples : int
         How many to take of each.
+    warm_up : float, optional
+        How many seconds a contender runs before each of its samples.
     """
     counts = {}
     for name, contender in contenders.items():
@@ -81,7 +102,10 @@ def measure_in_turn(contenders: Mapping[str, Contender], samples: int) -> dict[s
         for name, contender in contenders.items():
             contender.prepare()
             time.sleep(PAUSE)
+            start = time.perf_counter()
             contender.call()
+            while time.perf_counter() - start < warm_up:
+                contender.call()
             taken[name].append(_sample(contender.call, counts[name]))
     return {name: Times.of(each) for name, each in taken.items()}
 
@@ -129,7 +153,7 @@ def _processor() -> str:
 
 def _versions() -> dict[str, str]:
     found = {"fastact": fa.__version__}
-    for name in ("numpy", "numba", "tbb", "torch"):
+    for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
