@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from fastact.bench.contenders import ACTIVATIONS, NATIVE, Call, Case
+from fastact.bench.contenders import ACTIVATIONS, NATIVE, Case
+from fastact.bench.peers import Call
 
 SIZES = (1_000, 100_000, 10_000_000)
 

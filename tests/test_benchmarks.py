@@ -125,7 +125,8 @@ def test_first_call() -> None:
     """To load a kernel is faster than to compile it."""
     startup = module("startup")
     cold, *warm = startup.FirstCall().measure(3)
-    assert min(warm) < cold
+    assert min(warm) < cold  # the first call
+    assert min(further for _, further in warm) < cold[1]
 
 
 def test_lost_nan_counts_as_an_error() -> None:
