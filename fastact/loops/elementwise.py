@@ -30,12 +30,13 @@ def elementwise(
     addresses, is_contiguous = operands.addresses, operands.is_contiguous
     blocks = Blocks(operands, is_short)
     reserve, spread, place = blocks.reserve, blocks.spread, blocks.place
+    prefetch = blocks.prefetch
     copy_in, copy_out = blocks.copy_in, blocks.copy_out
     load_arrays, load_inputs = blocks.load_arrays, blocks.load_inputs
     store, stream, width = blocks.store, blocks.stream, blocks.width
     have_one_value, broadcast = blocks.have_one_value, blocks.broadcast
     elements_to_alignment = blocks.elements_to_alignment
-    has_parameters = operands.parameters > 0
+    has_parameters, prefetches = operands.parameters > 0, not is_short
     compute = internal(operation)
 
     def loop(args: Any, dimensions: Any, steps: Any, data: Any) -> None:
@@ -50,6 +51,8 @@ def elementwise(
             in_place = is_plain and end - begin == width
             if in_place:
                 pointers = place(base, begin)
+                if prefetches and head >= 0:
+                    prefetch(pointers)
             else:
                 copy_in(base, steps, own, begin, end - begin)
                 pointers = own
