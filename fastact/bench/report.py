@@ -204,7 +204,7 @@ def rich_table(cells: list[list[str]]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for number, column in enumerate(cells[0]):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in cells[1:]:
