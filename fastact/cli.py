@@ -163,6 +163,7 @@ def bench(
 ) -> None:
     """Measure fastact beside plain NumPy, PyTorch, JAX and whatever else of its peers is installed."""
     import json
+    import os
 
     import fastact
     from fastact.bench import chart, contenders, report, timing
@@ -212,7 +213,9 @@ def bench(
         text = json.dumps(report.as_json(results, settings, where), indent=2)
         json_file.write_text(text + "\n")
     if markdown:
-        page = report.markdown_page(results, settings, timing.describe(where))
+        pictures = [os.path.relpath(file, markdown.parent) for file in charts or []]
+        picture = pictures[-1] if pictures else None
+        page = report.markdown_page(results, settings, timing.describe(where), picture)
         markdown.write_text(page)
     if charts:
         with one_line_if_missing("plot"):

@@ -221,12 +221,15 @@ def markdown_table(title: str, cells: list[list[str]]) -> str:
 
 _PAGE = """# Benchmarks
 
-What `fastact bench` measures, and what it measured. All contenders get the same arrays (normal deviates times 4)
-and take turns in one run; each runs for {warm_up:.0f} ms before each of its {samples} samples, and a sample lasts 5 ms
-or one call. Times are medians ± half the interquartile range. fastact's call is `fa.<name>.forward_backward(x, dy)` and the like, with default settings. PyTorch is eager
-mode with its automatic differentiation; "kernels" are PyTorch's own forward and backward kernels called
-directly, without it; JAX is one jitted function. Those that compute something else by their defaults are left
-out, and so are cells that nobody else has.
+What `fastact bench` measures, and what it measured.
+{picture}
+All contenders get the same arrays (normal deviates times 4) and take turns in one run. Each runs for {warm_up:.0f} ms before
+each of its {samples} samples, and a sample lasts 5 ms or one call. Times are medians ± half the interquartile range;
+the other columns say how many times longer the others take. fastact's call is
+`fa.<name>.forward_backward(x, dy)` and the like, with default settings. PyTorch is eager mode with its automatic
+differentiation; "kernels" are PyTorch's own forward and backward kernels, called without it; JAX is one jitted
+function. Who computes something else by default is left out. New outputs cost the others fresh pages of the
+system where their allocator gives large blocks back, which depends on what the process has done before.
 
 The streaming limit is a loop of fastact's own engine that loads and stores as many bytes as the operation,
 on as many threads and past the caches where that is faster, and computes nothing.
@@ -238,12 +241,16 @@ on as many threads and past the caches where that is faster, and computes nothin
 """
 
 
-def markdown_page(results: Sequence[Result], settings: Settings, where: str) -> str:
-    """Return the whole page for the documentation."""
+def markdown_page(
+    results: Sequence[Result], settings: Settings, where: str, picture: str | None = None
+) -> str:
+    """Return the whole page for the documentation, with a picture of this path in it."""
     parts = [
         markdown_table(title, cells) for title, cells in tables(results, settings, with_spread=True)
     ]
+    shown = "Each time as a multiple of the time that moving the same bytes takes"
     head = _PAGE.format(
+        picture=f"\n![{shown}]({picture})\n" if picture else "",
         warm_up=settings.warm_up * 1000,
         samples=settings.samples,
         where=where,
