@@ -177,9 +177,12 @@ class RowDefinition(Definition):
     ----------
     of_minus_x : bool
         Whether it is the function of the input's negative.
+    takes_logarithm : bool
+        Whether it needs the logarithm of the sum.
     """
 
     of_minus_x: bool = False
+    takes_logarithm: bool = False
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from fastact.activations.base import (
     dtype_of,
     dtypes,
     outputs_for,
+    parameters_in,
 )
 from fastact.definition import RowDefinition
 from fastact.output_cache import empty
@@ -170,16 +171,21 @@ class RowActivation(Activation):
         degree = self._as_temperature(name, temperature)
         axes = _as_axes(name, axis, len(shape))
         ufunc = self.ufuncs[operation]
-        kinds = [array.dtype for array in inputs]
-        found = ufunc.resolve_dtypes((*kinds, float, *[None] * ufunc.nout))
-        outputs = outputs_for(name, out, (shape,) * ufunc.nout, found[ufunc.nin :])
+        dtype = _float_type(inputs)
+        outputs = outputs_for(name, out, (shape,) * ufunc.nout, (dtype,) * ufunc.nout)
         mask = None if where is None else _as_mask(name, where, shape)
         if mask is not None:
             lowest = math.inf if self._is_of_minus_x else -math.inf
-            inputs[0] = np.where(mask, inputs[0], found[0].type(lowest))
+            inputs[0] = np.where(mask, inputs[0], dtype.type(lowest))
+        # The loop keeps exponentials in y before it has done with dy.
+        inputs[1:] = [
+            other.copy() if np.may_share_memory(other, outputs[0]) else other
+            for other in inputs[1:]
+        ]
         rows = [_rows_last(array, axes) for array in inputs]
         results = [_rows_of_output(array, axes) for array in outputs]
-        ufunc(*rows, degree, out=tuple(results), casting="same_kind")
+        types = tuple(map(dtype_of, _operand_types(operation, dtype.name)))
+        ufunc(*rows, degree, out=tuple(results), casting="same_kind", signature=types)
         for output, result in zip(outputs, results, strict=True):
             if not np.shares_memory(output, result):
                 output[...] = _rows_back(result, axes, shape)
@@ -209,6 +215,21 @@ class RowActivation(Activation):
             np.copyto(outputs[0], none, where=nothing, casting="same_kind")
         for gradient in outputs[1:]:
             np.copyto(gradient, 0, where=~mask)
+
+
+def _float_type(arrays: list[NDArray[Any]]) -> np.dtype[Any]:
+    """Return the type of the results: what NumPy's own float functions would choose."""
+    kinds = [array.dtype for array in arrays]
+    if all(kind.kind in "iub" for kind in kinds):
+        kinds.append(np.dtype(np.float16))
+    found: np.dtype[Any] = np.result_type(*kinds)
+    return found.newbyteorder("=")
+
+
+def _operand_types(operation: str, dtype: str) -> list[str]:
+    """Return the types of the operands beside arrays of one type."""
+    arrays, outputs = len(_OPERATIONS[operation].inputs), len(_OPERATIONS[operation].outputs)
+    return [dtype] * arrays + [parameters_in(dtype)] + [dtype] * outputs
 
 
 def _as_axes(where: str, axis: Any, dimensions: int) -> tuple[int, ...]:
@@ -259,10 +280,9 @@ def _make(definition: RowDefinition, name: str) -> np.ufunc:
     from fastact.ufunc import Loop, make_ufunc
 
     operation = _OPERATIONS[name]
-    arrays = len(operation.inputs) + len(operation.outputs)
     loops = [
         Loop(
-            [dtype_of(dtype)] * (arrays + 1),
+            [dtype_of(each) for each in _operand_types(name, dtype)],
             definition.kernel_name(f"{name}.{dtype}"),
             partial(_build_loop, definition, name, dtype),
         )

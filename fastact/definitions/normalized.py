@@ -61,6 +61,7 @@ def softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     errors=(4.0, 4.0),
     parameters_are=_TEMPERATURE,
     from_output=_log_softmax_from_output,
+    takes_logarithm=True,
     elsewhere={
         "pytorch": "log_softmax",
         "jax": "log_softmax",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from numba import types
 
-from fastact.simd import halves_to_double, isnan, largest_lane, select, sum_lanes
+from fastact.simd import halves_to_double, largest_lane, select, sum_lanes
 from fastact.simd.blocks import Blocks
 from fastact.simd.lowering import Vector, internal
 from fastact.simd.memory import all_of, number_at, stack, words, words_behind, zeros_of
@@ -57,28 +57,71 @@ class _Access:
         self.itemsize = storage.itemsize
         #: Whether outputs keep what is computed in as it is.
         self.keeps = storage.itemsize * 8 == storage.computed_in.bitwidth
-        self.temperature = number_at(storage)
+        self.temperature = number_at(Storage(str(storage.computed_in)))
         self.doubles = zeros_of(Vector(types.float64, self.blocks.width // 2))
         self.one_lane = all_of(Vector(storage.computed_in, 1), 1.0)
 
-    def of_a_row(self) -> tuple[Any, Any]:
-        """Return what fills in the addresses of a row, and what tells whether rows are contiguous."""
-        inputs, count, itemsize = self.operands.inputs, self.operands.count, self.itemsize
+    def block_at(self, padding: list[float]) -> _BlocksOfRow:
+        """Return how the blocks of a row are found, with this padding behind the last number."""
+        blocks, width, inputs = self.blocks, self.blocks.width, self.operands.inputs
+        fill, place, copy_out = blocks.fill(padding), blocks.place, blocks.copy_out
+        copy_in = blocks.copy(range(inputs), inward=True, is_spread=False)
 
         @internal
-        def start(args: Any, steps: Any, row: int, begin: Any) -> None:
-            for k in range(count):
-                place = k if k < inputs else k + 1
-                begin[k] = args[place] + row * steps[place]
+        def prepare_tail(base: Any, core: Any, own: Any, n: int, is_plain: Any) -> None:
+            """Copy what is less than a block, for all the times that the row is gone through."""
+            if is_plain and n % width:
+                fill(own)
+                copy_in(base, core, own, n - n % width, n % width)
 
         @internal
-        def is_plain(core: Any) -> Any:
-            plain = True
-            for k in range(count):
-                plain = plain and core[k] == itemsize
-            return plain
+        def block_at(base: Any, core: Any, own: Any, begin: int, n: int, is_plain: Any) -> Any:
+            if is_plain:
+                return place(base, begin) if begin + width <= n else own
+            fill(own)
+            copy_in(base, core, own, begin, min(width, n - begin))
+            return own
 
-        return start, is_plain
+        @internal
+        def give_back(base: Any, core: Any, own: Any, begin: int, n: int, is_plain: Any) -> None:
+            """Copy results to where they belong."""
+            if not (is_plain and begin + width <= n):
+                copy_out(base, core, own, begin, min(width, n - begin))
+
+        return _BlocksOfRow(prepare_tail, block_at, give_back)
+
+    def over_rows(self, one_row: Any) -> Callable[..., None]:
+        """Return the loop of the ufunc: it runs this function for every row."""
+        count, inputs, itemsize = self.operands.count, self.operands.inputs, self.itemsize
+        reserve, words_for_all, addresses = (
+            self.blocks.reserve,
+            stack(count),
+            self.operands.addresses,
+        )
+        temperature_at = self.temperature
+
+        def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
+            args, n, own, begin = words(arguments), dimensions[1], reserve(), words_for_all()
+            core = words_behind(steps, count + 1)  # core steps follow those from row to row
+            is_plain = True
+            for k in range(count):
+                is_plain = is_plain and core[k] == itemsize
+            for row in range(dimensions[0]):
+                for k in range(count):
+                    place = k if k < inputs else k + 1
+                    begin[k] = args[place] + row * steps[place]
+                temperature = temperature_at(args[inputs] + row * steps[inputs])
+                one_row(addresses(begin), core, own, n, is_plain, temperature)
+
+        return loop
+
+
+class _BlocksOfRow(NamedTuple):
+    """How the blocks of a row are found, as functions for compiled code."""
+
+    prepare_tail: Any
+    block_at: Any
+    give_back: Any
 
 
 def rows(definition: Any, operation: str, dtype: str) -> Callable[..., None]:
@@ -96,111 +139,87 @@ def rows(definition: Any, operation: str, dtype: str) -> Callable[..., None]:
         Of all operands.
     """
     if operation == "backward":
-        return _from_output(definition.from_output, _Access(dtype, 2, 1), definition.of_minus_x)
+        return _from_output(definition, _Access(dtype, 2, 1))
     has_gradient = operation == "forward_backward"
     access = _Access(dtype, 1 + has_gradient, 1 + has_gradient)
-    return _from_input(definition.function, access, has_gradient, definition.of_minus_x)
+    return _from_input(definition, access, has_gradient)
 
 
-def _from_input(
-    function: Any, access: _Access, has_gradient: bool, of_minus_x: bool
-) -> Callable[..., None]:
+def _from_input(definition: Any, access: _Access, has_gradient: bool) -> Callable[..., None]:
     operands, blocks, one_lane = access.operands, access.blocks, access.one_lane
-    count, inputs, width = operands.count, operands.inputs, blocks.width
-    addresses, reserve, place = operands.addresses, blocks.reserve, blocks.place
-    copy_in = blocks.copy(range(inputs), inward=True, is_spread=False)
-    load, store, copy_out = blocks.load_arrays, blocks.store, blocks.copy_out
+    inputs, width = operands.inputs, blocks.width
+    takes_logarithm = definition.takes_logarithm
+    # Exponentials stay in y, which may be x itself, where x is not asked for again.
+    keeps = access.keeps and not takes_logarithm
+    sign = -1 if definition.of_minus_x else 1
     # Padding: exponentials of 0, and no gradient.
-    sign = -1 if of_minus_x else 1
-    fill = blocks.fill([-math.inf * sign, 0.0][:inputs])
-    lowest, doubles, temperature_at = (
-        all_of(blocks.vector, -math.inf),
-        access.doubles,
-        access.temperature,
-    )
-    start, is_plain_row = access.of_a_row()
-    words_for_all = stack(count)
-    compute = internal(function)
-
-    @internal
-    def block_at(base: Any, core: Any, own: Any, begin: int, n: int, is_plain: Any) -> Any:
-        if is_plain and begin + width <= n:
-            return place(base, begin)
-        fill(own)
-        copy_in(base, core, own, begin, min(width, n - begin))
-        return own
+    at = access.block_at([-math.inf * sign, 0.0][:inputs])
+    prepare_tail, block_at, give_back = at.prepare_tail, at.block_at, at.give_back
+    load, store = blocks.load_arrays, blocks.store
+    load_kept, keep = blocks.load(range(inputs, inputs + 1)), blocks.store_first
+    lowest, zeros = all_of(blocks.vector, -math.inf), zeros_of(blocks.vector)
+    doubles = access.doubles
+    compute = internal(definition.function)
 
     @internal
     def one_row(base: Any, core: Any, own: Any, n: int, is_plain: Any, temperature: Any) -> None:
+        prepare_tail(base, core, own, n, is_plain)
         highest = lowest()
         for begin in range(0, n, width):
             x = sign * load(block_at(base, core, own, begin, n, is_plain))[0]
-            highest = select((x > highest) | isnan(x), x, highest)
+            highest = select(x > highest, x, highest)  # a NaN comes into the sums
         top = largest_lane(highest)
 
-        # The largest number's own exponential is 1; without it, the others may be small.
-        others, weighted, dy_sum, equal = doubles(), doubles(), doubles(), doubles()
+        others, weighted, dy_sum, equal = doubles(), doubles(), doubles(), zeros()
         for begin in range(0, n, width):
-            arrays = load(block_at(base, core, own, begin, n, is_plain))
+            pointers = block_at(base, core, own, begin, n, is_plain)
+            arrays = load(pointers)
             x = sign * arrays[0]
             _, e = difference_and_exp(x, top, temperature)
-            is_top = x == top
-            others += halves_to_double(select(is_top, 0, e))
-            equal += halves_to_double(select(is_top, e, 0))
+            if keeps and is_plain:
+                keep(pointers, e)
             if has_gradient:
                 weighted += halves_to_double(e * arrays[-1])
                 dy_sum += halves_to_double(arrays[-1])
-        rest = sum_lanes(others) + (sum_lanes(equal) - 1)
-        log_total = sum_lanes(log1p(rest * one_lane()))
+            if takes_logarithm:
+                # The largest number's own exponential is 1; the sum of the others may be small.
+                equal += select(x == top, e, 0)
+                e = select(x == top, 0, e)
+            others += halves_to_double(e)
+        if takes_logarithm:
+            rest = sum_lanes(others) + (sum_lanes(halves_to_double(equal)) - 1)
+            log_total = sum_lanes(log1p(rest * one_lane()))
+        else:
+            rest, log_total = sum_lanes(others) - 1, 0.0
         row = Row(1 + rest, log_total, sum_lanes(weighted), sum_lanes(dy_sum))
 
         for begin in range(0, n, width):
             pointers = block_at(base, core, own, begin, n, is_plain)
             arrays = load(pointers)
             difference, e = difference_and_exp(sign * arrays[0], top, temperature)
+            if keeps and is_plain:
+                e = load_kept(pointers)[0]
             y, dx = compute(e, difference, arrays[-1], row)
             if has_gradient:
                 dx = sign * dx
                 store(pointers, (y, dx / temperature if temperature != 1 else dx))
             else:
                 store(pointers, (y,))
-            if not (is_plain and begin + width <= n):
-                copy_out(base, core, own, begin, min(width, n - begin))
+            give_back(base, core, own, begin, n, is_plain)
 
-    def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
-        args, n, own, begin = words(arguments), dimensions[1], reserve(), words_for_all()
-        core = words_behind(steps, count + 1)
-        is_plain = is_plain_row(core)
-        for row in range(dimensions[0]):
-            start(args, steps, row, begin)
-            temperature = temperature_at(args[inputs] + row * steps[inputs])
-            one_row(addresses(begin), core, own, n, is_plain, temperature)
-
-    return loop
+    return access.over_rows(one_row)
 
 
-def _from_output(function: Any, access: _Access, of_minus_x: bool) -> Callable[..., None]:
-    operands, blocks = access.operands, access.blocks
-    count, inputs, width = operands.count, operands.inputs, blocks.width
-    addresses, reserve, place = operands.addresses, blocks.reserve, blocks.place
-    copy_in = blocks.copy(range(inputs), inward=True, is_spread=False)
-    load, store, copy_out = blocks.load_arrays, blocks.store, blocks.copy_out
-    fill, sign = blocks.fill([0.0, 0.0]), -1 if of_minus_x else 1
-    doubles, temperature_at = access.doubles, access.temperature
-    start, is_plain_row = access.of_a_row()
-    words_for_all = stack(count)
-    compute = internal(function)
-
-    @internal
-    def block_at(base: Any, core: Any, own: Any, begin: int, n: int, is_plain: Any) -> Any:
-        if is_plain and begin + width <= n:
-            return place(base, begin)
-        fill(own)
-        copy_in(base, core, own, begin, min(width, n - begin))
-        return own
+def _from_output(definition: Any, access: _Access) -> Callable[..., None]:
+    blocks, width = access.blocks, access.blocks.width
+    at, sign = access.block_at([0.0, 0.0]), -1 if definition.of_minus_x else 1
+    prepare_tail, block_at, give_back = at.prepare_tail, at.block_at, at.give_back
+    load, store, doubles = blocks.load_arrays, blocks.store, access.doubles
+    compute = internal(definition.from_output)
 
     @internal
     def one_row(base: Any, core: Any, own: Any, n: int, is_plain: Any, temperature: Any) -> None:
+        prepare_tail(base, core, own, n, is_plain)
         weighted, dy_sum = doubles(), doubles()
         for begin in range(0, n, width):
             dy, y = load(block_at(base, core, own, begin, n, is_plain))
@@ -212,16 +231,6 @@ def _from_output(function: Any, access: _Access, of_minus_x: bool) -> Callable[.
             dy, y = load(pointers)
             dx = sign * compute(dy, y, row)
             store(pointers, (dx / temperature if temperature != 1 else dx,))
-            if not (is_plain and begin + width <= n):
-                copy_out(base, core, own, begin, min(width, n - begin))
+            give_back(base, core, own, begin, n, is_plain)
 
-    def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
-        args, n, own, begin = words(arguments), dimensions[1], reserve(), words_for_all()
-        core = words_behind(steps, count + 1)
-        is_plain = is_plain_row(core)
-        for row in range(dimensions[0]):
-            start(args, steps, row, begin)
-            temperature = temperature_at(args[inputs] + row * steps[inputs])
-            one_row(addresses(begin), core, own, n, is_plain, temperature)
-
-    return loop
+    return access.over_rows(one_row)

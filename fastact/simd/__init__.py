@@ -141,7 +141,7 @@ def sum_lanes(x: Any) -> Any:
 
 
 def largest_lane(x: Any) -> Any:
-    """Return the largest of the lanes; NaN where there is one."""
+    """Return the largest of the lanes, none of which may be a NaN."""
     _compiled_only("largest_lane")
 
 

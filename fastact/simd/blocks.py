@@ -83,6 +83,7 @@ class Blocks:
         self.have_one_value, self.broadcast = self._have_one_value(), self._broadcast()
         self.store = self._store(streaming=False)
         self.stream = self._store(streaming=True)
+        self.store_first = self._store_first()
         self.elements_to_alignment = self._elements_to_alignment()
 
     def _reserve(self) -> Any:
@@ -273,6 +274,21 @@ class Blocks:
             return result(base), emit
 
         return broadcast
+
+    def _store_first(self) -> Any:
+        @intrinsic
+        def store_first(context: Any, pointers: Any, value: Any) -> Any:
+            """Store a block of the first output."""
+
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                k = self._outputs[0]
+                pointer = builder.extract_value(values[0], k)
+                self._emit_store(builder, k, pointer, values[1], False)
+                return context.get_dummy_value()
+
+            return types.void(pointers, value), emit
+
+        return store_first
 
     def _store(self, streaming: bool) -> Any:
         @intrinsic

@@ -308,7 +308,7 @@ def _sum_lanes(builder: Any, vector: Vector, operands: list[Any]) -> Any:
 
 
 def _largest_lane(builder: Any, vector: Vector, operands: list[Any]) -> Any:
-    name = f"llvm.vector.reduce.fmaximum.{vector.suffix}"
+    name = f"llvm.vector.reduce.fmax.{vector.suffix}"
     return call_llvm(builder, name, _LLVM[vector.dtype], operands)
 
 
