@@ -22,8 +22,9 @@ from fastact.simd.storage import Storage
 from fastact.vecmath.logarithm import log1p
 from fastact.vecmath.products import difference_and_exp
 
-# Three sums in float64 are kept beside a block.
-_REGISTERS = 4
+# Three sums in float64 are kept beside a block. Short rows would leave most of a wide one empty.
+_WIDE, _NARROW = 4, 1
+_NARROW_BLOCKS = 2
 
 
 class Row(NamedTuple):
@@ -50,10 +51,10 @@ class Row(NamedTuple):
 class _Access:
     """How the arrays of a loop are read and written: x or dy first, the temperature after the inputs."""
 
-    def __init__(self, dtype: str, inputs: int, outputs: int) -> None:
+    def __init__(self, dtype: str, inputs: int, outputs: int, registers: int) -> None:
         storage = Storage(dtype)
         self.operands = Operands((storage,) * (inputs + outputs), inputs, 0)
-        self.blocks = Blocks(self.operands, _REGISTERS)
+        self.blocks = Blocks(self.operands, registers)
         self.itemsize = storage.itemsize
         #: Whether outputs keep what is computed in as it is.
         self.keeps = storage.itemsize * 8 == storage.computed_in.bitwidth
@@ -138,14 +139,25 @@ def rows(definition: Any, operation: str, dtype: str) -> Callable[..., None]:
     dtype : str
         Of all operands.
     """
-    if operation == "backward":
-        return _from_output(definition, _Access(dtype, 2, 1))
-    has_gradient = operation == "forward_backward"
-    access = _Access(dtype, 1 + has_gradient, 1 + has_gradient)
-    return _from_input(definition, access, has_gradient)
+    make = _from_output if operation == "backward" else _from_input
+    arrays = {"forward": (1, 1), "backward": (2, 1), "forward_backward": (2, 2)}[operation]
+    of_long, of_short = (
+        internal(make(definition, _Access(dtype, *arrays, registers)))
+        for registers in (_WIDE, _NARROW)
+    )
+    short = _NARROW_BLOCKS * Storage(dtype).vector.lanes
+
+    def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
+        if dimensions[1] <= short:
+            of_short(arguments, dimensions, steps, data)
+        else:
+            of_long(arguments, dimensions, steps, data)
+
+    return loop
 
 
-def _from_input(definition: Any, access: _Access, has_gradient: bool) -> Callable[..., None]:
+def _from_input(definition: Any, access: _Access) -> Callable[..., None]:
+    has_gradient = access.operands.inputs > 1
     operands, blocks, one_lane = access.operands, access.blocks, access.one_lane
     inputs, width = operands.inputs, blocks.width
     takes_logarithm = definition.takes_logarithm
