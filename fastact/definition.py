@@ -163,3 +163,33 @@ class GroupDefinition(Definition):
 def define_on_groups(**metadata: Any) -> Callable[[Callable[..., Any]], GroupDefinition]:
     """Make a `GroupDefinition` of the function below, with this metadata."""
     return lambda function: GroupDefinition(function, **metadata)
+
+
+@dataclass(frozen=True)
+class RowDefinition(Definition):
+    """A function of whole rows: of each number and of sums over its row.
+
+    Its function takes the exponential of each number's difference to the largest one of the row, that
+    difference, the gradient by the output, and a `fastact.loops.rows.Row` of sums, and returns the value and the
+    gradient by the input. Its `from_output` takes the gradient by the output, the value and the sums.
+
+    Attributes
+    ----------
+    of_minus_x : bool
+        Whether it is the function of the input's negative.
+    takes_logarithm : bool
+        Whether it needs the logarithm of the sum.
+    """
+
+    of_minus_x: bool = False
+    takes_logarithm: bool = False
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Any]:
+        """What differences are divided by."""
+        return MappingProxyType({"temperature": 1.0})
+
+
+def define_on_rows(**metadata: Any) -> Callable[[Callable[..., Any]], RowDefinition]:
+    """Make a `RowDefinition` of the function below, with this metadata."""
+    return lambda function: RowDefinition(function, **metadata)

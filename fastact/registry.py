@@ -8,7 +8,7 @@ from typing import Any
 
 from fastact.activations import Activation, make_activation
 from fastact.definition import Definition
-from fastact.definitions import catalogue
+from fastact.definitions import catalogue, row_catalogue
 
 _made: dict[str, Activation] = {}
 
@@ -30,7 +30,8 @@ def _others() -> dict[str, Definition]:
 
 def activations() -> list[Activation]:
     """Return all there are, in all conventions."""
-    return [activation(each) for each in (*catalogue().values(), *_others().values())]
+    definitions = (*catalogue().values(), *row_catalogue().values(), *_others().values())
+    return [activation(each) for each in definitions]
 
 
 @cache
@@ -47,6 +48,11 @@ def aliases() -> dict[str, str]:
 def names() -> list[str]:
     """Return the names of all activations, in the catalogue's order."""
     return list(catalogue())
+
+
+def row_names() -> list[str]:
+    """Return the names of all functions of whole rows, such as the softmax."""
+    return list(row_catalogue())
 
 
 def get(name: str, **parameters: Any) -> Activation:
@@ -75,7 +81,7 @@ def get(name: str, **parameters: Any) -> Activation:
     if not isinstance(name, str):
         raise TypeError(f"the name of an activation is a string, got {name!r}")
     own_name = aliases().get(name, name)
-    definition = catalogue().get(own_name) or _others().get(own_name)
+    definition = (catalogue() | row_catalogue() | _others()).get(own_name)
     if definition is None:
         near = difflib.get_close_matches(name, [*names(), *aliases()], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -5,7 +5,8 @@ from fastact.activations.groups import GroupActivation
 from fastact.activations.learnable import LearnableActivation
 from fastact.activations.pointwise import PointwiseActivation
 from fastact.activations.randomized import RandomizedActivation
-from fastact.definition import Definition, GroupDefinition
+from fastact.activations.rows import RowActivation
+from fastact.definition import Definition, GroupDefinition, RowDefinition
 
 __all__ = [
     "Activation",
@@ -13,6 +14,7 @@ __all__ = [
     "LearnableActivation",
     "PointwiseActivation",
     "RandomizedActivation",
+    "RowActivation",
     "make_activation",
 ]
 
@@ -21,6 +23,8 @@ def make_activation(definition: Definition) -> Activation:
     """Return the object of the kind that a definition asks for."""
     if isinstance(definition, GroupDefinition):
         return GroupActivation(definition)
+    if isinstance(definition, RowDefinition):
+        return RowActivation(definition)
     if definition.drawn_between:
         return RandomizedActivation(definition)
     return (LearnableActivation if definition.learnable else PointwiseActivation)(definition)

@@ -10,11 +10,11 @@ import importlib
 import pkgutil
 from functools import cache
 
-from fastact.definition import Definition
+from fastact.definition import Definition, RowDefinition
 
 
 @cache
-def catalogue() -> dict[str, Definition]:
+def _all() -> dict[str, Definition]:
     """Return all definitions by name, in the order of the files and of the definitions in them."""
     found = {}
     for file in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
@@ -22,3 +22,15 @@ def catalogue() -> dict[str, Definition]:
             if isinstance(value, Definition) and not name.startswith("_"):
                 found[value.name] = value
     return found
+
+
+@cache
+def catalogue() -> dict[str, Definition]:
+    """Return the definitions of all activations by name."""
+    return {name: each for name, each in _all().items() if not isinstance(each, RowDefinition)}
+
+
+@cache
+def row_catalogue() -> dict[str, Definition]:
+    """Return the definitions of all functions of whole rows by name."""
+    return {name: each for name, each in _all().items() if isinstance(each, RowDefinition)}

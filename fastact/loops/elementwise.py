@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastact.simd.blocks import Blocks
+from fastact.simd.blocks import REGISTERS, REGISTERS_OF_SHORT_ONES, Blocks
 from fastact.simd.lowering import internal
 from fastact.simd.memory import address_of, finish_streaming
 from fastact.simd.operands import Operands
@@ -28,7 +28,7 @@ def elementwise(
         Whether the operation has few instructions, so that memory is all that it waits for.
     """
     addresses, is_contiguous = operands.addresses, operands.is_contiguous
-    blocks = Blocks(operands, is_short)
+    blocks = Blocks(operands, REGISTERS_OF_SHORT_ONES if is_short else REGISTERS)
     reserve, spread, place = blocks.reserve, blocks.spread, blocks.place
     prefetch = blocks.prefetch
     copy_in, copy_out = blocks.copy_in, blocks.copy_out

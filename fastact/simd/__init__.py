@@ -22,7 +22,9 @@ __all__ = [
     "dual",
     "fma",
     "from_bits",
+    "halves_to_double",
     "isnan",
+    "largest_lane",
     "lookup",
     "polynomial",
     "round_to_integer",
@@ -128,9 +130,19 @@ def to_double(x: Any) -> Any:
     _compiled_only("to_double")
 
 
+def halves_to_double(x: Any) -> Any:
+    """Convert both halves of the lanes to float64 and add them."""
+    _compiled_only("halves_to_double")
+
+
 def sum_lanes(x: Any) -> Any:
-    """Add up the lanes, the first first, to a number."""
+    """Add up the lanes to a number: one half to the other, again and again."""
     _compiled_only("sum_lanes")
+
+
+def largest_lane(x: Any) -> Any:
+    """Return the largest of the lanes, none of which may be a NaN."""
+    _compiled_only("largest_lane")
 
 
 def polynomial(x: Any, coefficients: PerDtype) -> Any:

@@ -10,6 +10,7 @@ instruction for each of them, side by side. It takes a third off the time of sig
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -32,10 +33,10 @@ from fastact.simd.storage import (
 from fastact.target import TARGET
 
 # A kernel needs about four registers for each chain, next to its constants.
-_REGISTERS = TARGET.vector_registers // 4
+REGISTERS = TARGET.vector_registers // 4
 # One of few instructions waits for memory only. In wide blocks it runs out of registers for masks: relu takes
 # 8.4 cycles a register instead of 6.0 (in the second-level cache).
-_REGISTERS_OF_SHORT_ONES = 2
+REGISTERS_OF_SHORT_ONES = 2
 # How far ahead long kernels ask for their inputs where these come from memory, in bytes: a block's instructions
 # fill all that the processor looks ahead over, and it would not see the next block's loads in time. It takes a
 # fifth off the time of tanh and a sixth off that of silu (2 * 10**7 elements); relu would gain nothing.
@@ -53,11 +54,11 @@ class Blocks:
     ----------
     operands : Operands
         How the operands lie in memory.
-    is_short : bool
-        Whether the kernel has few instructions.
+    registers : int
+        How many registers a block of one operand has.
     """
 
-    def __init__(self, operands: Operands, is_short: bool) -> None:
+    def __init__(self, operands: Operands, registers: int) -> None:
         self._operands = operands
         self._storages = operands.storages
         self._inputs = range(operands.inputs)
@@ -65,8 +66,8 @@ class Blocks:
         self._is_parameter = range(operands.arrays, operands.inputs)
         self._pointers = types.UniTuple(types.voidptr, operands.count)
         #: How many elements a block has.
-        self.width = operands.lanes * (_REGISTERS_OF_SHORT_ONES if is_short else _REGISTERS)
-        self._vector = Vector(operands.vector.dtype, self.width)
+        self.width = operands.lanes * registers
+        self.vector = Vector(operands.vector.dtype, self.width)
         # bfloat16 in pairs: those at even places, then those at odd ones, in the order of what
         # `emit_load_apart` gives.
         self._is_apart = self._storages[0].name == "bfloat16"
@@ -75,13 +76,14 @@ class Blocks:
         self.spread = self._spread()
         self.place = self._place()
         self.prefetch = self._prefetch()
-        self.copy_in = self._copy(self._inputs, inward=True)
-        self.copy_out = self._copy(self._outputs, inward=False)
-        self.load_arrays = self._load(range(operands.arrays))
-        self.load_inputs = self._load(self._inputs)
+        self.copy_in = self.copy(self._inputs, inward=True)
+        self.copy_out = self.copy(self._outputs, inward=False)
+        self.load_arrays = self.load(range(operands.arrays))
+        self.load_inputs = self.load(self._inputs)
         self.have_one_value, self.broadcast = self._have_one_value(), self._broadcast()
         self.store = self._store(streaming=False)
         self.stream = self._store(streaming=True)
+        self.store_first = self._store_first()
         self.elements_to_alignment = self._elements_to_alignment()
 
     def _reserve(self) -> Any:
@@ -123,6 +125,21 @@ class Blocks:
             return types.void(base, steps, own), emit
 
         return spread
+
+    def fill(self, numbers: Sequence[float]) -> Any:
+        """Return a function that fills own memory: with one of these numbers for each operand."""
+
+        @intrinsic
+        def fill(context: Any, own: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                for k, each in enumerate(numbers):
+                    block = constant(self.vector.llvm, each)
+                    self._emit_store(builder, k, builder.extract_value(values[0], k), block, False)
+                return context.get_dummy_value()
+
+            return types.void(own), emit
+
+        return fill
 
     def _place(self) -> Any:
         @intrinsic
@@ -166,7 +183,12 @@ class Blocks:
 
         return prefetch
 
-    def _copy(self, operands: range, inward: bool) -> Any:
+    def copy(self, operands: range, inward: bool, is_spread: bool = True) -> Any:
+        """Return a function that copies blocks of these operands to own memory, or from there.
+
+        Where `is_spread` is set, inputs that `spread` has filled are left as they are.
+        """
+
         @intrinsic
         def copy(context: Any, base: Any, steps: Any, own: Any, begin: Any, count: Any) -> Any:
             """Copy some elements to own memory, or from there."""
@@ -178,19 +200,21 @@ class Blocks:
                     step = builder.load(builder.gep(steps, [number(k)]))
                     outside = _element(builder, base, k, begin, step), step
                     inside = builder.extract_value(own, k), number(itemsize)
-                    if not inward:
-                        emit_copy(builder, itemsize, *inside, *outside, count)
+                    source, target = (outside, inside) if inward else (inside, outside)
+                    if not inward or not is_spread:
+                        emit_copy(builder, itemsize, *source, *target, count)
                         continue
                     with builder.if_then(builder.icmp_signed("!=", step, number(0))):
-                        emit_copy(builder, itemsize, *outside, *inside, count)
+                        emit_copy(builder, itemsize, *source, *target, count)
                 return context.get_dummy_value()
 
             return types.void(base, steps, own, types.intp, types.intp), emit
 
         return copy
 
-    def _load(self, operands: range) -> Any:
-        result = types.UniTuple(self._vector, len(operands))
+    def load(self, operands: range) -> Any:
+        """Return a function that loads a block of each of these operands."""
+        result = types.UniTuple(self.vector, len(operands))
 
         @intrinsic
         def load(context: Any, pointers: Any) -> Any:
@@ -209,10 +233,10 @@ class Blocks:
 
     def _emit_load(self, builder: Any, k: int, pointer: Any) -> Any:
         if not self._is_apart:
-            return emit_load(builder, self._storages[k], self._vector, pointer)
+            return emit_load(builder, self._storages[k], self.vector, pointer)
         if k not in self._is_parameter:
-            return emit_load_apart(builder, self._vector, pointer)
-        value = emit_load(builder, self._storages[k], self._vector, pointer)
+            return emit_load_apart(builder, self.vector, pointer)
+        value = emit_load(builder, self._storages[k], self.vector, pointer)
         order = places([*range(0, self.width, 2), *range(1, self.width, 2)])
         return builder.shuffle_vector(_plain_nan(builder, value), value, order)
 
@@ -233,7 +257,7 @@ class Blocks:
         return have_one_value
 
     def _broadcast(self) -> Any:
-        result = types.UniTuple(self._vector, len(self._is_parameter))
+        result = types.UniTuple(self.vector, len(self._is_parameter))
 
         @intrinsic
         def broadcast(context: Any, base: Any) -> Any:
@@ -243,13 +267,28 @@ class Blocks:
                 loaded = []
                 for k in self._is_parameter:
                     pointer = builder.extract_value(values[0], k)
-                    value = emit_broadcast(builder, self._storages[k], self._vector, pointer)
+                    value = emit_broadcast(builder, self._storages[k], self.vector, pointer)
                     loaded.append(_plain_nan(builder, value) if self._is_apart else value)
                 return context.make_tuple(builder, result, loaded)
 
             return result(base), emit
 
         return broadcast
+
+    def _store_first(self) -> Any:
+        @intrinsic
+        def store_first(context: Any, pointers: Any, value: Any) -> Any:
+            """Store a block of the first output."""
+
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                k = self._outputs[0]
+                pointer = builder.extract_value(values[0], k)
+                self._emit_store(builder, k, pointer, values[1], False)
+                return context.get_dummy_value()
+
+            return types.void(pointers, value), emit
+
+        return store_first
 
     def _store(self, streaming: bool) -> Any:
         @intrinsic
@@ -260,22 +299,19 @@ class Blocks:
                 for place, k in enumerate(self._outputs):
                     pointer = builder.extract_value(values[0], k)
                     value = builder.extract_value(values[1], place)
-                    if self._is_apart:
-                        emit_store_together(builder, self._vector, pointer, value, streaming)
-                    else:
-                        emit_store(
-                            builder,
-                            self._storages[k],
-                            self._vector,
-                            pointer,
-                            value,
-                            streaming=streaming,
-                        )
+                    self._emit_store(builder, k, pointer, value, streaming)
                 return context.get_dummy_value()
 
             return types.void(pointers, outputs), emit
 
         return store
+
+    def _emit_store(self, builder: Any, k: int, pointer: Any, value: Any, streaming: bool) -> None:
+        if self._is_apart:
+            emit_store_together(builder, self.vector, pointer, value, streaming)
+        else:
+            storage = self._storages[k]
+            emit_store(builder, storage, self.vector, pointer, value, streaming=streaming)
 
     def _elements_to_alignment(self) -> Any:
         @intrinsic

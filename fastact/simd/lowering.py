@@ -291,15 +291,44 @@ def _to_double(builder: Any, vector: Vector, operands: list[Any]) -> Any:
     return operands[0] if already else builder.fpext(operands[0], _as_double(vector).llvm)
 
 
+def _halves(builder: Any, value: Any) -> tuple[Any, Any]:
+    lanes = value.type.count
+    lower, upper = (
+        builder.shuffle_vector(value, value, places(part))
+        for part in (range(lanes // 2), range(lanes // 2, lanes))
+    )
+    return lower, upper
+
+
 def _sum_lanes(builder: Any, vector: Vector, operands: list[Any]) -> Any:
-    kind = _LLVM[vector.dtype]
-    minus_zero = ir.Constant(kind, -0.0)
-    name = f"llvm.vector.reduce.fadd.{vector.suffix}"
-    return call_llvm(builder, name, kind, [minus_zero, operands[0]])
+    (value,) = operands
+    while value.type.count > 1:
+        value = builder.fadd(*_halves(builder, value))
+    return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+
+def _largest_lane(builder: Any, vector: Vector, operands: list[Any]) -> Any:
+    name = f"llvm.vector.reduce.fmax.{vector.suffix}"
+    return call_llvm(builder, name, _LLVM[vector.dtype], operands)
+
+
+def _halves_to_double(builder: Any, vector: Vector, operands: list[Any]) -> Any:
+    halves = _halves(builder, operands[0])
+    if vector.dtype != types.float64:
+        wide = ir.VectorType(ir.DoubleType(), vector.lanes // 2)
+        halves = tuple(builder.fpext(half, wide) for half in halves)
+    return builder.fadd(*halves)
 
 
 _operation(simd.to_double, 1, _to_double, _as_double)
 _operation(simd.sum_lanes, 1, _sum_lanes, lambda vector: vector.dtype)
+_operation(simd.largest_lane, 1, _largest_lane, lambda vector: vector.dtype)
+_operation(
+    simd.halves_to_double,
+    1,
+    _halves_to_double,
+    lambda vector: Vector(types.float64, vector.lanes // 2),
+)
 
 
 def _as_integer(vector: Vector) -> Vector:
@@ -368,15 +397,9 @@ def _register_by_register(
     width = operands[0].type.count
     if width == lanes:
         return function(*operands)
-    half = width // 2
     lower, upper = (
-        _register_by_register(
-            builder,
-            lanes,
-            function,
-            [builder.shuffle_vector(each, each, places(part)) for each in operands],
-        )
-        for part in (range(half), range(half, width))
+        _register_by_register(builder, lanes, function, list(half))
+        for half in zip(*(_halves(builder, each) for each in operands), strict=True)
     )
     return builder.shuffle_vector(lower, upper, places(range(width)))
 

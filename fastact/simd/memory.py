@@ -8,11 +8,12 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fastact.simd.lowering import Mask, Vector, call_llvm, places, splat
+from fastact.simd.lowering import Mask, Vector, call_llvm, constant, places, splat
 from fastact.simd.storage import (
     BYTE,
     INDEX,
     Storage,
+    emit_broadcast,
     emit_load,
     emit_load_at_any_stride,
     emit_store,
@@ -34,6 +35,16 @@ def words(context: Any, pointer: Any) -> Any:
 
 
 @intrinsic
+def words_behind(context: Any, pointer: Any, count: Any) -> Any:
+    """Return the words that follow so many others."""
+
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        return builder.gep(values[0], [values[1]])
+
+    return pointer(pointer, types.intp), emit
+
+
+@intrinsic
 def address_of(context: Any, pointer: Any) -> Any:
     """Return a pointer's address."""
 
@@ -41,6 +52,21 @@ def address_of(context: Any, pointer: Any) -> Any:
         return builder.ptrtoint(values[0], INDEX)
 
     return types.intp(pointer), emit
+
+
+def number_at(storage: Storage) -> Any:
+    """Return a function that gives the number at an address, in the type that is computed in."""
+
+    @intrinsic
+    def load(context: Any, address: Any) -> Any:
+        def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+            pointer = builder.inttoptr(values[0], BYTE.as_pointer())
+            value = emit_broadcast(builder, storage, Vector(storage.computed_in, 1), pointer)
+            return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+        return storage.computed_in(types.intp), emit
+
+    return load
 
 
 @intrinsic
@@ -197,12 +223,17 @@ class PackedAccess:
 
 def zeros_of(vector: Vector) -> Any:
     """Return a function that gives a vector of zeros."""
+    return all_of(vector, 0.0)
+
+
+def all_of(vector: Vector, number: float) -> Any:
+    """Return a function that gives a vector with this number in all lanes."""
 
     @intrinsic
-    def zeros(context: Any) -> Any:
-        return vector(), lambda context, builder, call, values: ir.Constant(vector.llvm, None)
+    def constants(context: Any) -> Any:
+        return vector(), lambda context, builder, call, values: constant(vector.llvm, number)
 
-    return zeros
+    return constants
 
 
 def first_lanes(vector: Vector) -> Any:

@@ -31,7 +31,14 @@ from fastact.vecmath.exponential import (
     reduce,
 )
 
-__all__ = ["exp_times", "finite", "logistic_gate", "logistic_times", "product_and_lost"]
+__all__ = [
+    "difference_and_exp",
+    "exp_times",
+    "finite",
+    "logistic_gate",
+    "logistic_times",
+    "product_and_lost",
+]
 
 _LARGEST = PerDtype(float32=3.4028234663852886e38, float64=1.7976931348623157e308)
 _LEAST = -_LARGEST
@@ -60,6 +67,18 @@ def exp_times(x: Any, lost: Any, factor: Any) -> Any:
     # exp(r) - 1 is small: multiplied by the factor and added to it, its rounding errors are too.
     product = scale(fma(fma(polynomial(r, EXP), r * r, r), factor, factor), n)
     return copysign(select(vanishes, 0, product), factor)
+
+
+def difference_and_exp(x: Any, top: Any, temperature: Any) -> Any:
+    """Return (x - top) / temperature for x <= top, and its exponential, with what rounding loses."""
+    difference = x - top
+    part = difference - x
+    lost = (x - (difference - part)) - (top + part)
+    if temperature != 1:
+        quotient = difference / temperature
+        lost = (fma(-quotient, temperature, difference) + lost) / temperature
+        difference = quotient
+    return difference, exp_times(difference, lost, 1)
 
 
 def logistic_gate(x: Any, argument: Any, lost: Any, growth: Any) -> Any:
