@@ -122,7 +122,7 @@ class GroupActivation(Activation):
         axis = as_axis(where, axis, dy.ndim)
         shape = _shape(dy, axis, dy.shape[axis] * pieces)
         which = which.astype(np.intp, copy=False)
-        arrays = (np.moveaxis(dy, axis, -1), np.moveaxis(which, axis, -1))
+        arrays = (_axis_last(dy, axis), _axis_last(which, axis))
         return self._run("backward", arrays, (shape,), axis, out, pieces)
 
     def forward_backward(
@@ -141,7 +141,7 @@ class GroupActivation(Activation):
         shape = _shape(x, axis, grouped.shape[-2])
         if dy.shape != shape:
             raise ValueError(f"{where}: dy has shape {dy.shape}, the output has {shape}")
-        arrays = (grouped, np.moveaxis(dy, axis, -1))
+        arrays = (grouped, _axis_last(dy, axis))
         return self._run("forward_backward", arrays, (shape, x.shape), axis, out, grouped.shape[-1])
 
     def _group(
@@ -158,7 +158,7 @@ class GroupActivation(Activation):
                 f"{where}: the length of axis {axis} must be a multiple of pieces; "
                 f"got length {length} and pieces {pieces}"
             )
-        moved = np.moveaxis(x, axis, -1)
+        moved = _axis_last(x, axis)
         return x, moved.reshape(*moved.shape[:-1], length // pieces, pieces)
 
     def _run(
@@ -177,12 +177,17 @@ class GroupActivation(Activation):
         outputs = outputs_for(where, out, shapes, dtypes[ufunc.nin :])
         views = []
         for name, output in zip(_OPERATIONS[operation].outputs, outputs, strict=True):
-            view = np.moveaxis(output, axis, -1)
+            view = _axis_last(output, axis)
             if name == "dx":
                 view = view.reshape(*view.shape[:-1], view.shape[-1] // pieces, pieces)
             views.append(view)
         ufunc(*arrays, out=tuple(views))
         return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _axis_last(array: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Return a view with an axis last; NumPy's function takes 2 us where it is so already."""
+    return array if axis in (-1, array.ndim - 1) else np.moveaxis(array, axis, -1)
 
 
 def _pieces(where: str, pieces: Any) -> int:
