@@ -14,6 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fastact.layers import layers
 from fastact.output_cache import output_cache_info, set_output_cache
 from fastact.registry import aliases, get, names
 
@@ -52,10 +53,10 @@ def __getattr__(name: str) -> Any:
         return globals().setdefault(name, import_module("fastact.math"))
     if name in _LATER:
         return globals().setdefault(name, getattr(import_module(_LATER[name]), name))
-    if name in names() or name in aliases():
+    if name in names() or name in aliases() or name in layers():
         return globals().setdefault(name, get(name))
     raise AttributeError(f"module 'fastact' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "math", *_LATER, *names(), *aliases()})
+    return sorted({*globals(), "math", *_LATER, *names(), *aliases(), *layers()})
