@@ -12,6 +12,7 @@ import numpy as np
 
 from fastact.activations.base import (
     Activation,
+    MadeUfuncs,
     as_real_array,
     check_output,
     dtype_of,
@@ -148,6 +149,7 @@ class PointwiseActivation(Activation):
     def __init__(self, definition: Definition) -> None:
         operations = [name for name in OPERATIONS if has_operation(definition, name)]
         super().__init__(definition, operations, lambda name: _make(definition, name))
+        self.ufuncs_with_bias = MadeUfuncs(lambda name: _make_with_bias(definition, name))
 
     def __call__(self, x: Any, /, *args: Any, **options: Any) -> Any:
         """Compute the value.
@@ -159,7 +161,8 @@ class PointwiseActivation(Activation):
             float type that NumPy's own functions choose for them.
         *args, **options
             The activation's parameters, in their order or by name: numbers, or arrays that broadcast with `x`. Python
-            numbers do not change the result's type. And what every ufunc takes: ``out``, ``where``,
+            numbers do not change the result's type. ``bias=b`` adds a number, or one for each channel
+            along ``axis`` (default -1), to `x` first: see `fastact.activations.biased`. And what every ufunc takes: ``out``, ``where``,
             ``dtype``, ``casting``, ``order``, ``subok``.
 
         Returns
@@ -240,6 +243,10 @@ class PointwiseActivation(Activation):
     ) -> Any:
         """Run an operation of this activation, or of the one that a keyword such as `convention` means."""
         chosen: Any = self.choose(options) if options else self
+        if "bias" in options:
+            from fastact.activations.biased import run_with_bias
+
+            return run_with_bias(chosen, operation, arrays, args, options)
         return chosen._run(operation, arrays, args, options)
 
     def _check_output_tells(self, args: tuple[Any, ...], options: dict[str, Any]) -> None:
@@ -349,6 +356,12 @@ class PointwiseActivation(Activation):
                 *(kinds(name, kinds.KEYWORD_ONLY, default=value) for name, value in options),
             ]
         )
+
+
+def _make_with_bias(definition: Definition, name: str) -> np.ufunc:
+    from fastact.activations.biased import make  # which rests on this module
+
+    return make(definition, name)
 
 
 def weak_for_integers(arrays: tuple[Any, ...], parameters: list[Any]) -> list[Any]:

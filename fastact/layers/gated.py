@@ -284,6 +284,8 @@ class GatedUnit(Layer):
         shapes = tuple(x.shape if name == "dx" else shape for name in names.outputs)
         outputs = outputs_for(where, out, shapes, kinds[ufunc.nin :])
 
+        if not x.size:
+            return outputs[0] if len(outputs) == 1 else outputs
         merge = all(array.flags.c_contiguous for array in (*inputs, *outputs))
         views = []
         for name, array in zip((*names.inputs, *names.outputs), (*inputs, *outputs), strict=True):
@@ -352,7 +354,7 @@ def _rows(
         if not merge:
             return np.moveaxis(array, axis, -1)
         rest = (-1,) if not interleaved or axis == array.ndim - 1 else (length, -1)
-        return array.reshape(_sizes((*before, *rest), array.size))
+        return array.reshape(*before, *rest)
     split = (length // 2, 2) if interleaved else (2, length // 2)
     view = array.reshape(*before, *split, *after)  # which is a view at any strides
     halves = axis + 1 if interleaved else axis
@@ -361,12 +363,7 @@ def _rows(
         return np.moveaxis(view, (halves, features), (-2, -1))
     if interleaved and not after:
         return np.moveaxis(view, halves, -2)
-    return view.reshape(_sizes((*view.shape[: halves + 1], -1), array.size))
-
-
-def _sizes(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
-    """Return a shape with its -1 worked out, also where an array is empty."""
-    return tuple((0 if size == 0 else -1) if n == -1 else n for n in shape)
+    return view.reshape(*view.shape[: halves + 1], -1)
 
 
 def _call_on_rows(ufunc: np.ufunc, views: list[NDArray[Any]], operation: _Operation) -> None:

@@ -50,7 +50,7 @@ class Operands:
         #: Whether `load`, `store` and `stream` take two vectors of each operand at a time.
         self.in_pairs = storages[0].name == "bfloat16"
         self.width = self.lanes * (2 if self.in_pairs else 1)
-        inputs = arrays + parameters
+        self.inputs = inputs = arrays + parameters
         is_array = range(arrays)
         is_parameter = range(arrays, inputs)
         is_output = range(inputs, len(storages))
