@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastact.output_cache import output_cache_info, set_output_cache
-from fastact.registry import aliases, get, names, row_names
+from fastact.registry import aliases, get, layer_names, names, row_names
 
 # At once, and not when it is first used: it must hear of forks.
 from fastact.threads import (
@@ -34,6 +34,7 @@ __all__ = [
     "get",
     "get_num_threads",
     "get_parallel_threshold",
+    "layer_names",
     "names",
     "output_cache_info",
     "row_names",
@@ -53,10 +54,10 @@ def __getattr__(name: str) -> Any:
         return globals().setdefault(name, import_module("fastact.math"))
     if name in _LATER:
         return globals().setdefault(name, getattr(import_module(_LATER[name]), name))
-    if name in (*names(), *row_names()) or name in aliases():
+    if name in (*names(), *row_names(), *layer_names()) or name in aliases():
         return globals().setdefault(name, get(name))
     raise AttributeError(f"module 'fastact' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "math", *_LATER, *names(), *row_names(), *aliases()})
+    return sorted({*globals(), "math", *_LATER, *names(), *row_names(), *aliases(), *layer_names()})

@@ -141,9 +141,7 @@ def _is_streaming(dimensions: Any, steps: Any, record: Any, settings: Any) -> An
     moved = 0
     for k in range(record[RECORD.operands]):
         moved += abs(steps[k])
-    return (
-        record[RECORD.core_dimensions] == 0 and moved * dimensions[0] >= settings[SETTING.streaming]
-    )
+    return moved * dimensions[0] >= settings[SETTING.streaming]
 
 
 @internal

@@ -9,6 +9,7 @@ from typing import Any
 from fastact.activations import Activation, make_activation
 from fastact.definition import Definition
 from fastact.definitions import catalogue, row_catalogue
+from fastact.layers import layers
 
 _made: dict[str, Activation] = {}
 
@@ -55,8 +56,13 @@ def row_names() -> list[str]:
     return list(row_catalogue())
 
 
-def get(name: str, **parameters: Any) -> Activation:
-    """Return the activation of this name or alias.
+def layer_names() -> list[str]:
+    """Return the names of all layers, such as the gated units."""
+    return list(layers())
+
+
+def get(name: str, **parameters: Any) -> Any:
+    """Return the activation of this name or alias, or the function of rows or the layer of this name.
 
     Parameters
     ----------
@@ -68,7 +74,7 @@ def get(name: str, **parameters: Any) -> Activation:
 
     Returns
     -------
-    Activation
+    Activation or Layer
         The very object that ``fastact.<name>`` is, or with parameters one bound to them.
 
     Raises
@@ -82,8 +88,12 @@ def get(name: str, **parameters: Any) -> Activation:
         raise TypeError(f"the name of an activation is a string, got {name!r}")
     own_name = aliases().get(name, name)
     definition = (catalogue() | row_catalogue() | _others()).get(own_name)
+    if definition is None and name in layers():
+        for parameter in parameters:
+            raise TypeError(f"{name}: unknown parameter {parameter!r}; a layer binds none")
+        return layers()[name]
     if definition is None:
-        near = difflib.get_close_matches(name, [*names(), *aliases()], n=1)
+        near = difflib.get_close_matches(name, [*names(), *aliases(), *layers()], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"no activation is called {name!r}.{hint} There are: {', '.join(names())}")
     return activation(definition).choose(parameters).bind(**parameters)

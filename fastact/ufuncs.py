@@ -5,15 +5,17 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from fastact.layers import layers
 from fastact.registry import activations
 
 
 @cache
 def _places() -> dict[str, tuple[Any, str]]:
     """Return the activation and the operation behind each name."""
+    holders: tuple[Any, ...] = (*activations(), *layers().values())
     return {
         each.ufunc_name(operation): (each, operation)
-        for each in activations()
+        for each in holders
         for operation in each.ufuncs
     }
 

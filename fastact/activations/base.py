@@ -69,7 +69,7 @@ class Activation:
         self._bound: dict[str, Any] = {}
         self._choices = frozenset({"convention", *definition.choices})
         self._made = MadeUfuncs(make)
-        self.ufuncs: Mapping[str, np.ufunc] = _Ufuncs(operations, self._made)
+        self.ufuncs: Mapping[str, np.ufunc] = Ufuncs(operations, self._made)
         self.__doc__ = _document(definition)
 
     @property
@@ -204,7 +204,7 @@ class MadeUfuncs(dict[str, np.ufunc]):
         return self.setdefault(operation, self._make(operation))
 
 
-class _Ufuncs(Mapping[str, np.ufunc]):
+class Ufuncs(Mapping[str, np.ufunc]):
     """The ufuncs of one activation, each made when it is first asked for.
 
     They are attributes too: ``f.ufuncs.backward``, the name by which pickle finds those of your own activations.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,22 +10,18 @@ from numpy.typing import NDArray
 
 from fastact.activations.base import (
     MadeUfuncs,
-    as_axis,
     as_real_array,
     dtype_of,
     dtypes,
     outputs_for,
     parameters_in,
 )
+from fastact.activations.channels import BLOCK, channel_axis, run_on_channels
 from fastact.activations.pointwise import PointwiseActivation, weak_for_integers
 from fastact.definition import REQUIRED, Definition
 
 if TYPE_CHECKING:
     from fastact.kernels import LoopFunction
-
-# Elements that are summed as one block. Blocks depend on the shape alone, so that the sums do not depend
-# on the number of threads; one block is at least one task of a thread.
-_BLOCK = 16_384
 
 
 class LearnableActivation(PointwiseActivation):
@@ -103,28 +98,12 @@ class LearnableActivation(PointwiseActivation):
             return self._with_sums(operation, arrays, weight, axis, options)
         if np.ndim(weight):
             x = np.asanyarray(arrays[0])
-            axis = self._channel_axis(where, x, weight, axis)
+            axis = channel_axis(where, self._learnable, x, weight, axis)
             if axis is None:
                 weight = np.reshape(weight, ())
             else:
                 weight = np.reshape(weight, (np.size(weight),) + (1,) * (x.ndim - axis - 1))
         return super()._run(operation, arrays, (), options | {self._learnable: weight})
-
-    def _channel_axis(self, where: str, x: NDArray[Any], weight: Any, axis: Any) -> int | None:
-        """Return the axis that the parameter varies along, or None where it has one value."""
-        if np.ndim(weight) > 1:
-            raise ValueError(
-                f"{where}: {self._learnable} must be a number or 1-d, got shape {np.shape(weight)}"
-            )
-        if np.size(weight) == 1:
-            return None
-        found = as_axis(where, axis, x.ndim)
-        if x.shape[found] != np.size(weight):
-            raise ValueError(
-                f"{where}: {self._learnable} has {np.size(weight)} values, but x has "
-                f"{x.shape[found]} channels along axis {found}"
-            )
-        return found
 
     def _with_sums(
         self,
@@ -150,7 +129,9 @@ class LearnableActivation(PointwiseActivation):
             raise ValueError(
                 f"{where}: {names[0]} has shape {first.shape}, {names[1]} has {second.shape}"
             )
-        axis = self._channel_axis(where, first, weight, axis) if np.ndim(weight) else None
+        axis = (
+            channel_axis(where, self._learnable, first, weight, axis) if np.ndim(weight) else None
+        )
         if out is None and _is_one_block(first, second, weight):
             return self._in_one_block(operation, first, second, weight)
 
@@ -163,25 +144,11 @@ class LearnableActivation(PointwiseActivation):
         sum_dtype = dtype if is_weak else np.promote_types(dtype, kind)
         shapes = (first.shape,) * ufunc.nout + (np.shape(weight),)
         results = outputs_for(where, out, shapes, (dtype,) * ufunc.nout + (sum_dtype,))
-        # The loop wants arrays of one layout that do not overlap.
-        inputs = [np.require(array, dtype, ["C", "A"]) for array in (first, second)]
-        outputs = [
-            array if _is_plain(array, dtype, inputs) else np.empty(array.shape, dtype)
-            for array in results[:-1]
-        ]
-        total = _sum_in_blocks(
-            self._sums[operation],
-            inputs,
-            np.atleast_1d(np.require(weight, weight_dtype, ["C", "A"])),
-            outputs,
-            axis,
+        weight = np.require(weight, weight_dtype, ["C", "A"])
+        *outputs, sums = results
+        run_on_channels(
+            self._sums[operation], (first, second), (weight,), tuple(outputs), sums, axis, dtype
         )
-        for result, output in zip(
-            results, (*outputs, total.reshape(np.shape(weight))), strict=True
-        ):
-            if result is not output:
-                with np.errstate(over="ignore"):  # a sum may be too large for the type
-                    np.copyto(result, output, casting="same_kind")
         return (*results[:-1], results[-1] if np.ndim(weight) else results[-1][()])
 
     def _in_one_block(
@@ -204,7 +171,7 @@ def _is_one_block(first: NDArray[Any], second: NDArray[Any], weight: Any) -> boo
     """Whether arrays and a number are so small and so plain that one call of the loop takes them."""
     return (
         type(weight) in (int, float)
-        and 0 < first.size <= _BLOCK
+        and 0 < first.size <= BLOCK
         and first.dtype == second.dtype
         and first.dtype.name in dtypes()
         and all(
@@ -212,63 +179,6 @@ def _is_one_block(first: NDArray[Any], second: NDArray[Any], weight: Any) -> boo
             for array in (first, second)
         )
     )
-
-
-def _is_plain(array: NDArray[Any], dtype: Any, inputs: list[NDArray[Any]]) -> bool:
-    """Whether the loop can write to this output itself."""
-    return (
-        array.dtype == dtype
-        and array.flags.carray
-        and not any(np.may_share_memory(array, other) for other in inputs)
-    )
-
-
-def _sum_in_blocks(
-    ufunc: np.ufunc,
-    inputs: list[NDArray[Any]],
-    weight: NDArray[Any],
-    outputs: list[NDArray[Any]],
-    axis: int | None,
-) -> NDArray[np.float64]:
-    """Run the loop block by block and return the sum for each channel."""
-    shape = inputs[0].shape
-    if axis is None:
-        rows, channels, length = 1, 1, math.prod(shape)
-    else:
-        rows, channels, length = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
-    if inputs[0].size == 0:
-        return np.zeros(channels)
-    arrays = [array.reshape(rows, channels, length) for array in (*inputs, *outputs)]
-    block_length = min(length, _BLOCK)
-    block_rows = max(1, min(rows, _BLOCK // (channels * block_length)))
-    partials = []
-    for row_part in _parts(rows, block_rows):
-        for part in _parts(length, block_length):
-            views = [_blocks(array, row_part, part) for array in arrays]
-            sums = np.empty((*views[0].shape[:2], channels))
-            ufunc(*views[:2], weight, out=(*views[2:], sums))
-            partials.append(sums.reshape(-1, channels))
-    total: NDArray[np.float64] = np.concatenate(partials).sum(axis=0)
-    return total
-
-
-def _parts(length: int, block: int) -> list[tuple[int, int, int]]:
-    """Cut a length into whole blocks and a rest: (start, stop, block) of each part."""
-    whole = length - length % block
-    parts = [(0, whole, block), (whole, length, length - whole)]
-    return [part for part in parts if part[0] < part[1]]
-
-
-def _blocks(
-    array: NDArray[Any], rows: tuple[int, int, int], lengths: tuple[int, int, int]
-) -> NDArray[Any]:
-    """Return a view of shape (row blocks, length blocks, rows, channels, length)."""
-    (first, last, row), (start, stop, length) = rows, lengths
-    part = array[first:last, :, start:stop]
-    split = part.reshape(
-        (last - first) // row, row, array.shape[1], (stop - start) // length, length
-    )
-    return split.transpose(0, 3, 1, 2, 4)
 
 
 def _backward(f: Any) -> Any:

@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from fastact.activations.base import (
     Activation,
+    MadeUfuncs,
     as_real_array,
     check_output,
     dtype_of,
@@ -150,6 +151,7 @@ class PointwiseActivation(Activation):
         operations = [name for name in OPERATIONS if has_operation(definition, name)]
         super().__init__(definition, operations, lambda name: _make(definition, name))
         self._constants = _Constants(self.parameters)
+        self.ufuncs_with_bias = MadeUfuncs(lambda name: _make_with_bias(definition, name))
 
     def bind(self, **parameters: Any) -> Self:
         """Return this activation with other defaults; see `Activation.bind`."""
@@ -167,7 +169,8 @@ class PointwiseActivation(Activation):
             float type that NumPy's own functions choose for them.
         *args, **options
             The activation's parameters, in their order or by name: numbers, or arrays that broadcast with `x`. Python
-            numbers do not change the result's type. And what every ufunc takes: ``out``, ``where``,
+            numbers do not change the result's type. ``bias=b`` adds a number, or one for each channel
+            along ``axis`` (default -1), to `x` first: see `fastact.activations.biased`. And what every ufunc takes: ``out``, ``where``,
             ``dtype``, ``casting``, ``order``, ``subok``.
 
         Returns
@@ -260,6 +263,10 @@ class PointwiseActivation(Activation):
     ) -> Any:
         """Run an operation of this activation, or of the one that a keyword such as `convention` means."""
         chosen: Any = self.choose(options)
+        if "bias" in options and "bias" not in chosen.parameters:  # which shrink has itself
+            from fastact.activations.biased import run_with_bias
+
+            return run_with_bias(chosen, operation, arrays, args, options)
         return chosen._run(operation, arrays, args, options)
 
     def _run_plainly(self, operation: str, *arrays: Any) -> Any:
@@ -403,6 +410,12 @@ class _Constants(dict[Any, tuple[Any, ...] | None]):
         else:
             self[dtype] = None
         return self[dtype]
+
+
+def _make_with_bias(definition: Definition, name: str) -> np.ufunc:
+    from fastact.activations.biased import make  # which rests on this module
+
+    return make(definition, name)
 
 
 def weak_for_integers(arrays: tuple[Any, ...], parameters: list[Any]) -> list[Any]:

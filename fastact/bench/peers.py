@@ -24,7 +24,7 @@ def _package(name: str) -> Any:
 
 def _name_in(library: str, case: Case) -> str:
     """Return what a library calls the activation."""
-    name = case.definition.elsewhere.get(library)
+    name: str | None = case.definition.elsewhere.get(library)
     if name is None:
         raise NotImplementedError(f"{library} has no {case.name}")
     return name

@@ -6,6 +6,7 @@ Each is an inner loop as NumPy's ufuncs call it, ``loop(args, dimensions, steps,
 from fastact.loops.channels import channel_sums
 from fastact.loops.elementwise import elementwise
 from fastact.loops.groups import groups
+from fastact.loops.halves import halves
 from fastact.loops.rows import rows
 
-__all__ = ["channel_sums", "elementwise", "groups", "rows"]
+__all__ = ["channel_sums", "elementwise", "groups", "halves", "rows"]

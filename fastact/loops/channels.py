@@ -14,12 +14,14 @@ from fastact.simd.operands import Operands
 from fastact.simd.storage import Storage
 
 
-def channel_sums(operation: Callable[..., Any], operands: Operands) -> Callable[..., None]:
+def channel_sums(
+    operation: Callable[..., Any], operands: Operands, has_sums: bool = True
+) -> Callable[..., None]:
     """Return the loop of a generalized ufunc with sums for each channel.
 
-    Its signature is ``(n,c,s),(n,c,s),(c)->(n,c,s),...,(c)``: arrays, a parameter that has a value for
-    each channel, results of the arrays' shape, and the float64 sums of the operation's last result over
-    ``n`` and ``s``. The arrays have the same strides, and their last dimension is contiguous; where ``s``
+    Its signature is ``(n,c,s),...,(c),(),...->(n,c,s),...,(c)``: arrays, a parameter that has a value for
+    each channel, other parameters, results of the arrays' shape, and the float64 sums of the operation's
+    last result over ``n`` and ``s``. The arrays have the same strides, and their last dimension is contiguous; where ``s``
     is 1, the channels are.
 
     Parameters
@@ -28,9 +30,11 @@ def channel_sums(operation: Callable[..., Any], operands: Operands) -> Callable[
         Takes one vector for each input and returns the results, the one to sum last.
     operands : Operands
         How all but the sums lie in memory.
+    has_sums : bool, default True
+        Whether there are sums; without them all the operation's results are stored.
     """
     count = operands.count
-    weight = operands.arrays
+    weight, inputs = operands.arrays, operands.inputs
     itemsize, weight_itemsize = operands.itemsize, operands.parameter_itemsize
     addresses, load, store = operands.addresses, operands.load_any, operands.store_any
     first_lanes, lanes = operands.first_lanes, operands.lanes
@@ -39,24 +43,25 @@ def channel_sums(operation: Callable[..., Any], operands: Operands) -> Callable[
     load_sums, store_sums = sums.load, sums.store
     zeros = zeros_of(Vector(types.float64, lanes))
     compute = internal(operation)
+    stored = internal((lambda results: results[:-1]) if has_sums else (lambda results: results))
 
     @internal
     def one_channel(start: Any, rows: int, row_step: int, length: int) -> Any:
         """Run the rows of one channel and return its sum."""
         steps = reserve()
         for k in range(count):
-            steps[k] = itemsize
-        steps[weight] = 0
+            steps[k] = itemsize if k < weight or k >= inputs else 0
         total = zeros()
         for _ in range(rows):
             base = addresses(start)
             for i in range(0, length, lanes):
                 mask = first_lanes(length - i)
                 results = compute(*load(base, steps, i, mask))
-                store(base, steps, i, mask, results[:-1])
-                total += to_double(select(mask, results[-1], 0))
+                store(base, steps, i, mask, stored(results))
+                if has_sums:
+                    total += to_double(select(mask, results[-1], 0))
             for k in range(count):
-                if k != weight:
+                if k < weight or k >= inputs:
                     start[k] += row_step
         return sum_lanes(total)
 
@@ -65,43 +70,49 @@ def channel_sums(operation: Callable[..., Any], operands: Operands) -> Callable[
         """Run rows of neighbouring channels, with a sum in memory for each."""
         steps = reserve()
         for k in range(count):
-            steps[k] = itemsize
+            steps[k] = itemsize if k < weight or k >= inputs else 0
         steps[weight] = weight_itemsize
         for _ in range(rows):
             base = addresses(start)
             for i in range(0, channels, lanes):
                 mask = first_lanes(channels - i)
                 results = compute(*load(base, steps, i, mask))
-                store(base, steps, i, mask, results[:-1])
-                place = total + 8 * i
-                so_far = load_sums(place, 8, mask)
-                store_sums(place, 8, mask, so_far + to_double(results[-1]))
+                store(base, steps, i, mask, stored(results))
+                if has_sums:
+                    place = total + 8 * i
+                    so_far = load_sums(place, 8, mask)
+                    store_sums(place, 8, mask, so_far + to_double(results[-1]))
             for k in range(count):
-                if k != weight:
+                if k < weight or k >= inputs:
                     start[k] += row_step
 
     def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
         args = words(arguments)
         blocks, rows, channels, length = dimensions[0], dimensions[1], dimensions[2], dimensions[3]
-        core = count + 1  # core steps follow those of the operands and of the sums
+        # Core steps follow those of the operands and of the sums.
+        core = count + 1 if has_sums else count
         row_step, channel_step = steps[core], steps[core + 1]
         weight_step = steps[core + 3 * weight]
         start = reserve()
         for block in range(blocks):
-            total = args[count] + block * steps[count]
+            total = args[count] + block * steps[count] if has_sums else 0
             if length == 1 and channel_step == itemsize:
-                for i in range(0, channels, lanes):
-                    mask = first_lanes(channels - i)
-                    store_sums(total + 8 * i, 8, mask, zeros())
+                if has_sums:
+                    for i in range(0, channels, lanes):
+                        mask = first_lanes(channels - i)
+                        store_sums(total + 8 * i, 8, mask, zeros())
                 for k in range(count):
                     start[k] = args[k] + block * steps[k]
                 all_channels(start, rows, row_step, channels, total)
             else:
                 for c in range(channels):
                     for k in range(count):
-                        start[k] = args[k] + block * steps[k] + c * channel_step
+                        start[k] = args[k] + block * steps[k]
+                        if k < weight or k >= inputs:
+                            start[k] += c * channel_step
                     start[weight] = args[weight] + block * steps[weight] + c * weight_step
                     answer = one_channel(start, rows, row_step, length)
-                    store_sums(total + 8 * c, 8, first_lanes(1), answer + zeros())
+                    if has_sums:
+                        store_sums(total + 8 * c, 8, first_lanes(1), answer + zeros())
 
     return loop

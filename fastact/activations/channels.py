@@ -1,0 +1,139 @@
+"""Arrays with channels, beside which a parameter has a value for each channel and a gradient to sum."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastact.activations.base import as_axis
+
+# Elements that are summed as one block. Blocks depend on the shape alone, so that the sums do not depend
+# on the number of threads; one block is at least one task of a thread.
+BLOCK = 16_384
+# Sums of all blocks together, so that they take no more than half a MiB unless there are more channels.
+_MOST_SUMS = 65_536
+
+
+def channel_axis(where: str, name: str, x: NDArray[Any], value: Any, axis: Any) -> int | None:
+    """Return the axis that a parameter varies along, or None where it has one value."""
+    if np.ndim(value) > 1:
+        raise ValueError(f"{where}: {name} must be a number or 1-d, got shape {np.shape(value)}")
+    if np.size(value) == 1:
+        return None
+    found = as_axis(where, axis, x.ndim)
+    if x.shape[found] != np.size(value):
+        raise ValueError(
+            f"{where}: {name} has {np.size(value)} values, but x has "
+            f"{x.shape[found]} channels along axis {found}"
+        )
+    return found
+
+
+def run_on_channels(
+    ufunc: np.ufunc,
+    arrays: tuple[NDArray[Any], ...],
+    parameters: tuple[NDArray[Any], ...],
+    outputs: tuple[NDArray[Any], ...],
+    sums: NDArray[Any] | None,
+    axis: int | None,
+    dtype: np.dtype[Any],
+) -> None:
+    """Run a loop over channels, see `fastact.loops.channel_sums`, for arrays of any layout.
+
+    Parameters
+    ----------
+    ufunc : numpy.ufunc
+        Around that loop.
+    arrays : tuple of ndarray
+        Of one shape.
+    parameters : tuple of ndarray
+        The first has one value, or one for each channel; the others are numbers.
+    outputs : tuple of ndarray
+        Where the results go, of the arrays' shape.
+    sums : ndarray or None
+        Where the sums go, if the loop has any: one, or one for each channel.
+    axis : int or None
+        The axis of the channels.
+    dtype : dtype
+        What the arrays are computed as.
+    """
+    # The loop wants arrays of one layout that do not overlap.
+    inputs = [np.require(array, dtype, ["C", "A"]) for array in arrays]
+    own = [
+        array if _is_plain(array, dtype, inputs) else np.empty(array.shape, dtype)
+        for array in outputs
+    ]
+    partials = _run_in_blocks(
+        ufunc, inputs, (np.atleast_1d(parameters[0]), *parameters[1:]), own, axis, sums is not None
+    )
+    with np.errstate(over="ignore"):  # a sum may be too large for the type
+        for output, array in zip(outputs, own, strict=True):
+            if output is not array:
+                np.copyto(output, array, casting="same_kind")
+        if sums is not None:
+            total = np.concatenate(partials).sum(axis=0) if partials else np.zeros(sums.size)
+            np.copyto(sums, total.reshape(sums.shape), casting="same_kind")
+
+
+def _is_plain(array: NDArray[Any], dtype: Any, inputs: list[NDArray[Any]]) -> bool:
+    """Whether the loop can write to this output itself."""
+    return (
+        array.dtype == dtype
+        and array.flags.carray
+        and not any(np.may_share_memory(array, other) for other in inputs)
+    )
+
+
+def _run_in_blocks(
+    ufunc: np.ufunc,
+    inputs: list[NDArray[Any]],
+    parameters: tuple[NDArray[Any], ...],
+    outputs: list[NDArray[Any]],
+    axis: int | None,
+    has_sums: bool,
+) -> list[NDArray[np.float64]]:
+    """Run the loop block by block and return the sums of each block for each channel, if there are any."""
+    shape = inputs[0].shape
+    if axis is None:
+        rows, channels, length = 1, 1, math.prod(shape)
+    else:
+        rows, channels, length = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    if inputs[0].size == 0:
+        return []
+    arrays = [array.reshape(rows, channels, length) for array in (*inputs, *outputs)]
+    block_length = min(length, BLOCK)
+    fewest_rows = -(-rows * channels * -(-length // block_length) // _MOST_SUMS)
+    block_rows = max(1, min(rows, max(fewest_rows, BLOCK // (channels * block_length))))
+    partials = []
+    for row_part in _parts(rows, block_rows):
+        for part in _parts(length, block_length):
+            views = [_blocks(array, row_part, part) for array in arrays]
+            results = views[len(inputs) :]
+            if has_sums:
+                sums = np.empty((*views[0].shape[:2], channels))
+                partials.append(sums.reshape(-1, channels))
+                results.append(sums)
+            ufunc(*views[: len(inputs)], *parameters, out=tuple(results))
+    return partials
+
+
+def _parts(length: int, block: int) -> list[tuple[int, int, int]]:
+    """Cut a length into whole blocks and a rest: (start, stop, block) of each part."""
+    whole = length - length % block
+    parts = [(0, whole, block), (whole, length, length - whole)]
+    return [part for part in parts if part[0] < part[1]]
+
+
+def _blocks(
+    array: NDArray[Any], rows: tuple[int, int, int], lengths: tuple[int, int, int]
+) -> NDArray[Any]:
+    """Return a view of shape (row blocks, length blocks, rows, channels, length)."""
+    (first, last, row), (start, stop, length) = rows, lengths
+    part = array[first:last, :, start:stop]
+    split = part.reshape(
+        (last - first) // row, row, array.shape[1], (stop - start) // length, length
+    )
+    return split.transpose(0, 3, 1, 2, 4)

@@ -1,0 +1,25 @@
+"""Layers: what a net has around its activations, each with its gradient in one pass.
+
+A `Layer` in a file of this folder is found; nothing else names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from fastact.layers.base import Layer
+
+__all__ = ["Layer", "layers"]
+
+
+@cache
+def layers() -> dict[str, Layer]:
+    """Return all layers by name."""
+    found = {}
+    for file in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
+        for value in vars(importlib.import_module(file.name)).values():
+            if isinstance(value, Layer):
+                found[value.name] = value
+    return found
