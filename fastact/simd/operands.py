@@ -64,6 +64,11 @@ class Operands:
         self.load = load(is_array)
         self.broadcast = self._broadcast(is_parameter)
         self.store = store(is_output, streaming=False)
+        # One vector of each operand at a time, also where `load` takes two.
+        self.load_one = self._load(is_array)
+        self.load_one_with_parameter = self._load(range(arrays + 1))
+        self.broadcast_others = self._broadcast(range(arrays + 1, inputs))
+        self.store_one = self._store(is_output, streaming=False)
         self.stream = store(is_output, streaming=True)
         self.elements_to_alignment = self._elements_to_alignment(is_output)
         self.load_any = self._load_any(range(inputs))
