@@ -23,13 +23,11 @@ from fastact.definitions.gated import gelu, silu
 from fastact.definitions.rectified import identity, relu
 from fastact.definitions.sigmoidal import sigmoid
 from fastact.layers.base import Layer
+from fastact.layers.rows import call_on_rows
 from fastact.output_cache import with_output_cache
 
 if TYPE_CHECKING:
     from fastact.kernels import LoopFunction
-
-# Longer rows are cut: threads share rows.
-_LONGEST_ROW = 16_384
 
 _GATES = ("first", "second")
 
@@ -284,15 +282,10 @@ class GatedUnit(Layer):
         shapes = tuple(x.shape if name == "dx" else shape for name in names.outputs)
         outputs = outputs_for(where, out, shapes, kinds[ufunc.nin :])
 
-        if not x.size:
-            return outputs[0] if len(outputs) == 1 else outputs
-        merge = all(array.flags.c_contiguous for array in (*inputs, *outputs))
-        views = []
-        for name, array in zip((*names.inputs, *names.outputs), (*inputs, *outputs), strict=True):
-            is_packed = name in ("x", "dx")
-            view = _rows(array, axis, interleaved, merge, is_packed)
-            views.append(view[..., ::-1, :] if is_packed and not gate_first else view)
-        _call_on_rows(ufunc, views, _OPERATIONS[operation])
+        packed = [name in ("x", "dx") for name in (*names.inputs, *names.outputs)]
+        call_on_rows(
+            ufunc, (*inputs, *outputs), packed, axis, interleaved, second_first=not gate_first
+        )
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _make(self, name: str) -> np.ufunc:
@@ -340,46 +333,6 @@ class GatedUnit(Layer):
         operation = _OPERATIONS[name]
         packed = tuple(each in ("x", "dx") for each in (*operation.inputs, *operation.outputs))
         return loops.halves(*self._operation(name, dtype), packed)
-
-
-def _rows(
-    array: NDArray[Any], axis: int, interleaved: bool, merge: bool, is_packed: bool
-) -> NDArray[Any]:
-    """Return a view whose last dimension is a row; of what is packed, the last but one the halves.
-
-    Where the arrays are contiguous, all that lies behind each other is one row.
-    """
-    before, length, after = array.shape[:axis], array.shape[axis], array.shape[axis + 1 :]
-    if not is_packed:
-        if not merge:
-            return np.moveaxis(array, axis, -1)
-        rest = (-1,) if not interleaved or axis == array.ndim - 1 else (length, -1)
-        return array.reshape(*before, *rest)
-    split = (length // 2, 2) if interleaved else (2, length // 2)
-    view = array.reshape(*before, *split, *after)  # which is a view at any strides
-    halves = axis + 1 if interleaved else axis
-    if not merge:
-        features = axis if interleaved else axis + 1
-        return np.moveaxis(view, (halves, features), (-2, -1))
-    if interleaved and not after:
-        return np.moveaxis(view, halves, -2)
-    return view.reshape(*view.shape[: halves + 1], -1)
-
-
-def _call_on_rows(ufunc: np.ufunc, views: list[NDArray[Any]], operation: _Operation) -> None:
-    """Call a generalized ufunc, with long rows cut into pieces."""
-    length = views[0].shape[-1]
-    whole = length - length % _LONGEST_ROW if length > _LONGEST_ROW else 0
-    if whole:
-        pieces = []
-        for name, view in zip((*operation.inputs, *operation.outputs), views, strict=True):
-            part = view[..., :whole]
-            cut = part.reshape(*part.shape[:-1], whole // _LONGEST_ROW, _LONGEST_ROW)
-            pieces.append(np.swapaxes(cut, -3, -2) if name in ("x", "dx") else cut)
-        ufunc(*pieces[: ufunc.nin], out=tuple(pieces[ufunc.nin :]))
-    if whole < length:
-        rest = [view[..., whole:] for view in views]
-        ufunc(*rest[: ufunc.nin], out=tuple(rest[ufunc.nin :]))
 
 
 def _document(name: str, activation: Definition, gate: str, summary: str, reference: str) -> str:

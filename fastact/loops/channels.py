@@ -37,6 +37,9 @@ def channel_sums(
     weight, inputs = operands.arrays, operands.inputs
     itemsize, weight_itemsize = operands.itemsize, operands.parameter_itemsize
     addresses, load, store = operands.addresses, operands.load_any, operands.store_any
+    load_whole, load_with_weight = operands.load, operands.load_with_parameter
+    broadcast, broadcast_others = operands.broadcast, operands.broadcast_others
+    store_whole = operands.store
     first_lanes, lanes = operands.first_lanes, operands.lanes
     reserve = stack(count)
     sums = Access(Storage("float64"), Vector(types.float64, lanes))
@@ -54,7 +57,14 @@ def channel_sums(
         total = zeros()
         for _ in range(rows):
             base = addresses(start)
-            for i in range(0, length, lanes):
+            parameters = broadcast(base)
+            whole = length - length % lanes
+            for i in range(0, whole, lanes):
+                results = compute(*(load_whole(base, i) + parameters))
+                store_whole(base, i, stored(results))
+                if has_sums:
+                    total += to_double(results[-1])
+            for i in range(whole, length, lanes):
                 mask = first_lanes(length - i)
                 results = compute(*load(base, steps, i, mask))
                 store(base, steps, i, mask, stored(results))
@@ -72,9 +82,18 @@ def channel_sums(
         for k in range(count):
             steps[k] = itemsize if k < weight or k >= inputs else 0
         steps[weight] = weight_itemsize
+        whole = channels - channels % lanes
         for _ in range(rows):
             base = addresses(start)
-            for i in range(0, channels, lanes):
+            others = broadcast_others(base)
+            for i in range(0, whole, lanes):
+                results = compute(*(load_with_weight(base, i) + others))
+                store_whole(base, i, stored(results))
+                if has_sums:
+                    place = total + 8 * i
+                    so_far = load_sums(place, 8, first_lanes(lanes))
+                    store_sums(place, 8, first_lanes(lanes), so_far + to_double(results[-1]))
+            for i in range(whole, channels, lanes):
                 mask = first_lanes(channels - i)
                 results = compute(*load(base, steps, i, mask))
                 store(base, steps, i, mask, stored(results))

@@ -11,7 +11,10 @@ from fastact.simd.memory import first_lanes
 from fastact.simd.storage import (
     BYTE,
     Storage,
+    emit_broadcast,
+    emit_load,
     emit_load_at_any_stride,
+    emit_store,
     emit_store_at_any_stride,
     number,
 )
@@ -48,6 +51,11 @@ class Operands:
         self.addresses = self._addresses()
         self.is_contiguous = self._is_contiguous(is_array, is_parameter, is_output)
         self.first_lanes = first_lanes(self.vector)
+        self.load = self._load(is_array)
+        self.load_with_parameter = self._load(range(arrays + 1))
+        self.broadcast = self._broadcast(is_parameter)
+        self.broadcast_others = self._broadcast(range(arrays + 1, self.inputs))
+        self.store = self._store(is_output)
         self.load_any = self._load_any(range(self.inputs))
         self.store_any = self._store_any(is_output)
 
@@ -89,6 +97,68 @@ class Operands:
         step = number(self.storages[k].itemsize) if step is None else step
         pointer = builder.extract_value(pointers, k)
         return builder.gep(pointer, [builder.mul(index, step)])
+
+    def _load(self, operands: range) -> Any:
+        vector = self.vector
+        result = types.UniTuple(vector, len(operands))
+
+        @intrinsic
+        def load(context: Any, pointers: Any, index: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                loaded = [
+                    emit_load(
+                        builder,
+                        self.storages[k],
+                        vector,
+                        self._element(builder, values[0], k, values[1]),
+                    )
+                    for k in operands
+                ]
+                return context.make_tuple(builder, result, loaded)
+
+            return result(pointers, types.intp), emit
+
+        return load
+
+    def _broadcast(self, operands: range) -> Any:
+        vector = self.vector
+        result = types.UniTuple(vector, len(operands))
+
+        @intrinsic
+        def broadcast(context: Any, pointers: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                loaded = [
+                    emit_broadcast(
+                        builder, self.storages[k], vector, builder.extract_value(values[0], k)
+                    )
+                    for k in operands
+                ]
+                return context.make_tuple(builder, result, loaded)
+
+            return result(pointers), emit
+
+        return broadcast
+
+    def _store(self, operands: range) -> Any:
+        vector = self.vector
+
+        @intrinsic
+        def store(context: Any, pointers: Any, index: Any, outputs: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                base, position, results = values
+                for place, k in enumerate(operands):
+                    emit_store(
+                        builder,
+                        self.storages[k],
+                        vector,
+                        self._element(builder, base, k, position),
+                        builder.extract_value(results, place),
+                    )
+                return context.get_dummy_value()
+
+            return types.void(pointers, types.intp, outputs), emit
+
+        return store
 
     def _load_any(self, operands: range) -> Any:
         vector = self.vector
