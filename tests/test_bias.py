@@ -113,6 +113,11 @@ def test_learnable_parameters() -> None:
     np.testing.assert_allclose(dbias, (dy * slope).sum(0), rtol=1e-13)
 
 
+def test_a_parameter_of_that_name_is_the_activations_own() -> None:
+    y = fa.shrink(np.array([-2.0, 0.0, 2.0]), bias=0.5, lambd=1.0)
+    np.testing.assert_array_equal(y, [-1.5, 0, 1.5])
+
+
 def test_finite_differences() -> None:
     x, dy, bias, step = normal(4, 6), normal(4, 6, seed=1), normal(6, seed=2), 1e-6
     _, dbias = fa.mish.backward(dy, x, bias=bias)
