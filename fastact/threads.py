@@ -15,11 +15,12 @@ from fastact.machine import available_cpus, last_cache
 from fastact.pool import POOL
 from fastact.records import SETTING, SETTINGS
 
-# Sharing a call costs some 3 us (TBB, two cores), which the second core wins back from 10,000 elements of
-# gelu, 33,000 of sigmoid and 65,000 to 100,000 of relu: kernels of few instructions, which the driver knows, wait
-# for twice this number. A call that gains little is not worth another core's time.
-# benchmarks/thread_threshold.py measures it anew.
-_DEFAULT_THRESHOLD = 49_152
+# Sharing a call costs some 3 us while the threads are awake (TBB, two cores), which the second core wins back from
+# 10,000 elements of gelu, 33,000 of sigmoid and 65,000 to 100,000 of relu. But a thread that sleeps takes longer to
+# wake than such a call takes, and may then hold it up: at 50,000 elements of sigmoid 16 us in place of 10 (an idle
+# virtual machine). From about 20 us on, sharing wins or is level in either case: at this number of elements, and for
+# kernels of few instructions, which the driver knows, at twice as many. benchmarks/thread_threshold.py measures it.
+_DEFAULT_THRESHOLD = 98_304
 _SMALLEST_CHUNK = 8_192
 # Ordinary stores first read what they overwrite. Past the caches that is a third of the traffic: at 2 * 10**7
 # float32 elements relu.forward_backward takes 0.28 ns an element with streaming stores, 0.36 without. While

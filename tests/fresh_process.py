@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HANGS_AFTER = 120  # seconds
-SMALL, LARGE = 1_000, 100_000  # below and above the size at which threads start
+SMALL, LARGE = 1_000, 200_000  # below and above the size at which threads start
 
 _CHOSEN_BY_TESTS = ("FASTACT_", "NUMBA_", "OMP_", "PYTHONWARNINGS")
 
