@@ -500,12 +500,12 @@ def test_fork_amid_compilation(run_default: Run, tmp_path: Path, imported: str) 
         from fastact import kernels
         load, begun = kernels.load, threading.Event()
 
-        def load_and_tell(name, build):
+        def load_and_tell(name, build, *signature):
             def build_and_tell():
                 begun.set()
                 return build()
 
-            return load(name, build_and_tell)
+            return load(name, build_and_tell, *signature)
 
         kernels.load = load_and_tell
         def work():
@@ -641,7 +641,7 @@ from fastact import kernels, threads
 threads.prepare()  # the driver is not what fails here
 original = kernels.load
 
-def fail(name, build):
+def fail(name, build, *signature):
     raise {error}
 
 kernels.load = fail
@@ -732,7 +732,7 @@ def test_interrupt_on_the_way_to_first_loop(run_default: Run) -> None:
         right = fa.sigmoid(x)[:-1]
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         address = kernels.load("sigmoid.forward.float32", None)
-        kernels.load = lambda name, build: address
+        kernels.load = lambda name, build, *signature: address
 
         def call(delay):
             sigmoid = make_activation(catalogue()["sigmoid"]).ufuncs["forward"]
