@@ -149,8 +149,7 @@ def _thread_count(args: Any, dimensions: Any, steps: Any, record: Any, settings:
     """Return how many threads this call should use."""
     n, core_dimensions = dimensions[0], record[RECORD.core_dimensions]
     elements = n * _elements_of_one(dimensions, core_dimensions)
-    least = settings[SETTING.threshold] * record[RECORD.patience]
-    if elements < least or settings[SETTING.threads] <= 1:
+    if elements < settings[SETTING.threshold] or settings[SETTING.threads] <= 1:
         return 1
     if core_dimensions == 0 and not _is_shareable(
         args, steps, n, record[RECORD.inputs], record[RECORD.operands]

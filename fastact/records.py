@@ -43,7 +43,6 @@ class RecordPlaces(NamedTuple):
     operands: int = 4  # inputs and outputs
     core_dimensions: int = 5  # of a generalized ufunc, else 0
     error: int = 6  # address of the class of the error to raise instead of running, or 0
-    patience: int = 7  # from how many times the threshold's elements on a call is shared
 
 
 class CachePlaces(NamedTuple):

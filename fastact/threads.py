@@ -18,8 +18,8 @@ from fastact.records import SETTING, SETTINGS
 # Sharing a call costs some 3 us while the threads are awake (TBB, two cores), which the second core wins back from
 # 10,000 elements of gelu, 33,000 of sigmoid and 65,000 to 100,000 of relu. But a thread that sleeps takes longer to
 # wake than such a call takes, and may then hold it up: at 50,000 elements of sigmoid 16 us in place of 10 (an idle
-# virtual machine). From about 20 us on, sharing wins or is level in either case: at this number of elements, and for
-# kernels of few instructions, which the driver knows, at twice as many. benchmarks/thread_threshold.py measures it.
+# virtual machine). From this number on, sharing wins with threads that are awake, whatever is computed, and costs at
+# most a fifth with threads that are not. benchmarks/thread_threshold.py measures it anew.
 _DEFAULT_THRESHOLD = 98_304
 _SMALLEST_CHUNK = 8_192
 # Ordinary stores first read what they overwrite. Past the caches that is a third of the traffic: at 2 * 10**7
@@ -68,8 +68,7 @@ def get_parallel_threshold() -> int:
 def set_parallel_threshold(elements: int) -> None:
     """Set the number of elements from which a call is shared among threads.
 
-    Activations that are computed in few instructions, such as relu, wait for twice as many. The environment
-    variable ``FASTACT_PARALLEL_THRESHOLD`` does the same from outside.
+    The environment variable ``FASTACT_PARALLEL_THRESHOLD`` does the same from outside.
 
     Parameters
     ----------

@@ -37,15 +37,12 @@ class Loop:
         Returns the function to compile.
     explain : callable, optional
         Takes an error of the compiler and returns what to say of it.
-    is_short : bool, optional
-        Whether the function has few instructions, so that sharing a call among threads pays later.
     """
 
     dtypes: Sequence[Any]
     name: str | None
     build: Callable[[], kernels.LoopFunction]
     explain: Callable[[BaseException], str] = lambda error: f"{type(error).__name__}: {error}"
-    is_short: bool = False
 
 
 #: The loops of each ufunc, to compile them ahead.
@@ -131,7 +128,6 @@ def _record(loop: Loop, inputs: int, operands: int, core_dimensions: int) -> int
     record[RECORD.inputs] = inputs
     record[RECORD.operands] = operands
     record[RECORD.core_dimensions] = core_dimensions
-    record[RECORD.patience] = 2 if loop.is_short else 1
     return record.ctypes.data
 
 

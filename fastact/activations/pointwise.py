@@ -440,7 +440,6 @@ def _describe(value: Any) -> str:
 
 
 def _make(definition: Definition, name: str) -> np.ufunc:
-    from fastact.kernels import is_short
     from fastact.ufunc import Loop, make_ufunc
 
     operation = OPERATIONS[name]
@@ -459,7 +458,6 @@ def _make(definition: Definition, name: str) -> np.ufunc:
                 definition.kernel_name(f"{name}.{dtype}"),
                 partial(build_loop, definition, name, dtype),
                 definition.explain,
-                is_short(definition.on_vectors),
             )
             for dtype in dtypes()
         ],

@@ -50,7 +50,6 @@ def _copy(inputs: int, outputs: int) -> np.ufunc:
                 [dtype_of(dtype)] * (inputs + outputs),
                 f"bench.copy.{inputs}.{outputs}.{dtype}",
                 partial(_build, inputs, outputs, dtype),
-                is_short=True,
             )
             for dtype in dtypes()
         ],
