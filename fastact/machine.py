@@ -11,11 +11,17 @@ from pathlib import Path
 _USUAL_CACHE = 2**25
 
 
+def affine_cpus() -> int:
+    """Count the CPUs that this process may run on by its affinity alone, as Numba does."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def available_cpus() -> int:
     """Count the CPUs that this process may run on: its affinity, and the quota of its container."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # A part of a CPU does not count: who uses up the quota is stopped until the next period.
-    return max(1, math.floor(min(cpus, cpu_quota())))
+    return max(1, math.floor(min(affine_cpus(), cpu_quota())))
 
 
 def cpu_quota(process: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> float:

@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from fastact.machine import affine_cpus
 from fastact.records import SETTING, SETTINGS
 
 _TBB_MODULE = "numba.np.ufunc.tbbpool"
@@ -121,9 +122,7 @@ def _numba_num_threads() -> int:
     text = os.environ.get("NUMBA_NUM_THREADS", "")
     if text.isdecimal() and int(text) > 0:
         return int(text)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return affine_cpus()
 
 
 def _running_layer() -> str | None:
