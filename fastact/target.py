@@ -44,6 +44,12 @@ class Target:
         """Whether 512-bit vectors with masks are there."""
         return "avx512f" in self._enabled
 
+    def moves_masked(self, itemsize: int) -> bool:
+        """Whether there are instructions that load and store some numbers of this size of a register."""
+        if itemsize >= 4:
+            return "avx" in self._enabled
+        return "avx512bw" in self._enabled
+
     @property
     def converts_float16(self) -> bool:
         """Whether there are instructions to and from float16."""

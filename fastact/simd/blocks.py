@@ -215,10 +215,10 @@ class Blocks:
                     inside = builder.extract_value(own, k), number(itemsize)
                     source, target = (outside, inside) if inward else (inside, outside)
                     if not inward or not is_spread:
-                        emit_copy(builder, itemsize, *source, *target, count)
+                        emit_copy(builder, itemsize, *source, *target, count, inward)
                         continue
                     with builder.if_then(builder.icmp_signed("!=", step, number(0))):
-                        emit_copy(builder, itemsize, *source, *target, count)
+                        emit_copy(builder, itemsize, *source, *target, count, inward)
                 return context.get_dummy_value()
 
             return types.void(base, steps, own, types.intp, types.intp), emit

@@ -295,15 +295,27 @@ def emit_copy(
     target: Any,
     target_step: Any,
     count: Any,
+    fills_target: bool,
 ) -> None:
-    """Copy numbers from one place to another, whatever their distances: neighbours a register at a time."""
-    ends = [builder.ptrtoint(source, INDEX), source_step, builder.ptrtoint(target, INDEX), target_step]
-    builder.call(_copy_function(builder.module, itemsize), [*ends, count])
+    """Copy numbers from one place to another, whatever their distances: neighbours a register at a time.
+
+    Parameters
+    ----------
+    fills_target : bool
+        Whether all of the target's last register may be written: what follows is then written as it is.
+    """
+    ends = [
+        builder.ptrtoint(source, INDEX),
+        source_step,
+        builder.ptrtoint(target, INDEX),
+        target_step,
+    ]
+    builder.call(_copy_function(builder.module, itemsize, fills_target), [*ends, count])
 
 
-def _copy_function(module: Any, itemsize: int) -> Any:
-    """Return the function behind `emit_copy`: a loop has many copies, which would take long to compile each."""
-    name = f"fastact.copy.{itemsize}"
+def _copy_function(module: Any, itemsize: int, fills_target: bool) -> Any:
+    """Return the function behind `emit_copy`: a loop has many copies, each of which would take time to compile."""
+    name = f"fastact.copy.{itemsize}.{fills_target}"
     if name in module.globals:
         return module.globals[name]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INDEX] * 5), name)
@@ -312,27 +324,54 @@ def _copy_function(module: Any, itemsize: int) -> Any:
     builder = ir.IRBuilder(function.append_basic_block())
     source, source_step, target, target_step, count = function.args
     lanes = TARGET.vector_bytes // itemsize
+    one = ir.IntType(8 * itemsize)
+    register = ir.VectorType(one, lanes)
 
-    def move(first: Any, kind: ir.Type) -> None:
+    def pointers(first: Any, kind: ir.Type) -> list[Any]:
         # Not by `gep`: LLVM would make gathers of it, which are longer and no faster.
-        pointers = [
+        return [
             builder.inttoptr(builder.add(start, builder.mul(first, step)), kind.as_pointer())
             for start, step in ((source, source_step), (target, target_step))
         ]
-        value = builder.load(pointers[0])
+
+    def move(first: Any, kind: ir.Type) -> None:
+        place, destination = pointers(first, kind)
+        value = builder.load(place)
         value.align = itemsize
-        builder.store(value, pointers[1], align=itemsize)
+        builder.store(value, destination, align=itemsize)
+
+    def move_rest(first: Any, rest: Any) -> None:
+        """Move less than a register. What is read soon is written whole: a processor forwards whole stores only."""
+        place, destination = pointers(first, register)
+        numbers = ir.Constant(ir.VectorType(INDEX, lanes), list(range(lanes)))
+        mask = builder.icmp_signed("<", numbers, splat(builder, rest, lanes))
+        suffix = f"v{lanes}{one}.p0"
+        align = ir.Constant(ir.IntType(32), itemsize)
+        if fills_target:
+            others = builder.load(destination)
+            others.align = itemsize
+            operands = [place, align, mask, others]
+            value = call_llvm(builder, f"llvm.masked.load.{suffix}", register, operands)
+            builder.store(value, destination, align=itemsize)
+        else:
+            value = builder.load(place)
+            value.align = itemsize
+            operands = [value, destination, align, mask]
+            call_llvm(builder, f"llvm.masked.store.{suffix}", ir.VoidType(), operands)
 
     done = cgutils.alloca_once_value(builder, number(0))
     side_by_side = [
         builder.icmp_signed("==", step, number(itemsize)) for step in (source_step, target_step)
     ]
-    one = ir.IntType(8 * itemsize)
     with builder.if_then(builder.and_(*side_by_side)):
         whole = builder.and_(count, number(-lanes))
         with cgutils.for_range_slice(builder, number(0), whole, number(lanes), INDEX) as (i, _):
-            move(i, ir.VectorType(one, lanes))
+            move(i, register)
         builder.store(whole, done)
+        if TARGET.moves_masked(itemsize):
+            with builder.if_then(builder.icmp_signed("<", whole, count)):
+                move_rest(whole, builder.sub(count, whole))
+            builder.store(count, done)
     with cgutils.for_range_slice(builder, builder.load(done), count, number(1), INDEX) as (i, _):
         move(i, one)
     builder.ret_void()
