@@ -299,6 +299,27 @@ def outputs_for(
     return tuple(outputs)
 
 
+def float_type(values: tuple[Any, ...], arrays: list[NDArray[Any]]) -> np.dtype[Any]:
+    """Return the type of results: what NumPy's own float functions would choose.
+
+    Parameters
+    ----------
+    values : tuple
+        What was given. Python's own numbers are weak.
+    arrays : list of ndarray
+        The same as arrays.
+    """
+    kinds = [array.dtype for array in arrays]
+    if all(kind.kind in "iub" for kind in kinds):
+        kinds.append(np.dtype(np.float16))
+    weak = [
+        value if type(value) in (int, float) else kind
+        for value, kind in zip(values, kinds, strict=False)
+    ]
+    found: np.dtype[Any] = np.result_type(*weak, *kinds[len(values) :])
+    return found.newbyteorder("=")
+
+
 def _document(definition: Definition) -> str:
     """Write an activation's docstring from its definition."""
     sections = [definition.summary]

@@ -16,6 +16,7 @@ from fastact.activations.base import (
     as_real_array,
     dtype_of,
     dtypes,
+    float_type,
     outputs_for,
     parameters_in,
 )
@@ -77,7 +78,7 @@ class _RowFunction(Activation):
                 name, each, given[k], shapes[each in self._of_rows], each in self._of_rows
             )
         degree = self._as_temperature(name, temperature)
-        dtype = _float_type(arrays, given)
+        dtype = float_type(arrays, given)
         results = outputs_for(
             name,
             out,
@@ -468,19 +469,6 @@ class ReducedRowActivation(_RowFunction):
         if self._row_definition.is_mean:  # of those that take part
             with np.errstate(divide="ignore", invalid="ignore"):
                 y += np.log(mask.shape[-1] / mask.sum(axis=-1, dtype=float)).astype(y.dtype)
-
-
-def _float_type(values: tuple[Any, ...], arrays: list[NDArray[Any]]) -> np.dtype[Any]:
-    """Return the type of the results: what NumPy's own float functions would choose."""
-    kinds = [array.dtype for array in arrays]
-    if all(kind.kind in "iub" for kind in kinds):
-        kinds.append(np.dtype(np.float16))
-    weak = [
-        value if type(value) in (int, float) else kind
-        for value, kind in zip(values, kinds, strict=False)
-    ]
-    found: np.dtype[Any] = np.result_type(*weak, *kinds[len(values) :])
-    return found.newbyteorder("=")
 
 
 def _fitting(

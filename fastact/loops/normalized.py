@@ -17,8 +17,10 @@ from fastact.simd.memory import all_of, zeros_of
 from fastact.vecmath.logarithm import log, log1p
 from fastact.vecmath.products import difference_and_lost, exp_of_difference, quotient_and_lost
 
-_USED = (log, log1p, difference_and_lost, exp_of_difference, quotient_and_lost)
-_DOUBLES = Vector(types.float64, lanes_of(types.float64))
+#: What vector maths the loops call.
+USED = (log, log1p, difference_and_lost, exp_of_difference, quotient_and_lost)
+#: A register of sums.
+DOUBLES = Vector(types.float64, lanes_of(types.float64))
 
 
 class Sums(NamedTuple):
@@ -28,8 +30,10 @@ class Sums(NamedTuple):
     ----------
     top : float
         The largest number, divided by the temperature.
+    rest : float
+        The sum of ``exp(x / temperature - top)``, less the largest number's own 1: it may be small.
     total : float
-        The sum of ``exp(x / temperature - top)``.
+        The whole sum.
     log_total : float
         Its logarithm, in which nothing cancels where it is small.
     log_mean : float
@@ -41,6 +45,7 @@ class Sums(NamedTuple):
     """
 
     top: Any
+    rest: Any
     total: Any
     log_total: Any
     log_mean: Any
@@ -116,7 +121,7 @@ class Exponentials:
         takes_logarithm = self._takes_logarithm
         kept, keep = self._rows.kept.count, self._rows.kept.store
         exponential = self.exponential()
-        zeros, doubles = zeros_of(self._rows.vector), zeros_of(_DOUBLES)
+        zeros, doubles = zeros_of(self._rows.vector), zeros_of(DOUBLES)
         one, add = all_of(Vector(types.float64, 1), 1.0), adding(self._rows)
 
         def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
@@ -148,9 +153,8 @@ class Exponentials:
                 log_total = sum_lanes(log1p(rest * one()))
                 log_mean = sum_lanes(log((1 + rest) / row.n * one()))
             top = top if temperature == 1 else top / temperature
-            total = 1 + rest
             return Sums(
-                top, total, log_total, log_mean, total_of(weighted), total_of(dy_sum)
+                top, rest, 1 + rest, log_total, log_mean, total_of(weighted), total_of(dy_sum)
             )
 
         return sums
@@ -171,7 +175,7 @@ def normalized(
     inputs, outputs : sequence of Operand
         In the ufunc's order.
     """
-    for function in _USED:
+    for function in USED:
         make_compilable(function)
     make = _from_input
     if isinstance(definition, ReducedRowDefinition):
@@ -229,7 +233,7 @@ def _from_output(definition: Any, rows: Rows) -> Callable[..., None]:
     sign = -1 if definition.of_minus_x else 1
     padding = [0.0, 0.0]
     prepare = rows.prepare(padding)
-    doubles = zeros_of(_DOUBLES)
+    doubles = zeros_of(DOUBLES)
     temperature_of = rows.number("temperature")
     compute, add = internal(definition.from_output), adding(rows)
 
@@ -250,7 +254,7 @@ def _from_output(definition: Any, rows: Rows) -> Callable[..., None]:
         temperature = temperature_of(row)
         nothing = doubles(), doubles()
         weighted, dy_sum = fold(row, (nothing, nothing), 0)
-        sums = Sums(0.0, 1.0, 0.0, 0.0, total_of(weighted), total_of(dy_sum))
+        sums = Sums(0.0, 0.0, 1.0, 0.0, 0.0, total_of(weighted), total_of(dy_sum))
         write(row, (sums, temperature, 1 / temperature))
 
     return one_row

@@ -145,6 +145,11 @@ class Rows:
         read = number_at(Storage(self._numbers[k].dtype))
         return internal(lambda row: read(row.numbers[k]))
 
+    def integer(self, name: str) -> Any:
+        """Return a function that reads a number beside the row that is of type intp."""
+        k = [each.name for each in self._numbers].index(name)
+        return internal(lambda row: words(row.numbers[k])[0])
+
     def set_number(self, name: str) -> Any:
         """Return a function that writes a number beside the row."""
         k = [each.name for each in self._numbers].index(name)

@@ -1,0 +1,487 @@
+"""The cross-entropy of a softmax, and its gradient by the logits in the same pass."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastact.activations.base import (
+    as_array,
+    as_axis,
+    as_real_array,
+    dtype_of,
+    dtypes,
+    float_type,
+    outputs_for,
+    parameters_in,
+)
+from fastact.activations.row_layout import Axes, Operand
+from fastact.layers.base import Layer
+
+if TYPE_CHECKING:
+    from fastact.kernels import LoopFunction
+
+REDUCTIONS = ("mean", "sum", "none")
+# What there is for each row is made for so many rows at a time.
+_ROWS = 2**15
+
+
+@dataclass(frozen=True)
+class _Operation:
+    """One of the ufuncs: rows, then numbers for each row."""
+
+    rows: tuple[str, ...]
+    numbers: tuple[str, ...]
+    has_gradient: bool
+    loop: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (*self.rows, *self.numbers)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return ("loss", "dx") if self.has_gradient else ("loss",)
+
+    @property
+    def core_signature(self) -> str:
+        inputs = ",".join("(n)" if each in self.rows else "()" for each in self.inputs)
+        return f"{inputs}->{'(),(n)' if self.has_gradient else '()'}"
+
+    def type_of(self, name: str, dtype: str) -> str:
+        """Return the type of an operand beside arrays of one type."""
+        if name in (*self.rows, "dx"):
+            return dtype
+        return {"label": "intp", "loss": "float64"}.get(name, parameters_in(dtype))
+
+
+_OF_LABELS = (("x",), ("label", "weight", "scale"))
+_OF_WEIGHTS = (("x", "targets", "weights"), ("label", "spike", "keep", "uniform", "scale"))
+_OPERATIONS = {
+    "forward": _Operation(*_OF_LABELS, False, "label_cross_entropy"),
+    "forward_backward": _Operation(*_OF_LABELS, True, "label_cross_entropy"),
+    "dense_forward": _Operation(*_OF_WEIGHTS, False, "dense_cross_entropy"),
+    "dense_forward_backward": _Operation(*_OF_WEIGHTS, True, "dense_cross_entropy"),
+}
+
+
+class SoftmaxCrossEntropy(Layer):
+    """Softmax cross-entropy: how far logits are from labels, or from probabilities of the classes.
+
+    ``loss, dlogits = fa.softmax_cross_entropy.forward_backward(logits, labels)`` gives the loss and its gradient
+    in one pass over the logits; `dlogits` may overwrite them.
+
+    Notes
+    -----
+    .. math:: L = \\sum_j w_j p_j \\left( \\ln \\sum_k e^{x_k} - x_j \\right), \\qquad
+        \\frac{\\partial L}{\\partial x_i} = \\left( \\sum_j w_j p_j \\right) \\mathrm{softmax}(x)_i - w_i p_i
+
+    for each row, where :math:`p` is 1 for the label and 0 else, or given; with label smoothing
+    :math:`(1 - \\varepsilon) p + \\varepsilon / C` of :math:`C` classes; and :math:`w` are the weights of the
+    classes. What PyTorch's ``cross_entropy`` computes, whose classes are along axis 1. A class of no probability
+    adds nothing even where its logit is minus infinity, which gives NaN there.
+
+    Errors: losses and gradients are within 4 units in the last place of float32, at the scale of the terms that
+    they are sums of. A loss near 0 keeps its digits, and so does the gradient of a label of which the net is sure.
+    A row that holds a NaN or plus infinity, or nothing but minus infinity, gives NaN. Results do not depend on the
+    number of threads: losses are summed in float64, in an order that depends on the shape alone.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, tuple(_OPERATIONS), self._make)
+
+    def __call__(
+        self,
+        logits: Any,
+        targets: Any,
+        /,
+        *,
+        axis: int = -1,
+        weight: Any = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+        out: Any = None,
+    ) -> Any:
+        """Compute the loss.
+
+        Parameters
+        ----------
+        logits : array_like
+            Of any shape; a real type.
+        targets : array_like
+            Labels: integers, of the shape of `logits` without the axis, from 0 to the number of classes less one.
+            Or what share each class has: of the shape of `logits`, computed in its type.
+        axis : int, default -1
+            The axis of the classes. PyTorch's is 1.
+        weight : array_like, optional
+            A weight for each class.
+        ignore_index : int, default -100
+            Rows with this label add nothing, and have no gradient.
+        label_smoothing : float, default 0
+            What part of the shares is spread over all classes, from 0 to 1.
+        reduction : {"mean", "sum", "none"}, default "mean"
+            The mean divides by the sum of the weights of the labels that are not ignored, or with shares by the
+            number of rows, as in PyTorch. It is NaN where there is none, and the gradient then 0.
+        out : ndarray, optional
+            Where the result goes.
+
+        Returns
+        -------
+        scalar or ndarray
+            Of the type of the logits; without a reduction, of their shape without the axis.
+
+        Raises
+        ------
+        TypeError
+            If an input is not real, or labels are no integers.
+        ValueError
+            If a label is out of range (the message gives its position), shapes do not fit together, or an option is
+            none of the above.
+        """
+        (loss,) = self._run(
+            "forward", logits, targets, 1.0, axis, weight, ignore_index, label_smoothing, reduction, (out,)
+        )
+        return loss
+
+    def forward_backward(
+        self,
+        logits: Any,
+        targets: Any,
+        dloss: Any = 1.0,
+        /,
+        *,
+        axis: int = -1,
+        weight: Any = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+        out: Any = None,
+    ) -> Any:
+        """Compute the loss and the gradient by the logits in one pass; arguments as for a call.
+
+        Parameters
+        ----------
+        dloss : array_like, default 1
+            The gradient by the loss; without a reduction, it broadcasts with it.
+        out : tuple of ndarray or None, optional
+            Where the results go. The second may be `logits` itself.
+
+        Returns
+        -------
+        loss, dlogits
+            As of a call, and of the shape of the logits.
+        """
+        return self._run(
+            "forward_backward",
+            logits,
+            targets,
+            dloss,
+            axis,
+            weight,
+            ignore_index,
+            label_smoothing,
+            reduction,
+            out if isinstance(out, tuple) else (out, None),
+        )
+
+    def backward(
+        self,
+        dloss: Any,
+        logits: Any,
+        targets: Any,
+        /,
+        *,
+        axis: int = -1,
+        weight: Any = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+        out: Any = None,
+    ) -> Any:
+        """Compute the gradient by the logits alone; see `forward_backward`."""
+        return self._run(
+            "backward",
+            logits,
+            targets,
+            dloss,
+            axis,
+            weight,
+            ignore_index,
+            label_smoothing,
+            reduction,
+            (None, out),
+        )[1]
+
+    def _run(
+        self,
+        operation: str,
+        logits: Any,
+        targets: Any,
+        dloss: Any,
+        axis: Any,
+        weight: Any,
+        ignore_index: int,
+        label_smoothing: Any,
+        reduction: str,
+        out: tuple[Any, ...],
+    ) -> tuple[Any, ...]:
+        where = self._where(operation)
+        x = as_real_array(where, "logits", logits)
+        axis = as_axis(where, axis, x.ndim)
+        layout = Axes((axis,), x.shape)
+        rows = layout.reduced_shape(keepdims=False)
+        dtype = float_type((logits,), [x])
+        classes = _classes(where, x.shape[axis], dtype, weight, ignore_index, label_smoothing)
+        given = as_array(where, "targets", targets)
+        is_dense = given.shape == x.shape
+        if is_dense:
+            given = as_real_array(where, "targets", given).astype(dtype, copy=False)
+        else:
+            classes.check_labels(where, given, rows, x.shape)
+        divisor = 1.0
+        if reduction == "mean":
+            divisor = float(math.prod(rows)) if is_dense else classes.weight_of(given)
+        loss_shape = _loss_shape(where, reduction, rows)
+        scale = _spread(where, dloss, loss_shape, rows, divisor)
+        results = outputs_for(where, out, (loss_shape, x.shape)[: len(out)], (dtype,) * len(out))
+        if np.may_share_memory(given, results[-1]):
+            given = given.copy()
+        losses = results[0] if reduction == "none" else None
+        sums: list[float] = []
+        layout.run(
+            partial(self._run_rows, operation != "forward", classes, is_dense, losses, sums),
+            [Operand(x, True), Operand(given, is_dense), Operand(scale, False)],
+            [Operand(each, True) for each in results[1:]],
+        )
+        if losses is None:
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+                results[0][...] = np.float64(math.fsum(sums)) / divisor
+        return tuple(each if each.ndim else each[()] for each in results)
+
+    def _run_rows(
+        self,
+        has_gradient: bool,
+        classes: _Classes,
+        is_dense: bool,
+        losses: NDArray[Any] | None,
+        sums: list[float],
+        inputs: list[NDArray[Any]],
+        outputs: list[NDArray[Any]],
+    ) -> None:
+        """Compute losses, or append their sums, and gradients, for arrays whose last axis is that of the classes."""
+        x, targets, scale = inputs
+        name = "forward_backward" if has_gradient else "forward"
+        if is_dense or classes.smoothing:
+            name = f"dense_{name}"
+        operation, ufunc = _OPERATIONS[name], self.ufuncs[name]
+        types = tuple(
+            dtype_of(operation.type_of(each, classes.dtype.name))
+            for each in (*operation.inputs, *operation.outputs)
+        )
+        for part in _parts(x.shape[:-1]):
+            operands = {"x": x[part], "scale": scale[part]}
+            operands |= (classes.of_shares if is_dense else classes.of_labels)(targets[part])
+            loss = np.empty(operands["x"].shape[:-1])
+            ufunc(
+                *(operands[each] for each in operation.inputs),
+                out=(loss, *(array[part] for array in outputs)),
+                casting="same_kind",
+                signature=types,
+            )
+            if losses is None:
+                sums.append(float(loss.sum()))
+            else:
+                losses[part] = loss
+
+    def _make(self, name: str) -> np.ufunc:
+        from fastact.ufunc import Loop, make_ufunc
+
+        operation = _OPERATIONS[name]
+        operands = (*operation.inputs, *operation.outputs)
+        loops = [
+            Loop(
+                [dtype_of(operation.type_of(each, dtype)) for each in operands],
+                f"{self.name}.{name}.{dtype}",
+                partial(_build, operation, dtype),
+            )
+            for dtype in dtypes()
+        ]
+        doc = f"Compute {', '.join(operation.outputs)} of {self.name!r}."
+        return make_ufunc(
+            "fastact.ufuncs",
+            self.ufunc_name(name),
+            doc,
+            operation.inputs,
+            operation.outputs,
+            loops,
+            operation.core_signature,
+        )
+
+
+def _build(operation: _Operation, dtype: str) -> LoopFunction:
+    from fastact import loops
+    from fastact.loops.rows import Operand
+
+    inputs, outputs = (
+        [
+            Operand(each, operation.type_of(each, dtype), each in (*operation.rows, "dx"))
+            for each in names
+        ]
+        for names in (operation.inputs, operation.outputs)
+    )
+    build = getattr(loops, operation.loop)
+    loop: LoopFunction = build(inputs, outputs)
+    return loop
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """What all rows have in common, and what the loops take for each."""
+
+    count: int
+    dtype: np.dtype[Any]
+    weights: NDArray[Any] | None
+    ignore_index: int
+    smoothing: float
+
+    def check_labels(
+        self, where: str, labels: NDArray[Any], rows: tuple[int, ...], shape: tuple[int, ...]
+    ) -> None:
+        """Raise an error that names the first label that is out of range."""
+        if labels.shape != rows:
+            raise ValueError(
+                f"{where}: targets has shape {labels.shape}, expected is {rows} for labels, or {shape} "
+                "for shares of the classes"
+            )
+        if labels.dtype.kind not in "iu":
+            raise TypeError(f"{where}: labels must be integers, got {labels.dtype}")
+        for part in _parts(rows):
+            some = labels[part]
+            wrong = ((some < 0) | (some >= self.count)) & (some != self.ignore_index)
+            if wrong.any():
+                first = np.argwhere(wrong)[0]
+                if part is not ...:
+                    first[0] += part.start
+                place = f"[{', '.join(map(str, first))}]" if len(first) else ""
+                raise ValueError(
+                    f"{where}: targets{place} is {labels[tuple(first)]}; labels are from 0 to "
+                    f"{self.count - 1}, or {self.ignore_index} to ignore a row"
+                )
+
+    def weight_of(self, labels: NDArray[Any]) -> float:
+        """Return the sum of the weights of all labels."""
+        return math.fsum(
+            float(self._weights_of(labels[part]).sum(dtype=float)) for part in _parts(labels.shape)
+        )
+
+    def _weights_of(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return the weight of each label, 0 where it is ignored."""
+        is_known = labels != self.ignore_index
+        if self.weights is None:
+            return is_known.astype(self.inner)
+        return np.where(is_known, self.weights[np.where(is_known, labels, 0)], self.inner.type(0))
+
+    @property
+    def inner(self) -> np.dtype[Any]:
+        """What is computed in."""
+        return np.dtype(parameters_in(self.dtype.name))
+
+    def of_labels(self, labels: NDArray[Any]) -> dict[str, Any]:
+        """Return what the loops take for rows with labels."""
+        weights = self._weights_of(labels)
+        ignored = -2 if self.smoothing else -1
+        found = {
+            "label": np.where(labels != self.ignore_index, labels, ignored).astype(np.intp),
+            "weight": weights,
+        }
+        if self.smoothing:
+            found |= self._of_weights(np.zeros(self.count, self.dtype), 0.0)
+            found["spike"] = weights * self.inner.type(1 - self.smoothing)
+        return found
+
+    def of_shares(self, shares: NDArray[Any]) -> dict[str, Any]:
+        """Return what the loops take for rows with a share of each class."""
+        found = self._of_weights(shares, 1 - self.smoothing)
+        return found | {"label": -1, "spike": 0.0}
+
+    def _of_weights(self, targets: NDArray[Any], keep: float) -> dict[str, Any]:
+        weights = np.ones(self.count) if self.weights is None else self.weights
+        uniform = self.smoothing / max(1, self.count)
+        return {
+            "targets": targets,
+            "weights": weights.astype(self.dtype),
+            "keep": keep,
+            "uniform": uniform,
+        }
+
+
+def _classes(
+    where: str,
+    count: int,
+    dtype: np.dtype[Any],
+    weight: Any,
+    ignore_index: Any,
+    label_smoothing: Any,
+) -> _Classes:
+    """Return the options of a call, or raise an error that names the one that is wrong."""
+    if not (isinstance(label_smoothing, Real) and 0 <= label_smoothing <= 1):
+        raise ValueError(
+            f"{where}: label_smoothing must be a number from 0 to 1, got {label_smoothing!r}"
+        )
+    weights = None
+    if weight is not None:
+        # In the logits' own type, as the loops take it.
+        weights = as_real_array(where, "weight", weight).astype(dtype)
+        weights = weights.astype(parameters_in(dtype.name))
+        if weights.shape != (count,):
+            raise ValueError(f"{where}: weight has shape {weights.shape}, expected is {(count,)}")
+    try:
+        index = operator.index(ignore_index)
+    except TypeError:
+        raise TypeError(
+            f"{where}: ignore_index must be an integer, got {ignore_index!r}"
+        ) from None
+    return _Classes(count, dtype, weights, index, float(label_smoothing))
+
+
+def _loss_shape(where: str, reduction: Any, rows: tuple[int, ...]) -> tuple[int, ...]:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{where}: reduction must be one of {REDUCTIONS}, got {reduction!r}")
+    return rows if reduction == "none" else ()
+
+
+def _spread(
+    where: str, dloss: Any, shape: tuple[int, ...], rows: tuple[int, ...], divisor: float
+) -> NDArray[Any]:
+    """Return what each row's gradient is multiplied by: the gradient by the loss, over what is divided by."""
+    gradient = as_real_array(where, "dloss", dloss)
+    try:
+        gradient = np.broadcast_to(gradient, shape)
+    except ValueError:
+        raise ValueError(
+            f"{where}: dloss has shape {gradient.shape}, the loss has {shape}"
+        ) from None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.broadcast_to(gradient / np.float64(divisor), rows)
+
+
+def _parts(rows: tuple[int, ...]) -> Iterator[Any]:
+    """Yield parts of rows along the first axis, or all where there is only one row."""
+    if not rows:
+        yield ...
+        return
+    step = max(1, _ROWS // max(1, math.prod(rows[1:])))
+    for first in range(0, rows[0], step):
+        yield slice(first, first + step)
+
+
+softmax_cross_entropy = SoftmaxCrossEntropy("softmax_cross_entropy")
