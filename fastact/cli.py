@@ -147,6 +147,13 @@ def bench(
     given_outputs: Annotated[
         bool, typer.Option("--given-outputs", help="Write to arrays that exist already.")
     ] = False,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            help="Instead: rows, gated units, a loss, a bias, at shapes of their own, in float32.",
+        ),
+    ] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Few activations, sizes and samples: under a minute.")
     ] = False,
@@ -158,15 +165,26 @@ def bench(
         typer.Option("--chart", help="Draw them there: a .png or .svg file; may be repeated."),
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(help="Write them there as a page.", dir_okay=False)
+        Path | None,
+        typer.Option(
+            help="Write them there as a page; with --layers, as the last section of that page.",
+            dir_okay=False,
+        ),
     ] = None,
 ) -> None:
     """Measure fastact beside plain NumPy, PyTorch, JAX and whatever else of its peers is installed."""
+    if layers:
+        if activations or elements or operations or dtype != "float32" or given_outputs or charts:
+            typer.echo(f"fastact: {NOT_WITH_LAYERS}", err=True)
+            raise typer.Exit(2)
+        bench_layers(implementations, min(samples, 5) if quick else samples, json_file, markdown)
+        return
     import json
     import os
 
     import fastact
     from fastact.bench import chart, contenders, report, timing
+    from fastact.bench import layers as of_layers
 
     installed = contenders.installed_implementations()
     # torch.compile takes seconds for each function and size: only where it is asked for.
@@ -216,10 +234,59 @@ def bench(
         pictures = [os.path.relpath(file, markdown.parent) for file in charts or []]
         picture = pictures[-1] if pictures else None
         page = report.markdown_page(results, settings, timing.describe(where), picture)
-        markdown.write_text(page)
+        old_page = markdown.read_text() if markdown.exists() else ""
+        markdown.write_text(of_layers.keep_section(old_page, page))
     if charts:
         with one_line_if_missing("plot"):
             chart.draw(results, settings, charts)
+
+
+NOT_WITH_LAYERS = "--layers takes --implementation, --samples, --quick, --json and --markdown only"
+
+
+def bench_layers(
+    implementations: list[str] | None, samples: int, json_file: Path | None, markdown: Path | None
+) -> None:
+    """Measure rows, layers and a bias beside their peers."""
+    import json
+
+    from fastact.bench import contenders, layers, report, timing
+
+    installed = [each for each in contenders.installed_implementations() if each in layers.MAKERS]
+    wanted = implementations or installed
+    try:
+        one_of("implementation", wanted, installed)
+    except ValueError as error:
+        typer.echo(f"fastact: {error}", err=True)
+        raise typer.Exit(2) from None
+    with one_line_if_missing("cli"):
+        from rich.console import Console
+        from rich.progress import track
+
+    where, console, workloads = timing.machine(), Console(), layers.available(layers.WORKLOADS)
+    everybody = ["fastact", *(each for each in wanted if each != "fastact")]
+    settings = report.Settings(
+        [name for name, _ in workloads], [], [layers.OPERATION], everybody, samples=samples
+    )
+    results = list(
+        track(
+            layers.measure(workloads, settings),
+            "measuring",
+            total=len(workloads),
+            console=Console(stderr=True),
+            transient=True,
+        )
+    )
+    cells = report.rows(results, settings.implementations, with_spread=False)
+    console.print(f"{layers.TITLE}.", report.rich_table(cells), "", sep="\n", highlight=False)
+    console.print(report.summary(results), "", timing.describe(where), sep="\n", highlight=False)
+    if json_file:
+        text = json.dumps(report.as_json(results, settings, where), indent=2)
+        json_file.write_text(text + "\n")
+    if markdown:
+        section = layers.markdown_section(results, settings, timing.describe(where))
+        page = markdown.read_text() if markdown.exists() else ""
+        markdown.write_text(layers.replace_section(page, section))
 
 
 def one_of(what: str, given: Iterable[str], allowed: Iterable[str]) -> None:

@@ -93,7 +93,7 @@ def _gelu(x: Array, y: Array, d: Array | None) -> None:
         density = np.square(x)
         density *= -0.5
         np.exp(density, out=density)
-        density *= 1 / np.sqrt(2 * np.pi)
+        density *= (2 * np.pi) ** -0.5
         density *= x
         d += density
 
