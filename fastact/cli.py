@@ -71,29 +71,34 @@ def list_activations(
         bool, typer.Option("--names", help="Print nothing but the names, one on each line.")
     ] = False,
 ) -> None:
-    """List the activations."""
+    """List the activations, the functions of rows and the layers."""
     import fastact
 
     chosen = [
         each
-        for each in map(fastact.get, fastact.names())
+        for each in map(fastact.get, [*fastact.names(), *fastact.row_names()])
         if (library is None or library in each._definition.elsewhere)
         and not (smooth and each.kinks)
     ]
+    is_whole = library is None and not smooth  # which is told of activations only
+    layers = [fastact.get(name) for name in fastact.layer_names()] if is_whole else []
     if names:
-        typer.echo("\n".join(each.name for each in chosen))
+        typer.echo("\n".join(each.name for each in (*chosen, *layers)))
         return
     with one_line_if_missing("cli"):
         from rich.console import Console
 
-        from fastact.description import table
+        from fastact.description import layer_table, table
 
-        Console(highlight=False).print(table(chosen, library))
+        console = Console(highlight=False)
+        console.print(table(chosen, library))
+        if layers:
+            console.print("", layer_table(layers), sep="\n")
 
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="The activation's name, or an alias.")],
+    name: Annotated[str, typer.Argument(help="The name of an activation or a layer, or an alias.")],
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Set a parameter; may be repeated.", metavar="PARAMETER=VALUE"),
@@ -102,24 +107,26 @@ def show(
         str | None, typer.Option(help="The library whose choices to follow.", metavar="LIBRARY")
     ] = None,
 ) -> None:
-    """Show all there is to know of an activation, with a plot."""
+    """Show all there is to know of an activation, with a plot, or of a layer."""
     import fastact
 
     try:
         parameters = dict(map(parse_setting, settings or []))
         if convention is not None:
             parameters["convention"] = convention
-        activation = fastact.get(name, **parameters)
+        found = fastact.get(name, **parameters)
     except (TypeError, ValueError) as error:
         typer.echo(f"fastact: {error}", err=True)
         raise typer.Exit(2) from None
     with one_line_if_missing("cli"):
         from rich.console import Console
 
-        from fastact.description import sheet
+        from fastact.description import layer_sheet, sheet
+        from fastact.layers import Layer
 
         console = Console(highlight=False)
-        console.print(sheet(activation, width=min(console.width, 80)))
+        width = min(console.width, 80)
+        console.print(layer_sheet(found) if isinstance(found, Layer) else sheet(found, width))
 
 
 @app.command()
