@@ -245,13 +245,14 @@ gelu = Baseline("gelu", _gelu_forward, _gelu_backward, _gelu_forward_backward)
 def _cross_entropy_forward(logits: ArrayLike, labels: NDArray[np.integer[Any]]) -> Any:
     """Return the mean of log(sum(exp(x))) - x[label] over the rows, from integer labels."""
     logits = float_array(logits)
-    total = exponentials(logits, -1, np.empty_like(logits))
-    return _mean_loss(logits, labels, total)
+    return _mean_loss(logits, labels, *exponentials(logits, -1, np.empty_like(logits)))
 
 
-def _mean_loss(logits: Array, labels: NDArray[np.integer[Any]], total: Array) -> Any:
+def _mean_loss(
+    logits: Array, labels: NDArray[np.integer[Any]], largest: Array, total: Array
+) -> Any:
     label = np.take_along_axis(logits, labels[..., np.newaxis], axis=-1)
-    return np.mean(np.log(total) + (np.max(logits, axis=-1, keepdims=True) - label))
+    return np.mean(np.log(total) + (largest - label))
 
 
 def _cross_entropy_forward_backward(
@@ -260,8 +261,8 @@ def _cross_entropy_forward_backward(
     """Return the loss and (softmax(x) - one_hot(label)) / rows."""
     logits = float_array(logits)
     dlogits = result(out, logits)
-    total = exponentials(logits, -1, dlogits)
-    loss = _mean_loss(logits, labels, total)
+    largest, total = exponentials(logits, -1, dlogits)
+    loss = _mean_loss(logits, labels, largest, total)
     dlogits /= total * labels.size
     flat = dlogits.reshape(labels.size, -1)
     flat[np.arange(labels.size), labels.ravel()] -= 1 / labels.size

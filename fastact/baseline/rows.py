@@ -32,17 +32,19 @@ Gradient = Callable[[Array, Array, int, Array], None]
 Both = Callable[[Array, Array, int, Array, Array], None]
 
 
-def exponentials(x: Array, axis: int, out: Array) -> Array:
-    """Write the exponentials of the differences to the largest number, and return their sums."""
-    _differences(x, axis, out)
+def exponentials(x: Array, axis: int, out: Array) -> tuple[Array, Array]:
+    """Write the exponentials of the differences to the largest number; return that, and their sum."""
+    largest = _differences(x, axis, out)
     np.exp(out, out=out)
-    total: Array = np.sum(out, axis, keepdims=True)
-    return total
+    return largest, np.sum(out, axis, keepdims=True)
 
 
-def _differences(x: Array, axis: int, out: Array) -> None:
+def _differences(x: Array, axis: int, out: Array) -> Array:
+    """Write the differences to the largest number of each row, and return that."""
+    largest: Array = np.max(x, axis, keepdims=True)
     with np.errstate(invalid="ignore"):  # the difference of two infinities
-        np.subtract(x, np.max(x, axis, keepdims=True), out=out)
+        np.subtract(x, largest, out=out)
+    return largest
 
 
 def _dot(a: Array, b: Array, axis: int) -> Array:
@@ -52,7 +54,8 @@ def _dot(a: Array, b: Array, axis: int) -> Array:
 
 
 def _softmax_value(x: Array, axis: int, y: Array) -> None:
-    y /= exponentials(x, axis, y)
+    _, total = exponentials(x, axis, y)
+    y /= total
 
 
 def _softmax_gradient(dy: Array, y: Array, axis: int, dx: Array) -> None:

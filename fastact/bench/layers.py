@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -52,12 +52,15 @@ class Workload:
         Those that have none, such as labels.
     dy : ndarray or None
         The gradient by the output; None for a loss, which is itself what is differentiated.
+    options : dict
+        What else fastact's call takes, such as a seed.
     """
 
     name: str
     inputs: tuple[Array, ...]
     constants: tuple[Array, ...] = ()
     dy: Array | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, shape: tuple[int, ...], dtype: str = "float32") -> Workload:
@@ -68,7 +71,7 @@ class Workload:
         NotImplementedError
             If it needs arrays that nothing here stands for.
         """
-        random, function = np.random.default_rng(20), fa.get(name)
+        random, function = np.random.default_rng(20), getattr(fa, name)
 
         def deviates(shape: tuple[int, ...]) -> Array:
             return (random.standard_normal(shape) * 4).astype(dtype)
@@ -76,13 +79,17 @@ class Workload:
         x = deviates(shape)
         if name in fa.names():
             return cls(name, (x, deviates(shape[-1:])), dy=deviates(shape))
-        _, *others = _array_names(function.forward_backward)
-        if not others or others == ["dy"]:
-            return cls(name, (x,), dy=deviates(np.shape(function(x))))
+        arguments = inspect.signature(function.forward_backward).parameters
+        options = {"rng": 0} if "rng" in arguments else {}
+        _, *others = (each.name for each in arguments.values() if _is_required(each))
+        if not others or others == ["dy"]:  # those of a gated unit are any number
+            dy = deviates(np.shape(function(x, **options)))
+            return cls(name, (x,), dy=dy, options=options)
         missing = ", ".join(other for other in others if other not in _CONSTANTS)
         if missing:
             raise NotImplementedError(f"there are no arrays for {missing} of {name}")
-        return cls(name, (x,), tuple(_CONSTANTS[other](random, shape) for other in others))
+        constants = tuple(_CONSTANTS[other](random, shape) for other in others)
+        return cls(name, (x,), constants, options=options)
 
     @property
     def title(self) -> str:
@@ -95,14 +102,10 @@ class Workload:
         return [*self.inputs, *self.constants, *([] if self.dy is None else [self.dy])]
 
 
-def _array_names(function: Callable[..., Any]) -> list[str]:
-    """Return the arguments that a call must have; those of a gated unit are any number."""
-    return [
-        each.name
-        for each in inspect.signature(function).parameters.values()
-        if each.default is each.empty
-        and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
-    ]
+def _is_required(argument: inspect.Parameter) -> bool:
+    """Whether a call must have the argument, by its place."""
+    places = (argument.POSITIONAL_ONLY, argument.POSITIONAL_OR_KEYWORD)
+    return argument.default is argument.empty and argument.kind in places
 
 
 # The contenders ---------------------------------------------------------------------------------
@@ -111,12 +114,12 @@ def _array_names(function: Callable[..., Any]) -> list[str]:
 def _native(function: Any, work: Workload) -> Call:
     first, *biases = work.inputs
     others = work.constants if work.dy is None else (work.dy,)
-    keywords = {"bias": biases[0]} if biases else {}
-    return partial(function.forward_backward, first, *others, **keywords)
+    bias = {"bias": biases[0]} if biases else {}
+    return partial(function.forward_backward, first, *others, **bias, **work.options)
 
 
 def _ours(work: Workload) -> Call:
-    return _native(fa.get(work.name), work)
+    return _native(getattr(fa, work.name), work)
 
 
 def _numpy(work: Workload) -> Call:
