@@ -434,6 +434,22 @@ def test_who_computes_something_else_is_left_out(monkeypatch: pytest.MonkeyPatch
     assert set(result.times) == {"fastact"}
 
 
+def test_baselines_that_need_scipy_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The history is measured where there is nothing but fastact."""
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    monkeypatch.setattr(layers, "find_spec", lambda name: None)
+    for name in (*baseline.row_names(), *baseline.layer_names(), "gelu"):
+        if not hasattr(fa, name):
+            continue
+        work = layers.Workload.of(name, (4, 6))
+        try:
+            call = layers.MAKERS["numpy"](work)
+        except NotImplementedError as error:
+            assert "needs SciPy" in str(error)
+        else:
+            call()
+
+
 @pytest.mark.parametrize("name", [*fa.row_names(), *fa.layer_names()])
 def test_every_row_and_layer_is_measurable(name: str) -> None:
     """There are arrays for all that the registry has."""

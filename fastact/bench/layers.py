@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,9 @@ def _is_required(argument: inspect.Parameter) -> bool:
     return argument.default is argument.empty and argument.kind in places
 
 
+# Whose baseline needs the normal distribution.
+_WITH_SCIPY = ("gelu", "geglu")
+
 # The contenders ---------------------------------------------------------------------------------
 
 
@@ -126,6 +130,8 @@ def _numpy(work: Workload) -> Call:
     function = getattr(baseline, work.name, None)
     if not isinstance(function, baseline.Baseline):
         raise NotImplementedError(f"there is no baseline of {work.name}")
+    if work.name in _WITH_SCIPY and find_spec("scipy") is None:
+        raise NotImplementedError(f"the baseline of {work.name} needs SciPy")
     return _native(function, work)
 
 

@@ -37,7 +37,7 @@ def limit(case: Case, operation: str) -> tuple[Call, float]:
 
 def limit_of(moved: int) -> Call:
     """Return the call of a loop that moves so many bytes: it loads half of them, and stores the others."""
-    source, target = np.ones((2, moved // 8), dtype=np.float32)
+    source, target = (np.ones(moved // 8, dtype=np.float32) for _ in range(2))
     return partial(_copy(1, 1), source, out=(target,))
 
 
