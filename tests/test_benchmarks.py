@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
@@ -441,13 +442,10 @@ def test_baselines_that_need_scipy_are_left_out(monkeypatch: pytest.MonkeyPatch)
     for name in (*baseline.row_names(), *baseline.layer_names(), "gelu"):
         if not hasattr(fa, name):
             continue
-        work = layers.Workload.of(name, (4, 6))
-        try:
-            call = layers.MAKERS["numpy"](work)
-        except NotImplementedError as error:
-            assert "needs SciPy" in str(error)
-        else:
-            call()
+        with contextlib.suppress(NotImplementedError):
+            layers.MAKERS["numpy"](layers.Workload.of(name, (4, 6)))()
+    with pytest.raises(NotImplementedError, match="needs SciPy"):
+        layers.MAKERS["numpy"](layers.Workload.of("geglu", (4, 6)))
 
 
 @pytest.mark.parametrize("name", [*fa.row_names(), *fa.layer_names()])
