@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fastact.activations import Activation
-from fastact.activations.rows import RowActivation
+from fastact.definition import RowDefinition
 from fastact.facts import LIBRARIES, arguments, facts, parameter, sections, signatures
 from fastact.formulas import unicode_equation
 from fastact.layers import Layer
@@ -118,7 +118,7 @@ def _calls(function: Activation | Layer) -> Text:
 
 
 def _plot_or_why_not(activation: Activation, width: int) -> Text:
-    if isinstance(activation, RowActivation):  # how it is called says more
+    if isinstance(activation._definition, RowDefinition):  # how it is called says more
         return _calls(activation)
     try:
         return Text.from_ansi(_plot(activation, width))
