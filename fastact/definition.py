@@ -170,7 +170,7 @@ class RowDefinition(Definition):
     """A function of whole rows: of each number and of sums over its row.
 
     Its function takes the exponential of each number's difference to the largest one of the row, that
-    difference, the gradient by the output, and a `fastact.loops.rows.Row` of sums, and returns the value and the
+    difference, the gradient by the output, and the row's `fastact.loops.normalized.Sums`, and returns the value and the
     gradient by the input. Its `from_output` takes the gradient by the output, the value and the sums.
 
     Attributes
@@ -179,15 +179,40 @@ class RowDefinition(Definition):
         Whether it is the function of the input's negative.
     takes_logarithm : bool
         Whether it needs the logarithm of the sum.
+    loop : str
+        The name of the loop in `fastact.loops`. Loops other than ``"normalized"`` say themselves what the function
+        takes.
     """
 
     of_minus_x: bool = False
     takes_logarithm: bool = False
+    loop: str = "normalized"
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
         """What differences are divided by."""
         return MappingProxyType({"temperature": 1.0})
+
+
+@dataclass(frozen=True)
+class ReducedRowDefinition(RowDefinition):
+    """A function that gives one number for each row.
+
+    Its function takes the row's sums and returns the value, and what the exponentials are multiplied by to give
+    the derivatives by the row's numbers.
+
+    Attributes
+    ----------
+    is_mean : bool
+        Whether it takes a mean, so that it counts how many numbers take part.
+    """
+
+    is_mean: bool = False
+
+
+def define_on_sums(**metadata: Any) -> Callable[[Callable[..., Any]], ReducedRowDefinition]:
+    """Make a `ReducedRowDefinition` of the function below, with this metadata."""
+    return lambda function: ReducedRowDefinition(function, takes_logarithm=True, **metadata)
 
 
 def define_on_rows(**metadata: Any) -> Callable[[Callable[..., Any]], RowDefinition]:

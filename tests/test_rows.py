@@ -16,7 +16,7 @@ import pytest
 import fastact as fa
 
 Array = np.ndarray[Any, Any]
-NAMES = fa.row_names()
+NAMES = ["softmax", "log_softmax", "softmin"]
 SIGN = {"softmin": -1}
 
 
@@ -308,7 +308,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: fa.softmax.backward(np.ones(3), np.ones(4)),
         ValueError,
-        "y has shape (4,), dy has (3,)",
+        "y has shape (4,), expected is (3,)",
     ),
     (lambda: fa.softmax(np.ones(3), dim=0), TypeError, "dim"),
 ]
@@ -352,7 +352,7 @@ TORCH = """
 import numpy as np, torch
 import fastact as fa
 x, dy = np.random.default_rng(0).standard_normal((2, 40, 30, 5)).astype(np.float32)
-for name in fa.row_names():
+for name in ("softmax", "log_softmax", "softmin"):
     theirs = getattr(torch.nn.functional, fa.get(name)._definition.elsewhere["pytorch"])
     for axis in (0, 1, 2):
         t = torch.from_numpy(x).requires_grad_()

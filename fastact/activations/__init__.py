@@ -5,8 +5,8 @@ from fastact.activations.groups import GroupActivation
 from fastact.activations.learnable import LearnableActivation
 from fastact.activations.pointwise import PointwiseActivation
 from fastact.activations.randomized import RandomizedActivation
-from fastact.activations.rows import RowActivation
-from fastact.definition import Definition, GroupDefinition, RowDefinition
+from fastact.activations.rows import ReducedRowActivation, RowActivation
+from fastact.definition import Definition, GroupDefinition, ReducedRowDefinition, RowDefinition
 
 __all__ = [
     "Activation",
@@ -14,6 +14,7 @@ __all__ = [
     "LearnableActivation",
     "PointwiseActivation",
     "RandomizedActivation",
+    "ReducedRowActivation",
     "RowActivation",
     "make_activation",
 ]
@@ -23,6 +24,8 @@ def make_activation(definition: Definition) -> Activation:
     """Return the object of the kind that a definition asks for."""
     if isinstance(definition, GroupDefinition):
         return GroupActivation(definition)
+    if isinstance(definition, ReducedRowDefinition):
+        return ReducedRowActivation(definition)
     if isinstance(definition, RowDefinition):
         return RowActivation(definition)
     if definition.drawn_between:

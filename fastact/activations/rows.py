@@ -1,63 +1,215 @@
-"""Functions of whole rows, such as the softmax."""
+"""Functions of whole rows, such as the softmax, and such as the logarithm of the sum of exponentials."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastact.activations.base import (
     Activation,
-    as_axis,
     as_real_array,
     dtype_of,
     dtypes,
     outputs_for,
     parameters_in,
 )
-from fastact.definition import RowDefinition
-from fastact.output_cache import empty
+from fastact.activations.row_layout import Operand, layout_of
+from fastact.definition import ReducedRowDefinition, RowDefinition
 
 if TYPE_CHECKING:
     from fastact.kernels import LoopFunction
+
+# Rows of which some numbers take no part are copied: so many numbers at a time.
+_COPIED = 2**18
 
 
 @dataclass(frozen=True)
 class _Operation:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    core_signature: str
     summary: str
 
 
-# The core dimension n runs over a row.
-_OPERATIONS = {
-    "forward": _Operation(("x",), ("y",), "(n),()->(n)", "the value"),
-    "backward": _Operation(
-        ("dy", "y"), ("dx",), "(n),(n),()->(n)", "the gradient by the input, from the value"
-    ),
-    "forward_backward": _Operation(
-        ("x", "dy"),
-        ("y", "dx"),
-        "(n),(n),()->(n),(n)",
-        "the value and the gradient by the input, in one pass",
-    ),
-}
+class _RowFunction(Activation):
+    """What functions of whole rows have in common.
 
-
-class RowActivation(Activation):
-    """A function of whole rows: each result depends on all numbers of its row.
-
-    Its ufuncs are generalized: their last dimension is the row, and the temperature follows the arrays.
+    Their ufuncs are generalized: the last dimension of ``(n)`` is the row, and the temperature follows the arrays.
     """
 
+    _operations: ClassVar[dict[str, _Operation]]
+    #: The arrays that have a number for each row.
+    _of_rows: ClassVar[frozenset[str]] = frozenset()
+
     def __init__(self, definition: RowDefinition) -> None:
-        super().__init__(definition, list(_OPERATIONS), lambda name: _make(definition, name))
+        super().__init__(definition, list(self._operations), self._make)
+        self._row_definition = definition
+
+    def _run(
+        self,
+        operation: str,
+        arrays: tuple[Any, ...],
+        *,
+        axis: Any,
+        temperature: Any,
+        lengths: Any,
+        out: Any,
+        where: Any = None,
+        keepdims: bool = False,
+    ) -> Any:
+        """Call the ufunc on all rows, wherever they lie."""
+        name, names = self._where(operation), self._operations[operation]
+        given = [
+            as_real_array(name, each, array)
+            for each, array in zip(names.inputs, arrays, strict=True)
+        ]
+        whole = next(k for k, each in enumerate(names.inputs) if each not in self._of_rows)
+        shape = given[whole].shape
+        layout = layout_of(name, axis, lengths, shape)
+        shapes = [shape, layout.reduced_shape(keepdims)]
+        for k, each in enumerate(names.inputs):
+            given[k] = _fitting(
+                name, each, given[k], shapes[each in self._of_rows], each in self._of_rows
+            )
+        degree = self._as_temperature(name, temperature)
+        dtype = _float_type(arrays, given)
+        results = outputs_for(
+            name,
+            out,
+            tuple(shapes[each in self._of_rows] for each in names.outputs),
+            (dtype,) * len(names.outputs),
+        )
+        for k in range(1, len(given)):  # the first result is written before these have been read
+            if np.may_share_memory(given[k], results[0]):
+                given[k] = given[k].copy()
+        inputs = [
+            Operand(array, each not in self._of_rows)
+            for each, array in zip(names.inputs, given, strict=True)
+        ]
+        outputs = [
+            Operand(array, each not in self._of_rows)
+            for each, array in zip(names.outputs, results, strict=True)
+        ]
+        run = partial(self._run_ufunc, operation, dtype, degree)
+        if where is not None:
+            run = partial(self._run_masked, run, operation)
+            inputs.append(Operand(_as_mask(name, where, shape), True))
+        layout.run(run, inputs, outputs)
+        found = tuple(each[()] if each.ndim == 0 and out is None else each for each in results)
+        return found[0] if len(found) == 1 else found
+
+    def _run_ufunc(
+        self,
+        operation: str,
+        dtype: np.dtype[Any],
+        temperature: float,
+        inputs: list[NDArray[Any]],
+        outputs: list[NDArray[Any]],
+    ) -> None:
+        types = tuple(map(dtype_of, self._operand_types(operation, dtype.name)))
+        self.ufuncs[operation](
+            *inputs, temperature, out=tuple(outputs), casting="same_kind", signature=types
+        )
+
+    def _run_masked(
+        self,
+        run: Callable[..., None],
+        operation: str,
+        inputs: list[NDArray[Any]],
+        outputs: list[NDArray[Any]],
+    ) -> None:
+        """Run it with the lowest number in place of those that the mask, the last input, leaves out."""
+        names = self._operations[operation]
+        lowest = math.inf if self._row_definition.of_minus_x else -math.inf
+        for part in _parts(inputs[-1].shape):
+            *arrays, mask = (array[part] for array in inputs)
+            results = [array[part] for array in outputs]
+            x = names.inputs.index("x")
+            arrays[x] = np.where(mask, arrays[x], arrays[x].dtype.type(lowest))
+            run(arrays, results)
+            for each, result in zip(names.outputs, results, strict=True):
+                if each == "dx":
+                    np.copyto(result, 0, where=~mask)
+                else:
+                    self._correct_masked(result, mask)
+
+    def _correct_masked(self, y: NDArray[Any], mask: NDArray[np.bool_]) -> None:
+        """Give rows of which nothing takes part their value."""
+        raise NotImplementedError
+
+    def _as_temperature(self, where: str, temperature: Any) -> float:
+        value = self.parameters["temperature"] if temperature is None else temperature
+        number = as_real_array(where, "temperature", value)
+        if number.ndim or not 0 < number < math.inf:
+            raise ValueError(f"{where}: temperature must be a positive number, got {value!r}")
+        return float(number)
+
+    def _operand_types(self, operation: str, dtype: str) -> list[str]:
+        """Return the types of the operands beside arrays of one type."""
+        names = self._operations[operation]
+        return [dtype] * len(names.inputs) + [parameters_in(dtype)] + [dtype] * len(names.outputs)
+
+    def _make(self, name: str) -> np.ufunc:
+        from fastact.ufunc import Loop, make_ufunc
+
+        definition, operation = self._row_definition, self._operations[name]
+        inputs, outputs = (
+            ",".join("()" if each in self._of_rows else "(n)" for each in names)
+            for names in (operation.inputs, operation.outputs)
+        )
+        loops = [
+            Loop(
+                [dtype_of(each) for each in self._operand_types(name, dtype)],
+                definition.kernel_name(f"{name}.{dtype}"),
+                partial(self._build_loop, name, dtype),
+            )
+            for dtype in dtypes()
+        ]
+        return make_ufunc(
+            definition.module,
+            definition.ufunc_name(name),
+            f"Compute {operation.summary}, of {definition.name!r} over rows.",
+            (*operation.inputs, "temperature"),
+            operation.outputs,
+            loops,
+            f"{inputs},()->{outputs}",
+        )
+
+    def _build_loop(self, name: str, dtype: str) -> LoopFunction:
+        from fastact import loops
+        from fastact.kernels import make_compilable
+        from fastact.loops.rows import Operand
+
+        definition, operation = self._row_definition, self._operations[name]
+        for function in (definition.function, definition.from_output):
+            if function is not None:
+                make_compilable(function)
+        inputs, outputs = (
+            [Operand(each, dtype, each not in self._of_rows) for each in names]
+            for names in (operation.inputs, operation.outputs)
+        )
+        inputs.append(Operand("temperature", parameters_in(dtype), False))
+        build: Callable[..., LoopFunction] = getattr(loops, definition.loop)
+        return build(definition, name, inputs, outputs)
+
+
+class RowActivation(_RowFunction):
+    """A function of whole rows: each result depends on all numbers of its row."""
+
+    _operations = {
+        "forward": _Operation(("x",), ("y",), "the value"),
+        "backward": _Operation(
+            ("dy", "y"), ("dx",), "the gradient by the input, from the value"
+        ),
+        "forward_backward": _Operation(
+            ("x", "dy"), ("y", "dx"), "the value and the gradient by the input, in one pass"
+        ),
+    }
 
     def __call__(
         self,
@@ -67,6 +219,7 @@ class RowActivation(Activation):
         *,
         temperature: float | None = None,
         where: Any = None,
+        lengths: Any = None,
         out: Any = None,
     ) -> Any:
         """Compute the value.
@@ -83,6 +236,8 @@ class RowActivation(Activation):
         where : array_like of bool, optional
             The numbers that take part; it broadcasts with `x`. The others count as minus infinity. A row of
             which none takes part gives zeros, in the logarithm minus infinity.
+        lengths : array_like of int, optional
+            Ragged rows: they lie one behind another along `axis`, and these are their lengths, which may be 0.
         out : ndarray, optional
             Where the result goes; it may be `x` itself.
 
@@ -95,11 +250,20 @@ class RowActivation(Activation):
         Raises
         ------
         TypeError
-            If `x` is not real, or `axis` is no integer.
+            If `x` is not real, or `axis` or `lengths` hold no integers.
         ValueError
-            If `axis` is out of bounds, the temperature is not positive, or `out` does not fit.
+            If `axis` is out of bounds, the temperature is not positive, the lengths do not add up to that of
+            the axis, or `out` does not fit.
         """
-        return self._run("forward", (x,), axis, temperature, where, out)
+        return self._run(
+            "forward",
+            (x,),
+            axis=axis,
+            temperature=temperature,
+            where=where,
+            lengths=lengths,
+            out=out,
+        )
 
     def backward(
         self,
@@ -109,6 +273,7 @@ class RowActivation(Activation):
         axis: int | Sequence[int] | None = -1,
         *,
         temperature: float | None = None,
+        lengths: Any = None,
         out: Any = None,
     ) -> Any:
         """Compute the gradient by the input from the value.
@@ -119,7 +284,7 @@ class RowActivation(Activation):
             The gradient by the output, of the shape of `y`.
         y : array_like
             What the forward call returned.
-        axis, temperature, out
+        axis, temperature, lengths, out
             As for a call.
 
         Returns
@@ -127,7 +292,9 @@ class RowActivation(Activation):
         ndarray
             Of the shape of `y`. Sums over a row are taken in float64.
         """
-        return self._run("backward", (dy, y), axis, temperature, None, out)
+        return self._run(
+            "backward", (dy, y), axis=axis, temperature=temperature, lengths=lengths, out=out
+        )
 
     def forward_backward(
         self,
@@ -138,6 +305,7 @@ class RowActivation(Activation):
         *,
         temperature: float | None = None,
         where: Any = None,
+        lengths: Any = None,
         out: Any = None,
     ) -> Any:
         """Compute the value and the gradient by the input in one pass; see the call and `backward`.
@@ -147,100 +315,186 @@ class RowActivation(Activation):
         y, dx : ndarray
             Of the shape of `x`. Where `where` leaves numbers out, their gradient is 0.
         """
-        return self._run("forward_backward", (x, dy), axis, temperature, where, out)
+        return self._run(
+            "forward_backward",
+            (x, dy),
+            axis=axis,
+            temperature=temperature,
+            where=where,
+            lengths=lengths,
+            out=out,
+        )
 
-    def _run(
-        self,
-        operation: str,
-        arrays: tuple[Any, ...],
-        axis: Any,
-        temperature: Any,
-        where: Any,
-        out: Any,
-    ) -> Any:
-        """Call a ufunc with the rows last, and bring its results back into place."""
-        name = self._where(operation)
-        names = _OPERATIONS[operation].inputs
-        inputs = [as_real_array(name, *each) for each in zip(names, arrays, strict=True)]
-        shape = inputs[0].shape
-        for other_name, other in zip(names[1:], inputs[1:], strict=True):
-            if other.shape != shape:
-                raise ValueError(
-                    f"{name}: {other_name} has shape {other.shape}, {names[0]} has {shape}"
-                )
-        degree = self._as_temperature(name, temperature)
-        axes = _as_axes(name, axis, len(shape))
-        ufunc = self.ufuncs[operation]
-        dtype = _float_type(inputs)
-        outputs = outputs_for(name, out, (shape,) * ufunc.nout, (dtype,) * ufunc.nout)
-        mask = None if where is None else _as_mask(name, where, shape)
-        if mask is not None:
-            lowest = math.inf if self._is_of_minus_x else -math.inf
-            inputs[0] = np.where(mask, inputs[0], dtype.type(lowest))
-        # The loop keeps exponentials in y before it has done with dy.
-        inputs[1:] = [
-            other.copy() if np.may_share_memory(other, outputs[0]) else other
-            for other in inputs[1:]
-        ]
-        rows = [_rows_last(array, axes) for array in inputs]
-        results = [_rows_of_output(array, axes) for array in outputs]
-        types = tuple(map(dtype_of, _operand_types(operation, dtype.name)))
-        ufunc(*rows, degree, out=tuple(results), casting="same_kind", signature=types)
-        for output, result in zip(outputs, results, strict=True):
-            if not np.shares_memory(output, result):
-                output[...] = _rows_back(result, axes, shape)
-        if mask is not None:
-            self._leave_out(outputs, mask, axes)
-        return outputs[0] if len(outputs) == 1 else outputs
-
-    @property
-    def _is_of_minus_x(self) -> bool:
-        assert isinstance(self._definition, RowDefinition)
-        return self._definition.of_minus_x
-
-    def _as_temperature(self, where: str, temperature: Any) -> float:
-        value = self.parameters["temperature"] if temperature is None else temperature
-        number = as_real_array(where, "temperature", value)
-        if number.ndim or not 0 < number < math.inf:
-            raise ValueError(f"{where}: temperature must be a positive number, got {value!r}")
-        return float(number)
-
-    def _leave_out(
-        self, outputs: tuple[NDArray[Any], ...], mask: NDArray[np.bool_], axes: tuple[int, ...]
-    ) -> None:
-        """Give the rows in which nothing takes part the value of what takes no part, and no gradient."""
-        nothing = ~mask.any(axis=axes, keepdims=True)
+    def _correct_masked(self, y: NDArray[Any], mask: NDArray[np.bool_]) -> None:
+        nothing = ~mask.any(axis=-1, keepdims=True)
         if nothing.any():
-            none = self(np.array([0.0, math.inf if self._is_of_minus_x else -math.inf]))[1]
-            np.copyto(outputs[0], none, where=nothing, casting="same_kind")
-        for gradient in outputs[1:]:
-            np.copyto(gradient, 0, where=~mask)
+            value = -math.inf if self._row_definition.takes_logarithm else 0
+            np.copyto(y, value, where=nothing, casting="same_kind")
 
 
-def _float_type(arrays: list[NDArray[Any]]) -> np.dtype[Any]:
+class ReducedRowActivation(_RowFunction):
+    """A function that gives one number for each row."""
+
+    _operations = {
+        "forward": _Operation(("x",), ("y",), "the value"),
+        "backward": _Operation(("dy", "x"), ("dx",), "the gradient by the input"),
+        "forward_backward": _Operation(
+            ("x", "dy"), ("y", "dx"), "the value and the gradient by the input, in one pass"
+        ),
+    }
+    _of_rows = frozenset({"y", "dy"})
+
+    def __call__(
+        self,
+        x: Any,
+        /,
+        axis: int | Sequence[int] | None = -1,
+        *,
+        temperature: float | None = None,
+        where: Any = None,
+        lengths: Any = None,
+        keepdims: bool = False,
+        out: Any = None,
+    ) -> Any:
+        """Compute the value.
+
+        Parameters
+        ----------
+        x : array_like
+            Of any shape; a real type. float16, bfloat16, float32 and float64 are kept, integers and bools become
+            the float type that NumPy's own functions choose for them.
+        axis : int, sequence of int or None, default -1
+            The axis, or the axes, along which a row runs; None takes all numbers as one row.
+        temperature : float, optional
+            What the numbers are divided by; positive. The default is 1.
+        where : array_like of bool, optional
+            The numbers that take part; it broadcasts with `x`. A row of which none takes part is as one without
+            numbers.
+        lengths : array_like of int, optional
+            Ragged rows: they lie one behind another along `axis`, and these are their lengths, which may be 0.
+        keepdims : bool, default False
+            Whether the axes stay, with length 1.
+        out : ndarray, optional
+            Where the result goes.
+
+        Returns
+        -------
+        ndarray or scalar
+            Of the shape of `x` without the axes; with `lengths`, the rows take the place of the axis. A row
+            that holds a NaN gives NaN, else one that holds plus infinity gives plus infinity.
+
+        Raises
+        ------
+        TypeError
+            If `x` is not real, or `axis` or `lengths` hold no integers.
+        ValueError
+            If `axis` is out of bounds, the temperature is not positive, the lengths do not add up to that of
+            the axis, or `out` does not fit.
+        """
+        return self._run(
+            "forward",
+            (x,),
+            axis=axis,
+            temperature=temperature,
+            where=where,
+            lengths=lengths,
+            keepdims=keepdims,
+            out=out,
+        )
+
+    def backward(
+        self,
+        dy: Any,
+        x: Any,
+        /,
+        axis: int | Sequence[int] | None = -1,
+        *,
+        temperature: float | None = None,
+        where: Any = None,
+        lengths: Any = None,
+        keepdims: bool = False,
+        out: Any = None,
+    ) -> Any:
+        """Compute the gradient by the input; arguments as for a call.
+
+        Parameters
+        ----------
+        dy : array_like
+            The gradient by the output, which broadcasts to its shape.
+
+        Returns
+        -------
+        ndarray
+            Of the shape of `x`; NaN in a row that holds an infinity which is the largest number.
+        """
+        return self._run(
+            "backward",
+            (dy, x),
+            axis=axis,
+            temperature=temperature,
+            where=where,
+            lengths=lengths,
+            keepdims=keepdims,
+            out=out,
+        )
+
+    def forward_backward(
+        self,
+        x: Any,
+        dy: Any,
+        /,
+        axis: int | Sequence[int] | None = -1,
+        *,
+        temperature: float | None = None,
+        where: Any = None,
+        lengths: Any = None,
+        keepdims: bool = False,
+        out: Any = None,
+    ) -> Any:
+        """Compute value and gradient, ``y, dx``, in one pass; see the call and `backward`."""
+        return self._run(
+            "forward_backward",
+            (x, dy),
+            axis=axis,
+            temperature=temperature,
+            where=where,
+            lengths=lengths,
+            keepdims=keepdims,
+            out=out,
+        )
+
+    def _correct_masked(self, y: NDArray[Any], mask: NDArray[np.bool_]) -> None:
+        assert isinstance(self._row_definition, ReducedRowDefinition)
+        if self._row_definition.is_mean:  # of those that take part
+            with np.errstate(divide="ignore", invalid="ignore"):
+                y += np.log(mask.shape[-1] / mask.sum(axis=-1, dtype=float)).astype(y.dtype)
+
+
+def _float_type(values: tuple[Any, ...], arrays: list[NDArray[Any]]) -> np.dtype[Any]:
     """Return the type of the results: what NumPy's own float functions would choose."""
     kinds = [array.dtype for array in arrays]
     if all(kind.kind in "iub" for kind in kinds):
         kinds.append(np.dtype(np.float16))
-    found: np.dtype[Any] = np.result_type(*kinds)
+    weak = [
+        value if type(value) in (int, float) else kind
+        for value, kind in zip(values, kinds, strict=False)
+    ]
+    found: np.dtype[Any] = np.result_type(*weak, *kinds[len(values) :])
     return found.newbyteorder("=")
 
 
-def _operand_types(operation: str, dtype: str) -> list[str]:
-    """Return the types of the operands beside arrays of one type."""
-    arrays, outputs = len(_OPERATIONS[operation].inputs), len(_OPERATIONS[operation].outputs)
-    return [dtype] * arrays + [parameters_in(dtype)] + [dtype] * outputs
-
-
-def _as_axes(where: str, axis: Any, dimensions: int) -> tuple[int, ...]:
-    """Return the axes of a row as indices from the front, or raise an error that names them."""
-    if axis is None:
-        return tuple(range(dimensions))
-    given = axis if isinstance(axis, Sequence) else (axis,)
-    axes = tuple(as_axis(where, each, dimensions) for each in given)
-    if len(set(axes)) < len(axes):
-        raise ValueError(f"{where}: axis {axis!r} names one axis twice")
-    return axes
+def _fitting(
+    where: str, name: str, array: NDArray[Any], shape: tuple[int, ...], broadcasts: bool
+) -> NDArray[Any]:
+    """Return an input in the shape that it must have, or raise an error that names both."""
+    if array.shape == shape:
+        return array
+    if broadcasts:
+        try:
+            return np.broadcast_to(array, shape)
+        except ValueError:
+            pass
+    raise ValueError(f"{where}: {name} has shape {array.shape}, expected is {shape}") from None
 
 
 def _as_mask(where: str, mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -255,57 +509,11 @@ def _as_mask(where: str, mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]
         ) from None
 
 
-def _rows_last(array: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
-    """Return the array with its rows along the last axis: a view where there is one axis."""
-    last = tuple(range(-len(axes), 0))
-    moved = np.moveaxis(array, axes, last)
-    outer = moved.shape[: moved.ndim - len(axes)]
-    return moved.reshape(*outer, math.prod(moved.shape[moved.ndim - len(axes) :]))
-
-
-def _rows_of_output(array: NDArray[Any], axes: tuple[int, ...]) -> NDArray[Any]:
-    """Return a view of an output with its rows last, or memory for them where there is no such view."""
-    rows = _rows_last(array, axes)
-    return rows if np.shares_memory(rows, array) else empty(rows.shape, rows.dtype)
-
-
-def _rows_back(rows: NDArray[Any], axes: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Undo `_rows_last`."""
-    moved = [shape[axis] for axis in range(len(shape)) if axis not in axes]
-    split = rows.reshape(*moved, *(shape[axis] for axis in axes))
-    return np.moveaxis(split, tuple(range(-len(axes), 0)), axes)
-
-
-def _make(definition: RowDefinition, name: str) -> np.ufunc:
-    from fastact.ufunc import Loop, make_ufunc
-
-    operation = _OPERATIONS[name]
-    loops = [
-        Loop(
-            [dtype_of(each) for each in _operand_types(name, dtype)],
-            definition.kernel_name(f"{name}.{dtype}"),
-            partial(_build_loop, definition, name, dtype),
-        )
-        for dtype in dtypes()
-    ]
-    return make_ufunc(
-        definition.module,
-        definition.ufunc_name(name),
-        f"Compute {operation.summary}, of {definition.name!r} over rows.",
-        (*operation.inputs, "temperature"),
-        operation.outputs,
-        loops,
-        operation.core_signature,
-    )
-
-
-def _build_loop(definition: RowDefinition, name: str, dtype: str) -> LoopFunction:
-    from fastact import loops
-    from fastact.kernels import make_compilable
-    from fastact.vecmath.logarithm import log1p
-    from fastact.vecmath.products import difference_and_exp
-
-    for function in (definition.function, definition.from_output, log1p, difference_and_exp):
-        assert function is not None
-        make_compilable(function)
-    return loops.rows(definition, name, dtype)
+def _parts(shape: tuple[int, ...]) -> Iterator[Any]:
+    """Yield the parts of an array along its first axis, or all of it where that is the row."""
+    if len(shape) == 1:
+        yield ...
+        return
+    rows = max(1, _COPIED // max(1, math.prod(shape[1:])))
+    for first in range(0, shape[0], rows):
+        yield slice(first, first + rows)

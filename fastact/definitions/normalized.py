@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastact.definition import define_on_rows
+from fastact.definition import define_on_rows, define_on_sums
+from fastact.simd import select
 from fastact.vecmath import exp
 
 _TEMPERATURE = {
@@ -91,3 +92,80 @@ def log_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
 def softmin(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     """Softmin: the softmax of the negative input, so the smaller the input the larger its share."""
     return _softmax(e, dy, row)
+
+
+@define_on_sums(
+    formula=r"\ln \sum_j e^{x_j / T}",
+    derivative=r"\frac{1}{T} \frac{e^{x_i / T}}{\sum_j e^{x_j / T}}",
+    errors=(4.0, 4.0),
+    parameters_are=_TEMPERATURE,
+    elsewhere={
+        "pytorch": "logsumexp",
+        "jax": "logsumexp",
+        "tensorflow": "reduce_logsumexp",
+        "onnx": "ReduceLogSumExp",
+        "chainer": "logsumexp",
+    },
+)
+def logsumexp(sums: Any) -> Any:
+    """Logarithm of the sum of the exponentials: a smooth maximum, never below it. One number for each row.
+
+    Minus infinity for a row without numbers, or of minus infinities alone. One exponential for each number.
+    """
+    return sums.top + sums.log_total, 1 / sums.total
+
+
+@define_on_sums(
+    formula=r"\ln \frac{1}{n} \sum_j e^{x_j / T}",
+    derivative=r"\frac{1}{T} \frac{e^{x_i / T}}{\sum_j e^{x_j / T}}",
+    errors=(4.0, 4.0),
+    parameters_are=_TEMPERATURE,
+    is_mean=True,
+    elsewhere={"jax": "logmeanexp"},
+)
+def logmeanexp(sums: Any) -> Any:
+    """Logarithm of the mean of the exponentials: between the mean and the maximum. One number for each row.
+
+    NaN for a row without numbers, as their mean is. Errors are at the scale of 1 where the result is smaller. One
+    exponential for each number.
+    """
+    return sums.top + sums.log_mean, 1 / sums.total
+
+
+def _sparsemax_from_output(dy: Any, y: Any, mean: Any) -> Any:
+    return select(y <= 0, 0, dy - mean + 0 * y)  # NaN where y is
+
+
+@define_on_rows(
+    formula=r"\max(x_i / T - \tau, 0), \quad \sum_j \max(x_j / T - \tau, 0) = 1",
+    derivative=r"\frac{1}{T} \left( \delta_{ij} - \frac{1}{|S|} \right) \text{ for } i, j \in S = \{k : y_k > 0\}",
+    errors=(4.0, 4.0),
+    parameters_are=_TEMPERATURE,
+    from_output=_sparsemax_from_output,
+    loop="projected",
+    elsewhere={"keras": "sparsemax"},
+    reference="A. F. T. Martins, R. F. Astudillo, From Softmax to Sparsemax: A Sparse Model of Attention and Multi-Label Classification, ICML 2016.",
+)
+def sparsemax(difference: Any, threshold: Any, dy: Any, mean: Any) -> Any:
+    """Sparsemax: the nearest point of the simplex, so positive numbers that add up to 1, most of them exactly 0.
+
+    No exponential; a handful of passes over a row in cache. Use it in place of the softmax where few choices
+    should share all the weight. Errors are at the scale of 1. Numbers at the threshold have no gradient.
+    """
+    y = select(difference <= threshold, 0, difference - threshold)
+    return y, _sparsemax_from_output(dy, y, mean)
+
+
+@define_on_rows(
+    formula=r"1 \text{ for the first } x_i = \max_j x_j, \text{ else } 0",
+    derivative="0",
+    errors=(0.0, 0.0),
+    parameters_are={"temperature": "of no effect: the limit of the softmax as it goes to 0"},
+    loop="one_hot",
+    elsewhere={"onnx": "Hardmax"},
+)
+def hardmax(x: Any) -> Any:
+    """Hardmax: 1 for the row's largest number, the first of equals, and 0 for the others.
+
+    Its derivative is 0. Use it to choose; to train through a choice take `gumbel_softmax`.
+    """

@@ -7,6 +7,7 @@ from fastact.loops.channels import channel_sums
 from fastact.loops.elementwise import elementwise
 from fastact.loops.groups import groups
 from fastact.loops.halves import halves
-from fastact.loops.rows import rows
+from fastact.loops.normalized import normalized
+from fastact.loops.sparse import one_hot, projected
 
-__all__ = ["channel_sums", "elementwise", "groups", "halves", "rows"]
+__all__ = ["channel_sums", "elementwise", "groups", "halves", "normalized", "one_hot", "projected"]

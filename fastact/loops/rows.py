@@ -1,151 +1,321 @@
-"""The loops over rows: functions of each number and of sums over its row.
+"""How loops over rows read and write: for functions of each number and of sums over its row.
 
-A row is gone through three times while it is in the processor's cache: for its largest number, for the sums, and
-for the results. Each row is one thread's, and its sums are taken in float64 in an order that depends on its
-length alone, so that results depend neither on threads nor on strides.
+A row is gone through several times while it is in the processor's cache. Each row is one thread's, and its sums
+are taken in an order that depends on its length alone, so that results depend neither on threads nor on strides.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from numba import types
-
-from fastact.simd import halves_to_double, largest_lane, select, sum_lanes
+from fastact.simd import any_lane, isnan, largest_lane, select
 from fastact.simd.blocks import Blocks
-from fastact.simd.lowering import Vector, internal
-from fastact.simd.memory import all_of, number_at, stack, words, words_behind, zeros_of
+from fastact.simd.lowering import internal
+from fastact.simd.memory import (
+    Scratch,
+    address_of,
+    all_of,
+    finish_streaming,
+    number_at,
+    set_number_at,
+    stack,
+    words,
+    words_behind,
+)
 from fastact.simd.operands import Operands
 from fastact.simd.storage import Storage
-from fastact.vecmath.logarithm import log1p
-from fastact.vecmath.products import difference_and_exp
 
-# Three sums in float64 are kept beside a block. Short rows would leave most of a wide one empty.
+# Sums are kept beside a block. Short rows would leave most of a wide one empty.
 _WIDE, _NARROW = 4, 1
 _NARROW_BLOCKS = 2
+# What is computed for each number, and needed again, stays in the first two caches: 64 KiB.
+_KEPT_BYTES = 2**16
 
 
-class Row(NamedTuple):
-    """What is known of a row, when its results are computed.
+class Operand(NamedTuple):
+    """An operand of a generalized ufunc over rows.
 
     Attributes
     ----------
-    total : float
-        The sum of ``exp((x - top) / temperature)``, where `top` is the largest number.
-    log_total : float
-        Its logarithm, in which nothing cancels where it is small.
-    weighted : float
-        The sum of the exponentials times ``dy``.
-    dy_sum : float
-        The sum of ``dy``.
+    name : str
+        What kernels call it.
+    dtype : str
+        How its numbers lie in memory.
+    is_row : bool
+        Whether it is a row, of core dimension ``(n)``, or a number beside it, ``()``.
     """
 
-    total: Any
-    log_total: Any
-    weighted: Any
-    dy_sum: Any
+    name: str
+    dtype: str
+    is_row: bool
 
 
-class _Access:
-    """How the arrays of a loop are read and written: x or dy first, the temperature after the inputs."""
+class Place(NamedTuple):
+    """Where a row is.
 
-    def __init__(self, dtype: str, inputs: int, outputs: int, registers: int) -> None:
-        storage = Storage(dtype)
-        self.operands = Operands((storage,) * (inputs + outputs), inputs, 0)
-        self.blocks = Blocks(self.operands, registers)
-        self.itemsize = storage.itemsize
-        #: Whether outputs keep what is computed in as it is.
-        self.keeps = storage.itemsize * 8 == storage.computed_in.bitwidth
-        self.temperature = number_at(Storage(str(storage.computed_in)))
-        self.doubles = zeros_of(Vector(types.float64, self.blocks.width // 2))
-        self.one_lane = all_of(Vector(storage.computed_in, 1), 1.0)
+    Attributes
+    ----------
+    base : tuple of addresses
+        Where each operand that is a row begins.
+    core : words
+        The distances of its numbers, in bytes.
+    own : tuple of addresses
+        Memory for one block of each.
+    kept : pointer
+        Memory for a number of each place.
+    numbers : words
+        The addresses of the operands that are numbers.
+    n : int
+        How long the row is.
+    is_plain : bool
+        Whether all numbers are neighbours.
+    is_streaming : bool
+        Whether results should go past the caches.
+    to_next : words
+        The distances to the next row, in bytes.
+    """
 
-    def block_at(self, padding: list[float]) -> _BlocksOfRow:
-        """Return how the blocks of a row are found, with this padding behind the last number."""
-        blocks, width, inputs = self.blocks, self.blocks.width, self.operands.inputs
-        fill, place, copy_out = blocks.fill(padding), blocks.place, blocks.copy_out
-        copy_in = blocks.copy(range(inputs), inward=True, is_spread=False)
+    base: Any
+    core: Any
+    own: Any
+    kept: Any
+    numbers: Any
+    n: Any
+    is_plain: Any
+    is_streaming: Any
+    to_next: Any
+
+
+class Rows:
+    """Access to the operands of one loop over rows, as functions for Numba-compiled code.
+
+    Parameters
+    ----------
+    inputs, outputs : sequence of Operand
+        In the ufunc's order; those that are rows have one type.
+    registers : int
+        How many registers a block has.
+
+    Attributes
+    ----------
+    inputs : int
+        How many rows are read.
+    width : int
+        How many numbers a block has.
+    vector : Vector
+        A block.
+    kept : Scratch
+        Memory for a number of each place of a row, but of a long one.
+    places_in_block : callable
+        Gives the place in a block of each of its numbers.
+    """
+
+    def __init__(
+        self, inputs: Sequence[Operand], outputs: Sequence[Operand], registers: int
+    ) -> None:
+        operands = [*inputs, *outputs]
+        self._rows = [each for each in operands if each.is_row]
+        self._numbers = [each for each in operands if not each.is_row]
+        self._count = len(operands)
+        self._places = tuple(k for k, each in enumerate(operands) if each.is_row)
+        self._number_places = tuple(k for k, each in enumerate(operands) if not each.is_row)
+        self.inputs = sum(each.is_row for each in inputs)
+        self.storage = Storage(self._rows[0].dtype)
+        self._operands = Operands((self.storage,) * len(self._rows), self.inputs, 0)
+        self._blocks = Blocks(self._operands, registers)
+        self.width = self._blocks.width
+        self.vector = self._blocks.vector
+        self.places_in_block = self._blocks.places
+        self.kept = Scratch(self.vector, 8 * _KEPT_BYTES // int(self.vector.dtype.bitwidth))
+
+    def index(self, name: str) -> int:
+        """Return the place of a row among those that are read, or the last if it is not there."""
+        names = [each.name for each in self._rows[: self.inputs]]
+        return names.index(name) if name in names else -1
+
+    def has(self, name: str) -> bool:
+        """Return whether there is an operand of this name."""
+        return any(each.name == name for each in (*self._rows, *self._numbers))
+
+    def number(self, name: str) -> Any:
+        """Return a function that reads a number beside the row."""
+        k = [each.name for each in self._numbers].index(name)
+        read = number_at(Storage(self._numbers[k].dtype))
+        return internal(lambda row: read(row.numbers[k]))
+
+    def set_number(self, name: str) -> Any:
+        """Return a function that writes a number beside the row."""
+        k = [each.name for each in self._numbers].index(name)
+        write = set_number_at(Storage(self._numbers[k].dtype))
+        return internal(lambda row, value: write(row.numbers[k], value))
+
+    def prepare(self, padding: Sequence[float]) -> Any:
+        """Return a function to call once for each row, before `fold`, with the same padding."""
+        width, (fill, copy_in) = self.width, self._padded(padding)
 
         @internal
-        def prepare_tail(base: Any, core: Any, own: Any, n: int, is_plain: Any) -> None:
+        def prepare(row: Any) -> None:
             """Copy what is less than a block, for all the times that the row is gone through."""
-            if is_plain and n % width:
-                fill(own)
-                copy_in(base, core, own, n - n % width, n % width)
+            if row.is_plain and row.n % width:
+                fill(row.own)
+                copy_in(row.base, row.core, row.own, row.n - row.n % width, row.n % width)
+
+        return prepare
+
+    def _padded(self, padding: Sequence[float]) -> tuple[Any, Any]:
+        copy_in = self._blocks.copy(range(self.inputs), inward=True, is_spread=False)
+        return self._blocks.fill(padding[: self.inputs]), copy_in
+
+    def fold(self, step: Callable[..., Any], padding: Sequence[float], prefetches: bool = False) -> Any:
+        """Return a function that goes through a row, block by block: ``fold(row, start, state)``.
+
+        Parameters
+        ----------
+        step : callable
+            Takes a block of each row that is read, its place, what has come of the blocks before, and the
+            state, and returns what comes of it.
+        padding : sequence of float
+            What each row that is read is filled up with to whole blocks.
+        """
+        width, place, load = self.width, self._blocks.place, self._blocks.load_arrays
+        fill, copy_in = self._padded(padding)
+        one_step, prefetch_further = internal(step), self._blocks.prefetch_further
 
         @internal
-        def block_at(base: Any, core: Any, own: Any, begin: int, n: int, is_plain: Any) -> Any:
-            if is_plain:
-                return place(base, begin) if begin + width <= n else own
-            fill(own)
-            copy_in(base, core, own, begin, min(width, n - begin))
-            return own
+        def fold(row: Any, start: Any, state: Any) -> Any:
+            result = start
+            for begin in range(0, row.n, width):
+                if row.is_plain:
+                    pointers = place(row.base, begin) if begin + width <= row.n else row.own
+                    if prefetches and row.is_streaming:
+                        prefetch_further(place(row.base, begin), row.to_next)
+                else:
+                    fill(row.own)
+                    copy_in(row.base, row.core, row.own, begin, min(width, row.n - begin))
+                    pointers = row.own
+                result = one_step(load(pointers), begin, result, state)
+            return result
+
+        return fold
+
+    def largest(self, name: str, sign: int, padding: Sequence[float]) -> Any:
+        """Return a function that finds a row's largest number, or that of its negative: ``largest(row)``."""
+        k, lowest = self.index(name), all_of(self.vector, -math.inf)
+
+        def step(arrays: Any, begin: Any, highest: Any, state: Any) -> Any:
+            x = sign * arrays[k]
+            return select(x > highest, x, highest)  # as if there were no NaN
+
+        fold = self.fold(step, padding)
+        return internal(lambda row: largest_lane(fold(row, lowest(), 0)))
+
+    def has_nan(self, name: str, padding: Sequence[float]) -> Any:
+        """Return a function that says whether any number of a row is NaN: ``has_nan(row)``."""
+        k = self.index(name)
+
+        def step(arrays: Any, begin: Any, found: Any, state: Any) -> Any:
+            return found or any_lane(isnan(arrays[k]))
+
+        fold = self.fold(step, padding)
+        return internal(lambda row: fold(row, False, 0))
+
+    def write(self, compute: Callable[..., Any]) -> Any:
+        """Return a function that writes a row's results, block by block: ``write(row, state)``.
+
+        Parameters
+        ----------
+        compute : callable
+            Takes a block of each row that is read, its place, and the state, and returns a block of each row
+            that is written.
+        """
+        width, blocks = self.width, self._blocks
+        place, load, store, stream = blocks.place, blocks.load_arrays, blocks.store, blocks.stream
+        copy_in = blocks.copy(range(self.inputs), inward=True, is_spread=False)
+        copy_out, elements_to_alignment = blocks.copy_out, blocks.elements_to_alignment
+        results = internal(compute)
 
         @internal
-        def give_back(base: Any, core: Any, own: Any, begin: int, n: int, is_plain: Any) -> None:
-            """Copy results to where they belong."""
-            if not (is_plain and begin + width <= n):
-                copy_out(base, core, own, begin, min(width, n - begin))
+        def write(row: Any, state: Any) -> None:
+            head = -1
+            if row.is_plain and row.is_streaming:
+                head = elements_to_alignment(row.base)
+            has_tail = row.is_plain and head <= 0  # `prepare` has copied it
+            begin, end = 0, min(row.n, head if head > 0 else width)
+            while begin < row.n:
+                if row.is_plain and end - begin == width:
+                    pointers = place(row.base, begin)
+                    outputs = results(load(pointers), begin, state)
+                    if head >= 0:
+                        stream(pointers, outputs)
+                    else:
+                        store(pointers, outputs)
+                else:
+                    if not has_tail:
+                        copy_in(row.base, row.core, row.own, begin, end - begin)
+                    store(row.own, results(load(row.own), begin, state))
+                    copy_out(row.base, row.core, row.own, begin, end - begin)
+                begin, end = end, min(row.n, end + width)
 
-        return _BlocksOfRow(prepare_tail, block_at, give_back)
+        return write
 
-    def over_rows(self, one_row: Any) -> Callable[..., None]:
-        """Return the loop of the ufunc: it runs this function for every row."""
-        count, inputs, itemsize = self.operands.count, self.operands.inputs, self.itemsize
-        reserve, words_for_all, addresses = (
-            self.blocks.reserve,
-            stack(count),
-            self.operands.addresses,
+    def loop(self, one_row: Any) -> Callable[..., None]:
+        """Return the loop of the ufunc: it runs this function for the `Place` of every row."""
+        count, inputs, itemsize = len(self._rows), self.inputs, self.storage.itemsize
+        operands, places, number_places = self._count, self._places, self._number_places
+        numbers_count = len(number_places)
+        reserve, reserve_kept, addresses = (
+            self._blocks.reserve,
+            self.kept.reserve,
+            self._operands.addresses,
         )
-        temperature_at = self.temperature
+        reserve_begin, reserve_numbers = stack(count), stack(numbers_count)
+        reserve_next = stack(count)
 
         def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
-            args, n, own, begin = words(arguments), dimensions[1], reserve(), words_for_all()
-            core = words_behind(steps, count + 1)  # core steps follow those from row to row
+            args, n, own, kept = words(arguments), dimensions[1], reserve(), reserve_kept()
+            begin, numbers, to_next = reserve_begin(), reserve_numbers(), reserve_next()
+            core = words_behind(steps, operands)  # core steps follow those from row to row
             is_plain = True
             for k in range(count):
                 is_plain = is_plain and core[k] == itemsize
-            for row in range(dimensions[0]):
+                to_next[k] = steps[places[k]]
+            # Where results replace inputs, the caches have their lines anyway.
+            is_streaming = address_of(data) != 0
+            for i in range(inputs):
+                for o in range(inputs, count):
+                    is_streaming = is_streaming and args[places[i]] != args[places[o]]
+            for i in range(dimensions[0]):
                 for k in range(count):
-                    place = k if k < inputs else k + 1
-                    begin[k] = args[place] + row * steps[place]
-                temperature = temperature_at(args[inputs] + row * steps[inputs])
-                one_row(addresses(begin), core, own, n, is_plain, temperature)
+                    begin[k] = args[places[k]] + i * steps[places[k]]
+                for k in range(numbers_count):
+                    numbers[k] = args[number_places[k]] + i * steps[number_places[k]]
+                base = addresses(begin)
+                one_row(Place(base, core, own, kept, numbers, n, is_plain, is_streaming, to_next))
+            if is_streaming:
+                finish_streaming()
 
         return loop
 
 
-class _BlocksOfRow(NamedTuple):
-    """How the blocks of a row are found, as functions for compiled code."""
-
-    prepare_tail: Any
-    block_at: Any
-    give_back: Any
-
-
-def rows(definition: Any, operation: str, dtype: str) -> Callable[..., None]:
-    """Return the loop of a generalized ufunc that computes whole rows.
+def rows(
+    one_row: Callable[[Rows], Callable[..., None]],
+    inputs: Sequence[Operand],
+    outputs: Sequence[Operand],
+) -> Callable[..., None]:
+    """Return the loop of a generalized ufunc over rows, which has wide blocks for long rows, narrow ones for short.
 
     Parameters
     ----------
-    definition : RowDefinition
-        What is computed of each number.
-    operation : str
-        ``"forward"``, ``(n),()->(n)``, from ``x`` and the temperature to ``y``; ``"forward_backward"``,
-        ``(n),(n),()->(n),(n)``, from ``x``, ``dy`` and the temperature to ``y`` and ``dx``; ``"backward"``,
-        ``(n),(n),()->(n)``, from ``dy``, ``y`` and the temperature to ``dx``.
-    dtype : str
-        Of all operands.
+    one_row : callable
+        Returns for a `Rows` the function that computes one row.
+    inputs, outputs : sequence of Operand
+        In the ufunc's order.
     """
-    make = _from_output if operation == "backward" else _from_input
-    arrays = {"forward": (1, 1), "backward": (2, 1), "forward_backward": (2, 2)}[operation]
-    of_long, of_short = (
-        internal(make(definition, _Access(dtype, *arrays, registers)))
-        for registers in (_WIDE, _NARROW)
-    )
-    short = _NARROW_BLOCKS * Storage(dtype).vector.lanes
+    wide, narrow = (Rows(inputs, outputs, registers) for registers in (_WIDE, _NARROW))
+    of_long, of_short = (internal(each.loop(internal(one_row(each)))) for each in (wide, narrow))
+    short = _NARROW_BLOCKS * narrow.width
 
     def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
         if dimensions[1] <= short:
@@ -154,95 +324,3 @@ def rows(definition: Any, operation: str, dtype: str) -> Callable[..., None]:
             of_long(arguments, dimensions, steps, data)
 
     return loop
-
-
-def _from_input(definition: Any, access: _Access) -> Callable[..., None]:
-    has_gradient = access.operands.inputs > 1
-    operands, blocks, one_lane = access.operands, access.blocks, access.one_lane
-    inputs, width = operands.inputs, blocks.width
-    takes_logarithm = definition.takes_logarithm
-    # Exponentials stay in y, which may be x itself, where x is not asked for again.
-    keeps = access.keeps and not takes_logarithm
-    sign = -1 if definition.of_minus_x else 1
-    # Padding: exponentials of 0, and no gradient.
-    at = access.block_at([-math.inf * sign, 0.0][:inputs])
-    prepare_tail, block_at, give_back = at.prepare_tail, at.block_at, at.give_back
-    load, store = blocks.load_arrays, blocks.store
-    load_kept, keep = blocks.load(range(inputs, inputs + 1)), blocks.store_first
-    lowest, zeros = all_of(blocks.vector, -math.inf), zeros_of(blocks.vector)
-    doubles = access.doubles
-    compute = internal(definition.function)
-
-    @internal
-    def one_row(base: Any, core: Any, own: Any, n: int, is_plain: Any, temperature: Any) -> None:
-        prepare_tail(base, core, own, n, is_plain)
-        highest = lowest()
-        for begin in range(0, n, width):
-            x = sign * load(block_at(base, core, own, begin, n, is_plain))[0]
-            highest = select(x > highest, x, highest)  # a NaN comes into the sums
-        top = largest_lane(highest)
-
-        others, weighted, dy_sum, equal = doubles(), doubles(), doubles(), zeros()
-        for begin in range(0, n, width):
-            pointers = block_at(base, core, own, begin, n, is_plain)
-            arrays = load(pointers)
-            x = sign * arrays[0]
-            _, e = difference_and_exp(x, top, temperature)
-            if keeps and is_plain:
-                keep(pointers, e)
-            if has_gradient:
-                weighted += halves_to_double(e * arrays[-1])
-                dy_sum += halves_to_double(arrays[-1])
-            if takes_logarithm:
-                # The largest number's own exponential is 1; the sum of the others may be small.
-                equal += select(x == top, e, 0)
-                e = select(x == top, 0, e)
-            others += halves_to_double(e)
-        if takes_logarithm:
-            rest = sum_lanes(others) + (sum_lanes(halves_to_double(equal)) - 1)
-            log_total = sum_lanes(log1p(rest * one_lane()))
-        else:
-            rest, log_total = sum_lanes(others) - 1, 0.0
-        row = Row(1 + rest, log_total, sum_lanes(weighted), sum_lanes(dy_sum))
-
-        for begin in range(0, n, width):
-            pointers = block_at(base, core, own, begin, n, is_plain)
-            arrays = load(pointers)
-            difference, e = difference_and_exp(sign * arrays[0], top, temperature)
-            if keeps and is_plain:
-                e = load_kept(pointers)[0]
-            y, dx = compute(e, difference, arrays[-1], row)
-            if has_gradient:
-                dx = sign * dx
-                store(pointers, (y, dx / temperature if temperature != 1 else dx))
-            else:
-                store(pointers, (y,))
-            give_back(base, core, own, begin, n, is_plain)
-
-    return access.over_rows(one_row)
-
-
-def _from_output(definition: Any, access: _Access) -> Callable[..., None]:
-    blocks, width = access.blocks, access.blocks.width
-    at, sign = access.block_at([0.0, 0.0]), -1 if definition.of_minus_x else 1
-    prepare_tail, block_at, give_back = at.prepare_tail, at.block_at, at.give_back
-    load, store, doubles = blocks.load_arrays, blocks.store, access.doubles
-    compute = internal(definition.from_output)
-
-    @internal
-    def one_row(base: Any, core: Any, own: Any, n: int, is_plain: Any, temperature: Any) -> None:
-        prepare_tail(base, core, own, n, is_plain)
-        weighted, dy_sum = doubles(), doubles()
-        for begin in range(0, n, width):
-            dy, y = load(block_at(base, core, own, begin, n, is_plain))
-            weighted += halves_to_double(dy * y)
-            dy_sum += halves_to_double(dy)
-        row = Row(1.0, 0.0, sum_lanes(weighted), sum_lanes(dy_sum))
-        for begin in range(0, n, width):
-            pointers = block_at(base, core, own, begin, n, is_plain)
-            dy, y = load(pointers)
-            dx = sign * compute(dy, y, row)
-            store(pointers, (dx / temperature if temperature != 1 else dx,))
-            give_back(base, core, own, begin, n, is_plain)
-
-    return access.over_rows(one_row)

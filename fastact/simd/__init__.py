@@ -21,8 +21,8 @@ __all__ = [
     "derivative_of",
     "dual",
     "fma",
+    "fold_to_double",
     "from_bits",
-    "halves_to_double",
     "isnan",
     "largest_lane",
     "lookup",
@@ -130,9 +130,9 @@ def to_double(x: Any) -> Any:
     _compiled_only("to_double")
 
 
-def halves_to_double(x: Any) -> Any:
-    """Convert both halves of the lanes to float64 and add them."""
-    _compiled_only("halves_to_double")
+def fold_to_double(x: Any) -> Any:
+    """Add up the registers of a block to one register of float64."""
+    _compiled_only("fold_to_double")
 
 
 def sum_lanes(x: Any) -> Any:

@@ -76,14 +76,15 @@ class Blocks:
         self.spread = self._spread()
         self.place = self._place()
         self.prefetch = self._prefetch()
+        self.prefetch_further = self._prefetch_further()
         self.copy_in = self.copy(self._inputs, inward=True)
         self.copy_out = self.copy(self._outputs, inward=False)
         self.load_arrays = self.load(range(operands.arrays))
         self.load_inputs = self.load(self._inputs)
+        self.places = self._places()
         self.have_one_value, self.broadcast = self._have_one_value(), self._broadcast()
         self.store = self._store(streaming=False)
         self.stream = self._store(streaming=True)
-        self.store_first = self._store_first()
         self.elements_to_alignment = self._elements_to_alignment()
 
     def _reserve(self) -> Any:
@@ -164,24 +165,36 @@ class Blocks:
             """Ask for the blocks of the arrays that come some blocks later."""
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
-                kind = ir.IntType(32)
-                read, keep, data = kind(0), kind(3), kind(1)
                 for k in range(self._operands.arrays):
-                    pointer = builder.extract_value(values[0], k)
-                    size = self.width * self._storages[k].itemsize
-                    for line in range(0, size, _LINE):
-                        address = builder.gep(pointer, [number(_PREFETCH_DISTANCE + line)])
-                        call_llvm(
-                            builder,
-                            "llvm.prefetch.p0",
-                            ir.VoidType(),
-                            [address, read, keep, data],
-                        )
+                    self._emit_prefetch(builder, values[0], k, number(_PREFETCH_DISTANCE))
                 return context.get_dummy_value()
 
             return types.void(pointers), emit
 
         return prefetch
+
+    def _prefetch_further(self) -> Any:
+        @intrinsic
+        def prefetch_further(context: Any, pointers: Any, distances: Any) -> Any:
+            """Ask for the blocks of the arrays that lie so many bytes further."""
+
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                for k in range(self._operands.arrays):
+                    distance = builder.load(builder.gep(values[1], [number(k)]))
+                    self._emit_prefetch(builder, values[0], k, distance)
+                return context.get_dummy_value()
+
+            return types.void(pointers, distances), emit
+
+        return prefetch_further
+
+    def _emit_prefetch(self, builder: Any, pointers: Any, k: int, distance: Any) -> None:
+        kind = ir.IntType(32)
+        read, keep, data = kind(0), kind(3), kind(1)
+        start = builder.gep(builder.extract_value(pointers, k), [distance])
+        for line in range(0, self.width * self._storages[k].itemsize, _LINE):
+            operands = [builder.gep(start, [number(line)]), read, keep, data]
+            call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), operands)
 
     def copy(self, operands: range, inward: bool, is_spread: bool = True) -> Any:
         """Return a function that copies blocks of these operands to own memory, or from there.
@@ -240,6 +253,17 @@ class Blocks:
         order = places([*range(0, self.width, 2), *range(1, self.width, 2)])
         return builder.shuffle_vector(_plain_nan(builder, value), value, order)
 
+    def _places(self) -> Any:
+        @intrinsic
+        def places(context: Any) -> Any:
+            """Return the place in the block of each number, as a float."""
+            order = [*range(self.width)]
+            if self._is_apart:
+                order = [*order[::2], *order[1::2]]
+            return self.vector(), lambda *_: ir.Constant(self.vector.llvm, order)
+
+        return places
+
     def _have_one_value(self) -> Any:
         @intrinsic
         def have_one_value(context: Any, steps: Any) -> Any:
@@ -274,21 +298,6 @@ class Blocks:
             return result(base), emit
 
         return broadcast
-
-    def _store_first(self) -> Any:
-        @intrinsic
-        def store_first(context: Any, pointers: Any, value: Any) -> Any:
-            """Store a block of the first output."""
-
-            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
-                k = self._outputs[0]
-                pointer = builder.extract_value(values[0], k)
-                self._emit_store(builder, k, pointer, values[1], False)
-                return context.get_dummy_value()
-
-            return types.void(pointers, value), emit
-
-        return store_first
 
     def _store(self, streaming: bool) -> Any:
         @intrinsic

@@ -312,22 +312,28 @@ def _largest_lane(builder: Any, vector: Vector, operands: list[Any]) -> Any:
     return call_llvm(builder, name, _LLVM[vector.dtype], operands)
 
 
-def _halves_to_double(builder: Any, vector: Vector, operands: list[Any]) -> Any:
-    halves = _halves(builder, operands[0])
-    if vector.dtype != types.float64:
-        wide = ir.VectorType(ir.DoubleType(), vector.lanes // 2)
-        halves = tuple(builder.fpext(half, wide) for half in halves)
-    return builder.fadd(*halves)
+def _fold_to_double(builder: Any, vector: Vector, operands: list[Any]) -> Any:
+    """Add registers in their own type, which rounds at most twice, and then their halves in float64.
+
+    Conversions take longer than sums: to convert each register first would take three times as long.
+    """
+    (value,) = operands
+    while value.type.count > lanes_of(vector.dtype):
+        value = builder.fadd(*_halves(builder, value))
+    if vector.dtype == types.float64:
+        return value
+    wide = ir.VectorType(ir.DoubleType(), lanes_of(types.float64))
+    return builder.fadd(*(builder.fpext(half, wide) for half in _halves(builder, value)))
 
 
 _operation(simd.to_double, 1, _to_double, _as_double)
 _operation(simd.sum_lanes, 1, _sum_lanes, lambda vector: vector.dtype)
 _operation(simd.largest_lane, 1, _largest_lane, lambda vector: vector.dtype)
 _operation(
-    simd.halves_to_double,
+    simd.fold_to_double,
     1,
-    _halves_to_double,
-    lambda vector: Vector(types.float64, vector.lanes // 2),
+    _fold_to_double,
+    lambda vector: Vector(types.float64, lanes_of(types.float64)),
 )
 
 

@@ -69,6 +69,23 @@ def number_at(storage: Storage) -> Any:
     return load
 
 
+def set_number_at(storage: Storage) -> Any:
+    """Return a function that stores a number at an address, rounded to what lies there."""
+    vector = Vector(storage.computed_in, 1)
+
+    @intrinsic
+    def store(context: Any, address: Any, value: Any) -> Any:
+        def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+            pointer = builder.inttoptr(values[0], BYTE.as_pointer())
+            number = context.cast(builder, values[1], call.args[1], vector.dtype)
+            emit_store(builder, storage, vector, pointer, splat(builder, number, 1))
+            return context.get_dummy_value()
+
+        return types.void(types.intp, value), emit
+
+    return store
+
+
 @intrinsic
 def finish_streaming(context: Any) -> Any:
     """Let other threads see what streaming stores have written."""
@@ -217,6 +234,56 @@ class PackedAccess:
 
             return types.void(types.intp, result), emit
 
+        self.load = load
+        self.store = store
+
+
+class Scratch:
+    """Memory on the stack for numbers that are computed once and needed again.
+
+    Parameters
+    ----------
+    vector : Vector
+        What is stored at a time.
+    count : int
+        How many numbers there are; any of them may be the first of a vector.
+    """
+
+    def __init__(self, vector: Vector, count: int) -> None:
+        element = vector.llvm.element
+        pointer = types.CPointer(vector.dtype)
+        size = int(vector.dtype.bitwidth) // 8
+
+        @intrinsic
+        def reserve(context: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                return cgutils.alloca_once(builder, element, size=count + vector.lanes)
+
+            return pointer(), emit
+
+        def place(builder: Any, memory: Any, index: Any) -> Any:
+            return builder.bitcast(builder.gep(memory, [index]), vector.llvm.as_pointer())
+
+        @intrinsic
+        def load(context: Any, memory: Any, index: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                value = builder.load(place(builder, *values))
+                value.align = size
+                return value
+
+            return vector(memory, types.intp), emit
+
+        @intrinsic
+        def store(context: Any, memory: Any, index: Any, value: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                memory, index, value = values
+                builder.store(value, place(builder, memory, index), align=size)
+                return context.get_dummy_value()
+
+            return types.void(memory, types.intp, value), emit
+
+        self.count = count
+        self.reserve = reserve
         self.load = load
         self.store = store
 

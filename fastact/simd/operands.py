@@ -41,7 +41,6 @@ class Operands:
         self.inputs = arrays + parameters
         self.count = len(storages)
         self.itemsize = storages[0].itemsize  # of arrays and outputs
-        self.parameter_itemsize = storages[arrays].itemsize
         self.vector = storages[0].vector
         self.lanes = self.vector.lanes
         is_array = range(arrays)
@@ -58,6 +57,11 @@ class Operands:
         self.store = self._store(is_output)
         self.load_any = self._load_any(range(self.inputs))
         self.store_any = self._store_any(is_output)
+
+    @property
+    def parameter_itemsize(self) -> int:
+        """Bytes of a parameter in memory."""
+        return self.storages[self.arrays].itemsize
 
     def _addresses(self) -> Any:
         count = len(self.storages)

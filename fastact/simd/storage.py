@@ -297,16 +297,27 @@ def emit_copy(
     count: Any,
 ) -> None:
     """Copy numbers from one place to another, whatever their distances: neighbours a register at a time."""
-    lanes = TARGET.vector_bytes // itemsize
+    ends = [builder.ptrtoint(source, INDEX), source_step, builder.ptrtoint(target, INDEX), target_step]
+    builder.call(_copy_function(builder.module, itemsize), [*ends, count])
 
-    ends = [(builder.ptrtoint(source, INDEX), source_step)]
-    ends.append((builder.ptrtoint(target, INDEX), target_step))
+
+def _copy_function(module: Any, itemsize: int) -> Any:
+    """Return the function behind `emit_copy`: a loop has many copies, which would take long to compile each."""
+    name = f"fastact.copy.{itemsize}"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [INDEX] * 5), name)
+    function.linkage = "linkonce_odr"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block())
+    source, source_step, target, target_step, count = function.args
+    lanes = TARGET.vector_bytes // itemsize
 
     def move(first: Any, kind: ir.Type) -> None:
         # Not by `gep`: LLVM would make gathers of it, which are longer and no faster.
         pointers = [
             builder.inttoptr(builder.add(start, builder.mul(first, step)), kind.as_pointer())
-            for start, step in ends
+            for start, step in ((source, source_step), (target, target_step))
         ]
         value = builder.load(pointers[0])
         value.align = itemsize
@@ -324,3 +335,5 @@ def emit_copy(
         builder.store(whole, done)
     with cgutils.for_range_slice(builder, builder.load(done), count, number(1), INDEX) as (i, _):
         move(i, one)
+    builder.ret_void()
+    return function

@@ -32,12 +32,14 @@ from fastact.vecmath.exponential import (
 )
 
 __all__ = [
-    "difference_and_exp",
+    "difference_and_lost",
+    "exp_of_difference",
     "exp_times",
     "finite",
     "logistic_gate",
     "logistic_times",
     "product_and_lost",
+    "quotient_and_lost",
 ]
 
 _LARGEST = PerDtype(float32=3.4028234663852886e38, float64=1.7976931348623157e308)
@@ -69,16 +71,28 @@ def exp_times(x: Any, lost: Any, factor: Any) -> Any:
     return copysign(select(vanishes, 0, product), factor)
 
 
-def difference_and_exp(x: Any, top: Any, temperature: Any) -> Any:
-    """Return (x - top) / temperature for x <= top, and its exponential, with what rounding loses."""
+def difference_and_lost(x: Any, top: Any) -> Any:
+    """Return x - top and what its rounding loses, which is NaN where the difference is infinite."""
     difference = x - top
     part = difference - x
-    lost = (x - (difference - part)) - (top + part)
-    if temperature != 1:
-        quotient = difference / temperature
-        lost = (fma(-quotient, temperature, difference) + lost) / temperature
-        difference = quotient
-    return difference, exp_times(difference, lost, 1)
+    return difference, (x - (difference - part)) - (top + part)
+
+
+def quotient_and_lost(x: Any, lost: Any, divisor: Any, reciprocal: Any) -> Any:
+    """Return (x + lost) / divisor and what it lacks, with the divisor's rounded reciprocal."""
+    quotient = x * reciprocal
+    return quotient, (fma(-quotient, divisor, x) + lost) * reciprocal
+
+
+def exp_of_difference(difference: Any, lost: Any) -> Any:
+    """Compute the exponential of a difference that is not positive, with what it lacks.
+
+    Where it vanishes, what was lost means nothing.
+    """
+    n, r = reduce(difference)
+    r = r + lost
+    e = scale(1 + fma(polynomial(r, EXP), r * r, r), n)
+    return select(difference < _ZERO, 0, e)
 
 
 def logistic_gate(x: Any, argument: Any, lost: Any, growth: Any) -> Any:
