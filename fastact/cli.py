@@ -71,29 +71,34 @@ def list_activations(
         bool, typer.Option("--names", help="Print nothing but the names, one on each line.")
     ] = False,
 ) -> None:
-    """List the activations."""
+    """List the activations, the functions of rows and the layers."""
     import fastact
 
     chosen = [
         each
-        for each in map(fastact.get, fastact.names())
+        for each in map(fastact.get, [*fastact.names(), *fastact.row_names()])
         if (library is None or library in each._definition.elsewhere)
         and not (smooth and each.kinks)
     ]
+    is_whole = library is None and not smooth  # which is told of activations only
+    layers = [fastact.get(name) for name in fastact.layer_names()] if is_whole else []
     if names:
-        typer.echo("\n".join(each.name for each in chosen))
+        typer.echo("\n".join(each.name for each in (*chosen, *layers)))
         return
     with one_line_if_missing("cli"):
         from rich.console import Console
 
-        from fastact.description import table
+        from fastact.description import layer_table, table
 
-        Console(highlight=False).print(table(chosen, library))
+        console = Console(highlight=False)
+        console.print(table(chosen, library))
+        if layers:
+            console.print("", layer_table(layers), sep="\n")
 
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="The activation's name, or an alias.")],
+    name: Annotated[str, typer.Argument(help="The name of an activation or a layer, or an alias.")],
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Set a parameter; may be repeated.", metavar="PARAMETER=VALUE"),
@@ -102,24 +107,26 @@ def show(
         str | None, typer.Option(help="The library whose choices to follow.", metavar="LIBRARY")
     ] = None,
 ) -> None:
-    """Show all there is to know of an activation, with a plot."""
+    """Show all there is to know of an activation, with a plot, or of a layer."""
     import fastact
 
     try:
         parameters = dict(map(parse_setting, settings or []))
         if convention is not None:
             parameters["convention"] = convention
-        activation = fastact.get(name, **parameters)
+        found = fastact.get(name, **parameters)
     except (TypeError, ValueError) as error:
         typer.echo(f"fastact: {error}", err=True)
         raise typer.Exit(2) from None
     with one_line_if_missing("cli"):
         from rich.console import Console
 
-        from fastact.description import sheet
+        from fastact.description import layer_sheet, sheet
+        from fastact.layers import Layer
 
         console = Console(highlight=False)
-        console.print(sheet(activation, width=min(console.width, 80)))
+        width = min(console.width, 80)
+        console.print(layer_sheet(found) if isinstance(found, Layer) else sheet(found, width))
 
 
 @app.command()
@@ -147,6 +154,13 @@ def bench(
     given_outputs: Annotated[
         bool, typer.Option("--given-outputs", help="Write to arrays that exist already.")
     ] = False,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            help="Instead: rows, gated units, a loss, a bias, at shapes of their own, in float32.",
+        ),
+    ] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Few activations, sizes and samples: under a minute.")
     ] = False,
@@ -158,15 +172,26 @@ def bench(
         typer.Option("--chart", help="Draw them there: a .png or .svg file; may be repeated."),
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(help="Write them there as a page.", dir_okay=False)
+        Path | None,
+        typer.Option(
+            help="Write them there as a page; with --layers, as the last section of that page.",
+            dir_okay=False,
+        ),
     ] = None,
 ) -> None:
     """Measure fastact beside plain NumPy, PyTorch, JAX and whatever else of its peers is installed."""
+    if layers:
+        if activations or elements or operations or dtype != "float32" or given_outputs or charts:
+            typer.echo(f"fastact: {NOT_WITH_LAYERS}", err=True)
+            raise typer.Exit(2)
+        bench_layers(implementations, min(samples, 5) if quick else samples, json_file, markdown)
+        return
     import json
     import os
 
     import fastact
     from fastact.bench import chart, contenders, report, timing
+    from fastact.bench import layers as of_layers
 
     installed = contenders.installed_implementations()
     # torch.compile takes seconds for each function and size: only where it is asked for.
@@ -216,10 +241,59 @@ def bench(
         pictures = [os.path.relpath(file, markdown.parent) for file in charts or []]
         picture = pictures[-1] if pictures else None
         page = report.markdown_page(results, settings, timing.describe(where), picture)
-        markdown.write_text(page)
+        old_page = markdown.read_text() if markdown.exists() else ""
+        markdown.write_text(of_layers.keep_section(old_page, page))
     if charts:
         with one_line_if_missing("plot"):
             chart.draw(results, settings, charts)
+
+
+NOT_WITH_LAYERS = "--layers takes --implementation, --samples, --quick, --json and --markdown only"
+
+
+def bench_layers(
+    implementations: list[str] | None, samples: int, json_file: Path | None, markdown: Path | None
+) -> None:
+    """Measure rows, layers and a bias beside their peers."""
+    import json
+
+    from fastact.bench import contenders, layers, report, timing
+
+    installed = [each for each in contenders.installed_implementations() if each in layers.MAKERS]
+    wanted = implementations or installed
+    try:
+        one_of("implementation", wanted, installed)
+    except ValueError as error:
+        typer.echo(f"fastact: {error}", err=True)
+        raise typer.Exit(2) from None
+    with one_line_if_missing("cli"):
+        from rich.console import Console
+        from rich.progress import track
+
+    where, console, workloads = timing.machine(), Console(), layers.available(layers.WORKLOADS)
+    everybody = ["fastact", *(each for each in wanted if each != "fastact")]
+    settings = report.Settings(
+        [name for name, _ in workloads], [], [layers.OPERATION], everybody, samples=samples
+    )
+    results = list(
+        track(
+            layers.measure(workloads, settings),
+            "measuring",
+            total=len(workloads),
+            console=Console(stderr=True),
+            transient=True,
+        )
+    )
+    cells = report.rows(results, settings.implementations, with_spread=False)
+    console.print(f"{layers.TITLE}.", report.rich_table(cells), "", sep="\n", highlight=False)
+    console.print(report.summary(results), "", timing.describe(where), sep="\n", highlight=False)
+    if json_file:
+        text = json.dumps(report.as_json(results, settings, where), indent=2)
+        json_file.write_text(text + "\n")
+    if markdown:
+        section = layers.markdown_section(results, settings, timing.describe(where))
+        page = markdown.read_text() if markdown.exists() else ""
+        markdown.write_text(layers.replace_section(page, section))
 
 
 def one_of(what: str, given: Iterable[str], allowed: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the terminal shows of activations: ``fastact list`` and ``fastact show``."""
+"""What the terminal shows of activations and layers: ``fastact list`` and ``fastact show``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fastact.activations import Activation
-from fastact.facts import LIBRARIES, facts, parameter
+from fastact.definition import RowDefinition
+from fastact.facts import LIBRARIES, arguments, facts, parameter, sections, signatures
 from fastact.formulas import unicode_equation
+from fastact.layers import Layer
 from fastact.plotting import curve
 
 _LETTERS = dict(zip(LIBRARIES, "PJKOTCF", strict=True))
@@ -36,48 +38,88 @@ def table(activations: Iterable[Activation], library: str | None = None) -> Tabl
         table.add_row(
             Text(each.name, "bold").append("".join(f"\n {alias}" for alias in each.aliases), "dim"),
             elsewhere[library] if library else "".join(letters),
-            Text(f"{_paragraphs(each)[0]}\n").append("; ".join(details), "dim"),
+            Text(f"{_paragraphs(each._definition.summary)[0]}\n").append("; ".join(details), "dim"),
         )
     if library is None:
         table.caption = ", ".join(f"{letter} {LIBRARIES[key]}" for key, letter in _LETTERS.items())
     return table
 
 
-def _paragraphs(activation: Activation) -> list[str]:
-    """Return the description, each paragraph on one line; the first is one sentence."""
-    text = activation._definition.summary.replace("`", "")
-    return [" ".join(each.split()) for each in text.split("\n\n") if each]
+def layer_table(layers: Iterable[Layer]) -> Table:
+    """Return a table of layers."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("layer", no_wrap=True)
+    table.add_column("what it is")
+    for each in layers:
+        table.add_row(Text(each.name, "bold"), Text(_paragraphs(sections(each)[""])[0]))
+    return table
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Return a description, each paragraph on one line; the first is one sentence."""
+    return [" ".join(each.split()) for each in text.replace("`", "").split("\n\n") if each]
 
 
 def _shape(activation: Activation) -> str:
     return f"kinks at {', '.join(activation.kinks)}" if activation.kinks else "smooth"
 
 
-# One activation --------------------------------------------------------------------------------
+# One activation, or one layer ------------------------------------------------------------------
 
 
 def sheet(activation: Activation, width: int) -> Group:
     """Return all there is to know of an activation, with a plot that is so many columns wide."""
     equations = {"f(x)": activation.formula, "f'(x)": activation.derivative_formula}
-    notes = Table.grid(padding=(0, 2, 0, 0))
-    notes.add_column(style="bold", no_wrap=True)
-    notes.add_column()
-    for heading, text in facts(activation._definition):
-        notes.add_row(Text(heading), Text(text))
     parts: list[RenderableType] = [
         Text(
             ", ".join([activation.name, *(parameter(*p) for p in activation.parameters.items())]),
             "bold",
         ),
-        *(Padding(Text(each), (1, 0, 0, 0)) for each in _paragraphs(activation)),
+        *(
+            Padding(Text(each), (1, 0, 0, 0))
+            for each in _paragraphs(activation._definition.summary)
+        ),
         *(Padding(Text(unicode_equation(*each)), (1, 0, 0, 2)) for each in equations.items()),
         Padding(_plot_or_why_not(activation, width), (1, 0)),
-        notes,
+        _notes(facts(activation._definition)),
     ]
     return Group(*parts)
 
 
+def layer_sheet(layer: Layer) -> Group:
+    """Return all there is to know of a layer."""
+    said = sections(layer)
+    reference = " ".join(said.get("References", "").split())
+    notes = [*arguments(layer).items(), *([("reference", reference)] if reference else [])]
+    paragraphs = [*_paragraphs(said[""]), *_paragraphs(said.get("Notes", ""))]
+    equations = [unicode_equation("y", layer.formula)] if layer.formula else []
+    parts: list[RenderableType] = [
+        Text(layer.name, "bold"),
+        *(Padding(Text(each), (1, 0, 0, 0)) for each in paragraphs),
+        *(Padding(Text(each), (1, 0, 0, 2)) for each in equations),
+        Padding(_calls(layer), (1, 0)),
+        _notes((name, text.replace("`", "")) for name, text in notes),
+    ]
+    return Group(*parts)
+
+
+def _notes(told: Iterable[tuple[str, str]]) -> Table:
+    """Return headings and what stands beside them."""
+    notes = Table.grid(padding=(0, 2, 0, 0))
+    notes.add_column(style="bold", no_wrap=True)
+    notes.add_column()
+    for heading, text in told:
+        notes.add_row(Text(heading), Text(text))
+    return notes
+
+
+def _calls(function: Activation | Layer) -> Text:
+    return Text("\n".join(signatures(function)))
+
+
 def _plot_or_why_not(activation: Activation, width: int) -> Text:
+    if isinstance(activation._definition, RowDefinition):  # how it is called says more
+        return _calls(activation)
     try:
         return Text.from_ansi(_plot(activation, width))
     except TypeError as error:

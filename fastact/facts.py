@@ -1,7 +1,9 @@
-"""What there is to say of an activation, on the terminal and in the documentation."""
+"""What there is to say of an activation or a layer, on the terminal and in the documentation."""
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,3 +91,47 @@ def parameter(name: str, value: Any) -> str:
     if value is REQUIRED:
         return name
     return f"{name}={value:.5g}" if isinstance(value, float) else f"{name}={value}"
+
+
+# What takes whole arrays: its methods, from their signatures and docstrings ----------------------
+
+
+def sections(documented: Any) -> dict[str, str]:
+    """Return the sections of a docstring by their headings, and what stands before them by ``""``."""
+    parts = re.split(r"^(\w.*)\n-+\n", inspect.getdoc(documented) or "", flags=re.MULTILINE)
+    headings, texts = ["", *parts[1::2]], parts[::2]
+    return {heading: text.strip() for heading, text in zip(headings, texts, strict=True)}
+
+
+def methods(function: Any) -> dict[str, Any]:
+    """Return what can be called, by what one writes before the parenthesis."""
+    name = function.name
+    found = {f"{name}.{each}": getattr(function, each, None) for each in _METHODS}
+    return {name: function.__call__} | {call: each for call, each in found.items() if each}
+
+
+_METHODS = ("backward", "forward_backward")
+
+
+def signatures(function: Any) -> list[str]:
+    """Return a line for each method: its arguments and their defaults."""
+    return [f"{call}{_signature(method)}" for call, method in methods(function).items()]
+
+
+def _signature(method: Any) -> str:
+    found = inspect.signature(method)
+    bare = [each.replace(annotation=each.empty) for each in found.parameters.values()]
+    return str(found.replace(parameters=bare, return_annotation=found.empty))
+
+
+def arguments(function: Any) -> dict[str, str]:
+    """Return what each argument of the methods is: as the first method says it that has it."""
+    found: dict[str, str] = {}
+    for method in methods(function).values():
+        entries = re.split(r"\n(?=\S)", sections(method).get("Parameters", ""))
+        for entry in filter(None, entries):
+            heading, _, text = entry.partition("\n")
+            names, _, kind = heading.partition(" : ")
+            if not {*names.split(", ")} & found.keys():
+                found[names] = " ".join(f"{kind}. {text}".split())
+    return found

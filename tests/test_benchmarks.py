@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
@@ -23,7 +24,7 @@ from typer.testing import CliRunner
 
 import fastact as fa
 from fastact import baseline
-from fastact.bench import contenders, limit, report, timing
+from fastact.bench import contenders, layers, limit, report, timing
 from fastact.bench.contenders import NATIVE
 from fastact.cli import app
 
@@ -82,7 +83,10 @@ def test_every_activation_is_benchmarked() -> None:
             covered |= {benchmarks.__name__}
         if "implementation" in parameters:
             assert parameters["implementation"] == ["fastact", "numpy"]
-    assert covered >= {"Forward", "Backward", "ForwardBackward", "Accuracy"}
+        if "function" in parameters:
+            assert parameters["function"] == [*fa.row_names(), *fa.layer_names()]
+            covered |= {benchmarks.__name__}
+    assert covered >= {"Forward", "Backward", "ForwardBackward", "Accuracy", "RowsAndLayers"}
 
 
 def test_histories_survive() -> None:
@@ -94,7 +98,7 @@ def test_histories_survive() -> None:
         names |= {f"{benchmarks.__module__}.{benchmarks.__name__}.{n}" for n in methods(benchmarks)}
         for values in axes(benchmarks).values():
             assert all(type(value) in (str, int) for value in values)  # identified by their repr
-    assert len(names) <= 12  # few, or nobody reads them
+    assert len(names) <= 14  # few, or nobody reads them
 
 
 def test_benchmarks_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,12 +107,18 @@ def test_benchmarks_run(monkeypatch: pytest.MonkeyPatch) -> None:
         parameters = axes(benchmarks)
         if "elements" in parameters:
             parameters["elements"] = [TINY]
+        if "shape" in parameters:
+            parameters["shape"] = ["3x4"]
         if hasattr(benchmarks, "elements"):
             monkeypatch.setattr(benchmarks, "elements", 2 * TINY)
         for values in itertools.product(*parameters.values()):
             instance = benchmarks()
             if hasattr(instance, "setup"):
-                instance.setup(*values)
+                try:
+                    instance.setup(*values)
+                except NotImplementedError:  # to asv, this says: skip it
+                    assert "numpy" in values
+                    continue
             for name in methods(benchmarks):
                 if benchmarks.__name__ == "FirstCall":
                     continue  # below
@@ -350,12 +360,125 @@ def test_bench(tmp_path: Path) -> None:
         (["--implementation", "nobody"], "numpy"),
         (["--operation", "sideways"], "forward_backward"),
         (["--elements", "0"], "1"),
+        (["--layers", "--activation", "relu"], "--layers takes"),
+        (["--layers", "--implementation", "scipy"], "numpy"),
     ],
 )
 def test_bench_refuses(options: list[str], said: str) -> None:
     result = CliRunner().invoke(app, ["bench", *options])
     assert result.exit_code == 2
     assert said in result.output
+
+
+# Rows and layers --------------------------------------------------------------------------------
+
+SMALL = [(name, (4, 6)) for name, _ in layers.WORKLOADS]
+
+
+def layers_agree(*implementations: str) -> None:
+    """Check that all who take part compute what fastact computes: who does not is left out."""
+    settings = few(activations=[], implementations=["fastact", *implementations])
+    workloads = layers.available(SMALL)
+    results = list(layers.measure(workloads, settings))
+    assert len(results) == len(workloads) >= 6
+    for result in results:
+        assert set(result.times) == {"fastact", *implementations}, result.activation
+        assert result.limit > 0
+
+
+def test_layers_of_the_baseline() -> None:
+    layers_agree("numpy")
+
+
+@pytest.mark.parametrize("implementation", ["torch", "jax"])
+def test_layers_of_peers(implementation: str) -> None:
+    """In a process of its own, as above."""
+    if implementation not in contenders.installed_implementations():
+        pytest.skip(f"{implementation} is not installed")
+    code = f"import test_benchmarks as t; t.layers_agree({implementation!r})"
+    assert_clean(run_python(code, path=ROOT))
+
+
+def test_cross_entropy_of_peers() -> None:
+    """Baseline and peers agree with each other, whether fastact has it or not."""
+    random = np.random.default_rng(0)
+    work = layers.Workload(
+        "softmax_cross_entropy",
+        (random.standard_normal((5, 7), dtype=np.float32),),
+        (random.integers(0, 7, 5),),
+    )
+    loss, dlogits = layers.MAKERS["numpy"](work)()
+    assert 0 < loss < 5
+    assert abs(dlogits).max() > 0.1
+    code = f"""
+        import numpy as np
+        from fastact.bench import contenders, layers
+        random = np.random.default_rng(0)
+        logits, labels = random.standard_normal((5, 7), dtype=np.float32), random.integers(0, 7, 5)
+        work = layers.Workload("softmax_cross_entropy", (logits,), (labels,))
+        for who in {{"torch", "jax"}} & {{*contenders.installed_implementations()}}:
+            loss, dlogits = layers.MAKERS[who](work)()
+            np.testing.assert_allclose(loss, {float(loss)!r}, 1e-5)
+            np.testing.assert_allclose(dlogits, {dlogits.tolist()!r}, 1e-5, 1e-6)
+    """
+    assert_clean(run_python(code))
+
+
+def test_who_computes_something_else_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(work: layers.Workload) -> Any:
+        y, dx = fa.get(work.name).forward_backward(*work.inputs, work.dy)
+        return lambda: (y, dx + 0.1 * abs(dx).max())
+
+    monkeypatch.setitem(layers.MAKERS, "numpy", wrong)
+    settings = few(activations=[], implementations=["fastact", "numpy"])
+    (result,) = layers.measure([("softmax", (4, 6))], settings)
+    assert set(result.times) == {"fastact"}
+
+
+def test_baselines_that_need_scipy_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The history is measured where there is nothing but fastact."""
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    monkeypatch.setattr(layers, "find_spec", lambda name: None)
+    for name in (*baseline.row_names(), *baseline.layer_names(), "gelu"):
+        if not hasattr(fa, name):
+            continue
+        with contextlib.suppress(NotImplementedError):
+            layers.MAKERS["numpy"](layers.Workload.of(name, (4, 6)))()
+    with pytest.raises(NotImplementedError, match="needs SciPy"):
+        layers.MAKERS["numpy"](layers.Workload.of("geglu", (4, 6)))
+
+
+@pytest.mark.parametrize("name", [*fa.row_names(), *fa.layer_names()])
+def test_every_row_and_layer_is_measurable(name: str) -> None:
+    """There are arrays for all that the registry has."""
+    work = layers.Workload.of(name, (4, 6))
+    results = layers.MAKERS["fastact"](work)()
+    assert len(results) == 1 + len(work.inputs)
+
+
+def test_limit_of_bytes() -> None:
+    call = limit.limit_of(1000 * 8)
+    assert sum(array.nbytes for array in (*call.args, *call.keywords["out"])) == 8000
+
+
+def test_bench_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command prints the table, and writes its section without touching the page."""
+    pytest.importorskip("rich")
+    monkeypatch.setattr(layers, "WORKLOADS", SMALL)
+    page, file = tmp_path / "a.md", tmp_path / "a.json"
+    page.write_text("# Benchmarks\n\nThe page.\n")
+    command = ["bench", "--layers", "--samples", "2", "--implementation", "numpy"]
+    command += ["--markdown", str(page), "--json", str(file)]
+    for _ in range(2):  # the second time there is a section already
+        result = CliRunner().invoke(app, command, env={"COLUMNS": "80", "TERM": "dumb"})
+        assert result.exit_code == 0, result.output
+    assert "gelu with bias (4, 6)" in result.output
+    text = page.read_text()
+    assert text.startswith("# Benchmarks\n\nThe page.\n\n## Rows and layers\n\n")
+    assert text.count("## Rows and layers") == text.count("| swiglu (4, 6) |") == 1
+    assert len(json.loads(file.read_text())["results"]) >= 6
+    assert layers.keep_section(text, "A new page.\n").startswith("A new page.\n\n## Rows and")
+    assert layers.keep_section("An old page.\n", "A new page.\n") == "A new page.\n"
 
 
 @pytest.mark.skipif(fa.get_num_threads() == 1, reason="needs two CPUs")

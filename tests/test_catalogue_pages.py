@@ -1,5 +1,7 @@
 """The pages that are generated from the catalogue."""
 
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import fastact
+from fastact.facts import arguments, methods, sections, signatures
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,6 +23,34 @@ def test_pages_are_up_to_date() -> None:
     command = [sys.executable, str(ROOT / "tools" / "catalogue_pages.py"), "--check"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("activations", fastact.names()),
+        ("rows", [*fastact.row_names(), "Arguments"]),
+        ("layers", [*fastact.layer_names(), "Arguments"]),
+    ],
+)
+def test_pages_are_complete(page: str, names: list[str]) -> None:
+    """There is a section for each, and a link to it."""
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == names
+    for name in names:
+        assert name == "Arguments" or f"[{name}](#{name})" in text
+
+
+@pytest.mark.parametrize("name", [*fastact.row_names(), *fastact.layer_names()])
+def test_whole_arrays_are_described(name: str) -> None:
+    """How it is called is told, and what every argument is."""
+    function = fastact.get(name)
+    assert sections(function)[""]
+    assert signatures(function)[0].startswith(f"{name}(")
+    told = {each for names in arguments(function) for each in names.split(", ")}
+    for method in methods(function).values():
+        parameters = inspect.signature(method).parameters.values()
+        assert {each.name for each in parameters if each.kind != each.VAR_POSITIONAL} <= told
 
 
 @pytest.mark.parametrize("name", fastact.names())

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 import fastact
 from fastact.cli import app
-from fastact.facts import LIBRARIES
+from fastact.facts import LIBRARIES, signatures
 from fastact.formulas import unicode_equation
 
 # What it looks like in a pipe.
@@ -37,12 +37,15 @@ def names(*arguments: str) -> list[str]:
 
 
 def test_list() -> None:
-    """The table has all activations, and stays within the terminal."""
+    """The tables have all activations, rows and layers, and stay within the terminal."""
     output = run("list").stdout
     assert max(map(len, output.splitlines())) <= 80
     assert "\x1b" not in output
     listed = [line.split()[0] for line in output.splitlines() if re.match(r"\w", line)]
-    assert listed == ["activation", *fastact.names()]
+    assert listed == [
+        *("activation", *fastact.names(), *fastact.row_names()),
+        *("layer", *fastact.layer_names()),
+    ]
     for said in ("Leaky rectifier:", "negative_slope=0.01; kinks at 0", "P PyTorch, J JAX"):
         assert said in output
     assert re.search(r"^relu +PJKOTCF ", output, re.MULTILINE)
@@ -60,7 +63,7 @@ def test_list_of_a_library(library: str) -> None:
 
 def test_names() -> None:
     """Names alone are there for scripts."""
-    assert names() == fastact.names()
+    assert names() == [*fastact.names(), *fastact.row_names(), *fastact.layer_names()]
     assert "tanh" in names("--smooth")
     assert "relu" not in names("--smooth")
 
@@ -85,6 +88,31 @@ def test_show() -> None:
         "ICLR 2016",
     ):
         assert said in re.sub(r"\s+", " ", output)
+
+
+@pytest.mark.parametrize("name", [*fastact.row_names(), *fastact.layer_names()])
+def test_show_of_whole_arrays(name: str) -> None:
+    """How it is called takes the place of a plot."""
+    output = run("show", name).stdout
+    assert max(map(len, output.splitlines())) <= 80
+    assert output.startswith(name)
+    for signature in signatures(fastact.get(name)):
+        assert signature in re.sub(r"\s+", " ", output)
+
+
+def test_show_of_a_layer() -> None:
+    output = words("show", "swiglu")
+    for said in (
+        "a silu for its gate: the hidden layer",
+        "By default the first half is the gate.",
+        "y = v silu(g)",
+        "interleaved bool, default False. Whether even and odd places",
+        "arXiv:2002.05202",
+    ):
+        assert said in output
+    result = run("show", "swiglu", "--set", "beta=1")
+    assert result.exit_code == 2
+    assert "a layer binds none" in result.stderr
 
 
 def test_show_with_settings() -> None:
@@ -157,7 +185,7 @@ def test_formulas(tex: str, text: str) -> None:
     assert unicode_equation("y", tex) == f"y = {text}"
 
 
-@pytest.mark.parametrize("name", fastact.names())
+@pytest.mark.parametrize("name", [*fastact.names(), *fastact.row_names()])
 def test_formulas_of_all(name: str) -> None:
     """Nothing of TeX is left, and parentheses match."""
     activation = fastact.get(name)

@@ -1,4 +1,4 @@
-"""Generate ``docs/activations.md`` and ``docs/coverage.md`` from the catalogue.
+"""Generate the pages in ``docs/`` about activations, rows, layers and other libraries from the catalogue.
 
 Run ``python tools/catalogue_pages.py`` to rewrite the pages, with ``--pictures`` to draw the pictures anew,
 and ``python tools/catalogue_pages.py --check`` to find out whether the pages are what this script would
@@ -7,7 +7,7 @@ write.
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,16 @@ import numpy as np
 import fastact
 from fastact.activations import Activation, PointwiseActivation
 from fastact.definition import CONVENTIONS
-from fastact.facts import LIBRARIES, facts, in_library, parameter
+from fastact.facts import (
+    LIBRARIES,
+    arguments,
+    facts,
+    in_library,
+    parameter,
+    sections,
+    signatures,
+)
+from fastact.layers import Layer
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PICTURES = DOCS / "images"
@@ -33,10 +42,14 @@ def pages() -> dict[Path, str]:
     """Return the text of each page."""
     activations = [fastact.get(name) for name in fastact.names()]
     rows = [fastact.get(name) for name in fastact.row_names()]
-    return {
-        DOCS / "activations.md": "\n".join([GENERATED, *catalogue_page([*activations, *rows])]),
-        DOCS / "coverage.md": "\n".join([GENERATED, *coverage_page(activations)]),
+    layers = [fastact.get(name) for name in fastact.layer_names()]
+    contents = {
+        "activations": catalogue_page(activations),
+        "rows": rows_page(rows),
+        "layers": layers_page(layers),
+        "coverage": coverage_page(activations),
     }
+    return {DOCS / f"{name}.md": "\n".join([GENERATED, *lines]) for name, lines in contents.items()}
 
 
 # The page with all that there is to know -------------------------------------------------------
@@ -49,9 +62,15 @@ def catalogue_page(activations: list[Activation]) -> Iterator[str]:
         "The same in the terminal: `fastact show elu`; in Python: `help(fa.elu)`. Errors are in units in the\n"
         "last place. Dots in the pictures mark kinks, and the derivative that is chosen there.\n"
     )
-    yield " · ".join(f"[{each.name}](#{each.name})" for each in activations) + "\n"
+    yield "What takes whole rows, such as the softmax, is [on a page of its own](rows.md), and so are\n[layers](layers.md).\n"
+    yield links(activations)
     for each in activations:
         yield from section(each)
+
+
+def links(functions: Sequence[Activation | Layer]) -> str:
+    """Return a line of links to the sections."""
+    return " · ".join(f"[{each.name}](#{each.name})" for each in functions) + "\n"
 
 
 def section(activation: Activation) -> Iterator[str]:
@@ -78,6 +97,63 @@ def markdown(text: str) -> str:
     for character in "\\`*<|":
         text = text.replace(character, f"\\{character}")
     return text
+
+
+# The pages about what takes whole arrays --------------------------------------------------------
+
+
+def rows_page(functions: list[Activation]) -> Iterator[str]:
+    """Yield the lines of the page that describes each function of rows."""
+    yield "# Functions of whole rows\n"
+    yield (
+        "Each result depends on all numbers of its row, which runs along any axis, or several.\n"
+        "The same in the terminal: `fastact show softmax`; in Python: `help(fa.softmax)`.\n"
+    )
+    yield links(functions)
+    for each in functions:
+        yield from section(each)
+        yield from calls(each)
+    yield from shared_arguments(functions)
+
+
+def layers_page(layers: list[Layer]) -> Iterator[str]:
+    """Yield the lines of the page that describes each layer."""
+    yield "# Layers\n"
+    yield (
+        "What a net has around its activations, with the gradient in the same pass.\n"
+        "The same in the terminal: `fastact show swiglu`; in Python: `help(fa.swiglu)`.\n"
+    )
+    yield links(layers)
+    for each in layers:
+        said = sections(each)
+        yield f"## {each.name}\n"
+        yield said[""] + "\n"
+        if each.formula:
+            yield f"```math\ny = {each.formula}\n```\n"
+        if "Notes" in said:
+            yield said["Notes"] + "\n"
+        yield from calls(each)
+        if "References" in said:
+            yield f"Reference: {markdown(' '.join(said['References'].split()))}\n"
+    yield from shared_arguments(layers)
+
+
+def calls(function: Activation | Layer) -> Iterator[str]:
+    """Yield the signatures of the methods."""
+    yield "\n".join(["```python", *(f"fa.{each}" for each in signatures(function)), "```\n"])
+
+
+def shared_arguments(functions: Sequence[Activation | Layer]) -> Iterator[str]:
+    """Yield what the arguments are: once where functions of one kind say the same."""
+    told: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for each in functions:
+        told.setdefault(tuple(arguments(each).items()), []).append(each.name)
+    yield "## Arguments\n"
+    for said, names in told.items():
+        yield f"{', '.join(f'[{name}](#{name})' for name in names)}:\n"
+        for argument, text in said:  # which are written with backticks
+            yield f"- **{argument}**: {text}"
+        yield ""
 
 
 # The page about other libraries ----------------------------------------------------------------

@@ -35,6 +35,12 @@ def limit(case: Case, operation: str) -> tuple[Call, float]:
     return call, sum(array.nbytes for array in arrays) / moved
 
 
+def limit_of(moved: int) -> Call:
+    """Return the call of a loop that moves so many bytes: it loads half of them, and stores the others."""
+    source, target = (np.ones(moved // 8, dtype=np.float32) for _ in range(2))
+    return partial(_copy(1, 1), source, out=(target,))
+
+
 @cache
 def _copy(inputs: int, outputs: int) -> np.ufunc:
     from fastact.ufunc import Loop, make_ufunc

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 Call = Callable[..., Any]
 
 
-def _package(name: str) -> Any:
+def package(name: str) -> Any:
+    """Import what need not be installed."""
     return importlib.import_module(name)
 
 
@@ -42,11 +43,11 @@ def _found(places: list[Any], name: str, case: Case) -> Any:
 
 def set_torch_threads(number: int) -> None:
     """Let PyTorch use as many threads as fastact."""
-    _package("torch").set_num_threads(number)
+    package("torch").set_num_threads(number)
 
 
 def _torch_function(case: Case) -> Callable[..., Any]:
-    torch = _package("torch")
+    torch = package("torch")
     if case.name == "maxout":  # not there, but easily written
         return lambda x, pieces: x.unflatten(-1, (-1, pieces)).max(-1).values
     if case.name == "gelu_tanh":  # there, as a choice
@@ -56,7 +57,7 @@ def _torch_function(case: Case) -> Callable[..., Any]:
 
 def torch(case: Case, operation: str, transform: Callable[[Any], Any] = lambda f: f) -> Call:
     """Return what a user of PyTorch writes, with its automatic differentiation."""
-    torch = _package("torch")
+    torch = package("torch")
     function = transform(_torch_function(case))
     x, dy = torch.from_numpy(case.x).requires_grad_(), torch.from_numpy(case.dy)
     learnable = [
@@ -85,13 +86,13 @@ def torch(case: Case, operation: str, transform: Callable[[Any], Any] = lambda f
 
 def torch_compile(case: Case, operation: str) -> Call:
     """Return the same, compiled by PyTorch; the first call compiles, and is not measured."""
-    return torch(case, operation, _package("torch").compile)
+    return torch(case, operation, package("torch").compile)
 
 
 @cache
 def _torch_kernels() -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]:
     """Return PyTorch's own kernels: the value of x, and the gradient of dy, x and y."""
-    a = _package("torch").ops.aten
+    a = package("torch").ops.aten
     return {
         "relu": (a.relu, lambda dy, x, y: a.threshold_backward(dy, x, 0.0)),
         "leaky_relu": (
@@ -127,7 +128,7 @@ def _torch_kernels() -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]
 
 def torch_raw(case: Case, operation: str) -> Call:
     """Return PyTorch's kernels alone, without its automatic differentiation."""
-    torch = _package("torch")
+    torch = package("torch")
     if case.name not in _torch_kernels():
         raise NotImplementedError(f"PyTorch has no pair of kernels for {case.name}")
     value, gradient = _torch_kernels()[case.name]
@@ -150,7 +151,7 @@ def torch_raw(case: Case, operation: str) -> Call:
 
 def jax(case: Case, operation: str) -> Call:
     """Return what a user of JAX writes: one jitted function."""
-    jax = _package("jax")
+    jax = package("jax")
     if case.x.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
     function = _found([jax.nn, jax.numpy], _name_in("jax", case), case)
@@ -187,14 +188,14 @@ _EXPRESSIONS = {
 
 def set_numexpr_threads(number: int) -> None:
     """Let numexpr use as many threads as fastact."""
-    _package("numexpr").set_num_threads(number)
+    package("numexpr").set_num_threads(number)
 
 
 def numexpr(case: Case, operation: str) -> Call:
     """Return numexpr's expressions of the value and of the gradient."""
     if case.name not in _EXPRESSIONS:
         raise NotImplementedError(f"there is no expression for {case.name}")
-    evaluate, (value, gradient) = _package("numexpr").evaluate, _EXPRESSIONS[case.name]
+    evaluate, (value, gradient) = package("numexpr").evaluate, _EXPRESSIONS[case.name]
     arrays = {"x": case.x, "dy": case.dy, "s": case.x.dtype.type(0.01)}
     arrays["y"] = evaluate(value, arrays)
 
@@ -214,12 +215,12 @@ def scipy(case: Case, operation: str) -> Call:
     names = {"sigmoid": "expit", "logsigmoid": "log_expit"}
     if operation != "forward" or case.name not in names:
         raise NotImplementedError(f"SciPy has no {operation} of {case.name}")
-    return partial(getattr(_package("scipy.special"), names[case.name]), case.x)
+    return partial(getattr(package("scipy.special"), names[case.name]), case.x)
 
 
 def thinc(case: Case, operation: str) -> Call:
     """Return the functions of thinc's NumPy backend."""
-    ops, name = _package("thinc.api").NumpyOps(), _name_in("thinc", case)
+    ops, name = package("thinc.api").NumpyOps(), _name_in("thinc", case)
     value, gradient = getattr(ops, name), getattr(ops, f"backprop_{name}")
     if case.name == "maxout" or "slope" in case.definition.parameters:
         raise NotImplementedError(f"thinc's {name} takes other arguments")
@@ -248,7 +249,7 @@ def onnxruntime(case: Case, operation: str) -> Call:
         raise NotImplementedError("ONNX Runtime computes no gradients")
     import fastact as fa
 
-    onnx, runtime = _package("onnx"), _package("onnxruntime")
+    onnx, runtime = package("onnx"), package("onnxruntime")
     kind = onnx.helper.np_dtype_to_tensor_dtype(case.x.dtype)
     ends = [onnx.helper.make_tensor_value_info(each, kind, ["n"]) for each in "xy"]
     graph = onnx.helper.make_graph(

@@ -23,7 +23,11 @@ class Layer:
         What it is called: ``fastact.<name>``.
     ufuncs : mapping of str to numpy.ufunc
         The ufunc behind each operation.
+    formula : str
+        The value, in TeX.
     """
+
+    formula = ""
 
     def __init__(
         self, name: str, operations: tuple[str, ...], make: Callable[[str], np.ufunc]

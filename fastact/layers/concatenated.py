@@ -58,6 +58,8 @@ class ConcatenatedActivation(Layer):
     Concatenated Rectified Linear Units, ICML 2016.
     """
 
+    formula = r"(\max(x, 0), \, \max(-x, 0))"
+
     def __init__(self, name: str, activation: Definition) -> None:
         self._function = activation.on_vectors
         super().__init__(name, tuple(_OPERATIONS), self._make)
@@ -89,7 +91,13 @@ class ConcatenatedActivation(Layer):
         return self._run("forward", x, None, axis, out)
 
     def backward(self, dy: Any, x: Any, /, *, axis: int = -1, out: Any = None) -> Any:
-        """Compute the gradient by the input, of its shape, from that by the output; see a call."""
+        """Compute the gradient by the input, of its shape; the other arguments are as for a call.
+
+        Parameters
+        ----------
+        dy : array_like
+            The gradient by the output, of its shape.
+        """
         return self._run("backward", x, dy, axis, out)
 
     def forward_backward(self, x: Any, dy: Any, /, *, axis: int = -1, out: Any = None) -> Any:

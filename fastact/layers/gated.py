@@ -99,6 +99,8 @@ class GatedUnit(Layer):
     ) -> None:
         self._function = activation.on_vectors
         self._gate = gate
+        opening = "g" if activation is identity else rf"\text{{{activation.name}}}(g)"
+        self.formula = rf"v \, {opening}"
         self.reference = reference
         self.__doc__ = _document(name, activation, gate, summary, reference)
         super().__init__(name, tuple(_OPERATIONS), self._make)

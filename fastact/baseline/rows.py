@@ -1,0 +1,130 @@
+"""The baselines of functions of whole rows.
+
+Passes over the whole array, as everybody writes them: a loop over blocks of rows that stay in cache
+saves a tenth from 8 million numbers on, and nothing below (NumPy 2.4, AVX-512, one core, float32).
+`numpy.vecdot` sums a product without writing it anywhere, which saves another tenth.
+
+NaN spoils its row, and so do plus infinity and nothing but minus infinity. The sums are taken in the
+precision of the arrays. `backward` takes the value.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastact.baseline.base import (
+    Array,
+    Baseline,
+    Out,
+    float_array,
+    prepare,
+    prepare_both,
+    result,
+)
+
+#: Writes the value of rows along an axis to another array.
+Value = Callable[[Array, int, Array], None]
+#: Takes the gradient by the output, the value and the axis, and writes the gradient by the input.
+Gradient = Callable[[Array, Array, int, Array], None]
+#: Takes the input, the gradient by the output and the axis, and writes both.
+Both = Callable[[Array, Array, int, Array, Array], None]
+
+
+def exponentials(x: Array, axis: int, out: Array) -> tuple[Array, Array]:
+    """Write the exponentials of the differences to the largest number; return that, and their sum."""
+    largest = _differences(x, axis, out)
+    np.exp(out, out=out)
+    return largest, np.sum(out, axis, keepdims=True)
+
+
+def _differences(x: Array, axis: int, out: Array) -> Array:
+    """Write the differences to the largest number of each row, and return that."""
+    largest: Array = np.max(x, axis, keepdims=True)
+    with np.errstate(invalid="ignore"):  # the difference of two infinities
+        np.subtract(x, largest, out=out)
+    return largest
+
+
+def _dot(a: Array, b: Array, axis: int) -> Array:
+    """Return the sum of the product along an axis, which stays as one of length 1."""
+    sums: Array = np.vecdot(a, b, axis=axis, keepdims=True)  # type: ignore[call-overload]
+    return sums
+
+
+def _softmax_value(x: Array, axis: int, y: Array) -> None:
+    _, total = exponentials(x, axis, y)
+    y /= total
+
+
+def _softmax_gradient(dy: Array, y: Array, axis: int, dx: Array) -> None:
+    """Write y (dy - sum(dy y))."""
+    np.subtract(dy, _dot(dy, y, axis), out=dx)
+    dx *= y
+
+
+def _log_softmax_value(x: Array, axis: int, y: Array) -> None:
+    _differences(x, axis, y)
+    y -= np.log(np.sum(np.exp(y), axis, keepdims=True))
+
+
+def _log_softmax_gradient(dy: Array, y: Array, axis: int, dx: Array) -> None:
+    """Write dy - exp(y) sum(dy)."""
+    np.exp(y, out=dx)
+    dx *= np.sum(dy, axis, keepdims=True)
+    np.subtract(dy, dx, out=dx)
+
+
+def _log_softmax_both(x: Array, dy: Array, axis: int, y: Array, dx: Array) -> None:
+    """Write both with one exponential."""
+    _differences(x, axis, y)
+    np.exp(y, out=dx)
+    total = np.sum(dx, axis, keepdims=True)
+    y -= np.log(total)
+    dx *= np.sum(dy, axis, keepdims=True) / total
+    np.subtract(dy, dx, out=dx)
+
+
+def _softmin_value(x: Array, axis: int, y: Array) -> None:
+    with np.errstate(invalid="ignore"):
+        np.subtract(np.min(x, axis, keepdims=True), x, out=y)
+    np.exp(y, out=y)
+    y /= np.sum(y, axis, keepdims=True)
+
+
+def _softmin_gradient(dy: Array, y: Array, axis: int, dx: Array) -> None:
+    np.subtract(_dot(dy, y, axis), dy, out=dx)
+    dx *= y
+
+
+def _baseline(name: str, value: Value, gradient: Gradient, both: Both | None = None) -> Baseline:
+    """Return a baseline of what writes the value, the gradient from the value, and both at once."""
+
+    def forward(x: ArrayLike, axis: int = -1, out: Out = None) -> Array:
+        x = float_array(x)
+        y = result(out, x)
+        value(x, axis, y)
+        return y
+
+    def backward(dy: ArrayLike, y: ArrayLike, axis: int = -1, out: Out = None) -> Array:
+        dy, y, dx = prepare(dy, y, out)
+        gradient(np.broadcast_to(dy, y.shape), y, axis, dx)
+        return dx
+
+    def forward_backward(x: ArrayLike, dy: ArrayLike, axis: int = -1, out: Out = None) -> Any:
+        x, dy, y, dx = prepare_both(x, dy, out)
+        dy = np.broadcast_to(dy, y.shape)
+        if both is not None:
+            both(x, dy, axis, y, dx)
+            return y, dx
+        value(x, axis, y)
+        gradient(dy, y, axis, dx)
+        return y, dx
+
+    return Baseline(name, forward, backward, forward_backward)
+
+
+softmax = _baseline("softmax", _softmax_value, _softmax_gradient)
+log_softmax = _baseline("log_softmax", _log_softmax_value, _log_softmax_gradient, _log_softmax_both)
+softmin = _baseline("softmin", _softmin_value, _softmin_gradient)

@@ -1,0 +1,86 @@
+"""The memory that a call takes beside its results: nothing that grows with the arrays."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from fresh_process import assert_clean, run_python
+
+import fastact as fa
+
+PER_THREAD = 2**20
+# What the allocator, the page tables and Python itself may take meanwhile.
+SLACK = 2**18
+SHAPES = [(16384, 1024), (256, 65536), (2**20, 16)]  # 64 MiB in float32
+WITH_BIAS = ["relu", "gelu"]
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or "VmHWM" not in Path("/proc/self/status").read_text(),
+    reason="needs the peak of a process's memory, and to set it back",
+)
+
+# The peak is set back to the present size when the kernels are there, the threads have started, the inputs
+# have been touched, and nothing is kept for later that the call could take without being seen.
+CHILD = """
+    import json
+    from pathlib import Path
+
+    import numpy as np
+
+    import fastact as fa
+    from fastact.bench.layers import MAKERS, Workload
+
+    def peak():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+    def beside_results(call):
+        kept = fa.output_cache_info().max_bytes
+        fa.set_output_cache(max_bytes=0)
+        fa.set_output_cache(max_bytes=kept)
+        Path("/proc/self/clear_refs").write_text("5")
+        before = peak()
+        results = call()
+        return peak() - before - sum(np.asarray(each).nbytes for each in results)
+
+    def measure(name, shapes, who="fastact", extra=0):
+        found = []
+        for shape in shapes:
+            small = max(2, 400_000 // shape[1]), shape[1]
+            MAKERS[who](Workload.of(name, small))()
+            call = MAKERS[who](Workload.of(name, shape))
+            found.append(beside_results(lambda: (np.ones(extra, np.uint8), call())[1]))
+        return found, fa.get_num_threads()
+"""
+
+
+def beside_results(arguments: str) -> tuple[list[int], int]:
+    """Return how many bytes calls take beside their results, in a process of its own, and the threads."""
+    code = f"{CHILD}\n    print(json.dumps(measure({arguments})))\n"
+    # Memory that is freed goes back to the system at once.
+    result = run_python(code, MALLOC_MMAP_THRESHOLD_="65536", MALLOC_TRIM_THRESHOLD_="65536")
+    taken, threads = json.loads(assert_clean(result))
+    return taken, threads
+
+
+@pytest.mark.parametrize("name", [*fa.row_names(), *fa.layer_names(), *WITH_BIAS])
+def test_rows_layers_and_bias(name: str) -> None:
+    """Value and gradients take at most 1 MiB for each thread, whatever the shape."""
+    taken, threads = beside_results(f"{name!r}, {SHAPES}")
+    assert max(taken) <= threads * PER_THREAD + SLACK, taken
+
+
+def test_an_array_is_seen() -> None:
+    """The baseline, which stores half of the features on the way, does not pass."""
+    (taken,), _ = beside_results(f"'swiglu', {SHAPES[:1]}, 'numpy'")
+    assert 30 * 2**20 < taken < 40 * 2**20
+
+
+def test_little_more_is_seen() -> None:
+    """An array that is a little larger than what is allowed does not pass."""
+    extra = (fa.get_num_threads() + 1) * PER_THREAD
+    taken, threads = beside_results(f"'softmax', {SHAPES}, extra={extra}")
+    assert min(taken) > threads * PER_THREAD + SLACK, taken
