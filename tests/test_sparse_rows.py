@@ -163,19 +163,31 @@ def test_long_and_many_ragged_rows() -> None:
     random = np.random.default_rng(3)
     lengths = np.concatenate([random.integers(0, 40, 20_000), [100_000, 70_000]])
     x = random.standard_normal(lengths.sum(), dtype=np.float32)
-    sums = np.add.reduceat(np.exp(x.astype(float)), np.cumsum(lengths)[lengths > 0] - lengths[lengths > 0])
+    sums = np.add.reduceat(
+        np.exp(x.astype(float)), np.cumsum(lengths)[lengths > 0] - lengths[lengths > 0]
+    )
     found = fa.logsumexp(x, lengths=lengths)
     np.testing.assert_allclose(found[lengths > 0], np.log(sums), rtol=1e-5, atol=1e-6)
     assert (found[lengths == 0] == -np.inf).all()
     own = x.copy()
     assert fa.softmax(own, lengths=lengths, out=own) is own
-    np.testing.assert_allclose(own, np.exp(x.astype(float)) / np.repeat(sums, lengths[lengths > 0]), rtol=1e-5)
+    np.testing.assert_allclose(
+        own, np.exp(x.astype(float)) / np.repeat(sums, lengths[lengths > 0]), rtol=1e-5
+    )
 
 
 WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
-    (lambda: fa.softmax(np.ones(3), lengths=[1, 1]), ValueError, "the lengths add up to 2, but axis 0 has 3"),
+    (
+        lambda: fa.softmax(np.ones(3), lengths=[1, 1]),
+        ValueError,
+        "the lengths add up to 2, but axis 0 has 3",
+    ),
     (lambda: fa.softmax(np.ones(3), lengths=[4, -1]), ValueError, "lengths[1] is negative: -1"),
-    (lambda: fa.softmax(np.ones(3), lengths=[1.5, 1.5]), TypeError, "1-d array of integers, got float64"),
+    (
+        lambda: fa.softmax(np.ones(3), lengths=[1.5, 1.5]),
+        TypeError,
+        "1-d array of integers, got float64",
+    ),
     (lambda: fa.softmax(np.ones(3), lengths=3), TypeError, "1-d array of integers"),
     (lambda: fa.softmax(np.ones((3, 3)), (0, 1), lengths=[3]), ValueError, "axis must be one axis"),
 ]

@@ -41,9 +41,7 @@ class Axes:
     def __init__(self, axes: tuple[int, ...], shape: tuple[int, ...]) -> None:
         self._axes = axes
         self._shape = shape
-        self._others = tuple(
-            length for axis, length in enumerate(shape) if axis not in axes
-        )
+        self._others = tuple(length for axis, length in enumerate(shape) if axis not in axes)
 
     def reduced_shape(self, keepdims: bool) -> tuple[int, ...]:
         """Return the shape of an array with a number for each row."""
@@ -104,7 +102,9 @@ class Segments:
     def run(self, run: Run, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> None:
         """Run a function on all rows: on those of one length together."""
         given = [Operand(np.moveaxis(each.array, self._axis, -1), each.is_row) for each in inputs]
-        results = [Operand(np.moveaxis(each.array, self._axis, -1), each.is_row) for each in outputs]
+        results = [
+            Operand(np.moveaxis(each.array, self._axis, -1), each.is_row) for each in outputs
+        ]
         for rows, places in self._batches():
             parts = [array[..., places if is_row else rows] for array, is_row in given]
             found = [array[..., places if is_row else rows] for array, is_row in results]
@@ -123,9 +123,7 @@ class Segments:
                 yield rows, self._starts[rows, None] + np.arange(length)
 
 
-def layout_of(
-    where: str, axis: Any, lengths: Any, shape: tuple[int, ...]
-) -> Axes | Segments:
+def layout_of(where: str, axis: Any, lengths: Any, shape: tuple[int, ...]) -> Axes | Segments:
     """Return where the rows of an array lie, or raise an error that names what does not fit.
 
     Parameters

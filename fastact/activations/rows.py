@@ -204,9 +204,7 @@ class RowActivation(_RowFunction):
 
     _operations = {
         "forward": _Operation(("x",), ("y",), "the value"),
-        "backward": _Operation(
-            ("dy", "y"), ("dx",), "the gradient by the input, from the value"
-        ),
+        "backward": _Operation(("dy", "y"), ("dx",), "the gradient by the input, from the value"),
         "forward_backward": _Operation(
             ("x", "dy"), ("y", "dx"), "the value and the gradient by the input, in one pass"
         ),

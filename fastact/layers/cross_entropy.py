@@ -7,7 +7,6 @@ import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -148,7 +147,16 @@ class SoftmaxCrossEntropy(Layer):
             none of the above.
         """
         (loss,) = self._run(
-            "forward", logits, targets, 1.0, axis, weight, ignore_index, label_smoothing, reduction, (out,)
+            "forward",
+            logits,
+            targets,
+            1.0,
+            axis,
+            weight,
+            ignore_index,
+            label_smoothing,
+            reduction,
+            (out,),
         )
         return loss
 
@@ -388,7 +396,8 @@ class _Classes:
         is_known = labels != self.ignore_index
         if self.weights is None:
             return is_known.astype(self.inner)
-        return np.where(is_known, self.weights[np.where(is_known, labels, 0)], self.inner.type(0))
+        known: NDArray[Any] = self.weights[np.where(is_known, labels, 0)]
+        return np.where(is_known, known, known.dtype.type(0))
 
     @property
     def inner(self) -> np.dtype[Any]:
@@ -433,7 +442,7 @@ def _classes(
     label_smoothing: Any,
 ) -> _Classes:
     """Return the options of a call, or raise an error that names the one that is wrong."""
-    if not (isinstance(label_smoothing, Real) and 0 <= label_smoothing <= 1):
+    if not (isinstance(label_smoothing, int | float | np.floating) and 0 <= label_smoothing <= 1):
         raise ValueError(
             f"{where}: label_smoothing must be a number from 0 to 1, got {label_smoothing!r}"
         )
@@ -447,9 +456,7 @@ def _classes(
     try:
         index = operator.index(ignore_index)
     except TypeError:
-        raise TypeError(
-            f"{where}: ignore_index must be an integer, got {ignore_index!r}"
-        ) from None
+        raise TypeError(f"{where}: ignore_index must be an integer, got {ignore_index!r}") from None
     return _Classes(count, dtype, weights, index, float(label_smoothing))
 
 

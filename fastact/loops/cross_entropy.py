@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numba import types
 
 from fastact.kernels import make_compilable
 from fastact.loops.normalized import DOUBLES, USED, Exponentials, adding, total_of
@@ -94,7 +92,7 @@ def _of_label(rows: Rows) -> Callable[..., None]:
         e = exponential_at(arrays, begin, top, row)
         return (select(places() == label - begin, at_label, e * factor),)
 
-    write = rows.write(results) if has_gradient else None
+    write: Any = rows.write(results) if has_gradient else None
 
     def one_row(row: Any) -> None:
         label = label_of(row)
@@ -151,7 +149,8 @@ def _of_weights(rows: Rows) -> Callable[..., None]:
         e = exponential_at(arrays, begin, top, row)
         return ((e * share - weights_in(arrays, begin, weighting)) * scale,)
 
-    fold, write = rows.fold(step, padding), rows.write(results) if has_gradient else None
+    fold = rows.fold(step, padding)
+    write: Any = rows.write(results) if has_gradient else None
 
     def one_row(row: Any) -> None:
         label = label_of(row)

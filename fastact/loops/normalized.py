@@ -117,7 +117,7 @@ class Exponentials:
 
         They stay in the row's ``kept`` where it has the room.
         """
-        sign, x_at, dy_at = self._sign, self._rows.index("x"), self._rows.index("dy")
+        x_at, dy_at = self._rows.index("x"), self._rows.index("dy")
         takes_logarithm = self._takes_logarithm
         kept, keep = self._rows.kept.count, self._rows.kept.store
         exponential = self.exponential()
@@ -274,7 +274,7 @@ def _reduced(definition: Any, rows: Rows) -> Callable[..., None]:
     temperature_of = rows.number("temperature")
     has_value, has_gradient = rows.has("y"), rows.has("dx")
     dy_of = rows.number("dy") if has_gradient else temperature_of
-    set_y = rows.set_number("y") if has_value else None
+    set_y: Any = rows.set_number("y") if has_value else None
     value_and_share = internal(definition.function)
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
@@ -285,7 +285,7 @@ def _reduced(definition: Any, rows: Rows) -> Callable[..., None]:
             _, e = exponential(arrays[x_at], top, temperature, reciprocal)
         return (e * factor,)
 
-    write = rows.write(results) if has_gradient else None
+    write: Any = rows.write(results) if has_gradient else None
 
     def one_row(row: Any) -> None:
         prepare(row)

@@ -173,7 +173,9 @@ class Rows:
         copy_in = self._blocks.copy(range(self.inputs), inward=True, is_spread=False)
         return self._blocks.fill(padding[: self.inputs]), copy_in
 
-    def fold(self, step: Callable[..., Any], padding: Sequence[float], prefetches: bool = False) -> Any:
+    def fold(
+        self, step: Callable[..., Any], padding: Sequence[float], prefetches: bool = False
+    ) -> Any:
         """Return a function that goes through a row, block by block: ``fold(row, start, state)``.
 
         Parameters
