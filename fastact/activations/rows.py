@@ -202,7 +202,7 @@ class _RowFunction(Activation):
 class RowActivation(_RowFunction):
     """A function of whole rows: each result depends on all numbers of its row."""
 
-    _operations = {
+    _operations: ClassVar[dict[str, _Operation]] = {
         "forward": _Operation(("x",), ("y",), "the value"),
         "backward": _Operation(("dy", "y"), ("dx",), "the gradient by the input, from the value"),
         "forward_backward": _Operation(
@@ -334,14 +334,14 @@ class RowActivation(_RowFunction):
 class ReducedRowActivation(_RowFunction):
     """A function that gives one number for each row."""
 
-    _operations = {
+    _operations: ClassVar[dict[str, _Operation]] = {
         "forward": _Operation(("x",), ("y",), "the value"),
         "backward": _Operation(("dy", "x"), ("dx",), "the gradient by the input"),
         "forward_backward": _Operation(
             ("x", "dy"), ("y", "dx"), "the value and the gradient by the input, in one pass"
         ),
     }
-    _of_rows = frozenset({"y", "dy"})
+    _of_rows: ClassVar[frozenset[str]] = frozenset({"y", "dy"})
 
     def __call__(
         self,

@@ -73,18 +73,18 @@ _OPERATIONS = {
 
 
 class SoftmaxCrossEntropy(Layer):
-    """Softmax cross-entropy: how far logits are from labels, or from probabilities of the classes.
+    r"""Softmax cross-entropy: how far logits are from labels, or from probabilities of the classes.
 
     ``loss, dlogits = fa.softmax_cross_entropy.forward_backward(logits, labels)`` gives the loss and its gradient
     in one pass over the logits; `dlogits` may overwrite them.
 
     Notes
     -----
-    .. math:: L = \\sum_j w_j p_j \\left( \\ln \\sum_k e^{x_k} - x_j \\right), \\qquad
-        \\frac{\\partial L}{\\partial x_i} = \\left( \\sum_j w_j p_j \\right) \\mathrm{softmax}(x)_i - w_i p_i
+    .. math:: L = \sum_j w_j p_j \left( \ln \sum_k e^{x_k} - x_j \right), \qquad
+        \frac{\partial L}{\partial x_i} = \left( \sum_j w_j p_j \right) \mathrm{softmax}(x)_i - w_i p_i
 
     for each row, where :math:`p` is 1 for the label and 0 else, or given; with label smoothing
-    :math:`(1 - \\varepsilon) p + \\varepsilon / C` of :math:`C` classes; and :math:`w` are the weights of the
+    :math:`(1 - \varepsilon) p + \varepsilon / C` of :math:`C` classes; and :math:`w` are the weights of the
     classes. What PyTorch's ``cross_entropy`` computes, whose classes are along axis 1. A class of no probability
     adds nothing even where its logit is minus infinity, which gives NaN there.
 
@@ -397,7 +397,8 @@ class _Classes:
         if self.weights is None:
             return is_known.astype(self.inner)
         known: NDArray[Any] = self.weights[np.where(is_known, labels, 0)]
-        return np.where(is_known, known, known.dtype.type(0))
+        known[~is_known] = 0
+        return known
 
     @property
     def inner(self) -> np.dtype[Any]:
