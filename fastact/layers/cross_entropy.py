@@ -24,11 +24,11 @@ from fastact.activations.base import (
 )
 from fastact.activations.row_layout import Axes, Operand
 from fastact.layers.base import Layer
+from fastact.layers.losses import gradient_by_loss, loss_shape
 
 if TYPE_CHECKING:
     from fastact.kernels import LoopFunction
 
-REDUCTIONS = ("mean", "sum", "none")
 # What there is for each row is made for so many rows at a time.
 _ROWS = 2**15
 
@@ -258,9 +258,11 @@ class SoftmaxCrossEntropy(Layer):
         divisor = 1.0
         if reduction == "mean":
             divisor = float(math.prod(rows)) if is_dense else classes.weight_of(given)
-        loss_shape = _loss_shape(where, reduction, rows)
-        scale = _spread(where, dloss, loss_shape, rows, divisor)
-        results = outputs_for(where, out, (loss_shape, x.shape)[: len(out)], (dtype,) * len(out))
+        shape = loss_shape(where, reduction, rows)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            each = gradient_by_loss(where, dloss, shape) / np.float64(divisor)
+        scale = np.broadcast_to(each, rows)
+        results = outputs_for(where, out, (shape, x.shape)[: len(out)], (dtype,) * len(out))
         if np.may_share_memory(given, results[-1]):
             given = given.copy()
         losses = results[0] if reduction == "none" else None
@@ -393,12 +395,11 @@ class _Classes:
 
     def _weights_of(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Return the weight of each label, 0 where it is ignored."""
-        is_known = labels != self.ignore_index
+        is_known: NDArray[np.bool_] = labels != self.ignore_index
         if self.weights is None:
             return is_known.astype(self.inner)
         known: NDArray[Any] = self.weights[np.where(is_known, labels, 0)]
-        known[~is_known] = 0
-        return known
+        return np.where(is_known, known, 0).astype(known.dtype)
 
     @property
     def inner(self) -> np.dtype[Any]:
@@ -459,27 +460,6 @@ def _classes(
     except TypeError:
         raise TypeError(f"{where}: ignore_index must be an integer, got {ignore_index!r}") from None
     return _Classes(count, dtype, weights, index, float(label_smoothing))
-
-
-def _loss_shape(where: str, reduction: Any, rows: tuple[int, ...]) -> tuple[int, ...]:
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"{where}: reduction must be one of {REDUCTIONS}, got {reduction!r}")
-    return rows if reduction == "none" else ()
-
-
-def _spread(
-    where: str, dloss: Any, shape: tuple[int, ...], rows: tuple[int, ...], divisor: float
-) -> NDArray[Any]:
-    """Return what each row's gradient is multiplied by: the gradient by the loss, over what is divided by."""
-    gradient = as_real_array(where, "dloss", dloss)
-    try:
-        gradient = np.broadcast_to(gradient, shape)
-    except ValueError:
-        raise ValueError(
-            f"{where}: dloss has shape {gradient.shape}, the loss has {shape}"
-        ) from None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.broadcast_to(gradient / np.float64(divisor), rows)
 
 
 def _parts(rows: tuple[int, ...]) -> Iterator[Any]:
