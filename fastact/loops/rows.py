@@ -27,9 +27,8 @@ from fastact.simd.memory import (
 from fastact.simd.operands import Operands
 from fastact.simd.storage import Storage
 
-# Sums are kept beside a block. Short rows would leave most of a wide one empty.
-_WIDE, _NARROW = 4, 1
-_NARROW_BLOCKS = 2
+# Sums are kept beside a block. Short rows would leave most of a wide one empty, and have one narrow one.
+_WIDE, _NARROW = 4, 2
 # What is computed for each number, and needed again, stays in the first two caches: 64 KiB.
 _KEPT_BYTES = 2**16
 
@@ -97,6 +96,9 @@ class Rows:
         In the ufunc's order; those that are rows have one type.
     registers : int
         How many registers a block has.
+    are_short : bool
+        Whether no row is longer than a block, nor empty: there are no loops then, and the processor works on several
+        rows at once.
 
     Attributes
     ----------
@@ -113,8 +115,13 @@ class Rows:
     """
 
     def __init__(
-        self, inputs: Sequence[Operand], outputs: Sequence[Operand], registers: int
+        self,
+        inputs: Sequence[Operand],
+        outputs: Sequence[Operand],
+        registers: int,
+        are_short: bool,
     ) -> None:
+        self._are_short = are_short
         operands = [*inputs, *outputs]
         self._rows = [each for each in operands if each.is_row]
         self._numbers = [each for each in operands if not each.is_row]
@@ -159,11 +166,16 @@ class Rows:
     def prepare(self, padding: Sequence[float]) -> Any:
         """Return a function to call once for each row, before `fold`, with the same padding."""
         width, (fill, copy_in) = self.width, self._padded(padding)
+        are_short, moves_masked = self._are_short, self._blocks.moves_masked
 
         @internal
         def prepare(row: Any) -> None:
             """Copy what is less than a block, for all the times that the row is gone through."""
-            if row.is_plain and row.n % width:
+            if are_short:
+                if not (row.is_plain and (moves_masked or row.n == width)):
+                    fill(row.own)
+                    copy_in(row.base, row.core, row.own, 0, row.n)
+            elif row.is_plain and row.n % width:
                 fill(row.own)
                 copy_in(row.base, row.core, row.own, row.n - row.n % width, row.n % width)
 
@@ -172,6 +184,22 @@ class Rows:
     def _padded(self, padding: Sequence[float]) -> tuple[Any, Any]:
         copy_in = self._blocks.copy(range(self.inputs), inward=True, is_spread=False)
         return self._blocks.fill(padding[: self.inputs]), copy_in
+
+    def _load_short(self, padding: Sequence[float]) -> Any:
+        """Return a function that loads a row that is no longer than a block, padded: ``load(row)``."""
+        width, place, load = self.width, self._blocks.place, self._blocks.load_arrays
+        load_some = self._blocks.load_some(range(self.inputs), padding)
+        moves_masked = self._blocks.moves_masked
+
+        @internal
+        def load_short(row: Any) -> Any:
+            if row.is_plain and row.n == width:
+                return load(place(row.base, 0))
+            if row.is_plain and moves_masked:
+                return load_some(place(row.base, 0), row.n)
+            return load(row.own)
+
+        return load_short
 
     def fold(
         self, step: Callable[..., Any], padding: Sequence[float], prefetches: bool = False
@@ -190,6 +218,12 @@ class Rows:
         fill, copy_in = self._padded(padding)
         one_step, prefetch_further = internal(step), self._blocks.prefetch_further
 
+        load_row = self._load_short(padding)
+
+        @internal
+        def of_short(row: Any, start: Any, state: Any) -> Any:
+            return one_step(load_row(row), 0, start, state)
+
         @internal
         def fold(row: Any, start: Any, state: Any) -> Any:
             result = start
@@ -205,7 +239,7 @@ class Rows:
                 result = one_step(load(pointers), begin, result, state)
             return result
 
-        return fold
+        return of_short if self._are_short else fold
 
     def largest(self, name: str, sign: int, padding: Sequence[float]) -> Any:
         """Return a function that finds a row's largest number, or that of its negative: ``largest(row)``."""
@@ -243,6 +277,20 @@ class Rows:
         copy_out, elements_to_alignment = blocks.copy_out, blocks.elements_to_alignment
         results = internal(compute)
 
+        load_row, store_some = self._load_short([0.0] * self.inputs), blocks.store_some
+        moves_masked = blocks.moves_masked
+
+        @internal
+        def write_short(row: Any, state: Any) -> None:
+            outputs = results(load_row(row), 0, state)
+            if row.is_plain and row.n == width:
+                store(place(row.base, 0), outputs)
+            elif row.is_plain and moves_masked:
+                store_some(place(row.base, 0), outputs, row.n)
+            else:
+                store(row.own, outputs)
+                copy_out(row.base, row.core, row.own, 0, row.n)
+
         @internal
         def write(row: Any, state: Any) -> None:
             head = -1
@@ -265,7 +313,7 @@ class Rows:
                     copy_out(row.base, row.core, row.own, begin, end - begin)
                 begin, end = end, min(row.n, end + width)
 
-        return write
+        return write_short if self._are_short else write
 
     def loop(self, one_row: Any) -> Callable[..., None]:
         """Return the loop of the ufunc: it runs this function for the `Place` of every row."""
@@ -320,12 +368,13 @@ def rows(
     inputs, outputs : sequence of Operand
         In the ufunc's order.
     """
-    wide, narrow = (Rows(inputs, outputs, registers) for registers in (_WIDE, _NARROW))
+    wide = Rows(inputs, outputs, _WIDE, are_short=False)
+    narrow = Rows(inputs, outputs, _NARROW, are_short=True)
     of_long, of_short = (internal(each.loop(internal(one_row(each)))) for each in (wide, narrow))
-    short = _NARROW_BLOCKS * narrow.width
+    most = narrow.width
 
     def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
-        if dimensions[1] <= short:
+        if 0 < dimensions[1] <= most:
             of_short(arguments, dimensions, steps, data)
         else:
             of_long(arguments, dimensions, steps, data)

@@ -85,6 +85,7 @@ class Blocks:
         self.have_one_value, self.broadcast = self._have_one_value(), self._broadcast()
         self.store = self._store(streaming=False)
         self.stream = self._store(streaming=True)
+        self.store_some = self._store_some()
         self.elements_to_alignment = self._elements_to_alignment()
 
     def _reserve(self) -> Any:
@@ -243,6 +244,57 @@ class Blocks:
             return result(pointers), emit
 
         return load
+
+    @property
+    def moves_masked(self) -> bool:
+        """Whether there are instructions for parts of blocks."""
+        fits = all(TARGET.moves_masked(storage.itemsize) for storage in self._storages)
+        return fits and not self._is_apart
+
+    def load_some(self, operands: range, padding: Sequence[float]) -> Any:
+        """Return a function that loads the first numbers of a block of each operand, and fills it up with these."""
+        result = types.UniTuple(self.vector, len(operands))
+
+        @intrinsic
+        def load_some(context: Any, pointers: Any, count: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                mask = self._emit_mask(builder, values[1])
+                loaded = []
+                for k in operands:
+                    pointer = builder.extract_value(values[0], k)
+                    value = emit_load(builder, self._storages[k], self.vector, pointer, mask)
+                    filling = constant(self.vector.llvm, padding[k])
+                    loaded.append(builder.select(mask, value, filling))
+                return context.make_tuple(builder, result, loaded)
+
+            return result(pointers, types.intp), emit
+
+        return load_some
+
+    def _store_some(self) -> Any:
+        @intrinsic
+        def store_some(context: Any, pointers: Any, outputs: Any, count: Any) -> Any:
+            """Store the first numbers of a block of each output."""
+
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                mask = self._emit_mask(builder, values[2])
+                for place, k in enumerate(self._outputs):
+                    pointer = builder.extract_value(values[0], k)
+                    value = builder.extract_value(values[1], place)
+                    emit_store(builder, self._storages[k], self.vector, pointer, value, mask)
+                return context.get_dummy_value()
+
+            return types.void(pointers, outputs, types.intp), emit
+
+        return store_some
+
+    def _emit_mask(self, builder: Any, count: Any) -> Any:
+        """Return the mask of the first numbers of a block."""
+        small = ir.IntType(32)
+        order = ir.Constant(ir.VectorType(small, self.width), list(range(self.width)))
+        return builder.icmp_signed(
+            "<", order, splat(builder, builder.trunc(count, small), self.width)
+        )
 
     def _emit_load(self, builder: Any, k: int, pointer: Any) -> Any:
         if not self._is_apart:
