@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.activations.base import as_axis
+from fastact.activations.neighbours import BLOCK, as_neighbours, copy_back, parts
 
-# Elements that are summed as one block. Blocks depend on the shape alone, so that the sums do not depend
-# on the number of threads; one block is at least one task of a thread.
-BLOCK = 16_384
 # Sums of all blocks together, so that they take no more than half a MiB unless there are more channels.
 _MOST_SUMS = 65_536
 
@@ -60,31 +58,15 @@ def run_on_channels(
     dtype : dtype
         What the arrays are computed as.
     """
-    # The loop wants arrays of one layout that do not overlap.
-    inputs = [np.require(array, dtype, ["C", "A"]) for array in arrays]
-    own = [
-        array if _is_plain(array, dtype, inputs) else np.empty(array.shape, dtype)
-        for array in outputs
-    ]
+    inputs, own = as_neighbours(arrays, outputs, dtype)
     partials = _run_in_blocks(
         ufunc, inputs, (np.atleast_1d(parameters[0]), *parameters[1:]), own, axis, sums is not None
     )
     with np.errstate(over="ignore"):  # a sum may be too large for the type
-        for output, array in zip(outputs, own, strict=True):
-            if output is not array:
-                np.copyto(output, array, casting="same_kind")
+        copy_back(outputs, own)
         if sums is not None:
             total = np.concatenate(partials).sum(axis=0) if partials else np.zeros(sums.size)
             np.copyto(sums, total.reshape(sums.shape), casting="same_kind")
-
-
-def _is_plain(array: NDArray[Any], dtype: Any, inputs: list[NDArray[Any]]) -> bool:
-    """Whether the loop can write to this output itself."""
-    return (
-        array.dtype == dtype
-        and array.flags.carray
-        and not any(np.may_share_memory(array, other) for other in inputs)
-    )
 
 
 def _run_in_blocks(
@@ -108,8 +90,8 @@ def _run_in_blocks(
     fewest_rows = -(-rows * channels * -(-length // block_length) // _MOST_SUMS)
     block_rows = max(1, min(rows, max(fewest_rows, BLOCK // (channels * block_length))))
     partials = []
-    for row_part in _parts(rows, block_rows):
-        for part in _parts(length, block_length):
+    for row_part in parts(rows, block_rows):
+        for part in parts(length, block_length):
             views = [_blocks(array, row_part, part) for array in arrays]
             results = views[len(inputs) :]
             if has_sums:
@@ -118,13 +100,6 @@ def _run_in_blocks(
                 results.append(sums)
             ufunc(*views[: len(inputs)], *parameters, out=tuple(results))
     return partials
-
-
-def _parts(length: int, block: int) -> list[tuple[int, int, int]]:
-    """Cut a length into whole blocks and a rest: (start, stop, block) of each part."""
-    whole = length - length % block
-    parts = [(0, whole, block), (whole, length, length - whole)]
-    return [part for part in parts if part[0] < part[1]]
 
 
 def _blocks(

@@ -7,6 +7,7 @@ from fastact.loops.channels import channel_sums
 from fastact.loops.elementwise import elementwise
 from fastact.loops.groups import groups
 from fastact.loops.halves import halves
+from fastact.loops.neighbours import neighbours
 from fastact.loops.rows import rows
 
-__all__ = ["channel_sums", "elementwise", "groups", "halves", "rows"]
+__all__ = ["channel_sums", "elementwise", "groups", "halves", "neighbours", "rows"]

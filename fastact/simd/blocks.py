@@ -68,9 +68,9 @@ class Blocks:
         #: How many elements a block has.
         self.width = operands.lanes * registers
         self.vector = Vector(operands.vector.dtype, self.width)
-        # bfloat16 in pairs: those at even places, then those at odd ones, in the order of what
-        # `emit_load_apart` gives.
-        self._is_apart = self._storages[0].name == "bfloat16"
+        #: Whether blocks hold those at even places, then those at odd ones: bfloat16 is taken in pairs, in the
+        #: order of what `emit_load_apart` gives.
+        self.is_apart = self._storages[0].name == "bfloat16"
 
         self.reserve = self._reserve()
         self.spread = self._spread()
@@ -232,7 +232,7 @@ class Blocks:
         return load
 
     def _emit_load(self, builder: Any, k: int, pointer: Any) -> Any:
-        if not self._is_apart:
+        if not self.is_apart:
             return emit_load(builder, self._storages[k], self.vector, pointer)
         if k not in self._is_parameter:
             return emit_load_apart(builder, self.vector, pointer)
@@ -268,7 +268,7 @@ class Blocks:
                 for k in self._is_parameter:
                     pointer = builder.extract_value(values[0], k)
                     value = emit_broadcast(builder, self._storages[k], self.vector, pointer)
-                    loaded.append(_plain_nan(builder, value) if self._is_apart else value)
+                    loaded.append(_plain_nan(builder, value) if self.is_apart else value)
                 return context.make_tuple(builder, result, loaded)
 
             return result(base), emit
@@ -307,7 +307,7 @@ class Blocks:
         return store
 
     def _emit_store(self, builder: Any, k: int, pointer: Any, value: Any, streaming: bool) -> None:
-        if self._is_apart:
+        if self.is_apart:
             emit_store_together(builder, self.vector, pointer, value, streaming)
         else:
             storage = self._storages[k]
