@@ -38,6 +38,7 @@ def run_on_channels(
     sums: NDArray[Any] | None,
     axis: int | None,
     dtype: np.dtype[Any],
+    drawing: tuple[np.int64, np.int64] | None = None,
 ) -> None:
     """Run a loop over channels, see `fastact.loops.channel_sums`, for arrays of any layout.
 
@@ -57,10 +58,18 @@ def run_on_channels(
         The axis of the channels.
     dtype : dtype
         What the arrays are computed as.
+    drawing : tuple of int64, optional
+        Key and threshold, if the loop draws random numbers; see `fastact.randomness.drawing`.
     """
     inputs, own = as_neighbours(arrays, outputs, dtype)
     partials = _run_in_blocks(
-        ufunc, inputs, (np.atleast_1d(parameters[0]), *parameters[1:]), own, axis, sums is not None
+        ufunc,
+        inputs,
+        (np.atleast_1d(parameters[0]), *parameters[1:]),
+        own,
+        axis,
+        sums is not None,
+        drawing,
     )
     with np.errstate(over="ignore"):  # a sum may be too large for the type
         copy_back(outputs, own)
@@ -76,6 +85,7 @@ def _run_in_blocks(
     outputs: list[NDArray[Any]],
     axis: int | None,
     has_sums: bool,
+    drawing: tuple[np.int64, np.int64] | None,
 ) -> list[NDArray[np.float64]]:
     """Run the loop block by block and return the sums of each block for each channel, if there are any."""
     shape = inputs[0].shape
@@ -85,7 +95,8 @@ def _run_in_blocks(
         rows, channels, length = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
     if inputs[0].size == 0:
         return []
-    arrays = [array.reshape(rows, channels, length) for array in (*inputs, *outputs)]
+    shape_of_all = rows, channels, length
+    arrays = [array.reshape(shape_of_all) for array in (*inputs, *outputs)]
     block_length = min(length, BLOCK)
     fewest_rows = -(-rows * channels * -(-length // block_length) // _MOST_SUMS)
     block_rows = max(1, min(rows, max(fewest_rows, BLOCK // (channels * block_length))))
@@ -98,8 +109,21 @@ def _run_in_blocks(
                 sums = np.empty((*views[0].shape[:2], channels))
                 partials.append(sums.reshape(-1, channels))
                 results.append(sums)
-            ufunc(*views[: len(inputs)], *parameters, out=tuple(results))
+            draws: tuple[Any, ...] = ()
+            if drawing is not None:
+                key, threshold = drawing
+                draws = key, _first_indices(shape_of_all, row_part, part), threshold
+            ufunc(*draws, *views[: len(inputs)], *parameters, out=tuple(results))
     return partials
+
+
+def _first_indices(
+    shape: tuple[int, int, int], rows: tuple[int, int, int], lengths: tuple[int, int, int]
+) -> NDArray[np.int64]:
+    """Return the index in C order of the first element of each block: (row blocks, length blocks)."""
+    _, channels, length = shape
+    of_rows = np.arange(*rows, dtype=np.int64)[:, None] * (channels * length)
+    return of_rows + np.arange(*lengths, dtype=np.int64)
 
 
 def _blocks(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 # Elements of one block. Blocks depend on the shape alone, so that sums over them do not depend on the number
 # of threads; one block is at least one task of a thread.
 BLOCK = 16_384
-# What comes before all other operands where random numbers are drawn.
-_DRAWS = ("key", "first", "threshold")
+# The operands that come before all others where random numbers are drawn.
+DRAWS = ("key", "first", "threshold")
 
 
 def as_neighbours(
@@ -125,7 +125,7 @@ def make_on_neighbours(
     """
     from fastact.ufunc import Loop, make_ufunc
 
-    draws = _DRAWS if has_draws else ()
+    draws = DRAWS if has_draws else ()
     explained = {} if explain is None else {"explain": explain}
 
     def types(dtype: str) -> list[str]:

@@ -134,6 +134,8 @@ def has_operation(definition: Definition, name: str) -> bool:
     return name != "automatic_derivative"
 
 
+# Options of what is computed in the same pass. shrink has a parameter of its own that is called bias.
+_FUSED = frozenset({"bias", "residual", "dropout", "rng"})
 _WHY_MISSING = {
     "backward_from_output": "the derivative is not a function of the output",
     "second_derivative": "the derivative jumps, and has no derivative",
@@ -151,7 +153,7 @@ class PointwiseActivation(Activation):
         operations = [name for name in OPERATIONS if has_operation(definition, name)]
         super().__init__(definition, operations, lambda name: _make(definition, name))
         self._constants = _Constants(self.parameters)
-        self.ufuncs_with_bias = MadeUfuncs(lambda name: _make_with_bias(definition, name))
+        self.fused_ufuncs = MadeUfuncs(lambda form: _make_fused(definition, form))
 
     def bind(self, **parameters: Any) -> Self:
         """Return this activation with other defaults; see `Activation.bind`."""
@@ -263,10 +265,13 @@ class PointwiseActivation(Activation):
     ) -> Any:
         """Run an operation of this activation, or of the one that a keyword such as `convention` means."""
         chosen: Any = self.choose(options)
-        if "bias" in options and "bias" not in chosen.parameters:  # which shrink has itself
-            from fastact.activations.biased import run_with_bias
+        if (
+            not _FUSED.isdisjoint(options)
+            and not _FUSED & options.keys() <= chosen.parameters.keys()
+        ):
+            from fastact.activations.fused import run_fused
 
-            return run_with_bias(chosen, operation, arrays, args, options)
+            return run_fused(chosen, operation, arrays, args, options)
         return chosen._run(operation, arrays, args, options)
 
     def _run_plainly(self, operation: str, *arrays: Any) -> Any:
@@ -412,10 +417,10 @@ class _Constants(dict[Any, tuple[Any, ...] | None]):
         return self[dtype]
 
 
-def _make_with_bias(definition: Definition, name: str) -> np.ufunc:
-    from fastact.activations.biased import make  # which rests on this module
+def _make_fused(definition: Definition, form: Any) -> np.ufunc:
+    from fastact.activations.fused import make  # which rests on this module
 
-    return make(definition, name)
+    return make(definition, form)
 
 
 def weak_for_integers(arrays: tuple[Any, ...], parameters: list[Any]) -> list[Any]:

@@ -1,0 +1,392 @@
+"""What comes before and after any pointwise activation, in the same pass: bias, dropout and residual.
+
+``y = fa.gelu(x, bias=b, dropout=0.1, rng=seed, residual=r)`` is ``r + dropout(gelu(x + b))``, the order of a
+transformer's feed-forward block; each of the three may be left out. ``dx, dbias = fa.gelu.backward(dy, x,
+bias=b, dropout=0.1, rng=seed)`` and ``y, dx, dbias = fa.gelu.forward_backward(x, dy, ...)`` give the gradients;
+without a bias there is no `dbias`.
+
+bias : float or array_like
+    One number, or a 1-d array with a value for each channel along ``axis`` (default -1, the features of a
+    dense layer; 1 for images). Its gradient has its shape: `dx` summed over all but the channels, in float64
+    over blocks that depend on the shape alone, so that the result is the same with any number of threads. The
+    sum ``x + bias`` is rounded once, to the type that is computed in.
+dropout : float
+    The chance of an element to become 0; see `fastact.dropout`, which drops the same elements.
+rng : int, numpy.random.SeedSequence or numpy.random.Generator
+    What draws them. `backward` wants the forward call's seed, by which it draws them again, and takes no
+    generator.
+residual : array_like
+    Of the shape of `x`; added last. The gradient by it is `dy` itself, which no call returns, and `backward`
+    does not take it.
+
+None in place of any of these is as good as leaving it out. The parameters must be numbers here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastact.activations.base import as_real_array, dtype_of, dtypes, outputs_for, parameters_in
+from fastact.activations.channels import channel_axis, run_on_channels
+from fastact.activations.neighbours import DRAWS, make_on_neighbours, run_on_neighbours
+from fastact.activations.pointwise import OPERATIONS, PointwiseActivation, weak_for_integers
+from fastact.definition import REQUIRED, Definition
+from fastact.randomness import chance_of, drawing, key_of
+from fastact.simd import at_least, select
+
+if TYPE_CHECKING:
+    from fastact.kernels import LoopFunction
+
+# What each operation can be fused with.
+_FITTING = {
+    "forward": ("bias", "residual", "dropout"),
+    "derivative": ("bias",),
+    "value_and_derivative": ("bias",),
+    "backward": ("bias", "dropout"),
+    "forward_backward": ("bias", "residual", "dropout"),
+}
+_GRADIENTS = ("backward", "forward_backward")
+
+
+class Form(NamedTuple):
+    """An operation with what is fused with it: each form has a ufunc and kernels of its own."""
+
+    operation: str
+    has_bias: bool
+    has_residual: bool
+    has_dropout: bool
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The arrays that it takes, all of one shape."""
+        residual = ("residual",) if self.has_residual else ()
+        return residual + OPERATIONS[self.operation].inputs
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The results of that shape."""
+        return OPERATIONS[self.operation].outputs
+
+    @property
+    def has_sums(self) -> bool:
+        """Whether it gives the bias's gradient."""
+        return self.has_bias and self.operation in _GRADIENTS
+
+    def numbers(self, parameters: Any) -> tuple[str, ...]:
+        """Return the names of what follows the arrays."""
+        bias = ("bias",) if self.has_bias else ()
+        return (*bias, *parameters, *(("scale",) if self.has_dropout else ()))
+
+    @property
+    def suffix(self) -> str:
+        """What its names end with, such as ``bias_dropout``."""
+        names = ("bias", "residual", "dropout")
+        return "_".join(name for name, has_it in zip(names, self[1:], strict=True) if has_it)
+
+
+def run_fused(
+    activation: PointwiseActivation,
+    operation: str,
+    arrays: tuple[Any, ...],
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+) -> Any:
+    """Run an operation of an activation, fused with a bias, a residual or a dropout.
+
+    Parameters
+    ----------
+    activation : PointwiseActivation
+        Whose gradient by a learnable parameter is not asked for.
+    operation : str
+        One of those that take the input.
+    arrays : tuple of array_like
+        Its arrays, of one shape.
+    args, options
+        The activation's parameters, which must be numbers; ``bias``, ``axis``, ``residual``, ``dropout``,
+        ``rng`` and ``out``.
+
+    Raises
+    ------
+    TypeError
+        If the operation cannot be fused so, a learnable parameter is given whose gradient would be due as
+        well, an option is unknown, an input is not real, or ``rng`` is missing or of another type.
+    ValueError
+        If shapes do not fit together, the dropout or the seed is out of range, or `out` does not fit.
+    """
+    where = activation._where(operation)
+    activation._bind_positional(where, args, options)
+    given = {name: options.pop(name) for name in _fused_with(activation, options)}
+    if options.get("rng") is not None and "dropout" not in given:
+        raise TypeError(f"{where}: rng is there without dropout, which would draw from it")
+    present = {name for name, value in given.items() if value is not None}
+    if not present:
+        options.pop("rng", None)
+        return activation._run(operation, arrays, (), options)
+    form = Form(operation, *(name in present for name in ("bias", "residual", "dropout")))
+    _check_form(where, activation, form, options)
+    axis, rng, out = (options.pop(*each) for each in (("axis", -1), ("rng", None), ("out", None)))
+    parameters = [_number(where, activation, name, options) for name in activation.parameters]
+    for unknown in options:
+        known = ", ".join((*activation.parameters, *_FITTING[operation], "axis", "rng", "out"))
+        raise TypeError(f"{where}: unknown parameter {unknown!r}; fused it takes {known}")
+    residual = (given["residual"],) if form.has_residual else ()
+    inputs = _of_one_shape(where, form.arrays, (*residual, *arrays))
+    found_axis = None
+    if form.has_bias:
+        as_real_array(where, "bias", given["bias"])
+        found_axis = channel_axis(where, "bias", inputs[0], given["bias"], axis)
+        parameters.insert(0, given["bias"])
+    draws = None
+    if form.has_dropout:
+        chance = chance_of(where, "dropout", given["dropout"])
+        draws = drawing(key_of(where, rng, again=operation == "backward"), chance)
+        parameters.append(chance.scale)
+    return _run(
+        where, activation.fused_ufuncs[form], form, draws, inputs, parameters, found_axis, out
+    )
+
+
+def _fused_with(activation: PointwiseActivation, options: dict[str, Any]) -> list[str]:
+    """Return the options that say what to fuse; ``bias`` may be a parameter of the activation itself."""
+    names = ("bias", "residual", "dropout")
+    return [name for name in names if name in options and name not in activation.parameters]
+
+
+def _check_form(
+    where: str, activation: PointwiseActivation, form: Form, options: dict[str, Any]
+) -> None:
+    """Raise an error unless an operation can be fused so."""
+    for name, has_it in zip(("bias", "residual", "dropout"), form[1:], strict=True):
+        fitting = [each for each, known in _FITTING.items() if name in known]
+        if has_it and form.operation not in fitting:
+            why = " (the gradient by it is dy)" if name == "residual" else ""
+            raise TypeError(f"{where}: it takes no {name}{why}; these do: {', '.join(fitting)}")
+    if "axis" in options and not form.has_bias:
+        raise TypeError(f"{where}: axis is there without bias, whose channels it would name")
+    if form.has_dropout and activation._definition.drawn_between:
+        raise TypeError(f"{where}: it may draw slopes itself; give its result to fastact.dropout")
+    for name in activation.learnable if form.operation in _GRADIENTS else ():
+        if name in options or activation.parameters[name] is REQUIRED:
+            other = "bias" if form.has_bias else "input alone"
+            raise TypeError(
+                f"{where}: fused it gives the gradient by the {other}, not by {name!r}: "
+                f"call the steps one by one, or bind {name} as the default"
+            )
+
+
+def _number(where: str, activation: PointwiseActivation, name: str, options: dict[str, Any]) -> Any:
+    """Return a parameter and take it out of the options."""
+    value = options.pop(name, activation.parameters[name])
+    if value is REQUIRED:
+        raise TypeError(f"{where}: missing the argument {name!r}")
+    if as_real_array(where, name, value).ndim:
+        raise ValueError(f"{where}: fused, {name} must be a number, got shape {np.shape(value)}")
+    return value
+
+
+def _of_one_shape(
+    where: str, names: tuple[str, ...], arrays: tuple[Any, ...]
+) -> tuple[NDArray[Any], ...]:
+    """Return arrays, or raise an error if one has another shape than x."""
+    inputs = tuple(as_real_array(where, *each) for each in zip(names, arrays, strict=True))
+    shape = inputs[names.index("x")].shape
+    for name, array in zip(names, inputs, strict=True):
+        if array.shape != shape:
+            raise ValueError(f"{where}: x has shape {shape}, {name} has {array.shape}")
+    return inputs
+
+
+def _run(
+    where: str,
+    ufunc: np.ufunc,
+    form: Form,
+    draws: tuple[np.int64, np.int64] | None,
+    arrays: tuple[NDArray[Any], ...],
+    numbers: list[Any],
+    axis: int | None,
+    out: Any,
+) -> Any:
+    """Call the loop with arrays in the types that NumPy finds for them."""
+    numbers = weak_for_integers(arrays, numbers)
+    kinds = [type(n) if type(n) in (int, float) else np.asanyarray(n).dtype for n in numbers]
+    whole = [np.dtype(np.int64)] * (len(DRAWS) if form.has_dropout else 0)
+    asked = (*whole, *(array.dtype for array in arrays), *kinds, *[None] * ufunc.nout)
+    dtype = ufunc.resolve_dtypes(asked)[len(whole)]
+    inner = np.dtype(parameters_in(dtype.name))
+    count = len(form.outputs)
+    shapes, types = (arrays[0].shape,) * count, (dtype,) * count
+    if form.has_sums:
+        is_weak = type(numbers[0]) in (int, float)
+        shapes += (np.shape(numbers[0]),)
+        types += (dtype if is_weak else np.promote_types(dtype, kinds[0]),)
+    results = outputs_for(where, out, shapes, types)
+    values = tuple(np.require(n, inner, ["C", "A"]) for n in numbers)
+    if form.has_bias:
+        sums = results[count] if form.has_sums else None
+        run_on_channels(ufunc, arrays, values, results[:count], sums, axis, dtype, draws)
+    else:
+        run_on_neighbours(ufunc, draws, arrays, values, results, dtype)
+    if form.has_sums and not np.ndim(numbers[0]):
+        results = (*results[:-1], results[-1][()])
+    return results[0] if len(results) == 1 else results
+
+
+def make(definition: Definition, form: Form) -> np.ufunc:
+    """Return the generalized ufunc of a form."""
+    name = f"{definition.ufunc_name(form.operation)}_with_{form.suffix}"
+    summary = f"{OPERATIONS[form.operation].summary}, with {form.suffix.replace('_', ', ')}"
+    doc = f"Compute {summary}, of the activation {definition.name!r}."
+    if form.has_bias:
+        return _make_on_channels(definition, form, name, doc)
+    return make_on_neighbours(
+        definition.module,
+        name,
+        doc,
+        form.arrays,
+        form.numbers(definition.parameters),
+        form.outputs,
+        form.has_dropout,
+        partial(_kernel_name, definition, form),
+        lambda: _operation(definition, form),
+        definition.explain,
+    )
+
+
+def _make_on_channels(definition: Definition, form: Form, name: str, doc: str) -> np.ufunc:
+    from fastact.ufunc import Loop, make_ufunc
+
+    draws = DRAWS if form.has_dropout else ()
+    sums = ["sums"] if form.has_sums else []
+    loops = [
+        Loop(
+            [np.dtype(np.int64) for _ in draws]
+            + [dtype_of(each) for each in _operand_types(definition, form, dtype)]
+            + [np.dtype(np.float64) for _ in sums],
+            _kernel_name(definition, form, dtype),
+            partial(_build_loop, definition, form, dtype),
+            definition.explain,
+        )
+        for dtype in dtypes()
+    ]
+    _, *others = numbers = form.numbers(definition.parameters)
+    cores = ["()"] * len(draws) + ["(n,c,s)"] * len(form.arrays) + ["(c)"] + ["()"] * len(others)
+    results = ["(n,c,s)"] * len(form.outputs) + ["(c)" for _ in sums]
+    return make_ufunc(
+        definition.module,
+        name,
+        doc,
+        (*draws, *form.arrays, *numbers),
+        (*form.outputs, *sums),
+        loops,
+        f"{','.join(cores)}->{','.join(results)}",
+    )
+
+
+def _kernel_name(definition: Definition, form: Form, dtype: str) -> str | None:
+    return definition.kernel_name(f"{form.operation}.{form.suffix}.{dtype}")
+
+
+def _operand_types(definition: Definition, form: Form, dtype: str) -> list[str]:
+    numbers = [parameters_in(dtype)] * len(form.numbers(definition.parameters))
+    return [dtype] * len(form.arrays) + numbers + [dtype] * len(form.outputs)
+
+
+def _build_loop(definition: Definition, form: Form, dtype: str) -> LoopFunction:
+    from fastact import loops
+    from fastact.simd.lowering import internal
+    from fastact.simd.operands import Operands
+    from fastact.simd.storage import Storage
+
+    operation, _ = _operation(definition, form)
+    storages = tuple(map(Storage, _operand_types(definition, form, dtype)))
+    numbers = form.numbers(definition.parameters)
+    operands = Operands(storages, len(form.arrays), parameters=len(numbers))
+    if form.has_sums:
+        operation = _with_gradient(internal(operation))
+    return loops.channel_sums(operation, operands, form.has_sums, form.has_dropout)
+
+
+def _operation(definition: Definition, form: Form) -> tuple[Callable[..., Any], bool]:
+    """Return what a loop applies to all elements, and whether it has few instructions.
+
+    It takes the words and the threshold of a dropout, the arrays and the numbers of the form.
+    """
+    from fastact.kernels import is_short, make_compilable
+    from fastact.simd.lowering import internal
+
+    f = definition.on_vectors
+    make_compilable(f)
+    at = internal(lambda x, bias, *rest: f(x + bias, *rest)) if form.has_bias else f
+    operation = OPERATIONS[form.operation].compute(at)
+    if form.has_dropout:
+        operation = _WITH_DROPOUT[form.operation](internal(operation))
+    if form.has_residual:
+        with_residual = _with_residual_and_dropout if form.has_dropout else _with_residual
+        operation = with_residual(internal(operation))
+    return operation, is_short(f)
+
+
+# The scale of a dropout follows all other numbers.
+
+
+def _forward_with_dropout(compute: Any) -> Any:
+    def operation(words: Any, threshold: Any, x: Any, *numbers: Any) -> Any:
+        y = compute(x, *numbers[:-1])[0]
+        return (select(at_least(words, threshold), y * numbers[-1], 0),)
+
+    return operation
+
+
+def _backward_with_dropout(compute: Any) -> Any:
+    def operation(words: Any, threshold: Any, dy: Any, x: Any, *numbers: Any) -> Any:
+        scaled = select(at_least(words, threshold), dy * numbers[-1], 0)
+        return compute(scaled, x, *numbers[:-1])
+
+    return operation
+
+
+def _forward_backward_with_dropout(compute: Any) -> Any:
+    def operation(words: Any, threshold: Any, x: Any, dy: Any, *numbers: Any) -> Any:
+        is_kept = at_least(words, threshold)
+        results = compute(x, select(is_kept, dy * numbers[-1], 0), *numbers[:-1])
+        return select(is_kept, results[0] * numbers[-1], 0), results[1]
+
+    return operation
+
+
+_WITH_DROPOUT = {
+    "forward": _forward_with_dropout,
+    "backward": _backward_with_dropout,
+    "forward_backward": _forward_backward_with_dropout,
+}
+
+
+def _with_residual(compute: Any) -> Any:
+    def operation(residual: Any, *inputs: Any) -> Any:
+        results = compute(*inputs)
+        return (residual + results[0],) + results[1:]
+
+    return operation
+
+
+def _with_residual_and_dropout(compute: Any) -> Any:
+    def operation(words: Any, threshold: Any, residual: Any, *inputs: Any) -> Any:
+        results = compute(words, threshold, *inputs)
+        return (residual + results[0],) + results[1:]
+
+    return operation
+
+
+def _with_gradient(compute: Any) -> Any:
+    """Return what gives the last result, the gradient by the input, once more: to be summed."""
+
+    def operation(*inputs: Any) -> Any:
+        results = compute(*inputs)
+        return results + (results[-1],)
+
+    return operation
