@@ -60,28 +60,34 @@ def channel_sums(
 
     @internal
     def one_channel(
-        start: Any, rows: int, row_step: int, length: int, index: int, window: Any, drawn: Any
+        start: Any,
+        rows: int,
+        row_step: int,
+        row_elements: int,
+        length: int,
+        index: int,
+        source: Any,
     ) -> Any:
         """Run the rows of one channel, the first from an index on, and return its sum."""
         steps = reserve()
         for k in range(count):
             steps[k] = itemsize if k < weight or k >= inputs else 0
         total = zeros()
-        for row in range(rows):
+        drawn = numbers(source)
+        for _ in range(rows):
             base = addresses(start)
             parameters = broadcast(base)
-            first = index + row * (row_step // itemsize)
-            end = first + length
+            end = index + length
             whole = length - length % lanes
             for i in range(0, whole, lanes):
-                drawn_words = draw(window, drawn, first + i, end)
+                drawn_words = draw(drawn, index + i, end)
                 results = compute(*(drawn_words + load_whole(base, i) + parameters))
                 store_whole(base, i, stored(results))
                 if has_sums:
                     total += to_double(results[-1])
             for i in range(whole, length, lanes):
                 mask = first_lanes(length - i)
-                drawn_words = draw(window, drawn, first + i, end)
+                drawn_words = draw(drawn, index + i, end)
                 results = compute(*(drawn_words + load(base, steps, i, mask)))
                 store(base, steps, i, mask, stored(results))
                 if has_sums:
@@ -89,11 +95,12 @@ def channel_sums(
             for k in range(count):
                 if k < weight or k >= inputs:
                     start[k] += row_step
+            index += row_elements
         return sum_lanes(total)
 
     @internal
     def all_channels(
-        start: Any, rows: int, row_step: int, channels: int, total: int, window: Any, drawn: Any
+        start: Any, rows: int, row_step: int, channels: int, total: int, source: Any
     ) -> None:
         """Run rows of neighbouring channels, with a sum in memory for each."""
         steps = reserve()
@@ -101,13 +108,12 @@ def channel_sums(
             steps[k] = itemsize if k < weight or k >= inputs else 0
         steps[weight] = weight_itemsize
         whole = channels - channels % lanes
-        end = rows * channels
-        for row in range(rows):
+        drawn, index, end = numbers(source), 0, rows * channels
+        for _ in range(rows):
             base = addresses(start)
-            first = row * channels
             others = broadcast_others(base)
             for i in range(0, whole, lanes):
-                drawn_words = draw(window, drawn, first + i, end)
+                drawn_words = draw(drawn, index + i, end)
                 results = compute(*(drawn_words + load_with_weight(base, i) + others))
                 store_whole(base, i, stored(results))
                 if has_sums:
@@ -116,7 +122,7 @@ def channel_sums(
                     store_sums(place, 8, first_lanes(lanes), so_far + to_double(results[-1]))
             for i in range(whole, channels, lanes):
                 mask = first_lanes(channels - i)
-                drawn_words = draw(window, drawn, first + i, end)
+                drawn_words = draw(drawn, index + i, end)
                 results = compute(*(drawn_words + load(base, steps, i, mask)))
                 store(base, steps, i, mask, stored(results))
                 if has_sums:
@@ -126,6 +132,7 @@ def channel_sums(
             for k in range(count):
                 if k < weight or k >= inputs:
                     start[k] += row_step
+            index += channels
 
     def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
         args = words(arguments)
@@ -133,10 +140,11 @@ def channel_sums(
         # Core steps follow those of the operands and of the sums.
         core = leading + (count + 1 if has_sums else count)
         row_step, channel_step = steps[core], steps[core + 1]
+        row_elements, channel_elements = row_step // itemsize, channel_step // itemsize
         weight_step = steps[core + 3 * weight]
         start, window = reserve(), reserve_window()
         for block in range(blocks):
-            drawn = numbers(args, steps, block)
+            source = window, args, steps, block
             total = args[leading + count] + block * steps[leading + count] if has_sums else 0
             if length == 1 and channel_step == itemsize:
                 if has_sums:
@@ -145,7 +153,7 @@ def channel_sums(
                         store_sums(total + 8 * i, 8, mask, zeros())
                 for k in range(count):
                     start[k] = args[leading + k] + block * steps[leading + k]
-                all_channels(start, rows, row_step, channels, total, window, drawn)
+                all_channels(start, rows, row_step, channels, total, source)
             else:
                 for c in range(channels):
                     for k in range(count):
@@ -153,8 +161,8 @@ def channel_sums(
                         if k < weight or k >= inputs:
                             start[k] += c * channel_step
                     start[weight] += c * weight_step
-                    index = c * (channel_step // itemsize)
-                    answer = one_channel(start, rows, row_step, length, index, window, drawn)
+                    index = c * channel_elements
+                    answer = one_channel(start, rows, row_step, row_elements, length, index, source)
                     if has_sums:
                         store_sums(total + 8 * c, 8, first_lanes(1), answer + zeros())
 

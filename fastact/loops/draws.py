@@ -31,18 +31,20 @@ class Draws:
         words_at = random.words_at
 
         @internal
-        def numbers(args: Any, steps: Any, block: int) -> Any:
-            """Return the operands at one step of the loop."""
+        def numbers(source: Any) -> Any:
+            """Return what `draw` needs, at one step of the loop."""
+            window, args, steps, block = source
             return (
+                window,
                 words(args[0] + block * steps[0])[0],
                 words(args[1] + block * steps[1])[0],
                 words(args[2] + block * steps[2])[0],
             )
 
         @internal
-        def draw(window: Any, numbers: Any, index: int, end: int) -> Any:
+        def draw(drawn: Any, index: int, end: int) -> Any:
             """Return the words from an element on, counted from the first one, and the threshold."""
-            key, first, threshold = numbers
+            window, key, first, threshold = drawn
             return words_at(window, key, first + index, first + end), threshold
 
         self.reserve = random.reserve
@@ -57,5 +59,5 @@ class NoDraws:
 
     def __init__(self) -> None:
         self.reserve = internal(lambda: 0)
-        self.numbers = internal(lambda args, steps, block: ())
-        self.draw = internal(lambda window, numbers, index, end: ())
+        self.numbers = internal(lambda source: ())
+        self.draw = internal(lambda drawn, index, end: ())

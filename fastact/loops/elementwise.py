@@ -27,41 +27,8 @@ def elementwise(
     is_short : bool, optional
         Whether the operation has few instructions, so that memory is all that it waits for.
     """
-    compute = internal(operation)
-    run = over_blocks(
-        internal(lambda known, begin, end, inputs: compute(*inputs)),
-        operands,
-        blocks_of(operands, is_short),
-        prefetches=not is_short,
-    )
-
-    def loop(args: Any, dimensions: Any, steps: Any, data: Any) -> None:
-        run(args, dimensions[0], steps, data, ())
-
-    return loop
-
-
-def blocks_of(operands: Operands, is_short: bool) -> Blocks:
-    """Return the blocks that an operation with many instructions, or few, is computed in."""
-    return Blocks(operands, REGISTERS_OF_SHORT_ONES if is_short else REGISTERS)
-
-
-def over_blocks(compute: Any, operands: Operands, blocks: Blocks, prefetches: bool) -> Any:
-    """Return a function for compiled code that goes over operands block by block.
-
-    Parameters
-    ----------
-    compute : callable
-        Takes what the caller knows, the numbers of the first element of the block and of the one behind its
-        last, and the tuple of the inputs; returns the tuple of outputs.
-    operands : Operands
-        How the operands lie in memory.
-    blocks : Blocks
-        Their blocks.
-    prefetches : bool
-        Whether to ask for inputs ahead of time where they come from memory.
-    """
     addresses, is_contiguous = operands.addresses, operands.is_contiguous
+    blocks = Blocks(operands, REGISTERS_OF_SHORT_ONES if is_short else REGISTERS)
     reserve, spread, place = blocks.reserve, blocks.spread, blocks.place
     prefetch = blocks.prefetch
     copy_in, copy_out = blocks.copy_in, blocks.copy_out
@@ -69,11 +36,11 @@ def over_blocks(compute: Any, operands: Operands, blocks: Blocks, prefetches: bo
     store, stream, width = blocks.store, blocks.stream, blocks.width
     have_one_value, broadcast = blocks.have_one_value, blocks.broadcast
     elements_to_alignment = blocks.elements_to_alignment
-    has_parameters = operands.parameters > 0
+    has_parameters, prefetches = operands.parameters > 0, not is_short
+    compute = internal(operation)
 
-    @internal
-    def run(args: Any, n: int, steps: Any, data: Any, known: Any) -> None:
-        base, own = addresses(args), reserve()
+    def loop(args: Any, dimensions: Any, steps: Any, data: Any) -> None:
+        base, own, n = addresses(args), reserve(), dimensions[0]
         spread(base, steps, own)
         constants = broadcast(base)  # if parameters vary, they are computed with as arrays are
         is_plain = is_contiguous(steps)
@@ -90,9 +57,9 @@ def over_blocks(compute: Any, operands: Operands, blocks: Blocks, prefetches: bo
                 copy_in(base, steps, own, begin, end - begin)
                 pointers = own
             if has_parameters and not have_one_value(steps):
-                outputs = compute(known, begin, end, load_inputs(pointers))
+                outputs = compute(*load_inputs(pointers))
             else:
-                outputs = compute(known, begin, end, load_arrays(pointers) + constants)
+                outputs = compute(*(load_arrays(pointers) + constants))
             if in_place and head >= 0:
                 stream(pointers, outputs)
             else:
@@ -103,4 +70,4 @@ def over_blocks(compute: Any, operands: Operands, blocks: Blocks, prefetches: bo
         if head >= 0:
             finish_streaming()
 
-    return run
+    return loop

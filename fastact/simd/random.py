@@ -13,7 +13,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastact.simd.lowering import JIT_OPTIONS, Vector, internal, places
+from fastact.simd.lowering import JIT_OPTIONS, Vector, call_llvm, internal, places
 from fastact.simd.storage import INDEX, number
 from fastact.target import TARGET
 
@@ -90,10 +90,21 @@ def _word(builder: Any, window: Any, place: Any) -> Any:
     return builder.gep(first, [place])
 
 
-# A window holds the words of neighbouring elements, first the indices of the first one and of the one behind
-# the last. It is small beside the first-level cache.
+# A window holds the words of neighbouring elements; before them, the indices of the first one and of the one
+# behind the last. It is short: while it is filled, nothing is loaded from memory.
 _HEAD = TARGET.vector_bytes // 8
-_WINDOW = 16 * GROUP
+_WINDOW = 4 * GROUP
+
+
+@intrinsic
+def _seldom(context: Any, condition: Any) -> Any:
+    """Tell LLVM that a condition seldom holds."""
+
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        never = ir.Constant(values[0].type, 0)
+        return call_llvm(builder, "llvm.expect.i1", values[0].type, [values[0], never])
+
+    return types.boolean(condition), emit
 
 
 # Not forced inline: a loop may ask for words at several places.
@@ -161,7 +172,8 @@ class RandomWords:
         @internal
         def words_at(window: Any, key: int, index: int, end: int) -> Any:
             """Return the words of the elements from an index on; from `end` on they mean nothing."""
-            if index < window[0] or min(index + lanes, end) > window[1]:
+            # Registers are saved for the call where it happens, not in every round of the caller's loop.
+            if _seldom((index < window[0]) | (min(index + lanes, end) > window[1])):
                 _fill(window, key, index, end)
             return load(window, index - window[0])
 
