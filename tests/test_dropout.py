@@ -6,8 +6,10 @@ import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from fresh_process import assert_clean, run_python
 from numba import njit, types
 
 import fastact as fa
@@ -323,3 +325,29 @@ def test_wrong_calls(call: Callable[[], Any], kind: type[Exception], words: list
         call()
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.skipif(
+    not llvm.get_host_cpu_features().get("avx512f", False), reason="this CPU has no AVX-512"
+)
+@pytest.mark.parametrize(
+    ("cpu", "features"), [("haswell", "+avx2,+fma,+f16c"), ("nehalem", "+sse4.2")]
+)
+def test_masks_do_not_depend_on_the_cpu(cpu: str, features: str) -> None:
+    output = assert_clean(
+        run_python(
+            f"""
+            import numpy as np
+            import fastact as fa
+            x = np.ones((23, 211), "f")
+            y = fa.dropout(x, 0.3, rng={KEY})
+            assert (fa.relu(x, bias=x[0], dropout=0.3, rng={KEY}) == 2 * y).all()
+            assert (fa.dropout(x.astype("d"), 0.3, rng={KEY}) != 0).tolist() == (y != 0).tolist()
+            print(np.packbits(y != 0).tobytes().hex())
+            """,
+            NUMBA_CPU_NAME=cpu,
+            NUMBA_CPU_FEATURES=features,
+        )
+    )
+    kept = is_kept(KEY, 23 * 211, 0.3)
+    assert output.strip() == np.packbits(kept).tobytes().hex()
