@@ -2,9 +2,9 @@
 
 Random numbers come from Philox4x32-10 (J. Salmon, M. Moraes, R. Dror, D. Shaw, Parallel random numbers: as
 easy as 1, 2, 3, SC 2011), which makes them of a 64-bit key and a counter: the word of an element depends on
-the key and on the element's index in C order alone, never on threads, strides or the type. So a gradient draws again what the value has
-drawn, and nothing is kept in between. Element ``64 g + 16 w + l``, where ``w < 4`` and ``l < 16``, takes word
-``w`` of counter ``16 g + l``.
+the key and on the element's index in C order alone, never on threads, strides or the type. So a gradient draws
+again what the value has drawn, and nothing is kept in between. Element ``64 g + 16 w + l``, where ``w < 4`` and
+``l < 16``, takes word ``w`` of counter ``16 g + l``.
 """
 
 from __future__ import annotations

@@ -33,7 +33,12 @@ from numpy.typing import NDArray
 
 from fastact.activations.base import as_real_array, dtype_of, dtypes, outputs_for, parameters_in
 from fastact.activations.channels import channel_axis, run_on_channels
-from fastact.activations.neighbours import DRAWS, make_on_neighbours, run_on_neighbours
+from fastact.activations.neighbours import (
+    DRAWS,
+    dtype_computed,
+    make_on_neighbours,
+    run_on_neighbours,
+)
 from fastact.activations.pointwise import OPERATIONS, PointwiseActivation, weak_for_integers
 from fastact.definition import REQUIRED, Definition
 from fastact.randomness import chance_of, drawing, key_of
@@ -213,17 +218,15 @@ def _run(
 ) -> Any:
     """Call the loop with arrays in the types that NumPy finds for them."""
     numbers = weak_for_integers(arrays, numbers)
-    kinds = [type(n) if type(n) in (int, float) else np.asanyarray(n).dtype for n in numbers]
-    whole = [np.dtype(np.int64)] * (len(DRAWS) if form.has_dropout else 0)
-    asked = (*whole, *(array.dtype for array in arrays), *kinds, *[None] * ufunc.nout)
-    dtype = ufunc.resolve_dtypes(asked)[len(whole)]
+    dtype = dtype_computed(ufunc, form.has_dropout, arrays, numbers)
     inner = np.dtype(parameters_in(dtype.name))
     count = len(form.outputs)
     shapes, types = (arrays[0].shape,) * count, (dtype,) * count
     if form.has_sums:
-        is_weak = type(numbers[0]) in (int, float)
-        shapes += (np.shape(numbers[0]),)
-        types += (dtype if is_weak else np.promote_types(dtype, kinds[0]),)
+        bias = numbers[0]
+        is_weak = type(bias) in (int, float)
+        shapes += (np.shape(bias),)
+        types += (dtype if is_weak else np.promote_types(dtype, np.asanyarray(bias).dtype),)
     results = outputs_for(where, out, shapes, types)
     values = tuple(np.require(n, inner, ["C", "A"]) for n in numbers)
     if form.has_bias:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastact.activations.base import as_real_array, outputs_for, parameters_in
-from fastact.activations.neighbours import make_on_neighbours, run_on_neighbours
+from fastact.activations.neighbours import dtype_computed, make_on_neighbours, run_on_neighbours
 from fastact.activations.pointwise import weak_for_integers
 from fastact.layers.base import Layer
 from fastact.randomness import Chance, chance_of, drawing, key_of
@@ -61,7 +61,7 @@ class Dropout(Layer):
         y = fa.dropout(x, 0.1, rng=seed)
         dx = fa.dropout.backward(dy, 0.1, rng=seed)
 
-    Take another seed for each layer and each step. Where ``p`` is 0 or no seed is at hand any more, as when a
+    Take another seed for each layer and each step, such as ``np.random.SeedSequence((seed, layer, step))``; where a
     trained net is used, leave the call out.
 
     Notes
@@ -151,10 +151,7 @@ class Dropout(Layer):
         known = self._numbers(chance)
         numbers = weak_for_integers(tuple(inputs), [known[each] for each in operation.numbers])
         ufunc = self.ufuncs[name]
-        kinds = [type(n) if type(n) is float else n.dtype for n in numbers]
-        whole = (np.dtype(np.int64),) * len(draws)
-        asked = (*whole, np.dtype(np.int64), *(a.dtype for a in inputs), *kinds)
-        dtype = ufunc.resolve_dtypes((*asked, *[None] * ufunc.nout))[len(draws) + 1]
+        dtype = dtype_computed(ufunc, True, inputs, numbers)
         shapes, types = (inputs[0].shape,) * ufunc.nout, (dtype,) * ufunc.nout
         results = outputs_for(where, out, shapes, types)
         inner = np.dtype(parameters_in(dtype.name))

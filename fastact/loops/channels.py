@@ -23,11 +23,11 @@ def channel_sums(
 ) -> Callable[..., None]:
     """Return the loop of a generalized ufunc with sums for each channel.
 
-    Its signature is ``(),(),(),(n,c,s),...,(c),(),...->(n,c,s),...,(c)``: the key, the index of the first element and
-    the threshold, if it draws random numbers; arrays, a parameter that has a value for
-    each channel, other parameters, results of the arrays' shape, and the float64 sums of the operation's
-    last result over ``n`` and ``s``. The arrays have the same strides, and their last dimension is contiguous; where ``s``
-    is 1, the channels are.
+    Its signature is ``(),(),(),(n,c,s),...,(c),(),...->(n,c,s),...,(c)``: the key, the index of the first
+    element and the threshold, if it draws random numbers; arrays, a parameter that has a value for each channel,
+    other parameters, results of the arrays' shape, and the float64 sums of the operation's last result over
+    ``n`` and ``s``. The arrays have the same strides, and their last dimension is contiguous; where ``s`` is 1, the
+    channels are.
 
     Parameters
     ----------
@@ -144,6 +144,7 @@ def channel_sums(
         weight_step = steps[core + 3 * weight]
         start, window = reserve(), reserve_window()
         for block in range(blocks):
+            # What is drawn from is read where it is used: a call here makes LLVM clone the loops of them all.
             source = window, args, steps, block
             total = args[leading + count] + block * steps[leading + count] if has_sums else 0
             if length == 1 and channel_step == itemsize:

@@ -18,8 +18,8 @@ def neighbours(
     """Return the loop of a generalized ufunc that applies `operation` to every element of some rows.
 
     Its signature is ``(),(),(),(n),...,(),...->(n),...``: the key, the index of the row's first element and
-    the threshold, if it draws; arrays; parameters; results. The elements of a row are neighbours in memory. Where its
-    ``data`` is set, outputs are stored past the caches if their addresses allow it.
+    the threshold, if it draws; arrays; parameters; results. The elements of a row are neighbours in memory.
+    Where its ``data`` is set, outputs are stored past the caches if their addresses allow it.
 
     Parameters
     ----------

@@ -124,6 +124,9 @@ def _fill(window: Any, key: int, index: int, end: int) -> None:
 class RandomWords:
     """Random words for the elements from any index on, as functions for Numba-compiled code.
 
+    ``window = reserve()`` is memory for the words of one key; ``words_at(window, key, index, end)`` makes those that
+    it does not hold yet, of as few elements as fit: cheapest in the order of the indices.
+
     Parameters
     ----------
     vector : Vector
@@ -135,6 +138,7 @@ class RandomWords:
 
     def __init__(self, vector: Vector, is_apart: bool = False) -> None:
         lanes = vector.lanes
+        assert lanes <= _WINDOW - GROUP  # a window begins with a group
         integer = types.int32 if vector.dtype == types.float32 else types.int64
         result = Vector(integer, lanes)
 
