@@ -24,9 +24,9 @@ None in place of any of these is as good as leaving it out. The parameters must 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,40 +58,55 @@ _FITTING = {
 _GRADIENTS = ("backward", "forward_backward")
 
 
-class Form(NamedTuple):
-    """An operation with what is fused with it: each form has a ufunc and kernels of its own."""
+class Form:
+    """An operation with what is fused with it: each form has a ufunc and kernels of its own.
 
-    operation: str
-    has_bias: bool
-    has_residual: bool
-    has_dropout: bool
+    Attributes
+    ----------
+    operation : str
+        The activation's operation.
+    has_bias, has_residual, has_dropout : bool
+        What is fused with it.
+    arrays : tuple of str
+        The arrays that it takes, all of one shape.
+    outputs : tuple of str
+        The results of that shape.
+    has_sums : bool
+        Whether it gives the bias's gradient.
+    has_gradient : bool
+        Whether it gives any.
+    suffix : str
+        What its names end with, such as ``bias_dropout``.
+    unfitting : list of str
+        What the operation cannot be fused with.
+    """
 
-    @property
-    def arrays(self) -> tuple[str, ...]:
-        """The arrays that it takes, all of one shape."""
-        residual = ("residual",) if self.has_residual else ()
-        return residual + OPERATIONS[self.operation].inputs
+    def __init__(
+        self, operation: str, has_bias: bool, has_residual: bool, has_dropout: bool
+    ) -> None:
+        self.operation = operation
+        self.has_bias, self.has_residual, self.has_dropout = has_bias, has_residual, has_dropout
+        self.arrays = (*(["residual"] if has_residual else []), *OPERATIONS[operation].inputs)
+        self.outputs = OPERATIONS[operation].outputs
+        self.has_gradient = operation in _GRADIENTS
+        self.has_sums = has_bias and self.has_gradient
+        flags = zip(
+            ("bias", "residual", "dropout"), (has_bias, has_residual, has_dropout), strict=True
+        )
+        present = [name for name, has_it in flags if has_it]
+        self.suffix = "_".join(present)
+        self.unfitting = [name for name in present if name not in _FITTING.get(operation, ())]
 
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The results of that shape."""
-        return OPERATIONS[self.operation].outputs
-
-    @property
-    def has_sums(self) -> bool:
-        """Whether it gives the bias's gradient."""
-        return self.has_bias and self.operation in _GRADIENTS
-
-    def numbers(self, parameters: Any) -> tuple[str, ...]:
+    def numbers(self, parameters: Iterable[str]) -> tuple[str, ...]:
         """Return the names of what follows the arrays."""
         bias = ("bias",) if self.has_bias else ()
         return (*bias, *parameters, *(("scale",) if self.has_dropout else ()))
 
-    @property
-    def suffix(self) -> str:
-        """What its names end with, such as ``bias_dropout``."""
-        names = ("bias", "residual", "dropout")
-        return "_".join(name for name, has_it in zip(names, self[1:], strict=True) if has_it)
+
+@cache
+def form_of(operation: str, has_bias: bool, has_residual: bool, has_dropout: bool) -> Form:
+    """Return the one object of a form."""
+    return Form(operation, has_bias, has_residual, has_dropout)
 
 
 def run_fused(
@@ -124,58 +139,52 @@ def run_fused(
         If shapes do not fit together, the dropout or the seed is out of range, or `out` does not fit.
     """
     where = activation._where(operation)
-    activation._bind_positional(where, args, options)
-    given = {name: options.pop(name) for name in _fused_with(activation, options)}
-    if options.get("rng") is not None and "dropout" not in given:
+    if args:
+        activation._bind_positional(where, args, options)
+    own = activation.parameters  # which may bear one of these names, as in shrink
+    rng = None if "rng" in own else options.pop("rng", None)
+    if rng is not None and "dropout" not in options:
         raise TypeError(f"{where}: rng is there without dropout, which would draw from it")
-    present = {name for name, value in given.items() if value is not None}
-    if not present:
-        options.pop("rng", None)
+    bias = None if "bias" in own else options.pop("bias", None)
+    residual = None if "residual" in own else options.pop("residual", None)
+    dropout = None if "dropout" in own else options.pop("dropout", None)
+    if bias is residual is dropout is None:
         return activation._run(operation, arrays, (), options)
-    form = Form(operation, *(name in present for name in ("bias", "residual", "dropout")))
+    form = form_of(operation, bias is not None, residual is not None, dropout is not None)
     _check_form(where, activation, form, options)
-    axis, rng, out = (options.pop(*each) for each in (("axis", -1), ("rng", None), ("out", None)))
-    parameters = [_number(where, activation, name, options) for name in activation.parameters]
+    axis, out = options.pop("axis", -1), options.pop("out", None)
+    parameters = [_number(where, activation, name, options) for name in own]
     for unknown in options:
-        known = ", ".join((*activation.parameters, *_FITTING[operation], "axis", "rng", "out"))
+        known = ", ".join((*own, *_FITTING[operation], "axis", "rng", "out"))
         raise TypeError(f"{where}: unknown parameter {unknown!r}; fused it takes {known}")
-    residual = (given["residual"],) if form.has_residual else ()
-    inputs = _of_one_shape(where, form.arrays, (*residual, *arrays))
+    inputs = _of_one_shape(where, form.arrays, arrays if residual is None else (residual, *arrays))
     found_axis = None
     if form.has_bias:
-        as_real_array(where, "bias", given["bias"])
-        found_axis = channel_axis(where, "bias", inputs[0], given["bias"], axis)
-        parameters.insert(0, given["bias"])
+        as_real_array(where, "bias", bias)
+        found_axis = channel_axis(where, "bias", inputs[0], bias, axis)
+        parameters.insert(0, bias)
     draws = None
     if form.has_dropout:
-        chance = chance_of(where, "dropout", given["dropout"])
+        chance = chance_of(where, "dropout", dropout)
         draws = drawing(key_of(where, rng, again=operation == "backward"), chance)
         parameters.append(chance.scale)
-    return _run(
-        where, activation.fused_ufuncs[form], form, draws, inputs, parameters, found_axis, out
-    )
-
-
-def _fused_with(activation: PointwiseActivation, options: dict[str, Any]) -> list[str]:
-    """Return the options that say what to fuse; ``bias`` may be a parameter of the activation itself."""
-    names = ("bias", "residual", "dropout")
-    return [name for name in names if name in options and name not in activation.parameters]
+    ufunc = activation.fused_ufuncs[form]
+    return _run(where, ufunc, form, draws, inputs, parameters, found_axis, out)
 
 
 def _check_form(
     where: str, activation: PointwiseActivation, form: Form, options: dict[str, Any]
 ) -> None:
     """Raise an error unless an operation can be fused so."""
-    for name, has_it in zip(("bias", "residual", "dropout"), form[1:], strict=True):
-        fitting = [each for each, known in _FITTING.items() if name in known]
-        if has_it and form.operation not in fitting:
-            why = " (the gradient by it is dy)" if name == "residual" else ""
-            raise TypeError(f"{where}: it takes no {name}{why}; these do: {', '.join(fitting)}")
+    for name in form.unfitting:
+        fitting = ", ".join(each for each, names in _FITTING.items() if name in names)
+        why = " (the gradient by it is dy)" if name == "residual" else ""
+        raise TypeError(f"{where}: it takes no {name}{why}; these do: {fitting}")
     if "axis" in options and not form.has_bias:
         raise TypeError(f"{where}: axis is there without bias, whose channels it would name")
     if form.has_dropout and activation._definition.drawn_between:
         raise TypeError(f"{where}: it may draw slopes itself; give its result to fastact.dropout")
-    for name in activation.learnable if form.operation in _GRADIENTS else ():
+    for name in activation.learnable if form.has_gradient else ():
         if name in options or activation.parameters[name] is REQUIRED:
             other = "bias" if form.has_bias else "input alone"
             raise TypeError(
@@ -198,7 +207,7 @@ def _of_one_shape(
     where: str, names: tuple[str, ...], arrays: tuple[Any, ...]
 ) -> tuple[NDArray[Any], ...]:
     """Return arrays, or raise an error if one has another shape than x."""
-    inputs = tuple(as_real_array(where, *each) for each in zip(names, arrays, strict=True))
+    inputs = tuple(map(partial(as_real_array, where), names, arrays))
     shape = inputs[names.index("x")].shape
     for name, array in zip(names, inputs, strict=True):
         if array.shape != shape:

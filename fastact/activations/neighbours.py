@@ -60,10 +60,11 @@ def dtype_computed(
     ufunc: np.ufunc, has_draws: bool, arrays: Sequence[NDArray[Any]], numbers: Sequence[Any]
 ) -> np.dtype[Any]:
     """Return the type that NumPy finds for a ufunc's arrays; Python's numbers do not change it."""
-    draws = [np.dtype(np.int64)] * (len(DRAWS) if has_draws else 0)
-    kinds = [type(n) if type(n) in (int, float) else np.asanyarray(n).dtype for n in numbers]
-    asked = (*draws, *(array.dtype for array in arrays), *kinds, *[None] * ufunc.nout)
-    found: np.dtype[Any] = ufunc.resolve_dtypes(asked)[len(draws)]
+    kinds: list[Any] = [np.dtype(np.int64)] * len(DRAWS) if has_draws else []
+    first = len(kinds)
+    kinds += [array.dtype for array in arrays]
+    kinds += [type(n) if type(n) in (int, float) else np.asanyarray(n).dtype for n in numbers]
+    found: np.dtype[Any] = ufunc.resolve_dtypes((*kinds, *[None] * ufunc.nout))[first]
     return found
 
 

@@ -134,7 +134,7 @@ def has_operation(definition: Definition, name: str) -> bool:
     return name != "automatic_derivative"
 
 
-# Options of what is computed in the same pass. shrink has a parameter of its own that is called bias.
+# Options of what is computed in the same pass.
 _FUSED = frozenset({"bias", "residual", "dropout", "rng"})
 _WHY_MISSING = {
     "backward_from_output": "the derivative is not a function of the output",
@@ -280,10 +280,7 @@ class PointwiseActivation(Activation):
     ) -> Any:
         """Run an operation of this activation, or of the one that a keyword such as `convention` means."""
         chosen: Any = self.choose(options)
-        if (
-            not _FUSED.isdisjoint(options)
-            and not _FUSED & options.keys() <= chosen.parameters.keys()
-        ):
+        if not _FUSED.isdisjoint(options):
             from fastact.activations.fused import run_fused
 
             return run_fused(chosen, operation, arrays, args, options)
