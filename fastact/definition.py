@@ -179,6 +179,8 @@ class RowDefinition(Definition):
         Whether it is the function of the input's negative.
     takes_logarithm : bool
         Whether it needs the logarithm of the sum.
+    is_random : bool
+        Whether random numbers are added first.
     loop : str
         The name of the loop in `fastact.loops`. Loops other than ``"normalized"`` say themselves what the function
         takes.
@@ -186,6 +188,7 @@ class RowDefinition(Definition):
 
     of_minus_x: bool = False
     takes_logarithm: bool = False
+    is_random: bool = False
     loop: str = "normalized"
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from fastact.activations.base import Activation
 from fastact.activations.groups import GroupActivation
+from fastact.activations.gumbel import GumbelActivation
 from fastact.activations.learnable import LearnableActivation
 from fastact.activations.pointwise import PointwiseActivation
 from fastact.activations.randomized import RandomizedActivation
@@ -11,6 +12,7 @@ from fastact.definition import Definition, GroupDefinition, ReducedRowDefinition
 __all__ = [
     "Activation",
     "GroupActivation",
+    "GumbelActivation",
     "LearnableActivation",
     "PointwiseActivation",
     "RandomizedActivation",
@@ -27,7 +29,7 @@ def make_activation(definition: Definition) -> Activation:
     if isinstance(definition, ReducedRowDefinition):
         return ReducedRowActivation(definition)
     if isinstance(definition, RowDefinition):
-        return RowActivation(definition)
+        return (GumbelActivation if definition.is_random else RowActivation)(definition)
     if definition.drawn_between:
         return RandomizedActivation(definition)
     return (LearnableActivation if definition.learnable else PointwiseActivation)(definition)

@@ -193,14 +193,14 @@ class Activation:
         return self.name
 
 
-class MadeUfuncs(dict[str, np.ufunc]):
-    """The ufuncs of one activation that have been asked for."""
+class MadeUfuncs(dict[Any, np.ufunc]):
+    """The ufuncs of one activation that have been asked for, by their operations."""
 
-    def __init__(self, make: Callable[[str], np.ufunc]) -> None:
+    def __init__(self, make: Callable[[Any], np.ufunc]) -> None:
         super().__init__()
         self._make = make
 
-    def __missing__(self, operation: str) -> np.ufunc:
+    def __missing__(self, operation: Any) -> np.ufunc:
         return self.setdefault(operation, self._make(operation))
 
 

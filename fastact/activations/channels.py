@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.activations.base import as_axis
+from fastact.activations.neighbours import BLOCK, as_neighbours, copy_back, parts
 
-# Elements that are summed as one block. Blocks depend on the shape alone, so that the sums do not depend
-# on the number of threads; one block is at least one task of a thread.
-BLOCK = 16_384
 # Sums of all blocks together, so that they take no more than half a MiB unless there are more channels.
 _MOST_SUMS = 65_536
 
@@ -40,6 +38,7 @@ def run_on_channels(
     sums: NDArray[Any] | None,
     axis: int | None,
     dtype: np.dtype[Any],
+    drawing: tuple[np.int64, np.int64] | None = None,
 ) -> None:
     """Run a loop over channels, see `fastact.loops.channel_sums`, for arrays of any layout.
 
@@ -59,32 +58,24 @@ def run_on_channels(
         The axis of the channels.
     dtype : dtype
         What the arrays are computed as.
+    drawing : tuple of int64, optional
+        Key and threshold, if the loop draws random numbers; see `fastact.randomness.drawing`.
     """
-    # The loop wants arrays of one layout that do not overlap.
-    inputs = [np.require(array, dtype, ["C", "A"]) for array in arrays]
-    own = [
-        array if _is_plain(array, dtype, inputs) else np.empty(array.shape, dtype)
-        for array in outputs
-    ]
+    inputs, own = as_neighbours(arrays, outputs, dtype)
     partials = _run_in_blocks(
-        ufunc, inputs, (np.atleast_1d(parameters[0]), *parameters[1:]), own, axis, sums is not None
+        ufunc,
+        inputs,
+        (np.atleast_1d(parameters[0]), *parameters[1:]),
+        own,
+        axis,
+        sums is not None,
+        drawing,
     )
     with np.errstate(over="ignore"):  # a sum may be too large for the type
-        for output, array in zip(outputs, own, strict=True):
-            if output is not array:
-                np.copyto(output, array, casting="same_kind")
+        copy_back(outputs, own)
         if sums is not None:
             total = np.concatenate(partials).sum(axis=0) if partials else np.zeros(sums.size)
             np.copyto(sums, total.reshape(sums.shape), casting="same_kind")
-
-
-def _is_plain(array: NDArray[Any], dtype: Any, inputs: list[NDArray[Any]]) -> bool:
-    """Whether the loop can write to this output itself."""
-    return (
-        array.dtype == dtype
-        and array.flags.carray
-        and not any(np.may_share_memory(array, other) for other in inputs)
-    )
 
 
 def _run_in_blocks(
@@ -94,6 +85,7 @@ def _run_in_blocks(
     outputs: list[NDArray[Any]],
     axis: int | None,
     has_sums: bool,
+    drawing: tuple[np.int64, np.int64] | None,
 ) -> list[NDArray[np.float64]]:
     """Run the loop block by block and return the sums of each block for each channel, if there are any."""
     shape = inputs[0].shape
@@ -103,28 +95,35 @@ def _run_in_blocks(
         rows, channels, length = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
     if inputs[0].size == 0:
         return []
-    arrays = [array.reshape(rows, channels, length) for array in (*inputs, *outputs)]
+    shape_of_all = rows, channels, length
+    arrays = [array.reshape(shape_of_all) for array in (*inputs, *outputs)]
     block_length = min(length, BLOCK)
     fewest_rows = -(-rows * channels * -(-length // block_length) // _MOST_SUMS)
     block_rows = max(1, min(rows, max(fewest_rows, BLOCK // (channels * block_length))))
     partials = []
-    for row_part in _parts(rows, block_rows):
-        for part in _parts(length, block_length):
+    for row_part in parts(rows, block_rows):
+        for part in parts(length, block_length):
             views = [_blocks(array, row_part, part) for array in arrays]
             results = views[len(inputs) :]
             if has_sums:
                 sums = np.empty((*views[0].shape[:2], channels))
                 partials.append(sums.reshape(-1, channels))
                 results.append(sums)
-            ufunc(*views[: len(inputs)], *parameters, out=tuple(results))
+            draws: tuple[Any, ...] = ()
+            if drawing is not None:
+                key, threshold = drawing
+                draws = key, _first_indices(shape_of_all, row_part, part), threshold
+            ufunc(*draws, *views[: len(inputs)], *parameters, out=tuple(results))
     return partials
 
 
-def _parts(length: int, block: int) -> list[tuple[int, int, int]]:
-    """Cut a length into whole blocks and a rest: (start, stop, block) of each part."""
-    whole = length - length % block
-    parts = [(0, whole, block), (whole, length, length - whole)]
-    return [part for part in parts if part[0] < part[1]]
+def _first_indices(
+    shape: tuple[int, int, int], rows: tuple[int, int, int], lengths: tuple[int, int, int]
+) -> NDArray[np.int64]:
+    """Return the index in C order of the first element of each block: (row blocks, length blocks)."""
+    _, channels, length = shape
+    of_rows = np.arange(*rows, dtype=np.int64)[:, None] * (channels * length)
+    return of_rows + np.arange(*lengths, dtype=np.int64)
 
 
 def _blocks(

@@ -16,7 +16,8 @@ from fastact.activations.base import (
     outputs_for,
     parameters_in,
 )
-from fastact.activations.channels import BLOCK, channel_axis, run_on_channels
+from fastact.activations.channels import channel_axis, run_on_channels
+from fastact.activations.neighbours import BLOCK
 from fastact.activations.pointwise import PointwiseActivation, weak_for_integers
 from fastact.definition import REQUIRED, Definition
 

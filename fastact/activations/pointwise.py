@@ -134,6 +134,8 @@ def has_operation(definition: Definition, name: str) -> bool:
     return name != "automatic_derivative"
 
 
+# Options of what is computed in the same pass.
+_FUSED = frozenset({"bias", "residual", "dropout", "rng"})
 _WHY_MISSING = {
     "backward_from_output": "the derivative is not a function of the output",
     "second_derivative": "the derivative jumps, and has no derivative",
@@ -151,7 +153,7 @@ class PointwiseActivation(Activation):
         operations = [name for name in OPERATIONS if has_operation(definition, name)]
         super().__init__(definition, operations, lambda name: _make(definition, name))
         self._constants = _Constants(self.parameters)
-        self.ufuncs_with_bias = MadeUfuncs(lambda name: _make_with_bias(definition, name))
+        self.fused_ufuncs = MadeUfuncs(lambda form: _make_fused(definition, form))
 
     def bind(self, **parameters: Any) -> Self:
         """Return this activation with other defaults; see `Activation.bind`."""
@@ -169,9 +171,17 @@ class PointwiseActivation(Activation):
             float type that NumPy's own functions choose for them.
         *args, **options
             The activation's parameters, in their order or by name: numbers, or arrays that broadcast with `x`. Python
-            numbers do not change the result's type. ``bias=b`` adds a number, or one for each channel
-            along ``axis`` (default -1), to `x` first: see `fastact.activations.biased`. And what every ufunc takes: ``out``, ``where``,
+            numbers do not change the result's type. And what every ufunc takes: ``out``, ``where``,
             ``dtype``, ``casting``, ``order``, ``subok``.
+        bias : float or array_like, optional
+            Added to `x` first: one number, or one for each channel along ``axis`` (default -1).
+        dropout : float, optional
+            The chance of a value to become 0; the others are divided by ``1 - dropout``; see `fastact.dropout`.
+            ``rng`` says which: a seed, an int, or a numpy.random.Generator.
+        residual : array_like, optional
+            Of the shape of `x`; added last: ``residual + dropout(f(x + bias))``. With any of these three, all
+            parameters must be numbers, and of a ufunc's options there is ``out`` alone; see
+            `fastact.activations.fused`.
 
         Returns
         -------
@@ -181,7 +191,8 @@ class PointwiseActivation(Activation):
         Raises
         ------
         TypeError
-            If a parameter is unknown, an input is not real, or the output's type is too narrow.
+            If a parameter is unknown, an input is not real, the output's type is too narrow, or there is
+            `dropout` without ``rng``.
         ValueError
             If shapes do not fit together, or the output is read-only.
         """
@@ -211,19 +222,25 @@ class PointwiseActivation(Activation):
         x : array_like
             The input of the forward call.
         **options
-            As for a call.
+            As for a call. With `dropout`, ``rng`` is the seed of the forward call; a generator would drop other
+            elements, and raises a TypeError. There is no `residual`, by which the gradient is `dy` itself.
 
         Returns
         -------
-        ndarray or scalar
+        dx : ndarray or scalar
             The product in IEEE arithmetic: an infinite `dy` where the derivative is zero gives NaN.
+        dbias : ndarray or scalar
+            Only with a bias: the gradient by it, of its shape.
         """
         if args or options:
             return self._choose_and_run("backward", (dy, x), args, options)
         return self._run_plainly("backward", dy, x)
 
     def forward_backward(self, x: Any, dy: Any, /, *args: Any, **options: Any) -> Any:
-        """Compute the value and the gradient by the input in one pass; see `backward`."""
+        """Compute the value and the gradients in one pass, ``y, dx`` or ``y, dx, dbias``; see `backward`.
+
+        The gradient by a `residual` is `dy` itself.
+        """
         if args or options:
             return self._choose_and_run("forward_backward", (x, dy), args, options)
         return self._run_plainly("forward_backward", x, dy)
@@ -263,10 +280,10 @@ class PointwiseActivation(Activation):
     ) -> Any:
         """Run an operation of this activation, or of the one that a keyword such as `convention` means."""
         chosen: Any = self.choose(options)
-        if "bias" in options and "bias" not in chosen.parameters:  # which shrink has itself
-            from fastact.activations.biased import run_with_bias
+        if not _FUSED.isdisjoint(options):
+            from fastact.activations.fused import run_fused
 
-            return run_with_bias(chosen, operation, arrays, args, options)
+            return run_fused(chosen, operation, arrays, args, options)
         return chosen._run(operation, arrays, args, options)
 
     def _run_plainly(self, operation: str, *arrays: Any) -> Any:
@@ -412,10 +429,10 @@ class _Constants(dict[Any, tuple[Any, ...] | None]):
         return self[dtype]
 
 
-def _make_with_bias(definition: Definition, name: str) -> np.ufunc:
-    from fastact.activations.biased import make  # which rests on this module
+def _make_fused(definition: Definition, form: Any) -> np.ufunc:
+    from fastact.activations.fused import make  # which rests on this module
 
-    return make(definition, name)
+    return make(definition, form)
 
 
 def weak_for_integers(arrays: tuple[Any, ...], parameters: list[Any]) -> list[Any]:

@@ -62,8 +62,13 @@ class _RowFunction(Activation):
         out: Any,
         where: Any = None,
         keepdims: bool = False,
+        replace: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]] | None = None,
     ) -> Any:
-        """Call the ufunc on all rows, wherever they lie."""
+        """Call the ufunc on all rows, wherever they lie.
+
+        `replace` takes the first array and the first result's, once all is checked, and returns what is taken in
+        place of the first.
+        """
         name, names = self._where(operation), self._operations[operation]
         given = [
             as_real_array(name, each, array)
@@ -88,6 +93,8 @@ class _RowFunction(Activation):
         for k in range(1, len(given)):  # the first result is written before these have been read
             if np.may_share_memory(given[k], results[0]):
                 given[k] = given[k].copy()
+        if replace is not None:
+            given[0] = replace(given[0], results[0])
         inputs = [
             Operand(array, each not in self._of_rows)
             for each, array in zip(names.inputs, given, strict=True)

@@ -169,3 +169,23 @@ def hardmax(x: Any) -> Any:
 
     Its derivative is 0. Use it to choose; to train through a choice take `gumbel_softmax`.
     """
+
+
+@define_on_rows(
+    formula=r"\frac{e^{(x_i + g_i) / T}}{\sum_j e^{(x_j + g_j) / T}}, \quad g = -\ln(-\ln u)",
+    derivative=r"\frac{1}{T} \, y_i \left( \delta_{ij} - y_j \right)",
+    errors=(4.0, 4.0),
+    parameters_are=_TEMPERATURE,
+    from_output=_softmax_from_output,
+    is_random=True,
+    elsewhere={"pytorch": "gumbel_softmax", "chainer": "gumbel_softmax"},
+    reference="E. Jang, S. Gu, B. Poole, Categorical Reparameterization with Gumbel-Softmax, ICLR 2017; C. J. Maddison, A. Mnih, Y. W. Teh, The Concrete Distribution, ICLR 2017.",
+)
+def gumbel_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
+    """Gumbel-softmax: a random choice that has a gradient, the likelier the larger the logit.
+
+    A standard Gumbel number, made of a uniform one, is added to each logit, and the sum rounded to the type of
+    the result: the errors are those from there on. Where it is largest, there the categorical distribution with
+    these logits has its sample; the lower the temperature, the nearer the result is to 1 there and to 0 elsewhere.
+    """
+    return _softmax(e, dy, row)

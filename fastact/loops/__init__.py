@@ -8,6 +8,7 @@ from fastact.loops.cross_entropy import dense_cross_entropy, label_cross_entropy
 from fastact.loops.elementwise import elementwise
 from fastact.loops.groups import groups
 from fastact.loops.halves import halves
+from fastact.loops.neighbours import neighbours
 from fastact.loops.normalized import normalized
 from fastact.loops.sparse import one_hot, projected
 
@@ -18,6 +19,7 @@ __all__ = [
     "groups",
     "halves",
     "label_cross_entropy",
+    "neighbours",
     "normalized",
     "one_hot",
     "projected",

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 __all__ = [
     "PerDtype",
     "any_lane",
+    "at_least",
     "bits",
     "copysign",
     "derivative_of",
@@ -34,6 +35,7 @@ __all__ = [
     "sum_lanes",
     "to_double",
     "to_float",
+    "uniform",
     "value_and_derivative_of",
     "value_of",
 ]
@@ -157,6 +159,22 @@ def lookup(table: PerDtype, index: Any) -> Any:
     may lie outside the table.
     """
     _compiled_only("lookup")
+
+
+def at_least(words: Any, threshold: Any) -> Any:
+    """Return the mask, for floats of their width, of the random words that are at least a whole number.
+
+    Words are unsigned 32-bit numbers; `threshold` is from 0 to ``2**32``, which none reaches.
+    """
+    _compiled_only("at_least")
+
+
+def uniform(words: Any) -> Any:
+    """Turn random words into numbers between 0 and 1, neither of which comes up.
+
+    In float32 they are the odd multiples of ``2**-24``, of the upper 23 bits; in float64 those of ``2**-33``.
+    """
+    _compiled_only("uniform")
 
 
 def any_lane(mask: Any) -> Any:

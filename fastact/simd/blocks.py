@@ -68,9 +68,9 @@ class Blocks:
         #: How many elements a block has.
         self.width = operands.lanes * registers
         self.vector = Vector(operands.vector.dtype, self.width)
-        # bfloat16 in pairs: those at even places, then those at odd ones, in the order of what
-        # `emit_load_apart` gives.
-        self._is_apart = self._storages[0].name == "bfloat16"
+        #: Whether blocks hold those at even places, then those at odd ones: bfloat16 is taken in pairs, in the
+        #: order of what `emit_load_apart` gives.
+        self.is_apart = self._storages[0].name == "bfloat16"
 
         self.reserve = self._reserve()
         self.spread = self._spread()
@@ -249,7 +249,7 @@ class Blocks:
     def moves_masked(self) -> bool:
         """Whether there are instructions for parts of blocks."""
         fits = all(TARGET.moves_masked(storage.itemsize) for storage in self._storages)
-        return fits and not self._is_apart
+        return fits and not self.is_apart
 
     def load_some(self, operands: range, padding: Sequence[float]) -> Any:
         """Return a function that loads the first numbers of a block of each operand, and fills it up with these."""
@@ -297,7 +297,7 @@ class Blocks:
         )
 
     def _emit_load(self, builder: Any, k: int, pointer: Any) -> Any:
-        if not self._is_apart:
+        if not self.is_apart:
             return emit_load(builder, self._storages[k], self.vector, pointer)
         if k not in self._is_parameter:
             return emit_load_apart(builder, self.vector, pointer)
@@ -310,7 +310,7 @@ class Blocks:
         def places(context: Any) -> Any:
             """Return the place in the block of each number, as a float."""
             order = [*range(self.width)]
-            if self._is_apart:
+            if self.is_apart:
                 order = [*order[::2], *order[1::2]]
             return self.vector(), lambda *_: ir.Constant(self.vector.llvm, order)
 
@@ -344,7 +344,7 @@ class Blocks:
                 for k in self._is_parameter:
                     pointer = builder.extract_value(values[0], k)
                     value = emit_broadcast(builder, self._storages[k], self.vector, pointer)
-                    loaded.append(_plain_nan(builder, value) if self._is_apart else value)
+                    loaded.append(_plain_nan(builder, value) if self.is_apart else value)
                 return context.make_tuple(builder, result, loaded)
 
             return result(base), emit
@@ -368,7 +368,7 @@ class Blocks:
         return store
 
     def _emit_store(self, builder: Any, k: int, pointer: Any, value: Any, streaming: bool) -> None:
-        if self._is_apart:
+        if self.is_apart:
             emit_store_together(builder, self.vector, pointer, value, streaming)
         else:
             storage = self._storages[k]

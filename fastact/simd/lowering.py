@@ -376,6 +376,45 @@ def _(x: Any) -> Any:
     return to_float if isinstance(x, Vector) and not _is_float(x) else None
 
 
+# A number from 1 to 2 has random bits in its mantissa, and half a unit of them is added.
+_ONE_BITS = simd.PerDtype(float32=0x3F800000, float64=0x3FF0000000000000)
+_ONE_LESS_HALF = simd.PerDtype(float32=1 - 2.0**-24, float64=1 - 2.0**-33)
+
+
+@overload(simd.uniform, jit_options=JIT_OPTIONS)
+def _(words: Any) -> Any:
+    def to_float32(words: Any) -> Any:
+        return simd.from_bits((words >> 9) & 0x7FFFFF | _ONE_BITS) - _ONE_LESS_HALF
+
+    def to_float64(words: Any) -> Any:
+        return simd.from_bits(words << 20 | _ONE_BITS) - _ONE_LESS_HALF
+
+    if not isinstance(words, Vector):
+        return None
+    return {types.int32: to_float32, types.int64: to_float64}.get(words.dtype)
+
+
+@infer_global(simd.at_least)
+class _AtLeast(AbstractTemplate):
+    def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
+        words, threshold = args
+        if not isinstance(words, Vector) or not isinstance(threshold, types.Integer):
+            return None
+        return signature(Mask(_FLOAT[words.dtype], words.lanes), words, types.int64)
+
+
+@lower_builtin(simd.at_least, Vector, types.int64)
+def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
+    words, threshold = values
+    vector = call.args[0]
+    if vector.dtype == types.int64:
+        return builder.icmp_signed(">=", words, splat(builder, threshold, vector.lanes))
+    narrow = builder.trunc(threshold, ir.IntType(32))
+    reached = builder.icmp_unsigned(">=", words, splat(builder, narrow, vector.lanes))
+    fits = builder.icmp_signed("<", threshold, ir.Constant(threshold.type, 2**32))
+    return builder.and_(reached, splat(builder, fits, vector.lanes))
+
+
 def _scale_by_instruction(builder: Any, vector: Vector, operands: list[Any]) -> Any:
     """AVX-512's own ``x * 2**n``: one instruction where the portable form takes eight."""
     letter = {types.float32: "s", types.float64: "d"}[vector.dtype]

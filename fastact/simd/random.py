@@ -1,0 +1,183 @@
+"""Random words on vectors: Philox4x32-10, as `fastact.randomness` describes it.
+
+Sixteen counters are computed side by side on any CPU: the order of the words is part of what a seed means.
+Each 32-bit word lies in a 64-bit lane, because that is what the hardware multiplies in one instruction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastact.simd.lowering import JIT_OPTIONS, Vector, call_llvm, internal, places
+from fastact.simd.storage import INDEX, number
+from fastact.target import TARGET
+
+#: Elements whose words one call of `words_of_group` makes.
+GROUP = 64
+_COUNTERS = 16
+_LANES = Vector(types.int64, _COUNTERS)
+_WORD = ir.IntType(32)
+_WORD_BYTES = 4
+
+_ROUNDS = 10
+_LOWER = 0xFFFFFFFF
+_MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
+# The golden ratio and the square root of 3 less 1: how the two halves of the key change in each round.
+_WEYL = 0x9E3779B9, 0xBB67AE85
+_FIRST_MULTIPLIER, _SECOND_MULTIPLIER = _MULTIPLIERS
+_FIRST_WEYL, _SECOND_WEYL = _WEYL
+
+
+@internal
+def philox(c0: Any, c1: Any, c2: Any, c3: Any, key: int) -> Any:
+    """Return the four words of counters: the lower halves of 64-bit lanes, as of the counters given."""
+    k0, k1 = key & _LOWER, (key >> 32) & _LOWER
+    for _ in range(_ROUNDS):
+        first = (c0 & _LOWER) * _FIRST_MULTIPLIER
+        second = (c2 & _LOWER) * _SECOND_MULTIPLIER
+        c0, c1, c2, c3 = (second >> 32) ^ c1 ^ k0, second, (first >> 32) ^ c3 ^ k1, first
+        k0, k1 = k0 + _FIRST_WEYL, k1 + _SECOND_WEYL
+    return c0, c1, c2, c3
+
+
+@intrinsic
+def _lane_numbers(context: Any) -> Any:
+    """Return 0, 1, 2, ... in the lanes."""
+
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        return ir.Constant(_LANES.llvm, list(range(_COUNTERS)))
+
+    return _LANES(), emit
+
+
+@internal
+def words_of_group(key: int, group: int) -> Any:
+    """Return the words of elements ``64 * group`` to ``64 * group + 63``: sixteen in each of four vectors.
+
+    They are the lower halves of 64-bit lanes.
+    """
+    counter = _lane_numbers() + group * _COUNTERS
+    zero = counter ^ counter
+    return philox(counter, counter >> 32, zero, zero, key)
+
+
+@intrinsic
+def _store_words(context: Any, window: Any, place: Any, vectors: Any) -> Any:
+    """Store the lower halves of the lanes of some vectors behind each other."""
+
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        window, place, vectors = values
+        kind = ir.VectorType(_WORD, _COUNTERS)
+        for k, vector in enumerate(cgutils.unpack_tuple(builder, vectors)):
+            pointer = _word(builder, window, builder.add(place, number(k * _COUNTERS)))
+            store = builder.store(
+                builder.trunc(vector, kind), builder.bitcast(pointer, kind.as_pointer())
+            )
+            store.align = _WORD_BYTES
+        return context.get_dummy_value()
+
+    return types.void(window, types.intp, vectors), emit
+
+
+def _word(builder: Any, window: Any, place: Any) -> Any:
+    """Return where a word of a window lies."""
+    first = builder.bitcast(builder.gep(window, [number(_HEAD)]), _WORD.as_pointer())
+    return builder.gep(first, [place])
+
+
+# A window holds the words of neighbouring elements; before them, the indices of the first one and of the one
+# behind the last. It is short: while it is filled, nothing is loaded from memory.
+_HEAD = TARGET.vector_bytes // 8
+_WINDOW = 4 * GROUP
+
+
+@intrinsic
+def _seldom(context: Any, condition: Any) -> Any:
+    """Tell LLVM that a condition seldom holds."""
+
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        never = ir.Constant(values[0].type, 0)
+        return call_llvm(builder, "llvm.expect.i1", values[0].type, [values[0], never])
+
+    return types.boolean(condition), emit
+
+
+# Not forced inline: a loop may ask for words at several places.
+@njit(**(JIT_OPTIONS | {"forceinline": False}))
+def _fill(window: Any, key: int, index: int, end: int) -> None:
+    """Put into a window the words from an element on, of as many as fit or there are."""
+    group = index // GROUP
+    first = group * GROUP
+    place = 0
+    while place < _WINDOW and first + place < end:
+        _store_words(window, place, words_of_group(key, group))
+        place += GROUP
+        group += 1
+    window[0], window[1] = first, first + place
+
+
+class RandomWords:
+    """Random words for the elements from any index on, as functions for Numba-compiled code.
+
+    ``window = reserve()`` is memory for the words of one key; ``words_at(window, key, index, end)`` makes those that
+    it does not hold yet, of as few elements as fit: cheapest in the order of the indices.
+
+    Parameters
+    ----------
+    vector : Vector
+        What is computed with. Its words are a vector of integers of the same width and as many lanes, each
+        from 0 to ``2**32 - 1`` as an unsigned number; see `fastact.simd.uniform` and `fastact.simd.at_least`.
+    is_apart : bool, default False
+        Whether elements at even places come before those at odd ones, as in blocks of bfloat16.
+    """
+
+    def __init__(self, vector: Vector, is_apart: bool = False) -> None:
+        lanes = vector.lanes
+        assert lanes <= _WINDOW - GROUP  # a window begins with a group
+        integer = types.int32 if vector.dtype == types.float32 else types.int64
+        result = Vector(integer, lanes)
+
+        @intrinsic
+        def reserve(context: Any) -> Any:
+            """Return a window that holds nothing yet."""
+
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                size = _HEAD + (_WINDOW + lanes) * _WORD_BYTES // 8
+                window = cgutils.alloca_once(builder, INDEX, size=size)
+                for k in range(2):
+                    builder.store(number(0), builder.gep(window, [number(k)]))
+                return window
+
+            return types.CPointer(types.intp)(), emit
+
+        @intrinsic
+        def load(context: Any, window: Any, place: Any) -> Any:
+            """Load the words from a place in a window on."""
+
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                kind = ir.VectorType(_WORD, lanes)
+                pointer = _word(builder, values[0], values[1])
+                found = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+                found.align = _WORD_BYTES
+                if is_apart:
+                    order = places([*range(0, lanes, 2), *range(1, lanes, 2)])
+                    found = builder.shuffle_vector(found, found, order)
+                return found if integer == types.int32 else builder.zext(found, result.llvm)
+
+            return result(window, types.intp), emit
+
+        @internal
+        def words_at(window: Any, key: int, index: int, end: int) -> Any:
+            """Return the words of the elements from an index on; from `end` on they mean nothing."""
+            # Registers are saved for the call where it happens, not in every round of the caller's loop.
+            if _seldom((index < window[0]) | (min(index + lanes, end) > window[1])):
+                _fill(window, key, index, end)
+            return load(window, index - window[0])
+
+        self.reserve = reserve
+        self.words_at = words_at
