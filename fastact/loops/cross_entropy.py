@@ -103,7 +103,9 @@ def _of_label(rows: Rows) -> Callable[..., None]:
             sums = sums_of(row, top, 1.0, 1.0)
             logit = logit_at(address_of(row.base[0]) + label * row.core[0])
             weight = weight_of(row)
-            loss = weight * (sums.log_total - (np.float64(logit) - top))
+            # As for shares, a class of no weight adds nothing, though its logit be infinite.
+            difference = np.float64(logit) - top if weight != 0 else 0.0
+            loss = weight * (sums.log_total - difference)
             factor = scale_of(row) * weight / sums.total
             # One less the label's share, without cancellation.
             others = sums.rest if logit == top else sums.total - exponential_of(logit, top)
@@ -154,7 +156,7 @@ def _of_weights(rows: Rows) -> Callable[..., None]:
 
     def one_row(row: Any) -> None:
         label = label_of(row)
-        is_ignored = label < -1
+        is_ignored = label < -1 or row.n == 0
         weighting = label, spike_of(row), keep_of(row), uniform_of(row)
         loss = share = top = 0.0
         if not is_ignored:
