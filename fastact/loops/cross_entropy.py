@@ -165,8 +165,10 @@ def _of_weights(rows: Rows) -> Callable[..., None]:
             sums = sums_of(row, top, 1.0, 1.0)
             nothing = doubles(), doubles()
             total_weight, products = fold(row, (nothing, nothing), (top, weighting))
-            weight = total_of(total_weight)
-            loss = weight * sums.log_total - total_of(products)
+            weight, product = total_of(total_weight), total_of(products)
+            if product != product:  # of an infinite sum, what rounding has lost is NaN
+                product = sum_lanes(products[0])
+            loss = weight * sums.log_total - product
             share = weight / sums.total
         set_loss(row, loss)
         if has_gradient:
