@@ -121,7 +121,7 @@ def check(x: Array, targets: Array, dloss: Any = 1.0, **options: Any) -> None:
     assert loss.shape == expected.loss.shape
     assert dx.shape == x.shape
     inner = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
-    bound = 6 if inner == np.float64 else 4
+    bound = 8 if inner == np.float64 else 4
     for found, right, scale in (
         (loss, expected.loss, expected.loss_scale),
         (dx, expected.dx, expected.dx_scale),

@@ -59,7 +59,9 @@ class _Operation:
         """Return the type of an operand beside arrays of one type."""
         if name in (*self.rows, "dx"):
             return dtype
-        return {"label": "intp", "loss": "float64"}.get(name, parameters_in(dtype))
+        if name == "weight":
+            return parameters_in(dtype)
+        return "intp" if name == "label" else "float64"
 
 
 _OF_LABELS = (("x",), ("label", "weight", "scale"))
@@ -88,7 +90,7 @@ class SoftmaxCrossEntropy(Layer):
     classes. What PyTorch's ``cross_entropy`` computes, whose classes are along axis 1. A class of no probability
     adds nothing even where its logit is minus infinity, which gives NaN there.
 
-    Errors: losses and gradients are within 4 units in the last place of float32, at the scale of the terms that
+    Errors: losses and gradients are within 5 units in the last place of float32, at the scale of the terms that
     they are sums of. A loss near 0 keeps its digits, and so does the gradient of a label of which the net is sure.
     A row that holds a NaN or plus infinity, or nothing but minus infinity, gives NaN. Results do not depend on the
     number of threads: losses are summed in float64, in an order that depends on the shape alone.
@@ -432,7 +434,7 @@ class _Classes:
         }
         if self.smoothing:
             found |= self._of_weights(np.zeros(self.count, self.dtype), 0.0)
-            found["spike"] = weights * self.inner.type(1 - self.smoothing)
+            found["spike"] = weights * np.float64(1 - self.smoothing)
         return found
 
     def of_shares(self, shares: NDArray[Any]) -> dict[str, Any]:
