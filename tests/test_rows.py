@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import fastact as fa
+from fastact.records import SETTING, SETTINGS
 
 Array = np.ndarray[Any, Any]
 NAMES = ["softmax", "log_softmax", "softmin"]
@@ -177,6 +178,41 @@ def test_same_bits_with_any_number_of_threads(name: str) -> None:
     finally:
         fa.set_num_threads(before)
     assert len(set(results)) == 1
+
+
+def from_boundary(array: Array, offset: int) -> Array:
+    """Return a copy that begins so many elements after a multiple of 64 bytes."""
+    memory = np.zeros(array.size + offset + 64, array.dtype)
+    first = -memory.ctypes.data % 64 // array.itemsize + offset
+    view = memory[first : first + array.size].reshape(array.shape)
+    view[...] = array
+    return view
+
+
+@pytest.mark.parametrize("name", [*NAMES, "logsumexp"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_outputs_past_the_caches(name: str, dtype: str) -> None:
+    """They have the same bits as those that stay, wherever rows begin."""
+    kind = (
+        np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+        if dtype == "bfloat16"
+        else np.dtype(dtype)
+    )
+    before = SETTINGS[SETTING.streaming]
+    f = getattr(fa, name)
+    for length in (1, 15, 17, 31, 32, 33, 65, 130, 1001):
+        x, dy = (each.astype(kind) for each in numbers((7, length)))
+        dy = dy[:, 0] if name == "logsumexp" else dy
+        expected = f.forward_backward(x, dy)
+        for offset in (0, 1, 6):
+            out = from_boundary(np.zeros_like(dy), offset), from_boundary(np.zeros_like(x), offset)
+            SETTINGS[SETTING.streaming] = 0
+            try:
+                f.forward_backward(x, dy, out=out)
+            finally:
+                SETTINGS[SETTING.streaming] = before
+            np.testing.assert_array_equal(out[0], expected[0])
+            np.testing.assert_array_equal(out[1], expected[1])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,7 +14,7 @@ REDUCTIONS = ("mean", "sum", "none")
 
 def loss_shape(where: str, reduction: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of a loss that has this shape without a reduction, or raise an error."""
-    if reduction not in REDUCTIONS:
+    if not (isinstance(reduction, str) and reduction in REDUCTIONS):
         raise ValueError(f"{where}: reduction must be one of {REDUCTIONS}, got {reduction!r}")
     return shape if reduction == "none" else ()
 

@@ -103,7 +103,9 @@ def _of_label(rows: Rows) -> Callable[..., None]:
             sums = sums_of(row, top, 1.0, 1.0)
             logit = logit_at(address_of(row.base[0]) + label * row.core[0])
             weight = weight_of(row)
-            loss = weight * (sums.log_total - (np.float64(logit) - top))
+            # As for shares, a class of no weight adds nothing, though its logit be infinite.
+            difference = np.float64(logit) - top if weight != 0 else 0.0
+            loss = weight * (sums.log_total - difference)
             factor = scale_of(row) * weight / sums.total
             # One less the label's share, without cancellation.
             others = sums.rest if logit == top else sums.total - exponential_of(logit, top)
@@ -126,48 +128,56 @@ def _of_weights(rows: Rows) -> Callable[..., None]:
     set_loss, has_gradient = rows.set_number("loss"), rows.has("dx")
     places, zeros, doubles = rows.places_in_block, zeros_of(rows.vector), zeros_of(DOUBLES)
     x_at, targets_at, weights_at = (rows.index(name) for name in ("x", "targets", "weights"))
-    add = adding(rows)
+    add, logit_at = adding(rows), number_at(rows.storage)
 
     @internal
-    def weights_in(arrays: Any, begin: Any, state: Any) -> Any:
-        """Return the weight of each class."""
-        label, spike, keep, uniform = state
-        weights = arrays[weights_at] * (keep * arrays[targets_at] + uniform)
-        return select(places() == label - begin, weights + spike, weights)
+    def weights_in(arrays: Any, keep: Any, uniform: Any) -> Any:
+        """Return the weight of each class, without the label's spike."""
+        return arrays[weights_at] * (keep * arrays[targets_at] + uniform)
 
     def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
-        top, weighting = state
-        weights = weights_in(arrays, begin, weighting)
+        top, keep, uniform = state
+        weights = weights_in(arrays, keep, uniform)
         # A class of no weight adds nothing, though it be excluded by an infinite logit.
         products = select(weights == 0, 0, weights * (arrays[x_at] - top))
         return add(sums[0], fold_to_double(weights)), add(sums[1], fold_to_double(products))
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
-        top, weighting, share, scale, is_ignored, row = state
+        top, label, spike, keep, uniform, share, is_ignored, row = state
         if is_ignored:
             return (zeros(),)
         e = exponential_at(arrays, begin, top, row)
-        return ((e * share - weights_in(arrays, begin, weighting)) * scale,)
+        weights = weights_in(arrays, keep, uniform)
+        weights = select(places() == label - begin, weights + spike, weights)
+        return (e * share - weights,)
 
     fold = rows.fold(step, padding)
     write: Any = rows.write(results) if has_gradient else None
 
     def one_row(row: Any) -> None:
         label = label_of(row)
-        is_ignored = label < -1
-        weighting = label, spike_of(row), keep_of(row), uniform_of(row)
+        is_ignored = label < -1 or row.n == 0
+        spike, keep, uniform, scale = spike_of(row), keep_of(row), uniform_of(row), scale_of(row)
         loss = share = top = 0.0
         if not is_ignored:
             prepare(row)
             top = top_of(row)
             sums = sums_of(row, top, 1.0, 1.0)
             nothing = doubles(), doubles()
-            total_weight, products = fold(row, (nothing, nothing), (top, weighting))
-            weight = total_of(total_weight)
-            loss = weight * sums.log_total - total_of(products)
-            share = weight / sums.total
+            total_weight, products = fold(row, (nothing, nothing), (top, keep, uniform))
+            weight, product = total_of(total_weight), total_of(products)
+            if product != product:  # of an infinite sum, what rounding has lost is NaN
+                product = sum_lanes(products[0])
+            loss = weight * sums.log_total - product
+            if label >= 0:
+                logit = logit_at(address_of(row.base[x_at]) + label * row.core[x_at])
+                loss += spike * (sums.log_total - (np.float64(logit) - top if spike != 0 else 0.0))
+                weight += spike
+            share = scale * weight / sums.total
         set_loss(row, loss)
         if has_gradient:
-            write(row, (top, weighting, share, scale_of(row), is_ignored, row))
+            # Scaled in float64, before anything is rounded to the row's type.
+            spike, keep, uniform = scale * spike, scale * keep, scale * uniform
+            write(row, (top, label, spike, keep, uniform, share, is_ignored, row))
 
     return one_row

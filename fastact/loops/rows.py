@@ -275,7 +275,7 @@ class Rows:
         place, load, store, stream = blocks.place, blocks.load_arrays, blocks.store, blocks.stream
         copy_in = blocks.copy(range(self.inputs), inward=True, is_spread=False)
         copy_out, elements_to_alignment = blocks.copy_out, blocks.elements_to_alignment
-        results = internal(compute)
+        results, keeps_order = internal(compute), self.storage.name != "bfloat16"
 
         load_row, store_some = self._load_short([0.0] * self.inputs), blocks.store_some
         moves_masked = blocks.moves_masked
@@ -296,6 +296,10 @@ class Rows:
             head = -1
             if row.is_plain and row.is_streaming:
                 head = elements_to_alignment(row.base)
+                if head > 0:
+                    # A block of float16 may be half a register. Those of bfloat16 have an order of their own,
+                    # in which `kept` has them where the row begins.
+                    head = head % width if keeps_order else -1
             has_tail = row.is_plain and head <= 0  # `prepare` has copied it
             begin, end = 0, min(row.n, head if head > 0 else width)
             while begin < row.n:
