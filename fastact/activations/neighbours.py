@@ -24,7 +24,7 @@ DRAWS = ("key", "first", "threshold")
 def as_neighbours(
     arrays: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]], dtype: np.dtype[Any]
 ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-    """Return inputs and outputs in C order and of this type, which do not overlap; see `copy_back`."""
+    """Return inputs and outputs in C order and of this type, whose elements do not overlap; see `copy_back`."""
     inputs = [np.require(array, dtype, ["C", "A"]) for array in arrays]
     own = [
         array if _is_plain(array, dtype, inputs) else np.empty(array.shape, dtype)
@@ -34,11 +34,14 @@ def as_neighbours(
 
 
 def _is_plain(array: NDArray[Any], dtype: Any, inputs: list[NDArray[Any]]) -> bool:
-    """Whether a loop can write to this output itself."""
+    """Whether a loop can write to this output itself: it may be one of the inputs."""
     return (
         array.dtype == dtype
         and array.flags.carray
-        and not any(np.may_share_memory(array, other) for other in inputs)
+        and all(
+            array.ctypes.data == other.ctypes.data or not np.may_share_memory(array, other)
+            for other in inputs
+        )
     )
 
 
