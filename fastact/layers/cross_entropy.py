@@ -248,19 +248,14 @@ class SoftmaxCrossEntropy(Layer):
         layout = Axes((axis,), x.shape)
         rows = layout.reduced_shape(keepdims=False)
         dtype = float_type((logits,), [x])
-        classes = _classes(where, x.shape[axis], dtype, weight, ignore_index, label_smoothing)
-        given = as_array(where, "targets", targets)
-        is_dense = given.shape == x.shape
+        classes = classes_of(where, x.shape[axis], dtype, weight, ignore_index, label_smoothing)
+        given, is_dense = classes.check_targets(where, targets, rows, x.shape)
         if is_dense:
-            given = as_real_array(where, "targets", given).astype(dtype, copy=False)
-        else:
-            classes.check_labels(where, given, rows, x.shape)
-        divisor = 1.0
-        if reduction == "mean":
-            divisor = float(math.prod(rows)) if is_dense else classes.weight_of(given)
-        loss_shape = _loss_shape(where, reduction, rows)
-        scale = _spread(where, dloss, loss_shape, rows, divisor)
-        results = outputs_for(where, out, (loss_shape, x.shape)[: len(out)], (dtype,) * len(out))
+            given = given.astype(dtype, copy=False)
+        of_loss = loss_shape(where, reduction, rows)
+        divisor = classes.divisor(given, is_dense, rows) if reduction == "mean" else 1.0
+        scale = spread(where, dloss, of_loss, rows, divisor)
+        results = outputs_for(where, out, (of_loss, x.shape)[: len(out)], (dtype,) * len(out))
         if np.may_share_memory(given, results[-1]):
             given = given.copy()
         losses = results[0] if reduction == "none" else None
@@ -278,7 +273,7 @@ class SoftmaxCrossEntropy(Layer):
     def _run_rows(
         self,
         has_gradient: bool,
-        classes: _Classes,
+        classes: Classes,
         is_dense: bool,
         losses: NDArray[Any] | None,
         sums: list[float],
@@ -352,7 +347,7 @@ def _build(operation: _Operation, dtype: str) -> LoopFunction:
 
 
 @dataclass(frozen=True)
-class _Classes:
+class Classes:
     """What all rows have in common, and what the loops take for each."""
 
     count: int
@@ -361,7 +356,17 @@ class _Classes:
     ignore_index: int
     smoothing: float
 
-    def check_labels(
+    def check_targets(
+        self, where: str, targets: Any, rows: tuple[int, ...], shape: tuple[int, ...]
+    ) -> tuple[NDArray[Any], bool]:
+        """Return targets as an array, and whether they are shares of the classes, or raise an error."""
+        given = as_array(where, "targets", targets)
+        if given.shape == shape:
+            return as_real_array(where, "targets", given), True
+        self._check_labels(where, given, rows, shape)
+        return given, False
+
+    def _check_labels(
         self, where: str, labels: NDArray[Any], rows: tuple[int, ...], shape: tuple[int, ...]
     ) -> None:
         """Raise an error that names the first label that is out of range."""
@@ -385,10 +390,12 @@ class _Classes:
                     f"{self.count - 1}, or {self.ignore_index} to ignore a row"
                 )
 
-    def weight_of(self, labels: NDArray[Any]) -> float:
-        """Return the sum of the weights of all labels."""
+    def divisor(self, targets: NDArray[Any], is_dense: bool, rows: tuple[int, ...]) -> float:
+        """Return what the mean divides by: the number of rows, or the sum of the weights of their labels."""
+        if is_dense:
+            return float(math.prod(rows))
         return math.fsum(
-            float(self._weights_of(labels[part]).sum(dtype=float)) for part in _parts(labels.shape)
+            float(self._weights_of(targets[part]).sum(dtype=float)) for part in _parts(rows)
         )
 
     def _weights_of(self, labels: NDArray[Any]) -> NDArray[Any]:
@@ -434,14 +441,15 @@ class _Classes:
         }
 
 
-def _classes(
+def classes_of(
     where: str,
     count: int,
     dtype: np.dtype[Any],
     weight: Any,
     ignore_index: Any,
     label_smoothing: Any,
-) -> _Classes:
+    weight_name: str = "weight",
+) -> Classes:
     """Return the options of a call, or raise an error that names the one that is wrong."""
     if not (isinstance(label_smoothing, int | float | np.floating) and 0 <= label_smoothing <= 1):
         raise ValueError(
@@ -450,24 +458,27 @@ def _classes(
     weights = None
     if weight is not None:
         # In the logits' own type, as the loops take it.
-        weights = as_real_array(where, "weight", weight).astype(dtype)
+        weights = as_real_array(where, weight_name, weight).astype(dtype)
         weights = weights.astype(parameters_in(dtype.name))
         if weights.shape != (count,):
-            raise ValueError(f"{where}: weight has shape {weights.shape}, expected is {(count,)}")
+            raise ValueError(
+                f"{where}: {weight_name} has shape {weights.shape}, expected is {(count,)}"
+            )
     try:
         index = operator.index(ignore_index)
     except TypeError:
         raise TypeError(f"{where}: ignore_index must be an integer, got {ignore_index!r}") from None
-    return _Classes(count, dtype, weights, index, float(label_smoothing))
+    return Classes(count, dtype, weights, index, float(label_smoothing))
 
 
-def _loss_shape(where: str, reduction: Any, rows: tuple[int, ...]) -> tuple[int, ...]:
+def loss_shape(where: str, reduction: Any, rows: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of the loss, or raise an error where there is no such reduction."""
     if reduction not in REDUCTIONS:
         raise ValueError(f"{where}: reduction must be one of {REDUCTIONS}, got {reduction!r}")
     return rows if reduction == "none" else ()
 
 
-def _spread(
+def spread(
     where: str, dloss: Any, shape: tuple[int, ...], rows: tuple[int, ...], divisor: float
 ) -> NDArray[Any]:
     """Return what each row's gradient is multiplied by: the gradient by the loss, over what is divided by."""
