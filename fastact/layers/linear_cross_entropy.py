@@ -34,7 +34,7 @@ _BLOCK_BYTES = 2**22
 
 
 class LinearCrossEntropy(Layer):
-    r"""Linear layer with softmax cross-entropy: the loss of a classifier, or of a language model's last layer.
+    """Linear layer with softmax cross-entropy: the loss of a classifier, or of a language model's last layer.
 
     ``loss, dx, dweight = fa.linear_cross_entropy.forward_backward(x, weight, labels)`` gives what
     ``fa.softmax_cross_entropy`` does of ``x @ weight.T``, and the gradients. It takes rows in chunks, so that neither
@@ -42,15 +42,11 @@ class LinearCrossEntropy(Layer):
 
     Notes
     -----
-    .. math:: L = \mathrm{cross\_entropy}(x W^T + b), \qquad
-        \frac{\partial L}{\partial x} = \Delta W, \qquad
-        \frac{\partial L}{\partial W} = \Delta^T x, \qquad
-        \frac{\partial L}{\partial b} = \sum_{\text{rows}} \Delta
-
-    where :math:`\Delta` is the gradient by the logits. The products are those of `numpy.matmul`, in the type that
-    the arrays have together; float16 and bfloat16 are computed in float32, with copies of the weights and of the
-    gradients. Beside them and the results, it takes at most 64 MiB for the logits of a chunk and 4 MiB for a block of
-    `dweight`, unless 64 rows take more.
+    With ``logits = x @ weight.T + bias``, and `dlogits` the gradient by them: ``dx = dlogits @ weight``,
+    ``dweight = dlogits.T @ x``, and `dbias` is the sum of `dlogits` over all rows. The products are those of
+    `numpy.matmul`, in the type that the arrays have together; float16 and bfloat16 are computed in float32, with
+    copies of the weights and of the gradients. Beside them and the results, a call takes at most 64 MiB for the
+    logits of a chunk, unless 64 rows take more, and 4 MiB for a block of `dweight`.
 
     Results depend on the chunk, which is chosen from the shapes alone, and not on fastact's threads. Whether the
     threads of BLAS change the last bits is up to BLAS. A row that is ignored has no gradient, but what is not
