@@ -20,10 +20,9 @@ from fastact.layers.cross_entropy import (
 )
 from fastact.output_cache import empty
 
-# How many rows are computed at a time. BLAS gets slower with few of them: (512, 768) by (768, 50257) in float32
-# took 0.50 s at 512 rows at a time, 4% longer at 256, 15% at 128 and 30% at 64, on 2 cores. So as many as that
-# where their logits fit into 64 MiB, of which 333 fit here; more only of rows so short that calls would take longer
-# than the arithmetic.
+# How many rows are computed at a time. BLAS is slower with few of them: (512, 768) by (50257, 768) in float32 took
+# 0.51 s on 2 cores with 512 rows at a time, 2% longer with 256, 13% with 128 and 29% with 64. So there are 512 where
+# their logits fit into 64 MiB, which here are 333; more only where a call would take longer than its arithmetic.
 _MOST_BYTES = 2**26
 _FAST_ROWS = 512
 _FAST_BYTES = 2**20
@@ -46,7 +45,8 @@ class LinearCrossEntropy(Layer):
     ``dweight = dlogits.T @ x``, and `dbias` is the sum of `dlogits` over all rows. The products are those of
     `numpy.matmul`, in the type that the arrays have together; float16 and bfloat16 are computed in float32, with
     copies of the weights and of the gradients. Beside them and the results, a call takes at most 64 MiB for the
-    logits of a chunk, unless 64 rows take more, and 4 MiB for a block of `dweight`.
+    logits of a chunk, unless 64 rows take more, and 4 MiB for a block of `dweight`: for (8192, 768) by (50257, 768) in
+    float32, 72 MB where all logits are 1.65 GB. BLAS has memory of its own.
 
     Results depend on the chunk, which is chosen from the shapes alone, and not on fastact's threads. Whether the
     threads of BLAS change the last bits is up to BLAS. A row that is ignored has no gradient, but what is not
@@ -238,11 +238,7 @@ class LinearCrossEntropy(Layer):
         outputs = outputs_for(
             where, out, tuple(shapes[name] for name in names), (dtype,) * len(names)
         )
-        arrays["targets"] = checked
-        for name, array in arrays.items():
-            if any(np.may_share_memory(array, output) for output in outputs):
-                arrays[name] = array.copy()
-
+        arrays = _apart_from(outputs, arrays | {"targets": checked})
         total = math.prod(rows)
         problem = _Problem(
             arrays["x"].reshape(total, arrays["x"].shape[-1]),
@@ -265,6 +261,18 @@ class LinearCrossEntropy(Layer):
                     losses.reshape(rows) if reduction == "none" else losses.sum() / divisor
                 )
         return tuple(each if each.ndim else each[()] for each in outputs)
+
+
+def _apart_from(
+    outputs: tuple[NDArray[Any], ...], arrays: dict[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Return arrays, with copies of those over which results will be written while they are still read."""
+    return {
+        name: array.copy()
+        if any(np.may_share_memory(array, output) for output in outputs)
+        else array
+        for name, array in arrays.items()
+    }
 
 
 @dataclass(frozen=True)
