@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fresh_process import assert_clean, run_python
@@ -16,6 +17,8 @@ PER_THREAD = 2**20
 SLACK = 2**18
 SHAPES = [(16384, 1024), (256, 65536), (2**20, 16)]  # 64 MiB in float32
 WITH_BIAS = ["relu", "gelu"]
+# What has its own test: it stores a part of what it need not store as a whole.
+IN_CHUNKS = {"linear_cross_entropy"}
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or "VmHWM" not in Path("/proc/self/status").read_text(),
@@ -46,6 +49,14 @@ CHILD = """
         results = call()
         return peak() - before - sum(np.asarray(each).nbytes for each in results)
 
+    def measure_chunks(rows, features, classes, chunk):
+        random = np.random.default_rng(0)
+        x, weight = (random.standard_normal((n, features), np.float32) for n in (rows, classes))
+        labels = random.integers(0, classes, rows)
+        compute = fa.linear_cross_entropy.forward_backward
+        compute(x[:1024], weight, labels[:1024], chunk=chunk)  # BLAS keeps what it takes
+        return beside_results(lambda: compute(x, weight, labels, chunk=chunk))
+
     def measure(name, shapes, who="fastact", extra=0):
         found = []
         for shape in shapes:
@@ -59,14 +70,21 @@ CHILD = """
 
 def beside_results(arguments: str) -> tuple[list[int], int]:
     """Return how many bytes calls take beside their results, in a process of its own, and the threads."""
-    code = f"{CHILD}\n    print(json.dumps(measure({arguments})))\n"
-    # Memory that is freed goes back to the system at once.
-    result = run_python(code, MALLOC_MMAP_THRESHOLD_="65536", MALLOC_TRIM_THRESHOLD_="65536")
-    taken, threads = json.loads(assert_clean(result))
+    taken, threads = in_child(f"measure({arguments})")
     return taken, threads
 
 
-@pytest.mark.parametrize("name", [*fa.row_names(), *fa.layer_names(), *WITH_BIAS])
+def in_child(expression: str) -> Any:
+    """Return what an expression is in a process of its own."""
+    code = f"{CHILD}\n    print(json.dumps({expression}))\n"
+    # Memory that is freed goes back to the system at once.
+    result = run_python(code, MALLOC_MMAP_THRESHOLD_="65536", MALLOC_TRIM_THRESHOLD_="65536")
+    return json.loads(assert_clean(result))
+
+
+@pytest.mark.parametrize(
+    "name", sorted({*fa.row_names(), *fa.layer_names(), *WITH_BIAS} - IN_CHUNKS)
+)
 def test_rows_layers_and_bias(name: str) -> None:
     """Value and gradients take at most 1 MiB for each thread, whatever the shape."""
     taken, threads = beside_results(f"{name!r}, {SHAPES}")
@@ -84,3 +102,17 @@ def test_little_more_is_seen() -> None:
     extra = (fa.get_num_threads() + 1) * PER_THREAD
     taken, threads = beside_results(f"'softmax', {SHAPES}, extra={extra}")
     assert min(taken) > threads * PER_THREAD + SLACK, taken
+
+
+def test_logits_in_chunks() -> None:
+    """A linear layer with its loss takes at most a tenth of all logits; in one chunk, all of them.
+
+    A second array of the size of `dweight` would be too much.
+    """
+    rows, features, classes = 8192, 384, 16384
+    logits = rows * classes * 4
+    taken = in_child(f"measure_chunks({rows}, {features}, {classes}, None)")
+    assert taken <= logits / 10
+    rows //= 8
+    taken = in_child(f"measure_chunks({rows}, {features}, {classes}, {rows})")
+    assert taken >= logits / 8

@@ -33,9 +33,10 @@ WORKLOADS: tuple[tuple[str, tuple[int, int]], ...] = (
     ("gelu", (8192, 3072)),
 )
 OPERATION = "forward_backward"
-# What stands for arrays that have no gradient, by the name of the argument.
+# What stands for arrays that have no gradient, by the name of the argument, or of function and argument.
 _CONSTANTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
-    "labels": lambda random, shape: random.integers(0, shape[-1], shape[:-1]),
+    "targets": lambda random, shape: random.integers(0, shape[-1], shape[:-1]),
+    "sigmoid_binary_cross_entropy.targets": lambda random, shape: random.random(shape, np.float32),
 }
 
 
@@ -48,7 +49,8 @@ class Workload:
     name : str
         What fastact and the baseline call it.
     inputs : tuple of ndarray
-        Those that have gradients: normal deviates times 4, and for a pointwise activation a bias.
+        Those that have gradients: normal deviates times 4, and for a pointwise activation a bias; the weights of
+        a linear layer, which has as many classes as features.
     constants : tuple of ndarray
         Those that have none, such as labels.
     dy : ndarray or None
@@ -86,16 +88,27 @@ class Workload:
         if not others or others == ["dy"]:  # those of a gated unit are any number
             dy = deviates(np.shape(function(x, **options)))
             return cls(name, (x,), dy=dy, options=options)
+        inputs = [x]
+        if "weight" in others:
+            others.remove("weight")
+            inputs.append(deviates((shape[-1], shape[-1])))
         missing = ", ".join(other for other in others if other not in _CONSTANTS)
         if missing:
             raise NotImplementedError(f"there are no arrays for {missing} of {name}")
-        constants = tuple(_CONSTANTS[other](random, shape) for other in others)
-        return cls(name, (x,), constants, options=options)
+        constants = tuple(
+            _CONSTANTS.get(f"{name}.{other}", _CONSTANTS[other])(random, shape) for other in others
+        )
+        return cls(name, tuple(inputs), constants, options=options)
 
     @property
     def title(self) -> str:
         """What tables call it."""
-        return f"{self.name}{' with bias' if len(self.inputs) > 1 else ''} {self.inputs[0].shape}"
+        return f"{self.name}{' with bias' if self.has_bias else ''} {self.inputs[0].shape}"
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether the last input is a bias."""
+        return self.name in fa.names()
 
     @property
     def arrays(self) -> list[Array]:
@@ -116,10 +129,11 @@ _WITH_SCIPY = ("gelu", "geglu")
 
 
 def _native(function: Any, work: Workload) -> Call:
-    first, *biases = work.inputs
+    inputs, options = [*work.inputs], dict(work.options)
+    if work.has_bias:
+        options["bias"] = inputs.pop()
     others = work.constants if work.dy is None else (work.dy,)
-    bias = {"bias": biases[0]} if biases else {}
-    return partial(function.forward_backward, first, *others, **bias, **work.options)
+    return partial(function.forward_backward, *inputs, *others, **options)
 
 
 def _ours(work: Workload) -> Call:

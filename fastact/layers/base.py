@@ -22,7 +22,7 @@ class Layer:
     name : str
         What it is called: ``fastact.<name>``.
     ufuncs : mapping of str to numpy.ufunc
-        The ufunc behind each operation.
+        The ufunc behind each operation; none where a layer calls others.
     formula : str
         The value, in TeX.
     """
@@ -30,11 +30,16 @@ class Layer:
     formula = ""
 
     def __init__(
-        self, name: str, operations: tuple[str, ...], make: Callable[[str], np.ufunc]
+        self,
+        name: str,
+        operations: tuple[str, ...] = (),
+        make: Callable[[str], np.ufunc] | None = None,
     ) -> None:
         self.name = self.__name__ = name
         self.__module__ = "fastact"
-        self.ufuncs: Mapping[str, np.ufunc] = Ufuncs(list(operations), MadeUfuncs(make))
+        self.ufuncs: Mapping[str, np.ufunc] = {}
+        if make:
+            self.ufuncs = Ufuncs(list(operations), MadeUfuncs(make))
 
     def _where(self, operation: str) -> str:
         """Return what an error message calls an operation."""

@@ -24,7 +24,7 @@ from fastact.activations.base import (
 )
 from fastact.activations.row_layout import Axes, Operand
 from fastact.layers.base import Layer
-from fastact.layers.losses import gradient_by_loss, loss_shape
+from fastact.layers.losses import loss_shape, spread
 
 if TYPE_CHECKING:
     from fastact.kernels import LoopFunction
@@ -252,19 +252,12 @@ class SoftmaxCrossEntropy(Layer):
         rows = layout.reduced_shape(keepdims=False)
         shape = loss_shape(where, reduction, rows)
         dtype = float_type((logits,), [x])
-        classes = _classes(where, x.shape[axis], dtype, weight, ignore_index, label_smoothing)
-        given = as_array(where, "targets", targets)
-        is_dense = given.shape == x.shape
+        classes = classes_of(where, x.shape[axis], dtype, weight, ignore_index, label_smoothing)
+        given, is_dense = classes.check_targets(where, targets, rows, x.shape)
         if is_dense:
-            given = as_real_array(where, "targets", given).astype(dtype, copy=False)
-        else:
-            classes.check_labels(where, given, rows, x.shape)
-        divisor = 1.0
-        if reduction == "mean":
-            divisor = float(math.prod(rows)) if is_dense else classes.weight_of(given)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            each = gradient_by_loss(where, dloss, shape) / np.float64(divisor)
-        scale = np.broadcast_to(each, rows)
+            given = given.astype(dtype, copy=False)
+        divisor = classes.divisor(given, is_dense, rows) if reduction == "mean" else 1.0
+        scale = spread(where, dloss, shape, rows, divisor)
         shapes = {
             "forward": (shape,),
             "forward_backward": (shape, x.shape),
@@ -296,7 +289,7 @@ class SoftmaxCrossEntropy(Layer):
     def _run_rows(
         self,
         has_gradient: bool,
-        classes: _Classes,
+        classes: Classes,
         is_dense: bool,
         losses: NDArray[Any] | None,
         sums: list[float],
@@ -370,7 +363,7 @@ def _build(operation: _Operation, dtype: str) -> LoopFunction:
 
 
 @dataclass(frozen=True)
-class _Classes:
+class Classes:
     """What all rows have in common, and what the loops take for each."""
 
     count: int
@@ -379,7 +372,17 @@ class _Classes:
     ignore_index: int
     smoothing: float
 
-    def check_labels(
+    def check_targets(
+        self, where: str, targets: Any, rows: tuple[int, ...], shape: tuple[int, ...]
+    ) -> tuple[NDArray[Any], bool]:
+        """Return targets as an array, and whether they are shares of the classes, or raise an error."""
+        given = as_array(where, "targets", targets)
+        if given.shape == shape:
+            return as_real_array(where, "targets", given), True
+        self._check_labels(where, given, rows, shape)
+        return given, False
+
+    def _check_labels(
         self, where: str, labels: NDArray[Any], rows: tuple[int, ...], shape: tuple[int, ...]
     ) -> None:
         """Raise an error that names the first label that is out of range."""
@@ -403,12 +406,12 @@ class _Classes:
                     f"{self.count - 1}, or {self.ignore_index} to ignore a row"
                 )
 
-    def weight_of(self, labels: NDArray[Any]) -> float:
-        """Return the sum of the weights of all labels."""
+    def divisor(self, targets: NDArray[Any], is_dense: bool, rows: tuple[int, ...]) -> float:
+        """Return what the mean divides by: the number of rows, or the sum of the weights of their labels."""
+        if is_dense:
+            return float(math.prod(rows))
         with np.errstate(over="ignore", invalid="ignore"):
-            sums = [
-                self._weights_of(labels[part]).sum(dtype=float) for part in _parts(labels.shape)
-            ]
+            sums = [self._weights_of(targets[part]).sum(dtype=float) for part in _parts(rows)]
             return float(np.sum(sums))
 
     def _weights_of(self, labels: NDArray[Any]) -> NDArray[Any]:
@@ -455,14 +458,15 @@ class _Classes:
         }
 
 
-def _classes(
+def classes_of(
     where: str,
     count: int,
     dtype: np.dtype[Any],
     weight: Any,
     ignore_index: Any,
     label_smoothing: Any,
-) -> _Classes:
+    weight_name: str = "weight",
+) -> Classes:
     """Return the options of a call, or raise an error that names the one that is wrong."""
     if not (
         isinstance(label_smoothing, int | float | np.integer | np.floating)
@@ -474,15 +478,17 @@ def _classes(
     weights = None
     if weight is not None:
         # In the logits' own type, as the loops take it.
-        weights = as_real_array(where, "weight", weight).astype(dtype)
+        weights = as_real_array(where, weight_name, weight).astype(dtype)
         weights = weights.astype(parameters_in(dtype.name))
         if weights.shape != (count,):
-            raise ValueError(f"{where}: weight has shape {weights.shape}, expected is {(count,)}")
+            raise ValueError(
+                f"{where}: {weight_name} has shape {weights.shape}, expected is {(count,)}"
+            )
     try:
         index = operator.index(ignore_index)
     except TypeError:
         raise TypeError(f"{where}: ignore_index must be an integer, got {ignore_index!r}") from None
-    return _Classes(count, dtype, weights, index, float(label_smoothing))
+    return Classes(count, dtype, weights, index, float(label_smoothing))
 
 
 def _apart(array: NDArray[Any], outputs: tuple[NDArray[Any], ...]) -> NDArray[Any]:

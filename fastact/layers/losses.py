@@ -28,3 +28,12 @@ def gradient_by_loss(where: str, dloss: Any, shape: tuple[int, ...]) -> NDArray[
         raise ValueError(
             f"{where}: dloss has shape {gradient.shape}, the loss has {shape}"
         ) from None
+
+
+def spread(
+    where: str, dloss: Any, shape: tuple[int, ...], rows: tuple[int, ...], divisor: float
+) -> NDArray[Any]:
+    """Return what each row's gradient is multiplied by: the gradient by the loss, over what is divided by."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = gradient_by_loss(where, dloss, shape) / np.float64(divisor)
+    return np.broadcast_to(each, rows)
