@@ -316,8 +316,8 @@ def float_type(values: tuple[Any, ...], arrays: list[NDArray[Any]]) -> np.dtype[
         value if type(value) in (int, float) else kind
         for value, kind in zip(values, kinds, strict=False)
     ]
-    found: np.dtype[Any] = np.result_type(*weak, *kinds[len(values) :])
-    return found.newbyteorder("=")
+    # The one object of the type: NumPy copies overlapping operands whose types are merely equal.
+    return dtype_of(np.result_type(*weak, *kinds[len(values) :]).name)
 
 
 def _document(definition: Definition) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.activations.base import Ufuncs
+from fastact.activations.base import Ufuncs, dtype_of
 from fastact.activations.neighbours import make_on_neighbours, run_on_neighbours
 from fastact.activations.rows import RowActivation
 from fastact.definition import RowDefinition
@@ -126,7 +126,7 @@ class GumbelActivation(RowActivation):
 
     def _perturb(self, key: int, x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
         """Put the sums into the array of the result, of which the softmax is then taken in place."""
-        dtype = y.dtype.newbyteorder("=")
+        dtype = dtype_of(y.dtype.name)
         draws = drawing(key, chance_of(self.name, "p", 0.0))
         run_on_neighbours(self.ufuncs["perturb"], draws, (x,), (), (y,), dtype)
         return y

@@ -238,7 +238,7 @@ class SigmoidBinaryCrossEntropy(Layer):
             )
             if sums is not None:
                 results[0][...] = sums.sum() / divisor
-            elif len(results) > 1 and not (gradient == 1).all():
+            elif len(results) > 1 and not np.all(np.asarray(dloss) == 1):
                 np.multiply(results[1], gradient, out=results[1], casting="same_kind")
         return tuple(each if each.ndim else each[()] for each in results)
 
