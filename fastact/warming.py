@@ -7,9 +7,9 @@ from functools import partial
 
 from fastact import cache
 from fastact import kernels as compiler
-from fastact.activations.base import dtype_of, dtypes
+from fastact.activations.base import dtypes
 from fastact.output_cache import with_output_cache
-from fastact.registry import get, names
+from fastact.registry import get, layer_names, names, row_names
 from fastact.ufunc import LOOPS
 
 
@@ -19,7 +19,7 @@ def kernels(activations: Sequence[str] | None, types: Sequence[str]) -> Iterator
     Parameters
     ----------
     activations : sequence of str, optional
-        Names or aliases; without it, all.
+        Names or aliases of activations, functions of rows or layers; without it, all.
     types : sequence of str
         Types of arrays: ``"float32"`` and the like.
 
@@ -32,10 +32,12 @@ def kernels(activations: Sequence[str] | None, types: Sequence[str]) -> Iterator
         if name not in dtypes():
             raise ValueError(f"there is no type {name!r}; there are {', '.join(dtypes())}")
     yield partial(with_output_cache, int)  # whose own kernels large outputs need
-    wanted = {dtype_of(name) for name in types}
-    for activation in [get(name) for name in activations or names()]:
+    everything = (*names(), *row_names(), *layer_names())
+    for activation in [get(name) for name in activations or everything]:
         for ufunc in activation.ufuncs.values():
             for loop in LOOPS[ufunc]:
-                is_there = loop.name is None or cache.read(loop.name) is not None
-                if wanted.intersection(loop.dtypes[:1]) and not is_there:
+                # A kernel's name ends with the type of its arrays.
+                if loop.name is None or loop.name.rpartition(".")[2] not in types:
+                    continue
+                if cache.read(loop.name) is None:
                     yield partial(compiler.load, loop.name, loop.build)

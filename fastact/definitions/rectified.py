@@ -11,7 +11,9 @@ from fastact.vecmath import INFINITY, expm1_and_exp
 
 def _slope(x: Any, right: Any, left: Any, kink: Any = 0) -> Any:
     """Return `right` where x is above the kink, `left` where it is not, NaN where it is NaN."""
-    return select(x > kink, right, select(x <= kink, left, x))
+    # A NaN that is computed: one that is handed on goes from float16 to float16 in some copies of a loop without
+    # the conversions that make it quiet.
+    return select(x > kink, right, select(x <= kink, left, x - x))
 
 
 def _line(x: Any, slope: Any) -> Any:
@@ -24,7 +26,7 @@ def _leaky(x: Any, slope: Any) -> Any:
 
 
 def _slope_one_at_zero(x: Any, left: Any) -> Any:
-    return select(x >= 0, 1, select(x < 0, left, x))
+    return select(x >= 0, 1, select(x < 0, left, x - x))
 
 
 def _mean(lower: Any, upper: Any) -> Any:
