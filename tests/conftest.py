@@ -27,7 +27,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file is one worker's: two would compile the same kernels at the same time (a third more time in all)."""
+    """Give a file to one worker: two would compile the same kernels at once, a third more time in all."""
     from xdist.scheduler import LoadFileScheduling
 
     return LoadFileScheduling(config, log)
