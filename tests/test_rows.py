@@ -227,6 +227,18 @@ def test_temperature(name: str, temperature: Any) -> None:
     np.testing.assert_allclose(back, expected, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_extreme_temperatures(dtype: Any) -> None:
+    """The limits: all for the largest number, and the same for all."""
+    x = np.array([1, 3, -2, -np.inf], dtype)
+    for temperature in (1e-300, 1e-40, 1e-30):
+        assert fa.softmax(x, temperature=temperature).tolist() == [0, 1, 0, 0]
+    for temperature in (1e30, 1e300):
+        np.testing.assert_allclose(
+            fa.softmax(x, temperature=temperature), [1 / 3] * 3 + [0], rtol=1e-6
+        )
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_finite_differences(name: str) -> None:
     x, dy = numbers((2, 9), np.float64, 2)

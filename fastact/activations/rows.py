@@ -120,8 +120,11 @@ class _RowFunction(Activation):
         outputs: list[NDArray[Any]],
     ) -> None:
         types = tuple(map(dtype_of, self._operand_types(operation, dtype.name)))
+        # Beyond what is computed in, its reciprocal would be infinite or 0: there, results have reached their limits.
+        known = np.finfo(parameters_in(dtype.name))
+        degree = min(max(temperature, float(known.tiny)), float(known.max))
         self.ufuncs[operation](
-            *inputs, temperature, out=tuple(outputs), casting="same_kind", signature=types
+            *inputs, degree, out=tuple(outputs), casting="same_kind", signature=types
         )
 
     def _run_masked(

@@ -84,23 +84,23 @@ _OPERATIONS = {
 
 
 class SigmoidBinaryCrossEntropy(Layer):
-    r"""Sigmoid binary cross-entropy: how far logits are from yes or no, or from a probability between.
+    """Sigmoid binary cross-entropy: how far logits are from yes or no, or from a probability between.
 
     ``loss, dlogits = fa.sigmoid_binary_cross_entropy.forward_backward(logits, targets)`` gives the loss and its
     gradient in one pass over the logits; `dlogits` may overwrite them.
 
     Notes
     -----
-    .. math:: L = -w z \ln \sigma(x) - (1 - z) \ln \sigma(-x), \qquad
-        \frac{\partial L}{\partial x} = (1 - z) \sigma(x) - w z \sigma(-x)
-
-    with the positive weight :math:`w`. What PyTorch's ``binary_cross_entropy_with_logits`` computes.
+    With targets `z` and the positive weight `w`, ``loss = w * z * softplus(-x) + (1 - z) * softplus(x)`` and
+    ``dx = (1 - z) * sigmoid(x) - w * z * sigmoid(-x)``: what PyTorch's ``binary_cross_entropy_with_logits`` computes.
 
     Errors: losses and gradients are within 4 units in the last place of float32, at the scale of the terms that
     they are sums of. A loss near 0 keeps its digits. A target of 0 or 1 takes nothing from the other term, not
     even where the logit is infinite, which gives NaN in PyTorch. Results do not depend on the number of threads:
     losses are summed in float64 over blocks that depend on the shape alone.
     """
+
+    formula = r"-w z \ln \sigma(x) - (1 - z) \ln \sigma(-x)"
 
     def __init__(self, name: str) -> None:
         super().__init__(name, tuple(_OPERATIONS), self._make)

@@ -75,26 +75,25 @@ _OPERATIONS = {
 
 
 class SoftmaxCrossEntropy(Layer):
-    r"""Softmax cross-entropy: how far logits are from labels, or from probabilities of the classes.
+    """Softmax cross-entropy: how far logits are from labels, or from probabilities of the classes.
 
     ``loss, dlogits = fa.softmax_cross_entropy.forward_backward(logits, labels)`` gives the loss and its gradient
     in one pass over the logits; `dlogits` may overwrite them.
 
     Notes
     -----
-    .. math:: L = \sum_j w_j p_j \left( \ln \sum_k e^{x_k} - x_j \right), \qquad
-        \frac{\partial L}{\partial x_i} = \left( \sum_j w_j p_j \right) \mathrm{softmax}(x)_i - w_i p_i
-
-    for each row, where :math:`p` is 1 for the label and 0 else, or given; with label smoothing
-    :math:`(1 - \varepsilon) p + \varepsilon / C` of :math:`C` classes; and :math:`w` are the weights of the
-    classes. What PyTorch's ``cross_entropy`` computes, whose classes are along axis 1. A class of no probability
-    adds nothing even where its logit is minus infinity, which gives NaN there.
+    For each row, ``loss = sum(w * p * (logsumexp(x) - x))`` and ``dx = sum(w * p) * softmax(x) - w * p``, where `p`
+    is 1 for the label and 0 else, or given, and `w` are the weights of the classes. Label smoothing makes
+    ``(1 - s) * p + s / classes`` of `p`. It is what PyTorch's ``cross_entropy`` computes, whose classes are along
+    axis 1; but a class of no probability adds nothing even where its logit is minus infinity, which gives NaN there.
 
     Errors: losses and gradients are within 5 units in the last place of float32, at the scale of the terms that
     they are sums of. A loss near 0 keeps its digits, and so does the gradient of a label of which the net is sure.
     A row that holds a NaN or plus infinity, or nothing but minus infinity, gives NaN. Results do not depend on the
     number of threads: losses are summed in float64, in an order that depends on the shape alone.
     """
+
+    formula = r"\sum_j w_j p_j \left( \ln \sum_k e^{x_k} - x_j \right)"
 
     def __init__(self, name: str) -> None:
         super().__init__(name, tuple(_OPERATIONS), self._make)
