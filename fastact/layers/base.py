@@ -56,13 +56,29 @@ class Layer:
         outputs: Sequence[str],
         build: Callable[[str], LoopFunction],
         core_signature: str | None = None,
+        types: Callable[[str], Sequence[str]] | None = None,
     ) -> np.ufunc:
-        """Return the ufunc of an operation whose operands are all of one type."""
+        """Return the ufunc of an operation.
+
+        Parameters
+        ----------
+        name : str
+            The operation's.
+        inputs, outputs : sequence of str
+            The operands' names.
+        build : callable
+            Returns the loop for arrays of a type.
+        core_signature : str, optional
+            Of a generalized ufunc.
+        types : callable, optional
+            Returns the operands' types beside arrays of a type. Without it, they all have that.
+        """
         from fastact.ufunc import Loop, make_ufunc
 
+        operands = len(inputs) + len(outputs)
         loops = [
             Loop(
-                [dtype_of(dtype)] * (len(inputs) + len(outputs)),
+                [dtype_of(each) for each in (types(dtype) if types else [dtype] * operands)],
                 f"{self.name}.{name}.{dtype}",
                 partial(build, dtype),
             )

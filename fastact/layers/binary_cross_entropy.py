@@ -10,8 +10,6 @@ import numpy as np
 
 from fastact.activations.base import (
     as_real_array,
-    dtype_of,
-    dtypes,
     float_type,
     outputs_for,
     parameters_in,
@@ -243,28 +241,16 @@ class SigmoidBinaryCrossEntropy(Layer):
         return tuple(each if each.ndim else each[()] for each in results)
 
     def _make(self, name: str) -> np.ufunc:
-        from fastact.ufunc import Loop, make_ufunc
-
         operation = _OPERATIONS[name]
         sums = ["sum"] if operation.is_summed else []
-        loops = [
-            Loop(
-                [dtype_of(each) for each in _operand_types(operation, dtype)]
-                + [np.dtype(np.float64) for _ in sums],
-                f"{self.name}.{name}.{dtype}",
-                partial(_build, operation, dtype),
-            )
-            for dtype in dtypes()
-        ]
         outputs = ",".join(["(n,c,s)"] * len(operation.outputs) + ["(c)"] * len(sums))
-        return make_ufunc(
-            "fastact.ufuncs",
-            self.ufunc_name(name),
-            f"Compute {', '.join((*operation.outputs, *sums))} of {self.name!r}.",
+        return self._ufunc(
+            name,
             _INPUTS,
             (*operation.outputs, *sums),
-            loops,
+            partial(_build, operation),
             f"(n,c,s),(n,c,s),(c),()->{outputs}",
+            lambda dtype: [*_operand_types(operation, dtype), *["float64" for _ in sums]],
         )
 
 

@@ -17,7 +17,6 @@ from fastact.activations.base import (
     as_axis,
     as_real_array,
     dtype_of,
-    dtypes,
     float_type,
     outputs_for,
     parameters_in,
@@ -54,6 +53,10 @@ class _Operation:
     def core_signature(self) -> str:
         inputs = ",".join("(n)" if each in self.rows else "()" for each in self.inputs)
         return f"{inputs}->{'(),(n)' if self.has_gradient else '()'}"
+
+    def types(self, dtype: str) -> list[str]:
+        """Return the types of all operands beside arrays of one type."""
+        return [self.type_of(each, dtype) for each in (*self.inputs, *self.outputs)]
 
     def type_of(self, name: str, dtype: str) -> str:
         """Return the type of an operand beside arrays of one type."""
@@ -301,10 +304,7 @@ class SoftmaxCrossEntropy(Layer):
         if is_dense or classes.smoothing:
             name = f"dense_{name}"
         operation, ufunc = _OPERATIONS[name], self.ufuncs[name]
-        types = tuple(
-            dtype_of(operation.type_of(each, classes.dtype.name))
-            for each in (*operation.inputs, *operation.outputs)
-        )
+        types = tuple(map(dtype_of, operation.types(classes.dtype.name)))
         for part in _parts(x.shape[:-1]):
             operands = {"x": x[part], "scale": scale[part]}
             operands |= (classes.of_shares if is_dense else classes.of_labels)(targets[part])
@@ -321,27 +321,14 @@ class SoftmaxCrossEntropy(Layer):
                 losses[part] = loss
 
     def _make(self, name: str) -> np.ufunc:
-        from fastact.ufunc import Loop, make_ufunc
-
         operation = _OPERATIONS[name]
-        operands = (*operation.inputs, *operation.outputs)
-        loops = [
-            Loop(
-                [dtype_of(operation.type_of(each, dtype)) for each in operands],
-                f"{self.name}.{name}.{dtype}",
-                partial(_build, operation, dtype),
-            )
-            for dtype in dtypes()
-        ]
-        doc = f"Compute {', '.join(operation.outputs)} of {self.name!r}."
-        return make_ufunc(
-            "fastact.ufuncs",
-            self.ufunc_name(name),
-            doc,
+        return self._ufunc(
+            name,
             operation.inputs,
             operation.outputs,
-            loops,
+            partial(_build, operation),
             operation.core_signature,
+            operation.types,
         )
 
 
