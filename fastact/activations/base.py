@@ -47,6 +47,12 @@ def parameters_in(name: str) -> str:
     return "float64" if name == "float64" else "float32"
 
 
+@cache
+def inner_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type that arrays of this type are computed in."""
+    return np.dtype(parameters_in(dtype.name))
+
+
 class Activation:
     """An activation function: its operations, each a NumPy ufunc, and what there is to know of it.
 
@@ -310,14 +316,21 @@ def float_type(values: tuple[Any, ...], arrays: list[NDArray[Any]]) -> np.dtype[
         The same as arrays.
     """
     kinds = [array.dtype for array in arrays]
+    if len(kinds) == 1 and kinds[0].kind not in "iub":
+        return _one_object_of(kinds[0])
     if all(kind.kind in "iub" for kind in kinds):
         kinds.append(np.dtype(np.float16))
     weak = [
         value if type(value) in (int, float) else kind
         for value, kind in zip(values, kinds, strict=False)
     ]
-    # The one object of the type: NumPy copies overlapping operands whose types are merely equal.
-    return dtype_of(np.result_type(*weak, *kinds[len(values) :]).name)
+    return _one_object_of(np.result_type(*weak, *kinds[len(values) :]))
+
+
+@cache
+def _one_object_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the native type: NumPy copies overlapping operands whose types are merely equal."""
+    return dtype_of(dtype.name)
 
 
 def _document(definition: Definition) -> str:

@@ -31,7 +31,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.activations.base import as_real_array, dtype_of, dtypes, outputs_for, parameters_in
+from fastact.activations.base import (
+    as_real_array,
+    dtype_of,
+    dtypes,
+    inner_type,
+    outputs_for,
+    parameters_in,
+)
 from fastact.activations.channels import channel_axis, run_on_channels
 from fastact.activations.neighbours import (
     DRAWS,
@@ -228,7 +235,7 @@ def _run(
     """Call the loop with arrays in the types that NumPy finds for them."""
     numbers = weak_for_integers(arrays, numbers)
     dtype = dtype_computed(ufunc, form.has_dropout, arrays, numbers)
-    inner = np.dtype(parameters_in(dtype.name))
+    inner = inner_type(dtype)
     count = len(form.outputs)
     shapes, types = (arrays[0].shape,) * count, (dtype,) * count
     if form.has_sums:

@@ -42,6 +42,7 @@ class Axes:
         self._axes = axes
         self._shape = shape
         self._others = tuple(length for axis, length in enumerate(shape) if axis not in axes)
+        self._is_last = axes == (len(shape) - 1,)
 
     def reduced_shape(self, keepdims: bool) -> tuple[int, ...]:
         """Return the shape of an array with a number for each row."""
@@ -55,20 +56,23 @@ class Axes:
         results = [self._rows_of_output(*each) for each in outputs]
         run(given, results)
         for (output, is_row), result in zip(outputs, results, strict=True):
-            if is_row and not np.shares_memory(output, result):
+            if is_row and result is not output and not np.shares_memory(output, result):
                 output[...] = self._rows_back(result)
 
     def _rows_last(self, array: NDArray[Any], is_row: bool) -> NDArray[Any]:
         """Return the array with its rows along the last axis: a view where there is one axis."""
         if not is_row:
             return array.reshape(self._others)
+        if self._is_last:  # NumPy's function takes 5 us where nothing is to be moved
+            return array
         moved = np.moveaxis(array, self._axes, tuple(range(-len(self._axes), 0)))
         return moved.reshape(*self._others, math.prod(moved.shape[len(self._others) :]))
 
     def _rows_of_output(self, array: NDArray[Any], is_row: bool) -> NDArray[Any]:
         """Return a view of an output with its rows last, or memory for them where there is no such view."""
         rows = self._rows_last(array, is_row)
-        return rows if np.shares_memory(rows, array) else empty(rows.shape, rows.dtype)
+        is_view = rows is array or np.shares_memory(rows, array)
+        return rows if is_view else empty(rows.shape, rows.dtype)
 
     def _rows_back(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Undo `_rows_last`."""

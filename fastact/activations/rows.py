@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -119,10 +119,9 @@ class _RowFunction(Activation):
         inputs: list[NDArray[Any]],
         outputs: list[NDArray[Any]],
     ) -> None:
-        types = tuple(map(dtype_of, self._operand_types(operation, dtype.name)))
-        # Beyond what is computed in, its reciprocal would be infinite or 0: there, results have reached their limits.
-        known = np.finfo(parameters_in(dtype.name))
-        degree = min(max(temperature, float(known.tiny)), float(known.max))
+        types, least, most = _types_and_limits(self._operations[operation], dtype)
+        # Beyond them its reciprocal would be infinite or 0; there, results have reached their limits.
+        degree = min(max(temperature, least), most)
         self.ufuncs[operation](
             *inputs, degree, out=tuple(outputs), casting="same_kind", signature=types
         )
@@ -160,11 +159,6 @@ class _RowFunction(Activation):
             raise ValueError(f"{where}: temperature must be a positive number, got {value!r}")
         return float(number)
 
-    def _operand_types(self, operation: str, dtype: str) -> list[str]:
-        """Return the types of the operands beside arrays of one type."""
-        names = self._operations[operation]
-        return [dtype] * len(names.inputs) + [parameters_in(dtype)] + [dtype] * len(names.outputs)
-
     def _make(self, name: str) -> np.ufunc:
         from fastact.ufunc import Loop, make_ufunc
 
@@ -175,7 +169,7 @@ class _RowFunction(Activation):
         )
         loops = [
             Loop(
-                [dtype_of(each) for each in self._operand_types(name, dtype)],
+                [dtype_of(each) for each in _operand_types(operation, dtype)],
                 definition.kernel_name(f"{name}.{dtype}"),
                 partial(self._build_loop, name, dtype),
             )
@@ -477,6 +471,22 @@ class ReducedRowActivation(_RowFunction):
         if self._row_definition.is_mean:  # of those that take part
             with np.errstate(divide="ignore", invalid="ignore"):
                 y += np.log(mask.shape[-1] / mask.sum(axis=-1, dtype=float)).astype(y.dtype)
+
+
+@cache
+def _types_and_limits(
+    operation: _Operation, dtype: np.dtype[Any]
+) -> tuple[tuple[np.dtype[Any], ...], float, float]:
+    """Return the types of the operands, and the least and the largest temperature."""
+    limits = np.finfo(parameters_in(dtype.name))
+    types = map(dtype_of, _operand_types(operation, dtype.name))
+    return tuple(types), float(limits.tiny), float(limits.max)
+
+
+def _operand_types(operation: _Operation, dtype: str) -> list[str]:
+    """Return the types of the operands beside arrays of one type."""
+    arrays, outputs = len(operation.inputs), len(operation.outputs)
+    return [dtype] * arrays + [parameters_in(dtype)] + [dtype] * outputs
 
 
 def _fitting(

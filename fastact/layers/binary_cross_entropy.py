@@ -11,6 +11,7 @@ import numpy as np
 from fastact.activations.base import (
     as_real_array,
     float_type,
+    inner_type,
     outputs_for,
     parameters_in,
 )
@@ -211,7 +212,7 @@ class SigmoidBinaryCrossEntropy(Layer):
         if given.shape != x.shape:
             raise ValueError(f"{where}: targets has shape {given.shape}, logits has {x.shape}")
         dtype = float_type((logits,), [x])
-        inner = np.dtype(parameters_in(dtype.name))
+        inner = inner_type(dtype)
         weight = as_real_array(where, "pos_weight", 1.0 if pos_weight is None else pos_weight)
         found_axis = channel_axis(where, "pos_weight", x, weight, axis)
         shape = loss_shape(where, reduction, x.shape)

@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from fastact.activations.base import (
     as_real_array,
     dtype_of,
     float_type,
+    inner_type,
     outputs_for,
     parameters_in,
 )
@@ -304,7 +305,7 @@ class SoftmaxCrossEntropy(Layer):
         if is_dense or classes.smoothing:
             name = f"dense_{name}"
         operation, ufunc = _OPERATIONS[name], self.ufuncs[name]
-        types = tuple(map(dtype_of, operation.types(classes.dtype.name)))
+        types = _dtypes(operation, classes.dtype)
         for part in _parts(x.shape[:-1]):
             operands = {"x": x[part], "scale": scale[part]}
             operands |= (classes.of_shares if is_dense else classes.of_labels)(targets[part])
@@ -330,6 +331,12 @@ class SoftmaxCrossEntropy(Layer):
             operation.core_signature,
             operation.types,
         )
+
+
+@cache
+def _dtypes(operation: _Operation, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+    """Return the types of all operands beside arrays of one type."""
+    return tuple(map(dtype_of, operation.types(dtype.name)))
 
 
 def _build(operation: _Operation, dtype: str) -> LoopFunction:
@@ -412,7 +419,7 @@ class Classes:
     @property
     def inner(self) -> np.dtype[Any]:
         """What is computed in."""
-        return np.dtype(parameters_in(self.dtype.name))
+        return inner_type(self.dtype)
 
     def of_labels(self, labels: NDArray[Any]) -> dict[str, Any]:
         """Return what the loops take for rows with labels."""
@@ -480,9 +487,10 @@ def classes_of(
 def _apart(array: NDArray[Any], outputs: tuple[NDArray[Any], ...]) -> NDArray[Any]:
     """Return an input, or a copy where some output would overwrite what has not been read yet."""
     for each in outputs:
-        is_same = array.__array_interface__ == each.__array_interface__  # row by row
-        if np.may_share_memory(array, each) and not is_same:
-            return array.copy()
+        if np.may_share_memory(array, each):
+            is_same = array.__array_interface__ == each.__array_interface__  # row by row
+            if not is_same:
+                return array.copy()
     return array
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastact.activations.base import as_real_array, outputs_for, parameters_in
+from fastact.activations.base import as_real_array, inner_type, outputs_for
 from fastact.activations.neighbours import dtype_computed, make_on_neighbours, run_on_neighbours
 from fastact.activations.pointwise import weak_for_integers
 from fastact.layers.base import Layer
@@ -154,7 +154,7 @@ class Dropout(Layer):
         dtype = dtype_computed(ufunc, True, inputs, numbers)
         shapes, types = (inputs[0].shape,) * ufunc.nout, (dtype,) * ufunc.nout
         results = outputs_for(where, out, shapes, types)
-        inner = np.dtype(parameters_in(dtype.name))
+        inner = inner_type(dtype)
         run_on_neighbours(
             ufunc, draws, inputs, [np.asarray(n, inner) for n in numbers], results, dtype
         )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.activations.base import as_real_array, float_type, outputs_for, parameters_in
+from fastact.activations.base import as_real_array, float_type, inner_type, outputs_for
 from fastact.layers.base import Layer
 from fastact.layers.cross_entropy import classes_of, softmax_cross_entropy
 from fastact.layers.losses import loss_shape, spread
@@ -218,7 +218,7 @@ class LinearCrossEntropy(Layer):
         arrays = {name: as_real_array(where, name, value) for name, value in given.items()}
         _check_shapes(where, arrays)
         dtype = float_type(tuple(given.values()), list(arrays.values()))
-        inner = np.dtype(parameters_in(dtype.name))
+        inner = inner_type(dtype)
         rows, count = arrays["x"].shape[:-1], len(arrays["weight"])
         classes = classes_of(
             where, count, inner, class_weight, ignore_index, label_smoothing, "class_weight"
