@@ -11,9 +11,7 @@ from fastact.vecmath import INFINITY, expm1_and_exp
 
 def _slope(x: Any, right: Any, left: Any, kink: Any = 0) -> Any:
     """Return `right` where x is above the kink, `left` where it is not, NaN where it is NaN."""
-    # A NaN that is computed: one that is handed on goes from float16 to float16 in some copies of a loop without
-    # the conversions that make it quiet.
-    return select(x > kink, right, select(x <= kink, left, x - x))
+    return select(x > kink, right, select(x <= kink, left, x))
 
 
 def _line(x: Any, slope: Any) -> Any:
@@ -22,11 +20,14 @@ def _line(x: Any, slope: Any) -> Any:
 
 
 def _leaky(x: Any, slope: Any) -> Any:
-    return select(x > 0, x, _line(x, slope)), _slope(x, 1, slope)
+    # The derivative's NaN is computed: one that is handed on goes from float16 to float16 in some copies of a loop
+    # without the conversions that make it quiet.
+    derivative = select(x > 0, 1, select(x <= 0, slope, x + slope))
+    return select(x > 0, x, _line(x, slope)), derivative
 
 
 def _slope_one_at_zero(x: Any, left: Any) -> Any:
-    return select(x >= 0, 1, select(x < 0, left, x - x))
+    return select(x >= 0, 1, select(x < 0, left, x))
 
 
 def _mean(lower: Any, upper: Any) -> Any:
