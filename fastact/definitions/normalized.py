@@ -142,6 +142,7 @@ def _sparsemax_from_output(dy: Any, y: Any, mean: Any) -> Any:
     errors=(4.0, 4.0),
     parameters_are=_TEMPERATURE,
     from_output=_sparsemax_from_output,
+    kinks={"the threshold": "0"},
     loop="projected",
     elsewhere={"keras": "sparsemax"},
     reference="A. F. T. Martins, R. F. Astudillo, From Softmax to Sparsemax: A Sparse Model of Attention and Multi-Label Classification, ICML 2016.",
@@ -161,6 +162,7 @@ def sparsemax(difference: Any, threshold: Any, dy: Any, mean: Any) -> Any:
     derivative="0",
     errors=(0.0, 0.0),
     parameters_are={"temperature": "of no effect: the limit of the softmax as it goes to 0"},
+    kinks={"equal numbers": "0"},
     loop="one_hot",
     elsewhere={"onnx": "Hardmax"},
 )
