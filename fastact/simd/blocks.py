@@ -68,6 +68,9 @@ class Blocks:
         #: How many elements a block has.
         self.width = operands.lanes * registers
         self.vector = Vector(operands.vector.dtype, self.width)
+        # Copies to own memory write whole registers; see `emit_copy`.
+        sizes = [self.width * storage.itemsize for storage in self._storages]
+        assert all(size % TARGET.vector_bytes == 0 for size in sizes), sizes
         #: Whether blocks hold those at even places, then those at odd ones: bfloat16 is taken in pairs, in the
         #: order of what `emit_load_apart` gives.
         self.is_apart = self._storages[0].name == "bfloat16"
