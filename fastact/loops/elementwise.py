@@ -7,7 +7,7 @@ from typing import Any
 
 from fastact.simd.blocks import REGISTERS, REGISTERS_OF_SHORT_ONES, Blocks
 from fastact.simd.lowering import internal
-from fastact.simd.memory import address_of, finish_streaming
+from fastact.simd.memory import address_of, finish_streaming, is_likely
 from fastact.simd.operands import Operands
 
 
@@ -48,7 +48,7 @@ def elementwise(
         begin, end = 0, min(n, head if head > 0 else width)
         while begin < n:
             # All loads of a block come before its stores, so that an output may be its own input.
-            in_place = is_plain and end - begin == width
+            in_place = is_likely(is_plain and end - begin == width)
             if in_place:
                 pointers = place(base, begin)
                 if prefetches and head >= 0:

@@ -87,6 +87,17 @@ def set_number_at(storage: Storage) -> Any:
 
 
 @intrinsic
+def is_likely(context: Any, condition: Any) -> Any:
+    """Tell LLVM that a condition mostly holds: registers are saved where it does not, for the calls there."""
+
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        always = ir.Constant(values[0].type, 1)
+        return call_llvm(builder, "llvm.expect.i1", values[0].type, [values[0], always])
+
+    return types.boolean(condition), emit
+
+
+@intrinsic
 def finish_streaming(context: Any) -> Any:
     """Let other threads see what streaming stores have written."""
 

@@ -13,7 +13,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastact.simd.lowering import JIT_OPTIONS, Vector, call_llvm, internal, places
+from fastact.simd.lowering import JIT_OPTIONS, Vector, internal, places
+from fastact.simd.memory import is_likely
 from fastact.simd.storage import INDEX, number
 from fastact.target import TARGET
 
@@ -96,17 +97,6 @@ _HEAD = TARGET.vector_bytes // 8
 _WINDOW = 4 * GROUP
 
 
-@intrinsic
-def _seldom(context: Any, condition: Any) -> Any:
-    """Tell LLVM that a condition seldom holds."""
-
-    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
-        never = ir.Constant(values[0].type, 0)
-        return call_llvm(builder, "llvm.expect.i1", values[0].type, [values[0], never])
-
-    return types.boolean(condition), emit
-
-
 # Not forced inline: a loop may ask for words at several places.
 @njit(**(JIT_OPTIONS | {"forceinline": False}))
 def _fill(window: Any, key: int, index: int, end: int) -> None:
@@ -175,7 +165,7 @@ class RandomWords:
         def words_at(window: Any, key: int, index: int, end: int) -> Any:
             """Return the words of the elements from an index on; from `end` on they mean nothing."""
             # Registers are saved for the call where it happens, not in every round of the caller's loop.
-            if _seldom((index < window[0]) | (min(index + lanes, end) > window[1])):
+            if not is_likely((index >= window[0]) & (min(index + lanes, end) <= window[1])):
                 _fill(window, key, index, end)
             return load(window, index - window[0])
 
