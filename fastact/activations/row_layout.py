@@ -127,6 +127,16 @@ class Segments:
                 yield rows, self._starts[rows, None] + np.arange(length)
 
 
+def row_parts(rows: tuple[int, ...], most: int) -> Iterator[Any]:
+    """Yield parts of rows of this shape along the first axis, of so many if possible; all where there is one row."""
+    if not rows:
+        yield ...
+        return
+    step = max(1, most // max(1, math.prod(rows[1:])))
+    for first in range(0, rows[0], step):
+        yield slice(first, first + step)
+
+
 def layout_of(where: str, axis: Any, lengths: Any, shape: tuple[int, ...]) -> Axes | Segments:
     """Return where the rows of an array lie, or raise an error that names what does not fit.
 

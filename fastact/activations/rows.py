@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +20,7 @@ from fastact.activations.base import (
     outputs_for,
     parameters_in,
 )
-from fastact.activations.row_layout import Operand, layout_of
+from fastact.activations.row_layout import Operand, layout_of, row_parts
 from fastact.definition import ReducedRowDefinition, RowDefinition
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ class _RowFunction(Activation):
         """Run it with the lowest number in place of those that the mask, the last input, leaves out."""
         names = self._operations[operation]
         lowest = math.inf if self._row_definition.of_minus_x else -math.inf
-        for part in _parts(inputs[-1].shape):
+        *rows, length = inputs[-1].shape
+        for part in row_parts(tuple(rows), _COPIED // max(1, length)):
             *arrays, mask = (array[part] for array in inputs)
             results = [array[part] for array in outputs]
             x = names.inputs.index("x")
@@ -513,13 +514,3 @@ def _as_mask(where: str, mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]
         raise ValueError(
             f"{where}: where has shape {array.shape}, which does not broadcast with x of shape {shape}"
         ) from None
-
-
-def _parts(shape: tuple[int, ...]) -> Iterator[Any]:
-    """Yield the parts of an array along its first axis, or all of it where that is the row."""
-    if len(shape) == 1:
-        yield ...
-        return
-    rows = max(1, _COPIED // max(1, math.prod(shape[1:])))
-    for first in range(0, shape[0], rows):
-        yield slice(first, first + rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from fastact.activations.base import (
     outputs_for,
     parameters_in,
 )
-from fastact.activations.row_layout import Axes, Operand
+from fastact.activations.row_layout import Axes, Operand, row_parts
 from fastact.layers.base import Layer
 from fastact.layers.losses import loss_shape, spread
 
@@ -306,7 +305,7 @@ class SoftmaxCrossEntropy(Layer):
             name = f"dense_{name}"
         operation, ufunc = _OPERATIONS[name], self.ufuncs[name]
         types = _dtypes(operation, classes.dtype)
-        for part in _parts(x.shape[:-1]):
+        for part in row_parts(x.shape[:-1], _ROWS):
             operands = {"x": x[part], "scale": scale[part]}
             operands |= (classes.of_shares if is_dense else classes.of_labels)(targets[part])
             loss = np.empty(operands["x"].shape[:-1])
@@ -386,7 +385,7 @@ class Classes:
             )
         if labels.dtype.kind not in "iu":
             raise TypeError(f"{where}: labels must be integers, got {labels.dtype}")
-        for part in _parts(rows):
+        for part in row_parts(rows, _ROWS):
             some = labels[part]
             wrong = ((some < 0) | (some >= self.count)) & (some != self.ignore_index)
             if wrong.any():
@@ -404,7 +403,9 @@ class Classes:
         if is_dense:
             return float(math.prod(rows))
         with np.errstate(over="ignore", invalid="ignore"):
-            sums = [self._weights_of(targets[part]).sum(dtype=float) for part in _parts(rows)]
+            sums = [
+                self._weights_of(targets[part]).sum(dtype=float) for part in row_parts(rows, _ROWS)
+            ]
             return float(np.sum(sums))
 
     def _weights_of(self, labels: NDArray[Any]) -> NDArray[Any]:
@@ -492,16 +493,6 @@ def _apart(array: NDArray[Any], outputs: tuple[NDArray[Any], ...]) -> NDArray[An
             if not is_same:
                 return array.copy()
     return array
-
-
-def _parts(rows: tuple[int, ...]) -> Iterator[Any]:
-    """Yield parts of rows along the first axis, or all where there is only one row."""
-    if not rows:
-        yield ...
-        return
-    step = max(1, _ROWS // max(1, math.prod(rows[1:])))
-    for first in range(0, rows[0], step):
-        yield slice(first, first + step)
 
 
 softmax_cross_entropy = SoftmaxCrossEntropy("softmax_cross_entropy")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastact.kernels import make_compilable
-from fastact.loops.normalized import DOUBLES, USED, Exponentials, adding, total_of
-from fastact.loops.rows import Operand, Rows, rows
+from fastact.loops.normalized import USED, Exponentials, adding, total_of
+from fastact.loops.rows import DOUBLES, Operand, Rows, rows
 from fastact.simd import fold_to_double, select, sum_lanes
 from fastact.simd.lowering import Vector, internal
 from fastact.simd.memory import address_of, all_of, number_at, zeros_of
@@ -59,16 +59,8 @@ class _Softmax:
         self.prepare = rows.prepare(self.padding)
         self.top_of = rows.largest("x", 1, self.padding)
         self.sums_of = exponentials.sums()
-        exponential, x_at = exponentials.exponential(), rows.index("x")
-        kept, load_kept = rows.kept.count, rows.kept.load
-
-        @internal
-        def exponential_at(arrays: Any, begin: Any, top: Any, row: Any) -> Any:
-            if row.n <= kept:
-                return load_kept(row.kept, begin)
-            return exponential(arrays[x_at], top, 1, 1)[1]
-
-        self.exponential_at = exponential_at
+        exponential = exponentials.exponential
+        self.exponential_again = exponentials.again()
         one = all_of(Vector(rows.storage.computed_in, 1), 1.0)
         self.exponential_of = internal(
             lambda x, top: sum_lanes(exponential(x * one(), top, 1, 1)[1])
@@ -78,7 +70,7 @@ class _Softmax:
 def _of_label(rows: Rows) -> Callable[..., None]:
     softmax = _Softmax(rows)
     prepare, top_of, sums_of = softmax.prepare, softmax.top_of, softmax.sums_of
-    exponential_at, exponential_of = softmax.exponential_at, softmax.exponential_of
+    exponential_again, exponential_of = softmax.exponential_again, softmax.exponential_of
     label_of = rows.integer("label")
     weight_of, scale_of = rows.number("weight"), rows.number("scale")
     set_loss, has_gradient = rows.set_number("loss"), rows.has("dx")
@@ -89,7 +81,7 @@ def _of_label(rows: Rows) -> Callable[..., None]:
         top, factor, label, at_label, row = state
         if label < 0:
             return (zeros(),)
-        e = exponential_at(arrays, begin, top, row)
+        e = exponential_again(arrays, begin, top, 1, 1, row)
         return (select(places() == label - begin, at_label, e * factor),)
 
     write: Any = rows.write(results) if has_gradient else None
@@ -120,7 +112,7 @@ def _of_label(rows: Rows) -> Callable[..., None]:
 def _of_weights(rows: Rows) -> Callable[..., None]:
     softmax = _Softmax(rows)
     prepare, top_of, sums_of = softmax.prepare, softmax.top_of, softmax.sums_of
-    exponential_at, padding = softmax.exponential_at, softmax.padding
+    exponential_again, padding = softmax.exponential_again, softmax.padding
     label_of = rows.integer("label")
     spike_of, keep_of, uniform_of, scale_of = (
         rows.number(name) for name in ("spike", "keep", "uniform", "scale")
@@ -146,7 +138,7 @@ def _of_weights(rows: Rows) -> Callable[..., None]:
         top, label, spike, keep, uniform, share, is_ignored, row = state
         if is_ignored:
             return (zeros(),)
-        e = exponential_at(arrays, begin, top, row)
+        e = exponential_again(arrays, begin, top, 1, 1, row)
         weights = weights_in(arrays, keep, uniform)
         weights = select(places() == label - begin, weights + spike, weights)
         return (e * share - weights,)

@@ -10,17 +10,15 @@ from numba import types
 
 from fastact.definition import ReducedRowDefinition
 from fastact.kernels import make_compilable
-from fastact.loops.rows import Operand, Rows, rows
+from fastact.loops.rows import DOUBLES, Operand, Rows, rows
 from fastact.simd import fold_to_double, select, sum_lanes
-from fastact.simd.lowering import Vector, internal, lanes_of
+from fastact.simd.lowering import Vector, internal
 from fastact.simd.memory import all_of, zeros_of
 from fastact.vecmath.logarithm import log, log1p
 from fastact.vecmath.products import difference_and_lost, exp_of_difference, quotient_and_lost
 
 #: What vector maths the loops call.
 USED = (log, log1p, difference_and_lost, exp_of_difference, quotient_and_lost)
-#: A register of sums.
-DOUBLES = Vector(types.float64, lanes_of(types.float64))
 
 
 class Sums(NamedTuple):
@@ -89,17 +87,23 @@ class Exponentials:
         Minus one where they are of the input's negative.
     takes_logarithm : bool
         Whether the logarithm of the sum is needed.
+
+    Attributes
+    ----------
+    padding : list of float
+        What rows are filled up with: exponentials of 0.
+    exponential : callable
+        ``exponential(x, top, temperature, reciprocal)`` gives differences and exponentials.
     """
 
     def __init__(self, rows: Rows, sign: int, takes_logarithm: bool) -> None:
         self._rows = rows
         self._sign = sign
         self._takes_logarithm = takes_logarithm
-        self.padding = [
-            -math.inf * sign if k == rows.index("x") else 0.0 for k in range(rows.inputs)
-        ]
+        self.padding = rows.padding("x", -math.inf * sign)
+        self.exponential = self._exponential()
 
-    def exponential(self) -> Any:
+    def _exponential(self) -> Any:
         """Return what gives differences to the largest number, and their exponentials."""
         sign = self._sign
 
@@ -112,6 +116,21 @@ class Exponentials:
 
         return exponential
 
+    def again(self) -> Any:
+        """Return what gives exponentials after `sums`: ``again(arrays, begin, top, temperature, reciprocal, row)``."""
+        exponential, x_at = self.exponential, self._rows.index("x")
+        kept, load_kept = self._rows.kept.count, self._rows.kept.load
+
+        @internal
+        def again(
+            arrays: Any, begin: Any, top: Any, temperature: Any, reciprocal: Any, row: Any
+        ) -> Any:
+            if row.n <= kept:
+                return load_kept(row.kept, begin)
+            return exponential(arrays[x_at], top, temperature, reciprocal)[1]
+
+        return again
+
     def sums(self) -> Any:
         """Return a function that sums a row's exponentials up: ``sums(row, top, temperature, reciprocal)``.
 
@@ -120,7 +139,7 @@ class Exponentials:
         x_at, dy_at = self._rows.index("x"), self._rows.index("dy")
         takes_logarithm = self._takes_logarithm
         kept, keep = self._rows.kept.count, self._rows.kept.store
-        exponential = self.exponential()
+        exponential = self.exponential
         zeros, doubles = zeros_of(self._rows.vector), zeros_of(DOUBLES)
         one, add = all_of(Vector(types.float64, 1), 1.0), adding(self._rows)
 
@@ -194,22 +213,18 @@ def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
         rows.largest("x", sign, exponentials.padding),
         exponentials.sums(),
     )
-    exponential = exponentials.exponential()
+    exponential_again = exponentials.again()
     x_at, dy_at = rows.index("x"), rows.index("dy")
-    kept, load_kept = rows.kept.count, rows.kept.load
     temperature_of = rows.number("temperature")
     compute = internal(definition.function)
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
-        sums, top, temperature, reciprocal, memory, is_kept = state
+        sums, top, temperature, reciprocal, row = state
         x, dy = arrays[x_at], arrays[dy_at]
-        if is_kept:
-            e = load_kept(memory, begin)
-            difference = sign * x - top
-            if temperature != 1:
-                difference = difference * reciprocal
-        else:
-            difference, e = exponential(x, top, temperature, reciprocal)
+        e = exponential_again(arrays, begin, top, temperature, reciprocal, row)
+        difference = sign * x - top
+        if temperature != 1:
+            difference = difference * reciprocal
         y, dx = compute(e, difference, dy, sums)
         if has_gradient:
             dx = sign * dx
@@ -224,7 +239,7 @@ def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
         reciprocal = 1 / temperature
         top = top_of(row)
         sums = sums_of(row, top, temperature, reciprocal)
-        write(row, (sums, top, temperature, reciprocal, row.kept, row.n <= kept))
+        write(row, (sums, top, temperature, reciprocal, row))
 
     return one_row
 
@@ -268,9 +283,7 @@ def _reduced(definition: Any, rows: Rows) -> Callable[..., None]:
         exponentials.sums(),
         rows.has_nan("x", exponentials.padding),
     )
-    exponential = exponentials.exponential()
-    x_at = rows.index("x")
-    kept, load_kept = rows.kept.count, rows.kept.load
+    exponential_again = exponentials.again()
     temperature_of = rows.number("temperature")
     has_value, has_gradient = rows.has("y"), rows.has("dx")
     dy_of = rows.number("dy") if has_gradient else temperature_of
@@ -278,12 +291,8 @@ def _reduced(definition: Any, rows: Rows) -> Callable[..., None]:
     value_and_share = internal(definition.function)
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
-        factor, top, temperature, reciprocal, memory, is_kept = state
-        if is_kept:
-            e = load_kept(memory, begin)
-        else:
-            _, e = exponential(arrays[x_at], top, temperature, reciprocal)
-        return (e * factor,)
+        factor, top, temperature, reciprocal, row = state
+        return (exponential_again(arrays, begin, top, temperature, reciprocal, row) * factor,)
 
     write: Any = rows.write(results) if has_gradient else None
 
@@ -300,6 +309,6 @@ def _reduced(definition: Any, rows: Rows) -> Callable[..., None]:
             set_y(row, top if is_infinite and not has_nan(row) else value)
         if has_gradient:
             factor = dy_of(row) * share * reciprocal
-            write(row, (factor, top, temperature, reciprocal, row.kept, row.n <= kept))
+            write(row, (factor, top, temperature, reciprocal, row))
 
     return one_row

@@ -10,9 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from numba import types
+
 from fastact.simd import any_lane, isnan, largest_lane, select
 from fastact.simd.blocks import Blocks
-from fastact.simd.lowering import internal
+from fastact.simd.lowering import Vector, internal, lanes_of
 from fastact.simd.memory import (
     Scratch,
     address_of,
@@ -27,6 +29,8 @@ from fastact.simd.memory import (
 from fastact.simd.operands import Operands
 from fastact.simd.storage import Storage
 
+#: A register of sums.
+DOUBLES = Vector(types.float64, lanes_of(types.float64))
 # Sums are kept beside a block. Short rows would leave most of a wide one empty, and have one narrow one.
 _WIDE, _NARROW = 4, 2
 # What is computed for each number, and needed again, stays in the first two caches: 64 KiB.
@@ -145,6 +149,10 @@ class Rows:
     def has(self, name: str) -> bool:
         """Return whether there is an operand of this name."""
         return any(each.name == name for each in (*self._rows, *self._numbers))
+
+    def padding(self, name: str, number: float) -> list[float]:
+        """Return what rows are filled up with: this number for one of them, 0 for the others."""
+        return [number if k == self.index(name) else 0.0 for k in range(self.inputs)]
 
     def number(self, name: str) -> Any:
         """Return a function that reads a number beside the row."""

@@ -6,14 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from numba import types
-
-from fastact.loops.rows import Operand, Rows, rows
+from fastact.loops.rows import DOUBLES, Operand, Rows, rows
 from fastact.simd import any_lane, fold_to_double, isnan, largest_lane, select, sum_lanes
-from fastact.simd.lowering import Vector, internal, lanes_of
+from fastact.simd.lowering import internal
 from fastact.simd.memory import zeros_of
-
-_DOUBLES = Vector(types.float64, lanes_of(types.float64))
 
 
 def projected(
@@ -32,10 +28,10 @@ def projected(
 def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
     has_gradient = rows.has("dy")
     x_at, dy_at = rows.index("x"), rows.index("dy")
-    padding = [-math.inf if k == x_at else 0.0 for k in range(rows.inputs)]
+    padding = rows.padding("x", -math.inf)
     prepare, top_of = rows.prepare(padding), rows.largest("x", 1, padding)
     temperature_of = rows.number("temperature")
-    doubles, zeros = zeros_of(_DOUBLES), zeros_of(rows.vector)
+    doubles, zeros = zeros_of(DOUBLES), zeros_of(rows.vector)
     compute = internal(definition.function)
 
     def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
@@ -76,7 +72,7 @@ def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
 def _from_output(definition: Any, rows: Rows) -> Callable[..., None]:
     padding = [0.0, 0.0]
     prepare, temperature_of = rows.prepare(padding), rows.number("temperature")
-    doubles, zeros = zeros_of(_DOUBLES), zeros_of(rows.vector)
+    doubles, zeros = zeros_of(DOUBLES), zeros_of(rows.vector)
     compute = internal(definition.from_output)
 
     def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
@@ -111,7 +107,7 @@ def one_hot(
 
 def _first_largest(rows: Rows) -> Callable[..., None]:
     has_gradient, x_at = rows.has("dy"), rows.index("x")
-    padding = [-math.inf if k == x_at else 0.0 for k in range(rows.inputs)]
+    padding = rows.padding("x", -math.inf)
     prepare, top_of = rows.prepare(padding), rows.largest("x", 1, padding)
     zeros, places = zeros_of(rows.vector), rows.places_in_block
 
