@@ -75,13 +75,26 @@ def finish(
     try:
         output, errors = process.communicate(text, timeout=HANGS_AFTER)
     except subprocess.TimeoutExpired:
+        waits = _waits(process.pid)
         with contextlib.suppress(subprocess.TimeoutExpired):
             os.killpg(process.pid, signal.SIGABRT)  # each of them tells where it was
             process.communicate(timeout=10)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         output, errors = process.communicate()
+        errors += f"\nhung after {HANGS_AFTER} seconds:\n{waits}"
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def _waits(group: int) -> str:
+    """Return what the kernel says of each thread in a process group: a Python that shuts down says nothing itself."""
+    lines = []
+    for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getpgid(int(task.parts[2])) == group:
+                facts = [(task / name).read_text().strip() for name in ("stat", "wchan")]
+                lines.append(f"{task}: {' | '.join(facts)}")
+    return "\n".join(lines)
 
 
 def assert_clean(result: subprocess.CompletedProcess[str], *, allowed: str = "") -> str:
