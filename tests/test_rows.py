@@ -233,10 +233,30 @@ def test_extreme_temperatures(dtype: Any) -> None:
     x = np.array([1, 3, -2, -np.inf], dtype)
     for temperature in (1e-300, 1e-40, 1e-30):
         assert fa.softmax(x, temperature=temperature).tolist() == [0, 1, 0, 0]
+        assert fa.softmax.bind(temperature=temperature)(x).tolist() == [0, 1, 0, 0]
     for temperature in (1e30, 1e300):
-        np.testing.assert_allclose(
-            fa.softmax(x, temperature=temperature), [1 / 3] * 3 + [0], rtol=1e-6
-        )
+        expected = [1 / 3] * 3 + [0]
+        np.testing.assert_allclose(fa.softmax(x, temperature=temperature), expected, rtol=1e-6)
+        np.testing.assert_allclose(fa.softmax.bind(temperature=temperature)(x), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*fa.row_names()])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", "int16"])
+def test_small_arrays_are_as_others(name: str, dtype: str) -> None:
+    """Plain small arrays go straight to the ufunc: with the results that all others have."""
+    f = getattr(fa, name)
+    options = {"rng": 0} if name == "gumbel_softmax" else {}
+    x = numbers((3, 5, 7))[0].astype(dtype)
+    dy = np.ones(np.shape(f(x, **options)), f(x, **options).dtype)
+    for bound in (f, f.bind(temperature=3)):
+        temperature = bound.parameters["temperature"]
+        found = [bound(x, **options), *bound.forward_backward(x, dy, **options)]
+        out = tuple(map(np.empty_like, found))
+        f(x, temperature=temperature, out=out[0], **options)
+        f.forward_backward(x, dy, temperature=temperature, out=out[1:], **options)
+        for one, other in zip(found, out, strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -349,6 +369,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: fa.softmax(np.ones((3, 3)), axis=(0, -2)), ValueError, "one axis twice"),
     (lambda: fa.softmax(np.ones(3), temperature=0), ValueError, "temperature must be a positive"),
     (lambda: fa.softmax(np.ones(3), temperature=np.nan), ValueError, "temperature must be"),
+    (lambda: fa.softmax.bind(temperature=-1.0), ValueError, "temperature must be"),
     (lambda: fa.softmax(np.ones(3), where=[1, 2, 3]), TypeError, "where must hold bools"),
     (lambda: fa.softmax(np.ones(3), where=[True] * 2), ValueError, "where has shape (2,)"),
     (lambda: fa.softmax(np.ones(3), out=np.ones(4)), ValueError, "out has shape (4,)"),

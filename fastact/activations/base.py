@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, partial
 from importlib.util import find_spec
 from types import MappingProxyType
@@ -303,6 +303,18 @@ def outputs_for(
             raise ValueError(f"{where}: out has shape {array.shape}, the result has {shape}")
         outputs.append(array)
     return tuple(outputs)
+
+
+def as_returned(results: Sequence[NDArray[Any]], out: Any) -> Any:
+    """Return what a call gives back for its results, of which the caller may have given some.
+
+    One result or a tuple; new ones of no dimension are scalars, as those of NumPy's functions are.
+    """
+    given = out if isinstance(out, tuple) else (out,)
+    found = tuple(
+        each if each.ndim or any(each is one for one in given) else each[()] for each in results
+    )
+    return found[0] if len(found) == 1 else found
 
 
 def float_type(values: tuple[Any, ...], arrays: list[NDArray[Any]]) -> np.dtype[Any]:

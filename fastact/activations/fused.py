@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from fastact.activations.base import (
     as_real_array,
+    as_returned,
     dtype_of,
     dtypes,
     inner_type,
@@ -250,9 +251,7 @@ def _run(
         run_on_channels(ufunc, arrays, values, results[:count], sums, axis, dtype, draws)
     else:
         run_on_neighbours(ufunc, draws, arrays, values, results, dtype)
-    if form.has_sums and not np.ndim(numbers[0]):
-        results = (*results[:-1], results[-1][()])
-    return results[0] if len(results) == 1 else results
+    return as_returned(results, out)
 
 
 def make(definition: Definition, form: Form) -> np.ufunc:

@@ -15,6 +15,7 @@ from fastact.activations.base import (
     as_array,
     as_axis,
     as_real_array,
+    as_returned,
     dtype_of,
     dtypes,
     outputs_for,
@@ -182,7 +183,7 @@ class GroupActivation(Activation):
                 view = view.reshape(*view.shape[:-1], view.shape[-1] // pieces, pieces)
             views.append(view)
         ufunc(*arrays, out=tuple(views))
-        return outputs[0] if len(outputs) == 1 else outputs
+        return as_returned(outputs, out)
 
 
 def _axis_last(array: NDArray[Any], axis: int) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastact.activations.base import (
     MadeUfuncs,
     as_real_array,
+    as_returned,
     dtype_of,
     dtypes,
     outputs_for,
@@ -150,7 +151,7 @@ class LearnableActivation(PointwiseActivation):
         run_on_channels(
             self._sums[operation], (first, second), (weight,), tuple(outputs), sums, axis, dtype
         )
-        return (*results[:-1], results[-1] if np.ndim(weight) else results[-1][()])
+        return as_returned(results, out)
 
     def _in_one_block(
         self, operation: str, first: NDArray[Any], second: NDArray[Any], weight: float

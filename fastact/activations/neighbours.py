@@ -39,7 +39,7 @@ def _is_plain(array: NDArray[Any], dtype: Any, inputs: list[NDArray[Any]]) -> bo
         array.dtype == dtype
         and array.flags.carray
         and all(
-            array.ctypes.data == other.ctypes.data or not np.may_share_memory(array, other)
+            not np.may_share_memory(array, other) or array.ctypes.data == other.ctypes.data
             for other in inputs
         )
     )

@@ -17,7 +17,7 @@ _GATHERED = 2**16
 
 
 class Operand(NamedTuple):
-    """An array, and whether it has rows, or a number for each row."""
+    """An array, and whether it has rows, or a number for each row, or one for all."""
 
     array: NDArray[Any]
     is_row: bool
@@ -62,7 +62,7 @@ class Axes:
     def _rows_last(self, array: NDArray[Any], is_row: bool) -> NDArray[Any]:
         """Return the array with its rows along the last axis: a view where there is one axis."""
         if not is_row:
-            return array.reshape(self._others)
+            return array.reshape(self._others) if array.ndim else array
         if self._is_last:  # NumPy's function takes 5 us where nothing is to be moved
             return array
         moved = np.moveaxis(array, self._axes, tuple(range(-len(self._axes), 0)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import cache, cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from fastact.activations.base import (
     Activation,
     as_real_array,
+    as_returned,
     dtype_of,
     dtypes,
     float_type,
+    inner_type,
     outputs_for,
     parameters_in,
 )
 from fastact.activations.row_layout import Operand, layout_of, row_parts
 from fastact.definition import ReducedRowDefinition, RowDefinition
+from fastact.output_cache import LEAST_BYTES
 
 if TYPE_CHECKING:
     from fastact.kernels import LoopFunction
@@ -32,9 +35,22 @@ _COPIED = 2**18
 
 @dataclass(frozen=True)
 class _Operation:
+    """One of the ufuncs; `of_rows` are the operands that have a number for each row."""
+
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     summary: str
+    of_rows: frozenset[str] = frozenset()
+
+    @cached_property
+    def whole(self) -> int:
+        """The place of the first input that has rows."""
+        return next(k for k, each in enumerate(self.inputs) if each not in self.of_rows)
+
+    @cached_property
+    def are_of_rows(self) -> tuple[bool, ...]:
+        """Of each input, whether it has a number for each row."""
+        return tuple(each in self.of_rows for each in self.inputs)
 
 
 class _RowFunction(Activation):
@@ -44,12 +60,23 @@ class _RowFunction(Activation):
     """
 
     _operations: ClassVar[dict[str, _Operation]]
-    #: The arrays that have a number for each row.
-    _of_rows: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, definition: RowDefinition) -> None:
         super().__init__(definition, list(self._operations), self._make)
         self._row_definition = definition
+        self._degrees = _Degrees(self.parameters["temperature"])
+
+    def bind(self, **parameters: Any) -> Self:
+        """Return this function with another temperature; see `Activation.bind`.
+
+        Raises
+        ------
+        ValueError
+            If it is not positive.
+        """
+        bound = super().bind(**parameters)
+        bound._degrees = _Degrees(_as_temperature(self.name, bound.parameters["temperature"]))
+        return bound
 
     def _run(
         self,
@@ -69,25 +96,33 @@ class _RowFunction(Activation):
         `replace` takes the first array and the first result's, once all is checked, and returns what is taken in
         place of the first.
         """
-        name, names = self._where(operation), self._operations[operation]
+        names = self._operations[operation]
+        if (
+            (type(axis) is int and axis == -1)
+            and (temperature is None and lengths is None and out is None)
+            and (where is None and not keepdims and replace is None)
+            and _are_plain(names, arrays)
+        ):
+            own = self._degrees[arrays[0].dtype]
+            if own is not None:
+                return self._made[operation](*arrays, own)
+        name = self._where(operation)
         given = [
             as_real_array(name, each, array)
             for each, array in zip(names.inputs, arrays, strict=True)
         ]
-        whole = next(k for k, each in enumerate(names.inputs) if each not in self._of_rows)
-        shape = given[whole].shape
+        shape = given[names.whole].shape
         layout = layout_of(name, axis, lengths, shape)
         shapes = [shape, layout.reduced_shape(keepdims)]
-        for k, each in enumerate(names.inputs):
-            given[k] = _fitting(
-                name, each, given[k], shapes[each in self._of_rows], each in self._of_rows
-            )
-        degree = self._as_temperature(name, temperature)
+        for k, (each, is_of_row) in enumerate(zip(names.inputs, names.are_of_rows, strict=True)):
+            given[k] = _fitting(name, each, given[k], shapes[is_of_row], is_of_row)
+        value = self.parameters["temperature"] if temperature is None else temperature
+        degree = _as_temperature(name, value)
         dtype = float_type(arrays, given)
         results = outputs_for(
             name,
             out,
-            tuple(shapes[each in self._of_rows] for each in names.outputs),
+            tuple(shapes[each in names.of_rows] for each in names.outputs),
             (dtype,) * len(names.outputs),
         )
         for k in range(1, len(given)):  # the first result is written before these have been read
@@ -96,11 +131,11 @@ class _RowFunction(Activation):
         if replace is not None:
             given[0] = replace(given[0], results[0])
         inputs = [
-            Operand(array, each not in self._of_rows)
+            Operand(array, each not in names.of_rows)
             for each, array in zip(names.inputs, given, strict=True)
         ]
         outputs = [
-            Operand(array, each not in self._of_rows)
+            Operand(array, each not in names.of_rows)
             for each, array in zip(names.outputs, results, strict=True)
         ]
         run = partial(self._run_ufunc, operation, dtype, degree)
@@ -108,8 +143,7 @@ class _RowFunction(Activation):
             run = partial(self._run_masked, run, operation)
             inputs.append(Operand(_as_mask(name, where, shape), True))
         layout.run(run, inputs, outputs)
-        found = tuple(each[()] if each.ndim == 0 and out is None else each for each in results)
-        return found[0] if len(found) == 1 else found
+        return as_returned(results, out)
 
     def _run_ufunc(
         self,
@@ -119,11 +153,12 @@ class _RowFunction(Activation):
         inputs: list[NDArray[Any]],
         outputs: list[NDArray[Any]],
     ) -> None:
-        types, least, most = _types_and_limits(self._operations[operation], dtype)
-        # Beyond them its reciprocal would be infinite or 0; there, results have reached their limits.
-        degree = min(max(temperature, least), most)
-        self.ufuncs[operation](
-            *inputs, degree, out=tuple(outputs), casting="same_kind", signature=types
+        self._made[operation](
+            *inputs,
+            _degree(temperature, inner_type(dtype)),
+            out=tuple(outputs),
+            casting="same_kind",
+            signature=_types(self._operations[operation], dtype),
         )
 
     def _run_masked(
@@ -153,19 +188,12 @@ class _RowFunction(Activation):
         """Give rows of which nothing takes part their value."""
         raise NotImplementedError
 
-    def _as_temperature(self, where: str, temperature: Any) -> float:
-        value = self.parameters["temperature"] if temperature is None else temperature
-        number = as_real_array(where, "temperature", value)
-        if number.ndim or not 0 < number < math.inf:
-            raise ValueError(f"{where}: temperature must be a positive number, got {value!r}")
-        return float(number)
-
     def _make(self, name: str) -> np.ufunc:
         from fastact.ufunc import Loop, make_ufunc
 
         definition, operation = self._row_definition, self._operations[name]
         inputs, outputs = (
-            ",".join("()" if each in self._of_rows else "(n)" for each in names)
+            ",".join("()" if each in operation.of_rows else "(n)" for each in names)
             for names in (operation.inputs, operation.outputs)
         )
         loops = [
@@ -196,7 +224,7 @@ class _RowFunction(Activation):
             if function is not None:
                 make_compilable(function)
         inputs, outputs = (
-            [Operand(each, dtype, each not in self._of_rows) for each in names]
+            [Operand(each, dtype, each not in operation.of_rows) for each in names]
             for names in (operation.inputs, operation.outputs)
         )
         inputs.append(Operand("temperature", parameters_in(dtype), False))
@@ -340,13 +368,17 @@ class ReducedRowActivation(_RowFunction):
     """A function that gives one number for each row."""
 
     _operations: ClassVar[dict[str, _Operation]] = {
-        "forward": _Operation(("x",), ("y",), "the value"),
-        "backward": _Operation(("dy", "x"), ("dx",), "the gradient by the input"),
+        "forward": _Operation(("x",), ("y",), "the value", frozenset({"y"})),
+        "backward": _Operation(
+            ("dy", "x"), ("dx",), "the gradient by the input", frozenset({"dy"})
+        ),
         "forward_backward": _Operation(
-            ("x", "dy"), ("y", "dx"), "the value and the gradient by the input, in one pass"
+            ("x", "dy"),
+            ("y", "dx"),
+            "the value and the gradient by the input, in one pass",
+            frozenset({"y", "dy"}),
         ),
     }
-    _of_rows: ClassVar[frozenset[str]] = frozenset({"y", "dy"})
 
     def __call__(
         self,
@@ -474,14 +506,50 @@ class ReducedRowActivation(_RowFunction):
                 y += np.log(mask.shape[-1] / mask.sum(axis=-1, dtype=float)).astype(y.dtype)
 
 
+class _Degrees(dict[Any, NDArray[Any] | None]):
+    """The temperature as the ufuncs take it beside arrays of a type; None where they have no loop for it."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self._temperature = temperature
+
+    def __missing__(self, dtype: np.dtype[Any]) -> NDArray[Any] | None:
+        has_loop = dtype.name in dtypes() and dtype.isnative
+        self[dtype] = _degree(self._temperature, inner_type(dtype)) if has_loop else None
+        return self[dtype]
+
+
+def _degree(temperature: float, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the temperature as the ufuncs take it."""
+    limits = np.finfo(dtype)
+    # Beyond them its reciprocal would be infinite or 0; there, results have reached their limits.
+    return np.asarray(min(max(temperature, float(limits.tiny)), float(limits.max)), dtype)
+
+
+def _as_temperature(where: str, temperature: Any) -> float:
+    number = as_real_array(where, "temperature", temperature)
+    if number.ndim or not 0 < number < math.inf:
+        raise ValueError(f"{where}: temperature must be a positive number, got {temperature!r}")
+    return float(number)
+
+
+def _are_plain(names: _Operation, arrays: tuple[Any, ...]) -> bool:
+    """Whether these are small arrays of one type whose rows lie along the last axis: a ufunc does all the rest."""
+    x = arrays[names.whole]
+    if type(x) is not np.ndarray or x.ndim == 0 or x.nbytes >= LEAST_BYTES:
+        return False
+    for array, is_of_row in zip(arrays, names.are_of_rows, strict=True):
+        if type(array) is not np.ndarray or array.dtype is not x.dtype:
+            return False
+        if array.shape != (x.shape[:-1] if is_of_row else x.shape):
+            return False
+    return True
+
+
 @cache
-def _types_and_limits(
-    operation: _Operation, dtype: np.dtype[Any]
-) -> tuple[tuple[np.dtype[Any], ...], float, float]:
-    """Return the types of the operands, and the least and the largest temperature."""
-    limits = np.finfo(parameters_in(dtype.name))
-    types = map(dtype_of, _operand_types(operation, dtype.name))
-    return tuple(types), float(limits.tiny), float(limits.max)
+def _types(operation: _Operation, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+    """Return the types of the operands."""
+    return tuple(map(dtype_of, _operand_types(operation, dtype.name)))
 
 
 def _operand_types(operation: _Operation, dtype: str) -> list[str]:

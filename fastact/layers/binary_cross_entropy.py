@@ -10,6 +10,7 @@ import numpy as np
 
 from fastact.activations.base import (
     as_real_array,
+    as_returned,
     float_type,
     inner_type,
     outputs_for,
@@ -144,7 +145,8 @@ class SigmoidBinaryCrossEntropy(Layer):
         ValueError
             If shapes do not fit together, the reduction is none of the above, or `out` does not fit.
         """
-        return self._run("forward", logits, targets, 1.0, pos_weight, axis, reduction, (out,))[0]
+        given = out if isinstance(out, tuple) else (out,)
+        return self._run("forward", logits, targets, 1.0, pos_weight, axis, reduction, given)
 
     def forward_backward(
         self,
@@ -190,7 +192,7 @@ class SigmoidBinaryCrossEntropy(Layer):
         out: Any = None,
     ) -> Any:
         """Compute the gradient by the logits alone; see `forward_backward`."""
-        given = (None, out)
+        given = (None, *(out if isinstance(out, tuple) else (out,)))
         return self._run("backward", logits, targets, dloss, pos_weight, axis, reduction, given)[1]
 
     def _run(
@@ -203,7 +205,7 @@ class SigmoidBinaryCrossEntropy(Layer):
         axis: Any,
         reduction: Any,
         out: tuple[Any, ...],
-    ) -> tuple[Any, ...]:
+    ) -> Any:
         where = self._where(operation)
         x, given = (
             as_real_array(where, name, value)
@@ -239,7 +241,7 @@ class SigmoidBinaryCrossEntropy(Layer):
                 results[0][...] = sums.sum() / divisor
             elif len(results) > 1 and not np.all(np.asarray(dloss) == 1):
                 np.multiply(results[1], gradient, out=results[1], casting="same_kind")
-        return tuple(each if each.ndim else each[()] for each in results)
+        return as_returned(results, out)
 
     def _make(self, name: str) -> np.ufunc:
         operation = _OPERATIONS[name]

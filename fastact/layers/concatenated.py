@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.activations.base import as_axis, as_real_array, outputs_for
+from fastact.activations.base import as_axis, as_real_array, as_returned, outputs_for
 from fastact.definition import Definition
 from fastact.definitions.rectified import relu
 from fastact.layers.base import Layer
@@ -122,7 +122,7 @@ class ConcatenatedActivation(Layer):
         shapes = tuple(shape if name == "y" else x.shape for name in outputs)
         results = outputs_for(where, out, shapes, kinds[ufunc.nin :])
         call_on_rows(ufunc, (*given, *results), _packed(operation), axis)
-        return results[0] if len(results) == 1 else results
+        return as_returned(results, out)
 
     def _make(self, name: str) -> np.ufunc:
         inputs, outputs, _ = _OPERATIONS[name]

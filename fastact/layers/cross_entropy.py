@@ -15,6 +15,7 @@ from fastact.activations.base import (
     as_array,
     as_axis,
     as_real_array,
+    as_returned,
     dtype_of,
     float_type,
     inner_type,
@@ -23,13 +24,15 @@ from fastact.activations.base import (
 )
 from fastact.activations.row_layout import Axes, Operand, row_parts
 from fastact.layers.base import Layer
-from fastact.layers.losses import loss_shape, spread
+from fastact.layers.losses import gradient_by_loss, loss_shape
 
 if TYPE_CHECKING:
     from fastact.kernels import LoopFunction
 
 # What there is for each row is made for so many rows at a time.
 _ROWS = 2**15
+# What both loops take for the label of a row that is ignored; without smoothing, any negative one is.
+_IGNORED = -2
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ class SoftmaxCrossEntropy(Layer):
             If a label is out of range (the message gives its position), shapes do not fit together, or an option is
             none of the above.
         """
-        (loss,) = self._run(
+        return self._run(
             "forward",
             logits,
             targets,
@@ -162,7 +165,6 @@ class SoftmaxCrossEntropy(Layer):
             reduction,
             out,
         )
-        return loss
 
     def forward_backward(
         self,
@@ -220,7 +222,7 @@ class SoftmaxCrossEntropy(Layer):
         out: Any = None,
     ) -> Any:
         """Compute the gradient by the logits alone; see `forward_backward`."""
-        (dlogits,) = self._run(
+        return self._run(
             "backward",
             logits,
             targets,
@@ -232,7 +234,6 @@ class SoftmaxCrossEntropy(Layer):
             reduction,
             out,
         )
-        return dlogits
 
     def _run(
         self,
@@ -246,7 +247,7 @@ class SoftmaxCrossEntropy(Layer):
         label_smoothing: Any,
         reduction: str,
         out: Any,
-    ) -> tuple[Any, ...]:
+    ) -> Any:
         where = self._where(operation)
         x = as_real_array(where, "logits", logits)
         axis = as_axis(where, axis, x.ndim)
@@ -258,8 +259,7 @@ class SoftmaxCrossEntropy(Layer):
         given, is_dense = classes.check_targets(where, targets, rows, x.shape)
         if is_dense:
             given = given.astype(dtype, copy=False)
-        divisor = classes.divisor(given, is_dense, rows) if reduction == "mean" else 1.0
-        scale = spread(where, dloss, shape, rows, divisor)
+        gradient = gradient_by_loss(where, dloss, shape)
         shapes = {
             "forward": (shape,),
             "forward_backward": (shape, x.shape),
@@ -271,6 +271,8 @@ class SoftmaxCrossEntropy(Layer):
         losses = loss if reduction == "none" else None
         sums: list[float] = []
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            divisor = classes.divisor(given, is_dense, rows) if reduction == "mean" else 1.0
+            scale = np.asarray(gradient / np.float64(divisor))
             layout.run(
                 partial(self._run_rows, bool(gradients), classes, is_dense, losses, sums),
                 [
@@ -281,12 +283,8 @@ class SoftmaxCrossEntropy(Layer):
                 [Operand(each, True) for each in gradients],
             )
             if loss is not None and losses is None:
-                loss[...] = np.sum(sums) / np.float64(divisor)
-        outputs = out if isinstance(out, tuple) else (out,)
-        return tuple(
-            each[()] if each.ndim == 0 and not any(each is one for one in outputs) else each
-            for each in results
-        )
+                loss[...] = sum(sums) / np.float64(divisor)
+        return as_returned(results, out)
 
     def _run_rows(
         self,
@@ -306,7 +304,7 @@ class SoftmaxCrossEntropy(Layer):
         operation, ufunc = _OPERATIONS[name], self.ufuncs[name]
         types = _dtypes(operation, classes.dtype)
         for part in row_parts(x.shape[:-1], _ROWS):
-            operands = {"x": x[part], "scale": scale[part]}
+            operands = {"x": x[part], "scale": scale[part] if scale.ndim else scale}
             operands |= (classes.of_shares if is_dense else classes.of_labels)(targets[part])
             loss = np.empty(operands["x"].shape[:-1])
             ufunc(
@@ -387,8 +385,8 @@ class Classes:
             raise TypeError(f"{where}: labels must be integers, got {labels.dtype}")
         for part in row_parts(rows, _ROWS):
             some = labels[part]
-            wrong = ((some < 0) | (some >= self.count)) & (some != self.ignore_index)
-            if wrong.any():
+            wrong = some.astype(np.uintp) >= self.count  # as such, what is negative is large
+            if wrong.any() and (wrong := wrong & (some != self.ignore_index)).any():
                 first = np.argwhere(wrong)[0]
                 if part is not ...:
                     first[0] += part.start
@@ -402,17 +400,16 @@ class Classes:
         """Return what the mean divides by: the number of rows, or the sum of the weights of their labels."""
         if is_dense:
             return float(math.prod(rows))
-        with np.errstate(over="ignore", invalid="ignore"):
-            sums = [
-                self._weights_of(targets[part]).sum(dtype=float) for part in row_parts(rows, _ROWS)
-            ]
-            return float(np.sum(sums))
+        parts = (targets[part] for part in row_parts(rows, _ROWS))
+        if self.weights is None:
+            return float(sum(np.count_nonzero(part != self.ignore_index) for part in parts))
+        return float(np.sum([self._weights_of(part).sum(dtype=float) for part in parts]))
 
     def _weights_of(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Return the weight of each label, 0 where it is ignored."""
-        is_known = np.asarray(labels != self.ignore_index)
         if self.weights is None:
-            return is_known.astype(self.inner)
+            return np.ones((), self.inner)  # ignored rows are skipped, whatever their weight
+        is_known = np.asarray(labels != self.ignore_index)
         weights = self.weights[np.where(is_known, labels, 0)] if self.count else self.inner.type(0)
         known: NDArray[Any] = np.where(is_known, weights, 0)
         return known
@@ -425,12 +422,11 @@ class Classes:
     def of_labels(self, labels: NDArray[Any]) -> dict[str, Any]:
         """Return what the loops take for rows with labels."""
         weights = self._weights_of(labels)
-        ignored = -2 if self.smoothing else -1
-        found = {
-            # First as intp: in an unsigned type, what is negative would be a label.
-            "label": np.where(labels != self.ignore_index, labels.astype(np.intp), ignored),
-            "weight": weights,
-        }
+        # In an unsigned type, what is negative would be a label.
+        index = labels.astype(np.intp, copy=False)
+        if self.smoothing or self.ignore_index >= 0:
+            index = np.where(index == self.ignore_index, _IGNORED, index)
+        found: dict[str, Any] = {"label": index, "weight": weights}
         if self.smoothing:
             found |= self._of_weights(np.zeros(self.count, self.dtype), 0.0)
             found["spike"] = weights * np.float64(1 - self.smoothing)

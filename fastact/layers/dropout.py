@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastact.activations.base import as_real_array, inner_type, outputs_for
+from fastact.activations.base import as_real_array, as_returned, inner_type, outputs_for
 from fastact.activations.neighbours import dtype_computed, make_on_neighbours, run_on_neighbours
 from fastact.activations.pointwise import weak_for_integers
 from fastact.layers.base import Layer
@@ -158,7 +158,7 @@ class Dropout(Layer):
         run_on_neighbours(
             ufunc, draws, inputs, [np.asarray(n, inner) for n in numbers], results, dtype
         )
-        return results[0] if len(results) == 1 else results
+        return as_returned(results, out)
 
     def _make(self, name: str) -> np.ufunc:
         operation = self._operations[name]

@@ -15,6 +15,7 @@ from fastact.activations.base import (
     MadeUfuncs,
     as_axis,
     as_real_array,
+    as_returned,
     check_output,
     outputs_for,
 )
@@ -288,7 +289,7 @@ class GatedUnit(Layer):
         call_on_rows(
             ufunc, (*inputs, *outputs), packed, axis, interleaved, second_first=not gate_first
         )
-        return outputs[0] if len(outputs) == 1 else outputs
+        return as_returned(outputs, out)
 
     def _make(self, name: str) -> np.ufunc:
         """Return the ufunc of an operation on two arrays."""

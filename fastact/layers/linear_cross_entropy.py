@@ -10,10 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.activations.base import as_real_array, float_type, inner_type, outputs_for
+from fastact.activations.base import (
+    as_real_array,
+    as_returned,
+    float_type,
+    inner_type,
+    outputs_for,
+)
 from fastact.layers.base import Layer
 from fastact.layers.cross_entropy import classes_of, softmax_cross_entropy
-from fastact.layers.losses import loss_shape, spread
+from fastact.layers.losses import gradient_by_loss, loss_shape
 from fastact.output_cache import empty
 
 # How many rows are computed at a time. BLAS is slower with few of them: (512, 768) by (50257, 768) in float32 took
@@ -105,7 +111,7 @@ class LinearCrossEntropy(Layer):
             If a label is out of range (the message gives its position), shapes do not fit together, or an option is
             none of the above. Nothing is written then.
         """
-        (loss,) = self._run(
+        return self._run(
             "forward",
             x,
             weight,
@@ -119,7 +125,6 @@ class LinearCrossEntropy(Layer):
             chunk,
             out,
         )
-        return loss
 
     def forward_backward(
         self,
@@ -212,7 +217,7 @@ class LinearCrossEntropy(Layer):
         reduction: str,
         chunk: Any,
         out: Any,
-    ) -> tuple[Any, ...]:
+    ) -> Any:
         where = self._where(operation)
         given = {"x": x, "weight": weight} | ({} if bias is None else {"bias": bias})
         arrays = {name: as_real_array(where, name, value) for name, value in given.items()}
@@ -225,8 +230,7 @@ class LinearCrossEntropy(Layer):
         )
         checked, is_dense = classes.check_targets(where, targets, rows, (*rows, count))
         of_loss = loss_shape(where, reduction, rows)
-        divisor = classes.divisor(checked, is_dense, rows) if reduction == "mean" else 1.0
-        scale = spread(where, dloss, of_loss, rows, divisor)
+        gradient = gradient_by_loss(where, dloss, of_loss)
         step = _rows_at_a_time(where, chunk, count * inner.itemsize)
 
         shapes = {"loss": of_loss} | {f"d{name}": array.shape for name, array in arrays.items()}
@@ -236,6 +240,9 @@ class LinearCrossEntropy(Layer):
         )
         arrays = _apart_from(outputs, arrays | {"targets": checked})
         total = math.prod(rows)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            divisor = classes.divisor(checked, is_dense, rows) if reduction == "mean" else 1.0
+            scale = np.broadcast_to(gradient / np.float64(divisor), rows)
         problem = _Problem(
             arrays["x"].reshape(total, arrays["x"].shape[-1]),
             np.asarray(arrays["weight"], inner, order="A"),  # BLAS takes both orders
@@ -256,7 +263,7 @@ class LinearCrossEntropy(Layer):
                 results["loss"][...] = (
                     losses.reshape(rows) if reduction == "none" else losses.sum() / divisor
                 )
-        return tuple(each if each.ndim else each[()] for each in outputs)
+        return as_returned(outputs, out)
 
 
 def _apart_from(
