@@ -241,7 +241,7 @@ def test_extreme_temperatures(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("name", [*fa.row_names()])
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", "int16"])
+@pytest.mark.parametrize("dtype", ["float32", ">f4", "int16"])
 def test_small_arrays_are_as_others(name: str, dtype: str) -> None:
     """Plain small arrays go straight to the ufunc: with the results that all others have."""
     f = getattr(fa, name)
@@ -318,6 +318,14 @@ def test_outputs(name: str) -> None:
     assert results[1] is second
     np.testing.assert_array_equal(first, y)
     np.testing.assert_array_equal(second, dx)
+    back = f.backward(dy, y)
+    for place in (0, 1):
+        arrays = [dy.copy(), y.copy()]
+        assert f.backward(*arrays, out=arrays[place]) is arrays[place]
+        np.testing.assert_array_equal(arrays[place], back)
+    both = np.concatenate([x.ravel(), np.zeros(70, np.float32)])  # a row behind itself
+    f(both[:-70].reshape(8, 70), out=both[70:].reshape(8, 70))
+    np.testing.assert_array_equal(both[70:].reshape(8, 70), y)
     both = np.stack([x, dy])
     crossed = f.forward_backward(both[0], both[1], out=(both[1], both[0]))
     np.testing.assert_array_equal(crossed[0], y)

@@ -99,13 +99,14 @@ class _RowFunction(Activation):
         names = self._operations[operation]
         if (
             (type(axis) is int and axis == -1)
-            and (temperature is None and lengths is None and out is None)
-            and (where is None and not keepdims and replace is None)
-            and _are_plain(names, arrays)
+            and (temperature is None and lengths is None and where is None)
+            and (not keepdims and replace is None)
+            and _are_plain(names, arrays, out)
         ):
             own = self._degrees[arrays[0].dtype]
             if own is not None:
-                return self._made[operation](*arrays, own)
+                given_outputs = {} if out is None else {"out": out}
+                return self._made[operation](*arrays, own, **given_outputs)
         name = self._where(operation)
         given = [
             as_real_array(name, each, array)
@@ -533,12 +534,17 @@ def _as_temperature(where: str, temperature: Any) -> float:
     return float(number)
 
 
-def _are_plain(names: _Operation, arrays: tuple[Any, ...]) -> bool:
+def _are_plain(names: _Operation, arrays: tuple[Any, ...], out: Any) -> bool:
     """Whether these are small arrays of one type whose rows lie along the last axis: a ufunc does all the rest."""
     x = arrays[names.whole]
     if type(x) is not np.ndarray or x.ndim == 0 or x.nbytes >= LEAST_BYTES:
         return False
-    for array, is_of_row in zip(arrays, names.are_of_rows, strict=True):
+    operands = [*zip(arrays, names.are_of_rows, strict=True)]
+    if out is not None:  # two outputs may overlap what is read between them
+        if len(names.outputs) > 1 or type(out) is not np.ndarray or not out.flags.writeable:
+            return False
+        operands.append((out, names.outputs[0] in names.of_rows))
+    for array, is_of_row in operands:
         if type(array) is not np.ndarray or array.dtype is not x.dtype:
             return False
         if array.shape != (x.shape[:-1] if is_of_row else x.shape):
