@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _COPIED = 2**18
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Operation:
     """One of the ufuncs; `of_rows` are the operands that have a number for each row."""
 
@@ -96,18 +96,14 @@ class _RowFunction(Activation):
         `replace` takes the first array and the first result's, once all is checked, and returns what is taken in
         place of the first.
         """
-        names = self._operations[operation]
+        name, names = self._where(operation), self._operations[operation]
         if (
             (type(axis) is int and axis == -1)
-            and (temperature is None and lengths is None and where is None)
-            and (not keepdims and replace is None)
+            and (lengths is None and where is None and not keepdims and replace is None)
             and _are_plain(names, arrays, out)
+            and self._degrees[arrays[0].dtype] is not None
         ):
-            own = self._degrees[arrays[0].dtype]
-            if own is not None:
-                given_outputs = {} if out is None else {"out": out}
-                return self._made[operation](*arrays, own, **given_outputs)
-        name = self._where(operation)
+            return self._run_plainly(operation, arrays, temperature, out)
         given = [
             as_real_array(name, each, array)
             for each, array in zip(names.inputs, arrays, strict=True)
@@ -145,6 +141,18 @@ class _RowFunction(Activation):
             inputs.append(Operand(_as_mask(name, where, shape), True))
         layout.run(run, inputs, outputs)
         return as_returned(results, out)
+
+    def _run_plainly(
+        self, operation: str, arrays: tuple[Any, ...], temperature: Any, out: Any
+    ) -> Any:
+        """Call the ufunc on small arrays as they are: 2 us in place of 16."""
+        degree = self._degrees[arrays[0].dtype]
+        if temperature is not None:
+            dtype = inner_type(arrays[0].dtype)
+            degree = _degree(_as_temperature(self._where(operation), temperature), dtype)
+        if out is None:
+            return self._made[operation](*arrays, degree)
+        return self._made[operation](*arrays, degree, out=out)
 
     def _run_ufunc(
         self,

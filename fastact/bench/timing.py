@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import fastact as fa
+from fastact.target import TARGET
 
 #: A sample calls so often that it lasts this long.
 SECONDS_PER_SAMPLE = 0.005
@@ -142,7 +143,11 @@ def describe(machine: Mapping[str, Any]) -> str:
 
 
 def _processor() -> str:
-    """Return the name of the processor's model."""
+    """Return the name of the processor's model and its kind: virtual machines tell half of the name."""
+    return f"{_model_name()} ({TARGET.cpu})"
+
+
+def _model_name() -> str:
     information = Path("/proc/cpuinfo")
     if information.exists():
         for line in information.read_text().splitlines():

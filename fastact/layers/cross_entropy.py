@@ -35,7 +35,7 @@ _ROWS = 2**15
 _IGNORED = -2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Operation:
     """One of the ufuncs: rows, then numbers for each row."""
 

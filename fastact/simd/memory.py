@@ -268,7 +268,9 @@ class Scratch:
         @intrinsic
         def reserve(context: Any) -> Any:
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
-                return cgutils.alloca_once(builder, element, size=count + vector.lanes)
+                memory = cgutils.alloca_once(builder, element, size=count + vector.lanes)
+                memory.align = TARGET.vector_bytes  # across cache lines, vectors take twice as long
+                return memory
 
             return pointer(), emit
 
