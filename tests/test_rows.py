@@ -71,7 +71,7 @@ def at_scale(actual: Array, expected: Array, terms: Array) -> float:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 63, 64, 65, 129, 1000, 5003])
+@pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 63, 64, 65, 129, 1000, 5003, 70_001])
 @pytest.mark.parametrize("scale", [0.01, 4, 30])
 def test_errors(name: str, dtype: Any, length: int, scale: float) -> None:
     x, dy = numbers((3, length), dtype, scale)
@@ -200,7 +200,7 @@ def test_outputs_past_the_caches(name: str, dtype: str) -> None:
     )
     before = SETTINGS[SETTING.streaming]
     f = getattr(fa, name)
-    for length in (1, 15, 17, 31, 32, 33, 65, 130, 1001):
+    for length in (1, 15, 17, 31, 32, 33, 65, 130, 1001, 70_001):
         x, dy = (each.astype(kind) for each in numbers((7, length)))
         dy = dy[:, 0] if name == "logsumexp" else dy
         expected = f.forward_backward(x, dy)
