@@ -405,14 +405,13 @@ class Classes:
             return float(sum(np.count_nonzero(part != self.ignore_index) for part in parts))
         return float(np.sum([self._weights_of(part).sum(dtype=float) for part in parts]))
 
-    def _weights_of(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Return the weight of each label, 0 where it is ignored."""
+    def _weights_of(self, labels: NDArray[Any]) -> Any:
+        """Return the weight of each label, 0 where it is ignored, or the one that all others have."""
         if self.weights is None:
-            return np.ones((), self.inner)  # ignored rows are skipped, whatever their weight
+            return self.inner.type(1)
         is_known = np.asarray(labels != self.ignore_index)
         weights = self.weights[np.where(is_known, labels, 0)] if self.count else self.inner.type(0)
-        known: NDArray[Any] = np.where(is_known, weights, 0)
-        return known
+        return np.where(is_known, weights, 0)
 
     @property
     def inner(self) -> np.dtype[Any]:
@@ -425,7 +424,7 @@ class Classes:
         # In an unsigned type, what is negative would be a label.
         index = labels.astype(np.intp, copy=False)
         if self.smoothing or self.ignore_index >= 0:
-            index = np.where(index == self.ignore_index, _IGNORED, index)
+            index = np.where(labels == self.ignore_index, _IGNORED, index)
         found: dict[str, Any] = {"label": index, "weight": weights}
         if self.smoothing:
             found |= self._of_weights(np.zeros(self.count, self.dtype), 0.0)
