@@ -183,9 +183,10 @@ def _share(
     frame[_FRAME.core_dimensions] = core_dimensions
     frame[_FRAME.streaming] = streaming
     # Several chunks for each thread, so that one that loses its core for a while does not hold up the
-    # call; whole cache lines of any type, so that no two threads write to one.
+    # call, and not fewer, so that few blocks are shared evenly; whole cache lines of any type, so that no
+    # two threads write to one.
     elements = _elements_of_one(dimensions, core_dimensions)
-    chunk = max(settings[SETTING.chunk] // elements, -(-n // (threads * _CHUNKS_PER_THREAD)))
+    chunk = max(settings[SETTING.chunk] // elements, n // (threads * _CHUNKS_PER_THREAD))
     multiple = max(1, _CHUNK_MULTIPLE // elements)
     chunk = max(1, -(-chunk // multiple)) * multiple
     frame[_FRAME.chunk] = chunk
