@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-HANGS_AFTER = 120  # seconds
+HANGS_AFTER = 300  # seconds: a virtual machine may stand still for a while
 SMALL, LARGE = 1_000, 200_000  # below and above the size at which threads start
 
 _CHOSEN_BY_TESTS = ("FASTACT_", "NUMBA_", "OMP_", "PYTHONWARNINGS")
