@@ -15,7 +15,7 @@ from scipy import special
 import fastact as fa
 import fastact.ufuncs
 
-UNITS = ("glu", "reglu", "geglu", "swiglu", "bilinear")
+UNITS = ("glu", "reglu", "geglu", "geglu_tanh", "swiglu", "bilinear")
 every_unit = pytest.mark.parametrize("name", UNITS)
 
 
@@ -30,6 +30,11 @@ def opening(name: str, gate: Any) -> tuple[Any, Any]:
     if name == "geglu":
         density = np.exp(-(gate**2) / 2) / np.sqrt(2 * np.pi)
         return gate * special.ndtr(gate), special.ndtr(gate) + gate * density
+    if name == "geglu_tanh":
+        inner = np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)
+        slope = np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * gate**2)
+        up = special.expit(2 * inner)  # (1 + tanh(inner)) / 2 without cancellation
+        return gate * up, up + gate * slope * 2 * up * special.expit(-2 * inner)
     if name == "swiglu":
         s = special.expit(gate)
         return gate * s, s * (1 + gate * special.expit(-gate))
@@ -129,6 +134,7 @@ def test_against_pytorch(name: str) -> None:
         "glu": torch.sigmoid,
         "reglu": torch.relu,
         "geglu": functional.gelu,
+        "geglu_tanh": lambda gate: functional.gelu(gate, approximate="tanh"),
         "swiglu": functional.silu,
         "bilinear": lambda gate: gate,
     }[name]

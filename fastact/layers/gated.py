@@ -20,7 +20,7 @@ from fastact.activations.base import (
     outputs_for,
 )
 from fastact.definition import Definition
-from fastact.definitions.gated import gelu, silu
+from fastact.definitions.gated import gelu, gelu_tanh, silu
 from fastact.definitions.rectified import identity, relu
 from fastact.definitions.sigmoidal import sigmoid
 from fastact.layers.base import Layer
@@ -100,7 +100,8 @@ class GatedUnit(Layer):
     ) -> None:
         self._function = activation.on_vectors
         self._gate = gate
-        opening = "g" if activation is identity else rf"\text{{{activation.name}}}(g)"
+        called = activation.name.replace("_", r"\_")
+        opening = "g" if activation is identity else rf"\text{{{called}}}(g)"
         self.formula = rf"v \, {opening}"
         self.reference = reference
         self.__doc__ = _document(name, activation, gate, summary, reference)
@@ -373,8 +374,15 @@ geglu = GatedUnit(
     "geglu",
     gelu,
     gate="first",
-    summary="Gated linear unit with a gelu for its gate.",
+    summary="Gated linear unit with a gelu for its gate; `fastact.geglu_tanh` approximates it.",
     reference=_SHAZEER,
+)
+geglu_tanh = GatedUnit(
+    "geglu_tanh",
+    gelu_tanh,
+    gate="first",
+    summary="Gated linear unit with the gelu by tanh for its gate, as in Gemma.",
+    reference=f"{_SHAZEER} Gemma Team, Gemma: Open Models Based on Gemini Research and Technology, arXiv:2403.08295 (2024).",
 )
 swiglu = GatedUnit(
     "swiglu",
