@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, partial
 from importlib.util import find_spec
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from fastact.definition import CONVENTIONS, REQUIRED, Definition
 from fastact.facts import difference
 from fastact.output_cache import empty
+
+_T = TypeVar("_T")
 
 
 @cache
@@ -53,6 +55,12 @@ def inner_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(parameters_in(dtype.name))
 
 
+@cache
+def has_loop(dtype: np.dtype[Any]) -> bool:
+    """Whether there are loops for arrays of this very type: among `dtypes`, and not byte-swapped."""
+    return dtype.name in dtypes() and dtype.isnative
+
+
 class Activation:
     """An activation function: its operations, each a NumPy ufunc, and what there is to know of it.
 
@@ -74,7 +82,7 @@ class Activation:
         self.__module__ = definition.function.__module__
         self._bound: dict[str, Any] = {}
         self._choices = frozenset({"convention", *definition.choices})
-        self._made = MadeUfuncs(make)
+        self._made = Made(make)
         self.ufuncs: Mapping[str, np.ufunc] = Ufuncs(operations, self._made)
         self.__doc__ = _document(definition)
 
@@ -199,15 +207,15 @@ class Activation:
         return self.name
 
 
-class MadeUfuncs(dict[Any, np.ufunc]):
-    """The ufuncs of one activation that have been asked for, by their operations."""
+class Made(dict[Any, _T]):
+    """What has been made because it was asked for, such as ufuncs by their operations."""
 
-    def __init__(self, make: Callable[[Any], np.ufunc]) -> None:
+    def __init__(self, make: Callable[[Any], _T]) -> None:
         super().__init__()
         self._make = make
 
-    def __missing__(self, operation: Any) -> np.ufunc:
-        return self.setdefault(operation, self._make(operation))
+    def __missing__(self, key: Any) -> _T:
+        return self.setdefault(key, self._make(key))
 
 
 class Ufuncs(Mapping[str, np.ufunc]):
@@ -216,7 +224,7 @@ class Ufuncs(Mapping[str, np.ufunc]):
     They are attributes too: ``f.ufuncs.backward``, the name by which pickle finds those of your own activations.
     """
 
-    def __init__(self, operations: list[str], made: MadeUfuncs) -> None:
+    def __init__(self, operations: list[str], made: Made[np.ufunc]) -> None:
         self._operations = operations
         self._made = made
 

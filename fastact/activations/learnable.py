@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.activations.base import (
-    MadeUfuncs,
+    Made,
     as_real_array,
     as_returned,
     dtype_of,
@@ -39,7 +39,7 @@ class LearnableActivation(PointwiseActivation):
     def __init__(self, definition: Definition) -> None:
         super().__init__(definition)
         (self._learnable,) = definition.learnable
-        self._sums = MadeUfuncs(lambda name: _make(definition, name))
+        self._sums = Made(lambda name: _make(definition, name))
 
     def backward(self, dy: Any, x: Any, /, *args: Any, **options: Any) -> Any:
         """Compute the gradients by the input and by the parameter.

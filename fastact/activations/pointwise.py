@@ -13,11 +13,13 @@ from numpy import ndarray
 
 from fastact.activations.base import (
     Activation,
-    MadeUfuncs,
+    Made,
     as_real_array,
     check_output,
     dtype_of,
     dtypes,
+    has_loop,
+    inner_type,
     parameters_in,
 )
 from fastact.definition import REQUIRED, Definition
@@ -152,13 +154,13 @@ class PointwiseActivation(Activation):
     def __init__(self, definition: Definition) -> None:
         operations = [name for name in OPERATIONS if has_operation(definition, name)]
         super().__init__(definition, operations, lambda name: _make(definition, name))
-        self._constants = _Constants(self.parameters)
-        self.fused_ufuncs = MadeUfuncs(lambda form: _make_fused(definition, form))
+        self._constants = _constants_of(self.parameters)
+        self.fused_ufuncs = Made(lambda form: _make_fused(definition, form))
 
     def bind(self, **parameters: Any) -> Self:
         """Return this activation with other defaults; see `Activation.bind`."""
         bound = super().bind(**parameters)
-        bound._constants = _Constants(bound.parameters)
+        bound._constants = _constants_of(bound.parameters)
         return bound
 
     def __call__(self, x: Any, /, *args: Any, **options: Any) -> Any:
@@ -409,24 +411,20 @@ class PointwiseActivation(Activation):
         )
 
 
-class _Constants(dict[Any, tuple[Any, ...] | None]):
-    """Parameters as arrays of the type that they have beside arrays of a type: made once, not in each call.
+def _constants_of(parameters: Mapping[str, Any]) -> Made[tuple[Any, ...] | None]:
+    """Return parameters as arrays of the type that they have beside arrays of a type: made once, not in each call.
 
     None stands beside types that there is no loop for, and where a parameter is not a plain number.
     """
+    values = tuple(parameters.values())
+    are_plain = all(type(each) in (int, float) and abs(each) < 1e38 for each in values)
 
-    def __init__(self, parameters: Mapping[str, Any]) -> None:
-        super().__init__()
-        self._values = tuple(parameters.values())
+    def beside(dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
+        if not (are_plain and has_loop(dtype)):
+            return None
+        return tuple(np.asarray(each, inner_type(dtype)) for each in values)
 
-    def __missing__(self, dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
-        is_plain = all(type(each) in (int, float) and abs(each) < 1e38 for each in self._values)
-        if is_plain and dtype.name in dtypes() and dtype.isnative:
-            kind = parameters_in(dtype.name)
-            self[dtype] = tuple(np.asarray(each, kind) for each in self._values)
-        else:
-            self[dtype] = None
-        return self[dtype]
+    return Made(beside)
 
 
 def _make_fused(definition: Definition, form: Any) -> np.ufunc:

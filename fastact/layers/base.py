@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastact.activations.base import MadeUfuncs, Ufuncs, dtype_of, dtypes
+from fastact.activations.base import Made, Ufuncs, dtype_of, dtypes
 
 if TYPE_CHECKING:
     from fastact.kernels import LoopFunction
@@ -39,7 +39,7 @@ class Layer:
         self.__module__ = "fastact"
         self.ufuncs: Mapping[str, np.ufunc] = {}
         if make:
-            self.ufuncs = Ufuncs(list(operations), MadeUfuncs(make))
+            self.ufuncs = Ufuncs(list(operations), Made(make))
 
     def _where(self, operation: str) -> str:
         """Return what an error message calls an operation."""

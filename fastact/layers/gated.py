@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.activations.base import (
-    MadeUfuncs,
+    Made,
     as_axis,
     as_real_array,
     as_returned,
@@ -106,7 +106,7 @@ class GatedUnit(Layer):
         self.reference = reference
         self.__doc__ = _document(name, activation, gate, summary, reference)
         super().__init__(name, tuple(_OPERATIONS), self._make)
-        self._packed = MadeUfuncs(self._make_packed)
+        self._packed = Made(self._make_packed)
 
     def __call__(
         self,
