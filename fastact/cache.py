@@ -1,9 +1,17 @@
-"""Machine code on disk: an entry is found only by whoever would compile the very same thing.
+"""Machine code on disk: an entry is found only by whoever would compile the very same thing, and by nobody else's doing.
 
-The key of an entry is a digest of everything that the code depends on: all of fastact's sources, the
-versions of what compiles, the CPU and the name of the kernel. So an upgrade, another machine or an
-edited file never meets old code, and no two kernels share an entry. An entry is written under another name
-and then renamed, and starts with a digest of its content: a reader sees a whole entry or none.
+**Nothing stale.** The key of an entry is a digest of everything that the code depends on: what fastact's sources do
+(`fastact.sources`; comments and docstrings do nothing), the versions of what compiles, the CPU, and the name of the
+kernel, which for a user's own activation holds the digest of the snapshot that it is compiled from
+(`fastact.snapshot`). Settings of the compiler are not in it, as kernels are compiled with fixed ones
+(`fastact.compiler`). A process that may have loaded sources of two kinds, because they have been edited meanwhile,
+stores nothing.
+
+**Nothing planted.** Code from the cache is run. So the folder is used only where nobody but this user and root can
+write to it or to a folder above it, and an entry only if it is one of theirs; see SECURITY.md.
+
+**Nothing broken.** An entry is written under another name and then renamed, and starts with a digest of its key and its
+content: a reader sees a whole entry or none. What a killed process leaves, the next one deletes.
 
 The environment variable ``FASTACT_CACHE`` turns the cache off (``0``) or names its folder.
 """
@@ -12,94 +20,296 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import importlib.metadata
 import os
 import re
+import stat
 import sys
 import tempfile
+import time
+import warnings
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
+import llvmlite
+import numpy as np
+
+from fastact import sources
 from fastact.target import TARGET
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _DIGEST_BYTES = hashlib.sha256().digest_size
-# A key, or what an interrupted write has left.
-_ENTRY = re.compile(r"[0-9a-f]{16}-[0-9a-f]{64}|tmp\w{8}\.part")
+_ENTRY = re.compile(r"[0-9a-f]{16}-[0-9a-f]{64}")
+_UNFINISHED = re.compile(r"tmp\w{8}\.part")
+_ABANDONED_AFTER = 3600  # seconds, where the system does not tell whether the writer still lives
 
 
 @cache
 def directory() -> Path | None:
-    """Return the folder of the cache, or None where it is turned off."""
+    """Return the folder of the cache, or None where it is turned off or there is no home to keep it in."""
     chosen = os.environ.get("FASTACT_CACHE")
     if chosen == "0":
         return None
-    if chosen:
-        return Path(chosen)
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
     elif sys.platform == "darwin":
         base = "~/Library/Caches"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "fastact"
+    try:
+        folder = Path(chosen or f"{base}/fastact").expanduser()
+    except RuntimeError:
+        _warn(_HOMELESS)
+        return None
+    return Path(os.path.realpath(folder))
+
+
+_HOMELESS = "this user has no home folder; set FASTACT_CACHE to a folder of its own"
 
 
 @cache
-def _environment() -> bytes:
-    """Digest all that one process's kernels have in common."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
-    compilers = [importlib.metadata.version(name) for name in ("numba", "llvmlite")]
-    digest.update(repr((compilers, sys.version_info, sys.platform, TARGET)).encode())
-    return digest.digest()
+def _warn(reason: str) -> None:
+    """Warn, once of each reason, of whatever slows every process down."""
+    warnings.warn(
+        f"fastact compiles its kernels anew in each process: {reason}", RuntimeWarning, stacklevel=2
+    )
 
 
-def _prefix() -> str:
-    """Return how the names of all entries begin that this installation can use on this machine."""
-    return f"{_environment().hex()[:16]}-"
+def _user() -> int | None:
+    """Return the number of the user, or None on Windows, whose rights are others."""
+    return os.geteuid() if hasattr(os, "geteuid") else None
 
 
-def key(name: str) -> str:
-    """Return the key of the kernel of this name."""
-    return _prefix() + hashlib.sha256(_environment() + name.encode()).hexdigest()
-
-
-def entries() -> tuple[list[Path], list[Path]]:
-    """Return the files of the cache: those of this installation, and those that others have left there."""
+def _usable_directory() -> Path | None:
+    """Return the folder of the cache if it is there and can be trusted."""
     folder = directory()
     if folder is None or not folder.is_dir():
-        return [], []
-    # Nothing else is touched, should somebody have chosen a folder with other files in it.
-    files = [file for file in folder.iterdir() if _ENTRY.fullmatch(file.name)]
-    own = [file for file in files if file.name.startswith(_prefix())]
-    return own, [file for file in files if file not in own]
+        return None
+    reason = _distrust(folder, _user())
+    if reason is None:
+        return folder
+    _warn(reason)
+    return None
+
+
+@cache
+def _distrust(folder: Path, user: int | None) -> str | None:
+    """Say why somebody else could change what is in a folder, if so; else sweep it."""
+    with contextlib.suppress(OSError):
+        for place in (folder, *folder.parents):
+            fault = _fault(os.lstat(place), user, is_above=place != folder)
+            if fault:
+                return (
+                    f"its cache {folder} is not safe, as {place} {fault}; change that, or set "
+                    "FASTACT_CACHE to a folder of your own"
+                )
+        for file in folder.iterdir():
+            if _UNFINISHED.fullmatch(file.name):
+                _delete_abandoned(file)
+    return None
+
+
+def trouble() -> str | None:
+    """Say why kernels cannot be kept, if they cannot."""
+    folder = directory()
+    if folder is None:
+        return "FASTACT_CACHE is 0" if os.environ.get("FASTACT_CACHE") == "0" else _HOMELESS
+    with contextlib.suppress(OSError):
+        _make(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"{folder} cannot be written to"
+    return _distrust(folder, _user())
+
+
+def _fault(status: os.stat_result, user: int | None, *, is_above: bool = False) -> str | None:
+    """Say who else can change a file or folder, if anybody can.
+
+    In a sticky folder, such as /tmp, everybody can make files, but only their owner can rename or delete them: it may
+    stand above.
+    """
+    if user is None:
+        return None
+    if status.st_uid not in (0, user):
+        return f"belongs to the user {status.st_uid}"
+    is_sticky = bool(status.st_mode & stat.S_ISVTX) and is_above
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not is_sticky:
+        return f"can be written to by others (its mode is {stat.S_IMODE(status.st_mode):o})"
+    return None
+
+
+@cache
+def _environment() -> bytes | None:
+    """Digest all that one process's kernels have in common; None where that cannot be told."""
+    meaning = _meaning()
+    if meaning is None:
+        return None
+    try:
+        numba = importlib.metadata.version("numba")
+    except importlib.metadata.PackageNotFoundError:  # a frozen application
+        numba = importlib.import_module("numba").__version__
+    system = sys.version_info, sys.platform, getattr(sys.implementation, "_multiarch", "")
+    versions = numba, llvmlite.__version__, np.__version__
+    return hashlib.sha256(repr((meaning, versions, system, TARGET)).encode()).digest()
+
+
+def _meaning() -> str | None:
+    """Return `fastact.sources.meaning_digest`, from the cache or anew."""
+    if sources.AT_START is None:
+        return None
+    key = _meaning_key(sources.AT_START)
+    kept = _read(key)
+    if kept is not None:
+        return kept.decode()
+    meaning = sources.meaning_digest()
+    if meaning is not None:
+        _write(key, meaning.encode())
+    return meaning
+
+
+def _meaning_key(text_digest: str) -> str:
+    return f"{text_digest[:16]}-{hashlib.sha256(f'meaning {text_digest}'.encode()).hexdigest()}"
+
+
+def key(name: str) -> str | None:
+    """Return the key of the kernel of this name, or None where the cache cannot be used."""
+    environment = _environment()
+    if environment is None:
+        return None
+    return f"{environment.hex()[:16]}-{hashlib.sha256(environment + name.encode()).hexdigest()}"
+
+
+class Entries(NamedTuple):
+    """The files of the cache.
+
+    Attributes
+    ----------
+    own : list of Path
+        The kernels of this installation.
+    others : list of Path
+        What others have left there.
+    notes : list of Path
+        What this installation keeps beside its kernels.
+    """
+
+    own: list[Path]
+    others: list[Path]
+    notes: list[Path]
+
+
+def entries() -> Entries:
+    """Return the files of the cache; others, should somebody have chosen a folder with such in it, are not touched."""
+    found = Entries([], [], [])
+    folder = _usable_directory()
+    for file in () if folder is None else folder.iterdir():
+        if file.name == _meaning_key(sources.AT_START or ""):
+            found.notes.append(file)
+        elif _ENTRY.fullmatch(file.name) and file.name.startswith(str(key(""))[:17]):
+            found.own.append(file)
+        elif _ENTRY.fullmatch(file.name) or _UNFINISHED.fullmatch(file.name):
+            found.others.append(file)
+    return found
 
 
 def read(name: str) -> bytes | None:
     """Return what `write` stored, or None where nothing whole is found."""
-    folder = directory()
-    if folder is None:
+    if _usable_directory() is None:
         return None
-    try:
-        content = (folder / key(name)).read_bytes()
-    except OSError:
-        return None
-    digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-    return content if hashlib.sha256(content).digest() == digest else None
+    found = key(name)
+    return None if found is None else _read(found)
 
 
 def write(name: str, content: bytes) -> None:
     """Store an entry. A folder that cannot be written to leaves the cache as it is."""
+    if directory() is None or not sources.are_unchanged():
+        return
+    found = key(name)
+    if found is not None:
+        _write(found, content)
+
+
+def _read(key: str) -> bytes | None:
+    folder = _usable_directory()
+    if folder is None:
+        return None
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        with os.fdopen(os.open(folder / key, flags | getattr(os, "O_BINARY", 0)), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            fault = _fault(status, _user())
+            if fault:
+                _warn(f"a kernel in its cache {folder} is not safe, as it {fault}; delete {key}")
+                return None
+            content = file.read()
+    except OSError:
+        return None
+    digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    return content if _digest(key, content) == digest else None
+
+
+def _digest(key: str, content: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + content).digest()
+
+
+def _write(key: str, content: bytes) -> None:
     folder = directory()
     if folder is None:
         return
     with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
-            file.write(hashlib.sha256(content).digest() + content)
+        _make(folder)
+        if _usable_directory() is None:
+            return
+        descriptor, path = tempfile.mkstemp(dir=folder, suffix=".part")
         try:
-            os.replace(file.name, folder / key(name))
-        except OSError:
-            os.unlink(file.name)
+            with os.fdopen(descriptor, "wb") as file, _locked(descriptor):
+                if hasattr(os, "fchmod"):
+                    os.fchmod(
+                        descriptor, 0o644
+                    )  # what root has put into an image serves all its users
+                file.write(_digest(key, content) + content)
+            os.replace(path, folder / key)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            raise
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those above it, which nobody else can write to, whatever the umask allows."""
+    for place in (*reversed(folder.parents), folder):
+        with contextlib.suppress(FileExistsError):
+            if not place.exists():
+                place.mkdir(0o755)
+
+
+@contextlib.contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
+    """Hold a lock, which ends with its process at the latest: `_delete_abandoned` sees who still writes."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+
+
+def _delete_abandoned(path: Path) -> None:
+    """Delete an unfinished file whose writer has died."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        except (AttributeError, OSError):  # no locks
+            if time.time() - os.fstat(descriptor).st_mtime < _ABANDONED_AFTER:
+                return
+        finally:
+            os.close(descriptor)
+        path.unlink()

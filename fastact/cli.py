@@ -323,9 +323,9 @@ def cache_info() -> None:
     """Tell where the compiled kernels are kept, how many, and how large they are."""
     from fastact import cache
 
-    own, others = cache.entries()
-    typer.echo(f"folder: {cache.directory() or 'none (FASTACT_CACHE is 0)'}")
-    for title, files in (("of this installation", own), ("of others", others)):
+    found, trouble = cache.entries(), cache.trouble()
+    typer.echo(f"folder: {cache.directory() or 'none'}{f' ({trouble})' if trouble else ''}")
+    for title, files in (("of this installation", found.own), ("of others", found.others)):
         size = sum(file.stat().st_size for file in files) / 2**20
         typer.echo(f"{title}: {len(files)} kernels, {size:.1f} MiB")
 
@@ -339,9 +339,9 @@ def clear_cache(
     """Delete compiled kernels; they are compiled again when they are needed."""
     from fastact import cache
 
-    own, foreign = cache.entries()
-    files = foreign if others else own + foreign
-    for file in files:
+    found = cache.entries()
+    files = found.others if others else found.own + found.others
+    for file in files if others else files + found.notes:
         file.unlink(missing_ok=True)
     typer.echo(f"deleted {len(files)} kernels")
 
@@ -359,8 +359,9 @@ def warm_cache(
     """Compile kernels ahead, so that no later process has to."""
     from fastact import cache, warming
 
-    if cache.directory() is None:
-        typer.echo("fastact: there is no cache: FASTACT_CACHE is 0", err=True)
+    trouble = cache.trouble()
+    if trouble:
+        typer.echo(f"fastact: there is no cache: {trouble}", err=True)
         raise typer.Exit(1)
     try:
         kernels = list(warming.kernels(names or None, dtypes or ["float32"]))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
-from typing import Any, overload
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from fastact.activations import Activation, PointwiseActivation, make_activation
 from fastact.definition import Definition
-from fastact.kernels import used_by
-from fastact.simd import PerDtype, dual, isnan, select, value_and_derivative_of
+from fastact.kernels import LOCK
+from fastact.simd import dual, isnan, select, value_and_derivative_of
+from fastact.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from fastact.compiler import NotSelfContainedError
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,18 @@ class CustomDefinition(Definition):
     """An activation that a user wrote: its function returns the value, or value and derivative."""
 
     @cached_property
+    def _snapshot(self) -> Snapshot:
+        """What all kernels are compiled from."""
+        assert isinstance(self.function, FunctionType)
+        with LOCK:  # the second thread must get what the first one has got
+            made: Snapshot = vars(self).setdefault("_snapshot", Snapshot(self.function))
+            return made
+
+    @cached_property
     def on_vectors(self) -> Callable[..., Any]:
         """What kernels call: the function on dual numbers."""
         places = tuple(list(self.parameters).index(name) for name in self.learnable)
-        return _differentiable(self.function, places)
+        return _differentiable(self._snapshot.function, places)
 
     @property
     def module(self) -> str:
@@ -37,25 +48,34 @@ class CustomDefinition(Definition):
         """Return the way from the module to a ufunc."""
         return f"{self.function.__qualname__}.ufuncs.{operation}"
 
-    @cached_property
-    def _fingerprint(self) -> str | None:
-        digest = hashlib.sha256()
-        try:
-            for part in _parts(self.function, set()):
-                digest.update(part.encode() + b"\0")
-        except _NotConstantError:
-            return None
-        return digest.hexdigest()
-
     def explain(self, error: BaseException) -> str:
         """Say what is wrong with the function itself, and in which line."""
+        from fastact.compiler import NotSelfContainedError, default_settings
+
+        with default_settings():
+            if isinstance(error, NotSelfContainedError):
+                return self._explain_needs(error)
+            return self._explain_types() or super().explain(error)
+
+    def _explain_needs(self, error: NotSelfContainedError) -> str:
+        """Say what in the function needs more than kernels have."""
+        from fastact.constructs import constructs
+
+        found = constructs(self._snapshot.function, error.symbols)
+        return (
+            f"{self.name} cannot be compiled: kernels do without Numba's run time and without exceptions, of which "
+            f"this needs some: {', '.join(dict.fromkeys(found)) or ', '.join(sorted(error.symbols))}"
+        )
+
+    def _explain_types(self) -> str | None:
+        """Say what Numba says of the function alone."""
         from numba import njit, types
         from numba.core.errors import NumbaError
 
         from fastact.simd.differentiation import Dual
         from fastact.simd.lowering import Vector
 
-        vector, dispatcher = Vector(types.float32, 0), njit(self.function)
+        vector, dispatcher = Vector(types.float32, 0), njit(self._snapshot.function)
         try:
             dispatcher.compile((Dual(vector), *[vector] * len(self.parameters)))
         except NumbaError as own_error:
@@ -67,54 +87,12 @@ class CustomDefinition(Definition):
             return f"{self.name} cannot be compiled: {reason.strip()}{where}"
         if not isinstance(dispatcher.nopython_signatures[0].return_type, Dual | types.BaseTuple):
             return f"{self.name} cannot be differentiated: its result does not depend on x"
-        return super().explain(error)
+        return None
 
     def kernel_name(self, loop: str) -> str | None:
         """Name a kernel by all that the function depends on; None where that cannot be told."""
-        return self._fingerprint and f"custom.{self._fingerprint}.{loop}"
-
-
-class _NotConstantError(Exception):
-    """A function depends on something that may be another thing in the next process."""
-
-
-def _parts(used: Any, seen: set[int]) -> Iterator[str]:
-    """Yield texts that together tell one function from any other."""
-    if isinstance(used, FunctionType) and not str(used.__module__).startswith("fastact."):
-        if id(used) in seen:
-            return
-        seen.add(id(used))
-        yield from _code_parts(used.__code__)
-        yield repr(used.__defaults__)
-        for other in used_by(used):
-            yield from _parts(other, seen)
-    elif isinstance(used, FunctionType | BuiltinFunctionType | type) or _is_of_numpy(used):
-        yield f"{used.__module__}.{used.__name__}"
-    elif isinstance(used, bool | int | float | str | None | PerDtype | np.number):
-        yield f"{type(used)} {used!r}"
-    elif isinstance(used, ModuleType | np.ufunc):
-        yield used.__name__
-    elif isinstance(used, Activation):
-        name = used._definition.kernel_name(repr(used))
-        if name is None:
-            raise _NotConstantError
-        yield name
-    else:
-        raise _NotConstantError
-
-
-def _is_of_numpy(used: Any) -> bool:
-    return callable(used) and str(getattr(used, "__module__", None)).startswith("numpy")
-
-
-def _code_parts(code: CodeType) -> Iterator[str]:
-    yield code.co_code.hex()
-    yield repr((code.co_names, code.co_varnames, code.co_freevars))
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _code_parts(constant)
-        else:
-            yield repr(constant)
+        digest = self._snapshot.digest
+        return digest and f"custom.{digest}.{loop}"
 
 
 def _differentiable(function: Any, places: tuple[int, ...]) -> Callable[..., Any]:

@@ -6,21 +6,20 @@ into LLVM's language. llvmlite makes an object file of that, which is what the c
 
 from __future__ import annotations
 
-import inspect
+import contextlib
 import os
 import threading
 from collections.abc import Callable
-from functools import cache
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import llvmlite.binding as llvm
 
 from fastact import cache as disk
 from fastact import simd
-from fastact.target import TARGET
+from fastact.target import target_machine
 
-_lock = threading.RLock()
+LOCK = threading.RLock()
 
 LoopFunction = Callable[[Any, Any, Any, Any], None]
 
@@ -56,84 +55,45 @@ def load(
         Returns the function to compile. Called only when the cache has no such kernel.
     signature : callable, optional
         Returns its Numba signature. Without it, it is that of a ufunc's inner loop.
+
+    Raises
+    ------
+    fastact.compiler.NotSelfContainedError
+        If the function needs more than the C library.
     """
-    with _lock:
+    with LOCK:
         entry = None if name is None else disk.read(name)
         if entry is None:
-            entry = _compile(build(), signature())
+            from fastact.compiler import compile_function
+
+            symbol, code = compile_function(build, signature)
             if name is not None:
-                disk.write(name, entry)
-        symbol, code = entry.split(b"\n", 1)
-        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+                disk.write(name, symbol.encode() + b"\n" + code)
+        else:
+            first_line, code = entry.split(b"\n", 1)
+            symbol = first_line.decode()
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
         engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
         engine.finalize_object()
-        address = int(engine.get_function_address(symbol.decode()))
+        address = int(engine.get_function_address(symbol))
         engine.detach()  # loaded code lives for ever: arrays may need it while Python shuts down
         return address
 
 
 def assembly(build: Callable[[], LoopFunction]) -> str:
     """Return the assembly code of a kernel, to look at."""
-    _, module = _llvm_module(build(), _of_a_loop())
-    return str(_target_machine().emit_assembly(module))
+    from fastact.compiler import llvm_module
 
-
-def _compile(function: Callable[..., Any], signature: Any) -> bytes:
-    """Return a symbol's name, a newline and the object file that defines it."""
-    symbol, module = _llvm_module(function, signature)
-    return symbol.encode() + b"\n" + bytes(_target_machine().emit_object(module))
-
-
-def _llvm_module(function: Callable[..., Any], signature: Any) -> tuple[str, Any]:
-    """Return the name of a function's entry, and the module that defines it and calls nothing else."""
-    from numba import cfunc
-
-    compiled = cfunc(signature, error_model="numpy")(function)
-    module = llvm.parse_assembly(compiled.inspect_llvm())
-    _drop_error_handling(module, compiled.native_name)
-    return compiled.native_name, module
-
-
-def _drop_error_handling(module: Any, entry: str) -> None:
-    """Remove the code for an exception that no kernel raises.
-
-    Numba's entry function asks whether the function proper has raised one, and would report it through
-    functions of Numba's own, which are not there where Numba is not loaded. That the answer is always
-    no shows once the function is known to be called from here only.
-    """
-    for function in module.functions:
-        if not function.is_declaration and function.name != entry:
-            function.linkage = "internal"
-    passes = llvm.create_new_module_pass_manager()
-    passes.add_ipsccp_pass()
-    passes.add_simplify_cfg_pass()
-    passes.add_global_dead_code_eliminate_pass()
-    passes.add_strip_dead_prototype_pass()
-    tuning = llvm.create_pipeline_tuning_options()
-    passes.run(module, llvm.create_pass_builder(_target_machine(), tuning))
-
-
-def _target_machine() -> Any:
-    """Return a new one: an engine owns the one it is given."""
-    _initialize_llvm()
-    target = llvm.Target.from_default_triple()
-    return target.create_target_machine(
-        cpu=TARGET.cpu,
-        features=TARGET.features,
-        opt=3,
-        reloc="pic",
-        codemodel="jitdefault",
-        jit=True,
-    )
-
-
-@cache
-def _initialize_llvm() -> None:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
+    _, module = llvm_module(build, _of_a_loop)
+    return str(target_machine().emit_assembly(module))
 
 
 _compilable: set[Any] = set()
+
+
+def is_compilable(function: Any) -> bool:
+    """Whether a function is one of those that kernels consist of."""
+    return function in _compilable
 
 
 def make_compilable(function: Callable[..., Any]) -> None:
@@ -162,14 +122,23 @@ def make_compilable(function: Callable[..., Any]) -> None:
                 make_compilable(used)
 
 
+def names_in(code: CodeType) -> list[str]:
+    """Return the names of globals and attributes that code refers to, the functions inside it included."""
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    return sorted({*code.co_names, *(name for each in inner for name in names_in(each))})
+
+
 def used_by(function: Callable[..., Any]) -> list[Any]:
     """Return what a function refers to from outside: globals, closures, and attributes of modules."""
     assert isinstance(function, FunctionType)
-    names = inspect.getclosurevars(function)
-    found = [*names.globals.values(), *names.nonlocals.values()]
+    names, globals_ = names_in(function.__code__), function.__globals__
+    found = [globals_[name] for name in names if name in globals_]
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # not yet assigned
+            found.append(cell.cell_contents)
     for value in found:  # which grows by what it finds in modules
         if isinstance(value, ModuleType):
-            attributes = (getattr(value, name, None) for name in function.__code__.co_names)
+            attributes = (getattr(value, name, None) for name in names)
             found += [each for each in attributes if each is not None and not _is_in(each, found)]
     return found
 
@@ -190,5 +159,5 @@ def _is_in(value: Any, values: list[Any]) -> bool:
 # owner it does not have.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+        before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release
     )

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from typing import Any
 
 import llvmlite.binding as llvm
+
+#: Numba's variables that choose the CPU.
+VARIABLES = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX")
 
 
 @dataclass(frozen=True)
@@ -80,3 +84,22 @@ def _host() -> Target:
 
 
 TARGET = _host()
+
+
+def target_machine() -> Any:
+    """Return LLVM's code generator for this CPU, a new one: an engine owns the one that it is given."""
+    _initialize_llvm()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=TARGET.cpu,
+        features=TARGET.features,
+        opt=3,
+        reloc="pic",
+        codemodel="jitdefault",
+        jit=True,
+    )
+
+
+@cache
+def _initialize_llvm() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()

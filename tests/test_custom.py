@@ -184,35 +184,3 @@ def test_only_parameters_with_names() -> None:
         fa.activation(lambda x, *more: x)
     with pytest.raises(TypeError, match="no parameter 'slope'"):
         fa.activation(learnable="slope")(lambda x, a=1: a * x)
-
-
-def test_the_cache_knows_what_a_function_depends_on(tmp_path: Path) -> None:
-    """An edited constant, helper or closure is another kernel; a function of mutable things has none."""
-    source = """
-        import numpy as np
-        import fastact as fa
-        SCALE = {scale}
-        def helper(x):
-            return x * {helper}
-        def make(power):
-            def inside(x):
-                return fa.math.exp(helper(x) * SCALE) * power
-            return fa.activation(inside)
-        item = make({power})
-        table = [1.0]
-        def of_a_list(x):
-            return x * table[0]
-    """
-    names, values = set(), set()
-    for changed in ({}, {"scale": 2.0}, {"helper": 3.0}, {"power": 4.0}, {}):
-        text = source.format(**{"scale": 0.5, "helper": 0.25, "power": 1.0} | changed)
-        script = f"""{text}
-        print(item._definition.kernel_name("x"), item(0.5))
-        assert fa.activation(of_a_list)._definition.kernel_name("x") is None
-        """
-        done = run_python(script, FASTACT_CACHE=str(tmp_path))
-        assert done.returncode == 0, done.stderr
-        name, value = done.stdout.split()
-        names.add(name)
-        values.add(value)
-    assert len(names) == len(values) == 4

@@ -29,9 +29,11 @@ from fastact import simd
 from fastact.target import TARGET
 
 # How functions that only kernels call are compiled. The wrappers by which Python calls a function take a
-# fifth of the time. In other people's loops, a call that stays a call keeps LLVM from making vectors.
+# fifth of the time. In other people's loops, a call that stays a call keeps LLVM from making vectors. An index out
+# of bounds is an error, which no kernel can raise: what LLVM cannot prove to be in bounds is refused.
 JIT_OPTIONS = {
     "error_model": "numpy",
+    "boundscheck": True,
     "forceinline": True,
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
