@@ -90,7 +90,7 @@ def _user() -> int | None:
 def _usable_directory() -> Path | None:
     """Return the folder of the cache if it is there and can be trusted."""
     folder = directory()
-    if folder is None or not folder.is_dir():
+    if folder is None or not os.path.isdir(folder):  # False too where it is out of reach
         return None
     reason = _distrust(folder, _user())
     if reason is None:
@@ -121,8 +121,7 @@ def trouble() -> str | None:
     folder = directory()
     if folder is None:
         return "FASTACT_CACHE is 0" if os.environ.get("FASTACT_CACHE") == "0" else _HOMELESS
-    with contextlib.suppress(OSError):
-        _make(folder)
+    _made_directory()
     if not os.access(folder, os.W_OK | os.X_OK):
         return f"{folder} cannot be written to"
     return _distrust(folder, _user())
@@ -227,11 +226,10 @@ def read(name: str) -> bytes | None:
 
 def write(name: str, content: bytes) -> None:
     """Store an entry. A folder that cannot be written to leaves the cache as it is."""
-    if directory() is None or not sources.are_unchanged():
-        return
-    found = key(name)
-    if found is not None:
-        _write(found, content)
+    if _made_directory() is not None and sources.are_unchanged():
+        found = key(name)
+        if found is not None:
+            _write(found, content)
 
 
 def _read(key: str) -> bytes | None:
@@ -260,13 +258,10 @@ def _digest(key: str, content: bytes) -> bytes:
 
 
 def _write(key: str, content: bytes) -> None:
-    folder = directory()
+    folder = _made_directory()
     if folder is None:
         return
     with contextlib.suppress(OSError):
-        _make(folder)
-        if _usable_directory() is None:
-            return
         descriptor, path = tempfile.mkstemp(dir=folder, suffix=".part")
         try:
             with os.fdopen(descriptor, "wb") as file, _locked(descriptor):
@@ -282,12 +277,18 @@ def _write(key: str, content: bytes) -> None:
             raise
 
 
-def _make(folder: Path) -> None:
-    """Make a folder and those above it, which nobody else can write to, whatever the umask allows."""
-    for place in (*reversed(folder.parents), folder):
-        with contextlib.suppress(FileExistsError):
-            if not place.exists():
-                place.mkdir(0o755)
+def _made_directory() -> Path | None:
+    """Return the folder of the cache, made if need be, if it can be trusted.
+
+    Whatever the umask allows, nobody else can write to the folders that are made.
+    """
+    folder = directory()
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            for place in (*reversed(folder.parents), folder):
+                if not place.exists():
+                    place.mkdir(0o755, exist_ok=True)
+    return _usable_directory()
 
 
 @contextlib.contextmanager

@@ -247,9 +247,9 @@ class Snapshot:
     def _note_constant(self, value: Any) -> None:
         if isinstance(value, CodeType):
             self._note_code(value)
-        elif isinstance(value, tuple):
-            self._note("constants", len(value))
-            for each in value:
+        elif isinstance(value, tuple | frozenset):
+            self._note(type(value).__name__, len(value))
+            for each in sorted(value, key=repr) if isinstance(value, frozenset) else value:
                 self._note_constant(each)
         else:
             self._copy_number(value, ())

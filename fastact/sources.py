@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import pkgutil
 from collections.abc import Iterator
-from functools import cache
 from importlib.machinery import ModuleSpec
 from types import CodeType
 from typing import Any
@@ -19,7 +18,16 @@ from typing import Any
 # What is never loaded where a kernel is compiled, as tests/test_sources.py checks.
 _WITHOUT = frozenset(
     f"fastact.{name}"
-    for name in ("baseline", "bench", "cli", "demo", "description", "plotting", "warming")
+    for name in (
+        "baseline",
+        "bench",
+        "cli",
+        "demo",
+        "description",
+        "formulas",
+        "plotting",
+        "warming",
+    )
 )
 
 
@@ -57,7 +65,6 @@ def text_digest() -> str | None:
 AT_START = text_digest()
 
 
-@cache
 def are_unchanged() -> bool:
     """Whether the sources are what they were when the process began.
 
@@ -89,5 +96,5 @@ def _facts(code: CodeType) -> Iterator[Any]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _facts(constant)
-        else:
-            yield repr(constant)
+        else:  # a set has no order of its own
+            yield sorted(map(repr, constant)) if isinstance(constant, frozenset) else repr(constant)
