@@ -23,7 +23,7 @@ from fastact import constant_arrays  # noqa: F401  what arrays of constants are 
 from fastact.target import VARIABLES, target_machine
 
 _MATHS = (
-    "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs floor fma fmax "
+    "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp10 exp2 expm1 fabs floor fma fmax "
     "fmin fmod frexp hypot ldexp lgamma log log10 log1p log2 nearbyint nextafter pow remainder rint round roundeven sin sincos "
     "sinh sqrt tan tanh tgamma trunc"
 )
