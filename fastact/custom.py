@@ -139,8 +139,10 @@ def activation(function: Any = None, /, *, learnable: str | None = None, **metad
     function : callable
         A plain function of `x` and of parameters, which may have defaults. It uses arithmetic,
         ``abs``, ``**`` with whole numbers, comparisons, and what `fastact.math` offers (``where`` to choose
-        between two values), and may call other such functions and activations. It returns the value,
-        whose derivative then comes by automatic differentiation, or the value and the derivative.
+        between two values), and may call other such functions and activations. Globals, closures, attributes of
+        modules, classes and data classes, and arrays or lists of constants are constants to it: all kernels are
+        compiled from what they are at the first call. It returns the value, whose derivative then comes by
+        automatic differentiation, or the value and the derivative.
     formula, derivative : str, optional
         In TeX, for its documentation.
     kinks : dict of str to str, optional
@@ -157,7 +159,9 @@ def activation(function: Any = None, /, *, learnable: str | None = None, **metad
     -------
     Activation
         With all that those of the catalogue have. It pickles where the function would, as a name in its
-        module; its kernels are kept in the cache where it depends on constants alone.
+        module; its kernels are kept in the cache where it depends on constants alone. A call raises a RuntimeError
+        where the function cannot be compiled: where it needs memory, as ``np.zeros`` and ``list.append`` do, may raise
+        an error, or uses what compiled code does not have.
 
     Raises
     ------
