@@ -13,7 +13,6 @@ import numpy as np
 
 from fastact.activations import Activation, PointwiseActivation, make_activation
 from fastact.definition import Definition
-from fastact.kernels import LOCK
 from fastact.simd import dual, isnan, select, value_and_derivative_of
 from fastact.snapshot import Snapshot
 
@@ -25,13 +24,14 @@ if TYPE_CHECKING:
 class CustomDefinition(Definition):
     """An activation that a user wrote: its function returns the value, or value and derivative."""
 
-    @cached_property
+    @property
     def _snapshot(self) -> Snapshot:
-        """What all kernels are compiled from."""
-        assert isinstance(self.function, FunctionType)
-        with LOCK:  # the second thread must get what the first one has got
-            made: Snapshot = vars(self).setdefault("_snapshot", Snapshot(self.function))
-            return made
+        """What all kernels are compiled from; of two threads that take one at once, both get the first."""
+        found: Snapshot | None = vars(self).get("_snapshot")
+        if found is None:
+            assert isinstance(self.function, FunctionType)
+            found = vars(self).setdefault("_snapshot", Snapshot(self.function))
+        return found
 
     @cached_property
     def on_vectors(self) -> Callable[..., Any]:
@@ -92,7 +92,7 @@ class CustomDefinition(Definition):
     def kernel_name(self, loop: str) -> str | None:
         """Name a kernel by all that the function depends on; None where that cannot be told."""
         digest = self._snapshot.digest
-        return digest and f"custom.{digest}.{loop}"
+        return digest and f"custom.{digest}.{','.join(self.learnable)}.{loop}"
 
 
 def _differentiable(function: Any, places: tuple[int, ...]) -> Callable[..., Any]:

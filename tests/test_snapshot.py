@@ -115,6 +115,14 @@ def test_a_constant_that_changes_between_two_types(tmp_path: Path) -> None:
         ]  # fmt: skip
 
 
+def test_another_learnable_parameter_is_another_kernel() -> None:
+    def f(x: object, a: object = 2.0, b: object = 7.0) -> object:
+        return x * a + b  # type: ignore[operator]
+
+    items = [fa.activation(f)] + [fa.activation(learnable=name)(f) for name in ("a", "b")]
+    assert len({item._definition.kernel_name("backward") for item in items}) == 3
+
+
 def digest_of(source: str) -> str | None:
     scope: dict[str, object] = {"__name__": "somewhere"}
     exec(source, scope)
