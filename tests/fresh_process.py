@@ -54,8 +54,9 @@ def start_python(
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_CHOSEN_BY_TESTS)}
     kept["PYTHONPATH"] = os.pathsep.join(str(folder) for folder in folders if folder)
     kept["PYTHONDONTWRITEBYTECODE"] = kept["PYTHONFAULTHANDLER"] = "1"
-    # Python 3.12 and later warn of every fork of a process with threads, whoever has started them.
-    options = ("-W", "ignore:This process:DeprecationWarning", *options)
+    # What others deprecate is no complaint about us, nor is any fork of a process with threads, of which Python
+    # 3.12 and later warn, whoever has started them.
+    options = ("-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning", *options)
     return subprocess.Popen(
         [sys.executable, *options, "-c", textwrap.dedent(script)],
         cwd=path,
