@@ -13,7 +13,7 @@ import sys
 import textwrap
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +57,31 @@ def start_python(
     # What others deprecate is no complaint about us, nor is any fork of a process with threads, of which Python
     # 3.12 and later warn, whoever has started them.
     options = ("-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning", *options)
-    return subprocess.Popen(
-        [sys.executable, *options, "-c", textwrap.dedent(script)],
-        cwd=path,
-        env=kept | environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    with _signals_of_a_terminal():
+        return subprocess.Popen(
+            [sys.executable, *options, "-c", textwrap.dedent(script)],
+            cwd=path,
+            env=kept | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+
+@contextlib.contextmanager
+def _signals_of_a_terminal() -> Iterator[None]:
+    """Let no process that starts meanwhile inherit that SIGINT is ignored, as by a job in the background, or blocked."""
+    handler = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # which no new program inherits
+    blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGINT, handler)
 
 
 def finish(

@@ -19,7 +19,9 @@ def function_of(module: str, body: str) -> Callable[[], Any]:
     return function
 
 
-@pytest.mark.parametrize("kind", ["DeprecationWarning", "PendingDeprecationWarning", "FutureWarning"])
+@pytest.mark.parametrize(
+    "kind", ["DeprecationWarning", "PendingDeprecationWarning", "FutureWarning"]
+)
 @pytest.mark.parametrize("caller", ["fastact.somewhere", "test_something", "somebody"])
 def test_deprecations(kind: str, caller: str) -> None:
     """They are told, and no errors, be they blamed on the caller (level 2) or not."""
