@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
     scripts = [path.stem for folder in ("tests", "tools") for path in (ROOT / folder).glob("*.py")]
     own = "|".join(["fastact", "benchmarks", *scripts])
     for line in (
+        "default",
         rf"error:::({own})(\.|$)",
         f"error:::{re.escape(str(ROOT))}/",  # Numba names the file that it compiles
         "error::RuntimeWarning:numpy",  # functions of NumPy's compute with what they are given
@@ -31,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "default::FutureWarning",
     ):
         config.addinivalue_line("filterwarnings", line)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who inherits it ignored learns no exit code
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

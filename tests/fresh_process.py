@@ -72,10 +72,9 @@ def start_python(
 
 @contextlib.contextmanager
 def _signals_of_a_terminal() -> Iterator[None]:
-    """Let no process that starts meanwhile inherit that SIGINT is ignored, as by a job in the background, or blocked."""
-    handler = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # which no new program inherits
+    """Let processes that start meanwhile take SIGINT: they inherit that a job in the background ignores it."""
+    # A handler is not inherited: the new program has the default.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         yield
