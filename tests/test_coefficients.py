@@ -85,7 +85,7 @@ def relative_error(name: str, dtype: str, table: tuple[float, ...]) -> Any:
         high = context.mpf(high[dtype])
 
     def q(x: Any) -> Any:
-        return context.polyval([context.mpf(number) for number in reversed(table)], x)
+        return sum(context.mpf(number) * x**power for power, number in enumerate(table))
 
     points = [x for x in context.linspace(low, high, 400) if x]
     return max(abs(approximation(x, q) / function(x) - 1) for x in points)

@@ -11,6 +11,7 @@ is what this script would write.
 
 import argparse
 import difflib
+import functools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -376,7 +377,7 @@ def rounded(value: Number, bits: int) -> Number:
 
 def evaluate(coefficients: Sequence[Number], x: Number) -> Number:
     """Return the polynomial at x; its coefficients come lowest order first."""
-    return context.polyval(list(reversed(coefficients)), x)
+    return functools.reduce(lambda rest, each: each + x * rest, reversed(coefficients))
 
 
 def chebyshev_points(interval: Interval, count: int) -> list[Number]:
