@@ -182,6 +182,7 @@ class Access:
 
             return types.void(types.intp, types.intp, mask, vector), emit
 
+        self.storage = storage
         self.load = load
         self.store = store
 
