@@ -26,7 +26,7 @@ from fastact.activations.base import dtypes
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
 
 OBJECTS = list(dict.fromkeys(name.partition(".")[0] for name, _ in guard_pages.ufuncs()))
-TOGETHER = 8  # objects in one process
+TOGETHER = 4  # objects in one process
 # Rounds of random layouts for each size.
 FEW, MANY = 2, 50
 # These stand for all where kernels of other types, which no other test needs, would be compiled.
