@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from fastact.activations import Activation, PointwiseActivation, make_activation
+from fastact.activations.fused import most_parameters
 from fastact.definition import Definition
 from fastact.simd import dual, isnan, select, value_and_derivative_of
 from fastact.snapshot import Snapshot
@@ -167,6 +168,8 @@ def activation(function: Any = None, /, *, learnable: str | None = None, **metad
     ------
     TypeError
         If it is no plain function, or no parameter has the name `learnable`.
+    ValueError
+        If it has more parameters than NumPy's ufuncs can take beside arrays.
 
     Examples
     --------
@@ -195,6 +198,11 @@ def _make(
         )
     if learnable is not None and learnable not in list(found)[1:]:
         raise TypeError(f"activation: {function.__name__} has no parameter {learnable!r}")
+    if len(found) - 1 > most_parameters():
+        raise ValueError(
+            f"activation: {function.__name__} has {len(found) - 1} parameters; NumPy's ufuncs have room "
+            f"for {most_parameters()} beside the arrays"
+        )
     return make_activation(
         CustomDefinition(function, learnable=(learnable,) if learnable else (), **metadata)
     )

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from fastact.records import RECORD, SETTING
 from fastact.simd.lowering import call_llvm, internal
-from fastact.simd.memory import address_of, call_at, stack, words
+from fastact.simd.memory import address_of, call_at, reserve_words, stack, words
 from fastact.target import TARGET
 
 
@@ -37,7 +37,6 @@ class _FramePlaces(NamedTuple):
 
 
 _FRAME = _FramePlaces()
-_MOST_OPERANDS = 16
 _CHUNKS_PER_THREAD = 4
 _CHUNK_MULTIPLE = 64
 
@@ -50,7 +49,6 @@ _call_set = call_at(types.void, 1)
 _call_set_async_exc = call_at(types.void, 2)
 
 
-_most_operands = stack(_MOST_OPERANDS)
 _one_frame = stack(len(_FRAME))
 _one_word = stack(1)
 
@@ -118,7 +116,7 @@ def _is_recurrence(args: Any, steps: Any, inputs: int, operands: int) -> Any:
 
 @internal
 def _run_one_by_one(args: Any, dimensions: Any, steps: Any, record: Any) -> None:
-    own_args, own_dimensions = _most_operands(), _most_operands()
+    own_args, own_dimensions = reserve_words(record[RECORD.operands]), _one_word()
     own_dimensions[0] = 1
     for i in range(dimensions[0]):
         for k in range(record[RECORD.operands]):
@@ -213,7 +211,8 @@ def run_chunk(position: Any, count: Any, one: Any, data: Any) -> None:
     args = words(frame[_FRAME.args])
     dimensions = words(frame[_FRAME.dimensions])
     steps = words(frame[_FRAME.steps])
-    own_args, own_dimensions = _most_operands(), _most_operands()
+    own_args = reserve_words(frame[_FRAME.operands])
+    own_dimensions = reserve_words(1 + frame[_FRAME.core_dimensions])
     for k in range(frame[_FRAME.core_dimensions]):
         own_dimensions[k + 1] = dimensions[k + 1]
     begin = (address_of(position[0]) - address_of(data)) * frame[_FRAME.chunk]

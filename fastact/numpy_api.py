@@ -15,6 +15,8 @@ REGISTER_LOOP_FOR_TYPE = 2
 SET_HANDLER = 304  # of the arrays' table
 DEFAULT_HANDLER = 306  # the address of a variable
 
+MOST_OPERANDS = 64  # of a ufunc: NPY_MAXARGS
+
 
 @cache
 def pointer_in(capsule: Any, name: bytes | None) -> int:

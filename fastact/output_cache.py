@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact import numpy_api, threads
-from fastact.records import CACHE, CACHE_BLOCKS, allocate
+from fastact.records import CACHE, CACHE_BLOCKS, allocate, keep
 
 _DEFAULT_BYTES = 2**29
 # Smaller blocks come from the C library's own free lists, mostly; setting the handler costs 1.5 us.
@@ -139,18 +139,17 @@ def _handlers() -> tuple[Callable[[Any], Any], Any, Any]:
     if sys.platform == "linux":
         _STATE[CACHE.advise] = _address(library.madvise)
     default = ctypes.py_object.from_address(numpy_api.of_arrays(numpy_api.DEFAULT_HANDLER)).value
-    own = _Handler(
-        b"fastact",
-        _HANDLER_VERSION,
-        _STATE.ctypes.data,
-        _kernel("allocate", 2),
-        _kernel("allocate_zeros", 3),
-        _kernel("reallocate", 3),
-        _kernel("release", 3),
+    own = keep(
+        _Handler(
+            b"fastact",
+            _HANDLER_VERSION,
+            _STATE.ctypes.data,
+            _kernel("allocate", 2),
+            _kernel("allocate_zeros", 3),
+            _kernel("reallocate", 3),
+            _kernel("release", 3),
+        )
     )
-    ctypes.pythonapi.Py_IncRef(
-        ctypes.py_object(own)
-    )  # as long as arrays are, which may be for ever
     new_capsule = ctypes.pythonapi.PyCapsule_New
     new_capsule.restype = ctypes.py_object
     new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fastact.machine import affine_cpus
-from fastact.records import SETTING, SETTINGS
+from fastact.records import SETTING, SETTINGS, keep
 
 _TBB_MODULE = "numba.np.ufunc.tbbpool"
 
@@ -88,7 +88,7 @@ class Pool:
         # that would wait, once nobody refers to it, is referred to for ever.
         for module in (self._module, sys.modules.get(_TBB_MODULE)):
             if module is not None:
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(module))
+                keep(module)
 
 
 def _start_by_numba() -> tuple[int, int, int] | None:

@@ -7,10 +7,12 @@ Python shuts down, because NumPy keeps pointers to them.
 from __future__ import annotations
 
 import ctypes
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+_T = TypeVar("_T")
 
 
 class SettingPlaces(NamedTuple):
@@ -69,11 +71,20 @@ CACHE = CachePlaces()
 CACHE_BLOCKS = 64
 
 
+def keep(thing: _T) -> _T:
+    """Keep for ever what NumPy or compiled code knows by its address alone, and return it.
+
+    A list in a module would not do: it ends with the module, which may be loaded anew or forgotten while
+    arrays, ufuncs and threads are still there.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    return thing
+
+
 def allocate(places: int) -> NDArray[np.intp]:
     """Return zeroed memory of so many words, kept for ever."""
-    memory = np.zeros(places, np.intp)
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
-    return memory
+    return keep(np.zeros(places, np.intp))
 
 
-SETTINGS = allocate(len(SETTING))
+# If this module is loaded anew, its settings stay those that other modules and compiled code have.
+SETTINGS: NDArray[np.intp] = globals().get("SETTINGS", allocate(len(SETTING)))

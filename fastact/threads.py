@@ -13,7 +13,7 @@ from functools import cache
 
 from fastact.machine import available_cpus, last_cache
 from fastact.pool import POOL
-from fastact.records import SETTING, SETTINGS
+from fastact.records import SETTING, SETTINGS, keep
 
 # Sharing a call costs some 3 us while the threads are awake (TBB, two cores), which the second core wins back from
 # 10,000 elements of gelu, 33,000 of sigmoid and 65,000 to 100,000 of relu. But a thread that sleeps takes longer to
@@ -118,7 +118,7 @@ def _driver_kernel(name: str) -> int:
     return kernels.load(name, build)
 
 
-_start_pool = ctypes.CFUNCTYPE(None)(POOL.start)  # must outlive every call
+_start_pool = keep(ctypes.CFUNCTYPE(None)(POOL.start))
 
 
 @cache

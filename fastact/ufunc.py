@@ -15,12 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact import kernels, numpy_api, threads
-from fastact.records import RECORD, SETTINGS, allocate
+from fastact.records import RECORD, SETTINGS, allocate, keep
 
 _CALLBACK = ctypes.CFUNCTYPE(None)
-
-# What a ufunc was made of. NumPy keeps the bare pointers: none of it may ever go away.
-_kept: list[Any] = []
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def make_ufunc(
     records = (ctypes.c_void_p * len(loops))(*data)
     types = ctypes.create_string_buffer(numbers, len(numbers))
     texts = [None if text is None else text.encode() for text in (name, doc, core_signature)]
-    _kept.extend((functions, records, types, texts))
+    keep((functions, records, types, texts))  # NumPy takes no more than their addresses
     ufunc: np.ufunc = _constructor()(
         ctypes.addressof(functions),
         ctypes.addressof(records),
@@ -119,10 +116,10 @@ def _record(loop: Loop, inputs: int, operands: int, core_dimensions: int) -> int
         try:
             record[RECORD.loop] = kernels.load(loop.name, loop.build)
         except BaseException as error:
-            record[RECORD.error] = id(_error_class(error, loop.explain(error), record))
+            raised = keep(_error_class(error, loop.explain(error), record))
+            record[RECORD.error] = id(raised)
 
-    callback = _CALLBACK(compile_loop)
-    _kept.append(callback)
+    callback = keep(_CALLBACK(compile_loop))
     record[RECORD.compile] = ctypes.cast(callback, ctypes.c_void_p).value or 0
     record[RECORD.settings] = SETTINGS.ctypes.data
     record[RECORD.inputs] = inputs
@@ -144,7 +141,6 @@ def _error_class(error: BaseException, text: str, record: NDArray[np.intp]) -> t
         record[RECORD.error] = 0
 
     raised: type[BaseException] = type("CompilationError", bases, {"__init__": __init__})
-    _kept.append(raised)
     return raised
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import mpmath
 import numpy as np
 import pytest
+from fresh_process import assert_clean, run_python
 
 import fastact as fa
 from fastact.records import SETTING, SETTINGS
@@ -532,6 +533,32 @@ def test_same_bits_with_any_number_of_threads(kind: str, shape: tuple[int, int])
     finally:
         fa.set_num_threads(before)
     assert len(results) == 1
+
+
+@pytest.mark.parametrize("name", ["forward", "dense_forward"])
+def test_labels_that_are_no_classes(name: str) -> None:
+    """The ufuncs cannot raise: NaN is the loss of a row whose label would be read outside it."""
+    script = f"""
+        import numpy as np
+
+        import fastact as fa
+
+        for classes in (0, 1, 7, 130):
+            x = np.linspace(-1, 1, 9 * classes, dtype=np.float32).reshape(9, classes)
+            labels = np.array([classes, classes + 1, 10**9, 2**40, 2**63 - 1, -2, -100, -(2**63), 0])
+            rest = (1.0, 1.0) if "{name}" == "forward" else (1.0, 0.0, 0.0, 1.0)
+            rows = (x,) if "{name}" == "forward" else (x, x, x)
+            loss = fa.softmax_cross_entropy.ufuncs["{name}"](*rows, labels, *rest)
+            found, dx = fa.softmax_cross_entropy.ufuncs["{name}_backward"](*rows, labels, *rest)
+            np.testing.assert_array_equal(loss, found)
+            assert np.isnan(loss[:5]).all() and np.isnan(dx[:5]).all(), (loss, dx)
+            assert not loss[5:8].any() and not dx[5:8].any(), (loss, dx)
+            if classes:
+                wanted = np.log(np.exp(np.float64(x[8])).sum()) - x[8, 0]
+                np.testing.assert_allclose(loss[8], wanted, 1e-5, 1e-7)
+                np.testing.assert_allclose(dx[8].sum(), 0, atol=1e-6)
+    """
+    assert_clean(run_python(script))
 
 
 def with_label(shape: tuple[int, ...], place: tuple[int, ...], label: int) -> Array:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 import pickle
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
 import own_activations as own
 import pytest
-from fresh_process import run_python
+from fresh_process import assert_clean, run_python
 from numpy.typing import NDArray
 
 import fastact as fa
+from fastact.numpy_api import MOST_OPERANDS
+from fastact.ufunc import make_ufunc
 
 Array = NDArray[Any]
 X = np.concatenate([np.linspace(-6, 6, 98), [0.005, -0.005, 20.0, -20.0]])
@@ -184,3 +187,74 @@ def test_only_parameters_with_names() -> None:
         fa.activation(lambda x, *more: x)
     with pytest.raises(TypeError, match="no parameter 'slope'"):
         fa.activation(learnable="slope")(lambda x, a=1: a * x)
+
+
+# Each parameter is an operand of the ufuncs, of which NumPy allows so many; a form with all that can be computed in the
+# same pass has 12 others.
+MOST_PARAMETERS = 52
+
+
+def with_parameters(count: int) -> Any:
+    """Return a function with so many parameters: x times their sum."""
+    names = [f"p{k}" for k in range(count)]
+    space: dict[str, Any] = {}
+    exec(f"def many(x, {', '.join(names)}):\n    return x * ({' + '.join(names)})", space)
+    return space["many"]
+
+
+# Fresh processes: too small a stack ends them.
+MANY = """
+    import numpy as np
+    from test_custom import with_parameters
+
+    import fastact as fa
+
+    many = fa.activation(with_parameters({count}))
+    parameters = {{f"p{{k}}": 0.5 * k for k in range({count})}}
+    total = sum(parameters.values())
+    rows, columns = 400, 500
+    x = np.linspace(-1, 1, rows * columns).reshape(rows, columns)
+    dy = np.cos(x)
+"""
+
+
+@pytest.mark.parametrize("count", [12, 13, 14, MOST_PARAMETERS])
+def test_many_parameters(count: int) -> None:
+    """In calls that threads share, contiguous and strided, with numbers and with arrays."""
+    script = """
+        for step in (1, -2):
+            for as_parameter in (float, lambda value: np.full(x[::step].shape, value)):
+                given = {name: as_parameter(value) for name, value in parameters.items()}
+                y, dx = many.forward_backward(x[::step], dy[::step], **given)
+                np.testing.assert_allclose(y, x[::step] * total, 1e-12)
+                np.testing.assert_allclose(dx, dy[::step] * total, 1e-12)
+    """
+    assert_clean(run_python(dedent(MANY.format(count=count)) + dedent(script)))
+
+
+def test_many_parameters_in_the_same_pass() -> None:
+    script = """
+        bias = np.linspace(0, 1, columns)
+        options = {"bias": bias, "dropout": 0.5, "rng": 1, "residual": x, **parameters}
+        y, dx, dbias = many.forward_backward(x, dy, **options)
+        is_kept = fa.dropout(np.ones_like(x), 0.5, rng=1) != 0
+        np.testing.assert_allclose(y, x + is_kept * 2 * total * (x + bias), 1e-12, 1e-12)
+        np.testing.assert_allclose(dx, is_kept * 2 * total * dy, 1e-12)
+        np.testing.assert_allclose(dbias, dx.sum(axis=0), 1e-9)
+    """
+    assert_clean(run_python(dedent(MANY.format(count=MOST_PARAMETERS)) + dedent(script)))
+
+
+def test_too_many_parameters() -> None:
+    with pytest.raises(ValueError, match=r"many has 53 parameters; .* room for 52") as raised:
+        fa.activation(with_parameters(MOST_PARAMETERS + 1))
+    assert "\n" not in str(raised.value)
+
+
+def test_too_many_operands() -> None:
+    """What is taken for NumPy's limit is NumPy's limit, and it does not make a ufunc beyond it."""
+    np.frompyfunc(max, MOST_OPERANDS - 1, 1)
+    with pytest.raises(ValueError, match=f"more than {MOST_OPERANDS} operands"):
+        np.frompyfunc(max, MOST_OPERANDS, 1)
+    with pytest.raises(ValueError, match=f"more than {MOST_OPERANDS} operands"):
+        make_ufunc("none", "too_many", "", ["x"] * MOST_OPERANDS, ["y"], [])

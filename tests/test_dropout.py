@@ -142,6 +142,57 @@ def test_keys(key: int) -> None:
     np.testing.assert_array_equal(fa.dropout(np.ones(200), 0.5, rng=np.uint64(key)), y)
 
 
+# The ufuncs themselves, of which each row has a key and a first index of its own.
+HALF = np.int64(2**31)
+
+
+def ufunc_keeps(key: Any, first: Any, ones: Any, out: Any = None) -> Any:
+    number = ones.dtype.type(1)
+    return fa.dropout.ufuncs["forward"](key, first, HALF, ones, number, out=out) != 0
+
+
+@pytest.mark.parametrize("dtype", ["e", "f", "d"])
+def test_rows_with_keys_and_indices_of_their_own(dtype: str) -> None:
+    keys, firsts = np.array([5, 6, 5, -1]), np.array([0, 0, 64, 100])
+    kept = ufunc_keeps(keys, firsts, np.ones((4, 150), dtype))
+    for row, key, first in zip(kept, keys.tolist(), firsts.tolist(), strict=True):
+        np.testing.assert_array_equal(row, plain_words(key % 2**64, 150, first) >= HALF)
+
+
+def test_any_number_is_an_index() -> None:
+    """Where they run over, each element has the word of its own index, as alone; a wrong window ends the process."""
+    script = """
+        import numpy as np
+        from test_dropout import ufunc_keeps
+
+        for first in (2**63 - 1, 2**63 - 70, -(2**63), -300, -1):
+            for dtype in "efd":
+                kept = ufunc_keeps(7, np.int64(first), np.ones(300, dtype))
+                indices = np.int64(first) + np.arange(300)
+                np.testing.assert_array_equal(kept, ufunc_keeps(7, indices, np.ones((300, 1), dtype))[:, 0])
+                assert 100 < kept.sum() < 200
+    """
+    assert_clean(run_python(script))
+
+
+@pytest.mark.parametrize("dtype", ["e", "f", "d"])
+def test_strides_of_the_ufunc(dtype: str) -> None:
+    """Neither what is read nor what is written nor what is drawn depends on them."""
+    wanted = plain_words(9, 40) >= HALF
+    x = normal(40, dtype=dtype)
+    big = np.full(200, 7, dtype)
+    for view in (big[10:50], big[10:50][::-1], big[10:130:3], big[10:130:3][::-1]):
+        big[...] = 7
+        view[...] = x
+        for given in (x, view, np.repeat(x, 2)[::2]):
+            assert np.array_equal(ufunc_keeps(9, 0, given, out=view), wanted)
+            assert np.array_equal(view, np.where(wanted, x, 0))
+            view[...] = 7
+            assert (big == 7).all()
+            view[...] = x
+    assert np.array_equal(ufunc_keeps(9, 0, np.broadcast_to(x[:1], 40)), wanted)
+
+
 @pytest.mark.parametrize("p", [0.01, 0.1, 0.5, 0.9])
 def test_share_of_what_is_kept(p: float) -> None:
     """Within five standard deviations of a binomial number, for several seeds."""

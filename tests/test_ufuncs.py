@@ -1,32 +1,24 @@
 """The ufuncs of activations of every kind do what NumPy's own ufuncs do, on every kind of array.
 
-Expected values are float64 formulas that are written here a second time. Run as a program with the name
-of a dtype and of activations, this file calls ufuncs on arrays that touch forbidden memory.
+Expected values are float64 formulas that are written here a second time.
 """
 
 from __future__ import annotations
 
 import copy
-import ctypes
 import inspect
-import itertools
-import math
-import mmap
 import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from representatives import REPRESENTATIVES
-from test_same_bits import NARROWER
-from test_same_bits import environment as environment_of
 
 import fastact as fa
 import fastact.ufuncs
@@ -174,7 +166,6 @@ ALL = [
     if operation != "second_derivative"
 ]
 ELEMENTWISE = [case for case in ALL if case.ufunc.signature is None]
-GROUPS = [case for case in ALL if case not in ELEMENTWISE]
 UNARY = [case for case in ELEMENTWISE if case.ufunc.nin == 1]
 FORWARD = [case for case in ELEMENTWISE if case.operation == "forward"]
 SINGLE = [case for case in ELEMENTWISE if case.ufunc.nout == 1]
@@ -880,7 +871,7 @@ def test_the_same_array_as_every_input(case: Case) -> None:
     case.check(case(*inputs), inputs, np.float32)
 
 
-# Lengths, and the memory about an array.
+# Lengths, and the memory about an array; `test_guard_pages` has more of it.
 
 
 @every_dtype
@@ -902,144 +893,6 @@ def test_every_length(case: Case, dtype: Any) -> None:
                 assert_close(out, wanted[:n], dtype)
                 out[...] = NOT_COMPUTED
                 assert np.all(memory == NOT_COMPUTED)
-
-
-class Fence:
-    """Memory between two pages that may not be touched."""
-
-    pages = 8
-
-    def __init__(self) -> None:
-        page = mmap.PAGESIZE
-        self._memory = mmap.mmap(-1, (self.pages + 2) * page)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
-        protect = ctypes.CDLL(None, use_errno=True).mprotect
-        protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        for forbidden in (start, start + (self.pages + 1) * page):
-            assert protect(forbidden, page, 0) == 0
-        self.memory = np.frombuffer(self._memory, np.uint8)[page : (self.pages + 1) * page]
-
-    def place(self, values: Array, step: int, at_end: bool) -> Array:
-        """Return a copy that begins or ends where the forbidden memory does."""
-        length = max(0, (values.size - 1) * abs(step) + 1)
-        room = self.memory.view(values.dtype)
-        room = room[room.size - length :] if at_end else room[:length]
-        view = room[::step]
-        view[...] = values
-        return view
-
-
-# For other instruction sets: without a parameter and with one, every number of inputs and outputs.
-FEW = ("sigmoid", "leaky_relu")
-
-
-def touch_the_fence(dtype: Any, activations: Sequence[str]) -> None:
-    """Call ufuncs on arrays that begin and end at forbidden memory."""
-    for case in ELEMENTWISE:
-        if case.activation not in activations:
-            continue
-        print(case, flush=True)
-        fences = [Fence() for _ in range(case.ufunc.nargs)]
-        arrays = case.arrays(dtype, (70,))
-        results = case(*arrays)
-        case.check(results, arrays, dtype)
-        for at_end, step in itertools.product((False, True), (1, 2, -1, 5, -3)):
-            for n in range(71) if step == 1 else (*range(20), *range(30, 36), *range(62, 68)):
-                inputs, outs = placed(fences, arrays, results, n, step, at_end)
-                case(*inputs, out=outs)
-                for out, expected in zip(outs, results, strict=True):
-                    assert_same_bits(out.copy(), expected[:n])
-        # A number that does not vary, at the very end.
-        single = [
-            fence.place(array[:1], 1, True) for fence, array in zip(fences, arrays, strict=False)
-        ]
-        case(*(np.broadcast_to(each, (70,)) for each in single))
-    for case in GROUPS:
-        print(case, flush=True)
-        touch_the_fence_in_groups(case.ufunc, dtype)
-    print("the gradient of prelu's weight", flush=True)
-    fences = [Fence() for _ in range(5)]
-    for shape in itertools.product((1, 3), (1, 2, 17, 33), (1, 2, 15, 16, 31)):
-        for at_end, weights in itertools.product((False, True), (1, shape[1])):
-            ones = [np.ones(math.prod(shape), dtype), np.ones(weights, dtype)]
-            x, dy, y, dx = (fence.place(ones[0], 1, at_end).reshape(shape) for fence in fences[:4])
-            weight = fences[4].place(ones[1], 1, at_end)
-            dweight = np.empty(weights, dtype)
-            fa.prelu.forward_backward(-x, dy, weight, out=(y, dx, dweight))
-            x[...] = -1
-            fa.prelu.forward_backward(x, dy, weight, out=(y, dx, dweight))
-            fa.prelu.backward(dy, x, weight, out=(dx, dweight))
-            assert np.all(y == -1)
-            assert np.all(dx == 1)
-            assert np.all(dweight == -math.prod(shape) / weights)
-
-
-def placed(
-    fences: list[Fence], arrays: Any, results: Any, n: int, step: int, at_end: bool
-) -> tuple[list[Array], tuple[Array, ...]]:
-    """Place the first `n` numbers of inputs and as many of outputs."""
-    places = [
-        fence.place(array[:n] if k < len(arrays) else np.zeros_like(array[:n]), step, at_end)
-        for k, (fence, array) in enumerate(zip(fences, (*arrays, *results), strict=True))
-    ]
-    return places[: len(arrays)], tuple(places[len(arrays) :])
-
-
-def touch_the_fence_in_groups(ufunc: np.ufunc, dtype: Any) -> None:
-    """Call a generalized ufunc on groups of one piece and of several, at any stride."""
-    assert ufunc.signature is not None
-    cores = ufunc.signature.replace("->", ",").split("),(")
-    letters = ufunc.types[DTYPES.index(dtype)].replace("->", "")
-    fences = [Fence() for _ in cores]
-    for pieces, n in itertools.product(range(1, 7), (*range(20), 31, 32, 33, 64, 65)):
-        for at_end, step, by_piece in itertools.product((False, True), (1, -1, 2), (False, True)):
-            operands = []
-            for fence, core, letter in zip(fences, cores, letters, strict=True):
-                size = n * pieces if "p" in core else n
-                flat = fence.place(np.zeros(size, letter), step, at_end)
-                if "p" in core:
-                    flat = flat.reshape(pieces, n).T if by_piece else flat.reshape(n, pieces)
-                operands.append(flat)
-            for operand in operands[: ufunc.nin]:
-                operand[...] = 0 if operand.dtype.kind == "i" else 1
-            ufunc(*operands[: ufunc.nin], out=tuple(operands[ufunc.nin :]))
-            for operand, core in zip(operands, cores, strict=True):
-                if operand.dtype.kind == "f":
-                    assert np.all((operand[:, 0] if "p" in core else operand) == 1)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
-@every_dtype
-@pytest.mark.parametrize("instructions", ["host", "avx2"])
-def test_never_touches_memory_beyond_an_array(instructions: str, dtype: Any) -> None:
-    environment = dict(os.environ)
-    if instructions != "host":
-        if not llvm.get_host_cpu_features().get("avx512f", False):
-            pytest.skip("this CPU has no AVX-512, and so no narrower vectors to test")
-        environment = environment_of(*NARROWER[instructions])
-    done = subprocess.run(
-        [
-            *(sys.executable, "-X", "faulthandler", __file__, np.dtype(dtype).name),
-            *(REPRESENTATIVES if instructions == "host" else FEW),
-        ],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    last = "".join(done.stdout.splitlines(keepends=True)[-1:])
-    assert done.returncode == 0, f"in {last}{done.stderr}"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
-def test_the_fence_holds() -> None:
-    """The test above would notice: NumPy's copy of one number too many ends the process."""
-    program = (
-        "from test_ufuncs import *; numbers = Fence().place(np.ones(5), 1, True);"
-        "np.lib.stride_tricks.as_strided(numbers, (6,)).copy()"
-    )
-    here = os.path.dirname(__file__)
-    done = subprocess.run([sys.executable, "-c", program], cwd=here, capture_output=True)
-    assert done.returncode < 0, done.stderr.decode()
 
 
 # The rest of what NumPy's ufuncs do.
@@ -1223,7 +1076,3 @@ def test_dask(case: Case) -> None:
         for name, array in zip(case.inputs, arrays, strict=True)
     ]
     case.check(result.compute(scheduler="threads", num_workers=2), given, np.float32)
-
-
-if __name__ == "__main__":
-    touch_the_fence(np.dtype(sys.argv[1]).type, sys.argv[2:])

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.activations.base import as_axis
-from fastact.activations.neighbours import BLOCK, as_neighbours, copy_back, parts
+from fastact.activations.neighbours import BLOCK, DRAWS, as_neighbours, copy_back, parts
 
 # Sums of all blocks together, so that they take no more than half a MiB unless there are more channels.
 _MOST_SUMS = 65_536
+# Random numbers depend on indices in the whole array, in which a block's channels may lie further apart.
+DRAWS_OF_CHANNELS = (*DRAWS, "apart")
 
 
 def channel_axis(where: str, name: str, x: NDArray[Any], value: Any, axis: Any) -> int | None:
@@ -112,7 +114,12 @@ def _run_in_blocks(
             draws: tuple[Any, ...] = ()
             if drawing is not None:
                 key, threshold = drawing
-                draws = key, _first_indices(shape_of_all, row_part, part), threshold
+                draws = (
+                    key,
+                    _first_indices(shape_of_all, row_part, part),
+                    threshold,
+                    np.int64(length),
+                )
             ufunc(*draws, *views[: len(inputs)], *parameters, out=tuple(results))
     return partials
 

@@ -40,7 +40,7 @@ from fastact.activations.base import (
     outputs_for,
     parameters_in,
 )
-from fastact.activations.channels import channel_axis, run_on_channels
+from fastact.activations.channels import DRAWS_OF_CHANNELS, channel_axis, run_on_channels
 from fastact.activations.neighbours import (
     DRAWS,
     dtype_computed,
@@ -49,6 +49,7 @@ from fastact.activations.neighbours import (
 )
 from fastact.activations.pointwise import OPERATIONS, PointwiseActivation, weak_for_integers
 from fastact.definition import REQUIRED, Definition
+from fastact.numpy_api import MOST_OPERANDS
 from fastact.randomness import chance_of, drawing, key_of
 from fastact.simd import at_least, select
 
@@ -110,11 +111,36 @@ class Form:
         bias = ("bias",) if self.has_bias else ()
         return (*bias, *parameters, *(("scale",) if self.has_dropout else ()))
 
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """The names of what comes before the arrays."""
+        if not self.has_dropout:
+            return ()
+        return DRAWS_OF_CHANNELS if self.has_bias else DRAWS
+
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """The names of what follows the results."""
+        return ("sums",) if self.has_sums else ()
+
 
 @cache
 def form_of(operation: str, has_bias: bool, has_residual: bool, has_dropout: bool) -> Form:
     """Return the one object of a form."""
     return Form(operation, has_bias, has_residual, has_dropout)
+
+
+def most_parameters() -> int:
+    """Return how many parameters an activation may have, so that the largest of its ufuncs is not too large."""
+    forms = (
+        form_of(operation, *(name in fitting for name in ("bias", "residual", "dropout")))
+        for operation, fitting in _FITTING.items()
+    )
+    beside = max(
+        len((*form.draws, *form.arrays, *form.numbers(()), *form.outputs, *form.sums))
+        for form in forms
+    )
+    return MOST_OPERANDS - beside
 
 
 def run_fused(
@@ -235,7 +261,7 @@ def _run(
 ) -> Any:
     """Call the loop with arrays in the types that NumPy finds for them."""
     numbers = weak_for_integers(arrays, numbers)
-    dtype = dtype_computed(ufunc, form.has_dropout, arrays, numbers)
+    dtype = dtype_computed(ufunc, arrays, numbers)
     inner = inner_type(dtype)
     count = len(form.outputs)
     shapes, types = (arrays[0].shape,) * count, (dtype,) * count
@@ -278,13 +304,11 @@ def make(definition: Definition, form: Form) -> np.ufunc:
 def _make_on_channels(definition: Definition, form: Form, name: str, doc: str) -> np.ufunc:
     from fastact.ufunc import Loop, make_ufunc
 
-    draws = DRAWS if form.has_dropout else ()
-    sums = ["sums"] if form.has_sums else []
     loops = [
         Loop(
-            [np.dtype(np.int64) for _ in draws]
+            [np.dtype(np.int64) for _ in form.draws]
             + [dtype_of(each) for each in _operand_types(definition, form, dtype)]
-            + [np.dtype(np.float64) for _ in sums],
+            + [np.dtype(np.float64) for _ in form.sums],
             _kernel_name(definition, form, dtype),
             partial(_build_loop, definition, form, dtype),
             definition.explain,
@@ -292,14 +316,15 @@ def _make_on_channels(definition: Definition, form: Form, name: str, doc: str) -
         for dtype in dtypes()
     ]
     _, *others = numbers = form.numbers(definition.parameters)
-    cores = ["()"] * len(draws) + ["(n,c,s)"] * len(form.arrays) + ["(c)"] + ["()"] * len(others)
-    results = ["(n,c,s)"] * len(form.outputs) + ["(c)" for _ in sums]
+    cores = ["()"] * len(form.draws) + ["(n,c,s)"] * len(form.arrays)
+    cores += ["(c)"] + ["()"] * len(others)
+    results = ["(n,c,s)"] * len(form.outputs) + ["(c)" for _ in form.sums]
     return make_ufunc(
         definition.module,
         name,
         doc,
-        (*draws, *form.arrays, *numbers),
-        (*form.outputs, *sums),
+        (*form.draws, *form.arrays, *numbers),
+        (*form.outputs, *form.sums),
         loops,
         f"{','.join(cores)}->{','.join(results)}",
     )

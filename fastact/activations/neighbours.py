@@ -60,12 +60,11 @@ def parts(length: int, block: int) -> list[tuple[int, int, int]]:
 
 
 def dtype_computed(
-    ufunc: np.ufunc, has_draws: bool, arrays: Sequence[NDArray[Any]], numbers: Sequence[Any]
+    ufunc: np.ufunc, arrays: Sequence[NDArray[Any]], numbers: Sequence[Any]
 ) -> np.dtype[Any]:
     """Return the type that NumPy finds for a ufunc's arrays; Python's numbers do not change it."""
-    kinds: list[Any] = [np.dtype(np.int64)] * len(DRAWS) if has_draws else []
-    first = len(kinds)
-    kinds += [array.dtype for array in arrays]
+    first = ufunc.nin - len(arrays) - len(numbers)  # whole numbers, where it draws
+    kinds: list[Any] = [np.dtype(np.int64)] * first + [array.dtype for array in arrays]
     kinds += [type(n) if type(n) in (int, float) else np.asanyarray(n).dtype for n in numbers]
     found: np.dtype[Any] = ufunc.resolve_dtypes((*kinds, *[None] * ufunc.nout))[first]
     return found

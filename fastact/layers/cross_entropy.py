@@ -97,6 +97,9 @@ class SoftmaxCrossEntropy(Layer):
     they are sums of. A loss near 0 keeps its digits, and so does the gradient of a label of which the net is sure.
     A row that holds a NaN or plus infinity, or nothing but minus infinity, gives NaN. Results do not depend on the
     number of threads: losses are summed in float64, in an order that depends on the shape alone.
+
+    A ufunc cannot raise an error: called themselves, those in `ufuncs` give NaN, loss and gradient, for a label that is
+    no class's, and ignore a row whose label is negative.
     """
 
     formula = r"\sum_j w_j p_j \left( \ln \sum_k e^{x_k} - x_j \right)"

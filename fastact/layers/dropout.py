@@ -151,7 +151,7 @@ class Dropout(Layer):
         known = self._numbers(chance)
         numbers = weak_for_integers(tuple(inputs), [known[each] for each in operation.numbers])
         ufunc = self.ufuncs[name]
-        dtype = dtype_computed(ufunc, True, inputs, numbers)
+        dtype = dtype_computed(ufunc, inputs, numbers)
         shapes, types = (inputs[0].shape,) * ufunc.nout, (dtype,) * ufunc.nout
         results = outputs_for(where, out, shapes, types)
         inner = inner_type(dtype)

@@ -9,8 +9,9 @@ from numba import types
 
 from fastact.loops.draws import Draws, NoDraws
 from fastact.simd import select, sum_lanes, to_double
+from fastact.simd.blocks import REGISTERS_OF_SHORT_ONES, Blocks
 from fastact.simd.lowering import Vector, internal
-from fastact.simd.memory import Access, stack, words, zeros_of
+from fastact.simd.memory import Access, address_of, stack, words, words_behind, zeros_of
 from fastact.simd.operands import Operands
 from fastact.simd.storage import Storage
 
@@ -23,11 +24,12 @@ def channel_sums(
 ) -> Callable[..., None]:
     """Return the loop of a generalized ufunc with sums for each channel.
 
-    Its signature is ``(),(),(),(n,c,s),...,(c),(),...->(n,c,s),...,(c)``: the key, the index of the first
-    element and the threshold, if it draws random numbers; arrays, a parameter that has a value for each channel,
+    Its signature is ``(),(),(),(),(n,c,s),...,(c),(),...->(n,c,s),...,(c)``: the key, the index of the first
+    element, the threshold, and how far the indices of two neighbouring channels are apart (more than ``s`` in a
+    part of a longer array), if it draws random numbers; arrays, a parameter that has a value for each channel,
     other parameters, results of the arrays' shape, and the float64 sums of the operation's last result over
-    ``n`` and ``s``. The arrays have the same strides, and their last dimension is contiguous; where ``s`` is 1, the
-    channels are.
+    ``n`` and ``s``. What has neither a contiguous last dimension nor, where ``s`` is 1, contiguous channels is copied
+    block by block.
 
     Parameters
     ----------
@@ -42,11 +44,16 @@ def channel_sums(
         Whether it draws.
     """
     draws = Draws(operands.vector) if has_draws else NoDraws()
-    reserve_window, numbers, draw, leading = draws.reserve, draws.numbers, draws.draw, draws.count
+    reserve_window, numbers, draw = draws.reserve, draws.numbers, draws.draw
+    leading = draws.count + 1 if has_draws else 0
     count = operands.count
     weight, inputs = operands.arrays, operands.inputs
     itemsize, weight_itemsize = operands.itemsize, operands.parameter_itemsize
     addresses, load, store = operands.addresses, operands.load_any, operands.store_any
+    is_contiguous = operands.is_contiguous
+    blocks = Blocks(operands, REGISTERS_OF_SHORT_ONES)
+    reserve_blocks, width, copy_out = blocks.reserve, blocks.width, blocks.copy_out
+    copy_in = blocks.copy(range(weight), inward=True, is_spread=False)
     load_whole, load_with_weight = operands.load, operands.load_with_parameter
     broadcast, broadcast_others = operands.broadcast, operands.broadcast_others
     store_whole = operands.store
@@ -55,6 +62,7 @@ def channel_sums(
     sums = Access(Storage("float64"), Vector(types.float64, lanes))
     load_sums, store_sums = sums.load, sums.store
     zeros = zeros_of(Vector(types.float64, lanes))
+    double = sums.storage.itemsize
     compute = internal(operation)
     stored = internal((lambda results: results[:-1]) if has_sums else (lambda results: results))
 
@@ -62,17 +70,17 @@ def channel_sums(
     def one_channel(
         start: Any,
         rows: int,
-        row_step: int,
+        row_steps: Any,
         row_elements: int,
         length: int,
         index: int,
         source: Any,
+        total: Any,
     ) -> Any:
-        """Run the rows of one channel, the first from an index on, and return its sum."""
+        """Run rows of one channel, the first from an index on, and return the sums with theirs."""
         steps = reserve()
         for k in range(count):
             steps[k] = itemsize if k < weight or k >= inputs else 0
-        total = zeros()
         drawn = numbers(source)
         for _ in range(rows):
             base = addresses(start)
@@ -93,14 +101,18 @@ def channel_sums(
                 if has_sums:
                     total += to_double(select(mask, results[-1], 0))
             for k in range(count):
-                if k < weight or k >= inputs:
-                    start[k] += row_step
+                start[k] += row_steps[k]
             index += row_elements
-        return sum_lanes(total)
+        return total
 
     @internal
     def all_channels(
-        start: Any, rows: int, row_step: int, channels: int, total: int, source: Any
+        start: Any,
+        rows: int,
+        row_steps: Any,
+        channels: int,
+        total: int,
+        source: Any,
     ) -> None:
         """Run rows of neighbouring channels, with a sum in memory for each."""
         steps = reserve()
@@ -117,54 +129,90 @@ def channel_sums(
                 results = compute(*(drawn_words + load_with_weight(base, i) + others))
                 store_whole(base, i, stored(results))
                 if has_sums:
-                    place = total + 8 * i
-                    so_far = load_sums(place, 8, first_lanes(lanes))
-                    store_sums(place, 8, first_lanes(lanes), so_far + to_double(results[-1]))
+                    place = total + double * i
+                    so_far = load_sums(place, double, first_lanes(lanes))
+                    store_sums(place, double, first_lanes(lanes), so_far + to_double(results[-1]))
             for i in range(whole, channels, lanes):
                 mask = first_lanes(channels - i)
                 drawn_words = draw(drawn, index + i, end)
                 results = compute(*(drawn_words + load(base, steps, i, mask)))
                 store(base, steps, i, mask, stored(results))
                 if has_sums:
-                    place = total + 8 * i
-                    so_far = load_sums(place, 8, mask)
-                    store_sums(place, 8, mask, so_far + to_double(results[-1]))
+                    place = total + double * i
+                    so_far = load_sums(place, double, mask)
+                    store_sums(place, double, mask, so_far + to_double(results[-1]))
             for k in range(count):
-                if k < weight or k >= inputs:
-                    start[k] += row_step
+                start[k] += row_steps[k]
             index += channels
 
     def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
         args = words(arguments)
-        blocks, rows, channels, length = dimensions[0], dimensions[1], dimensions[2], dimensions[3]
-        # Core steps follow those of the operands and of the sums.
-        core = leading + (count + 1 if has_sums else count)
-        row_step, channel_step = steps[core], steps[core + 1]
-        row_elements, channel_elements = row_step // itemsize, channel_step // itemsize
-        weight_step = steps[core + 3 * weight]
+        rows, channels, length = dimensions[1], dimensions[2], dimensions[3]
         start, window = reserve(), reserve_window()
-        for block in range(blocks):
+        row_steps, channel_steps, inner_steps = reserve(), reserve(), reserve()
+        core = words_behind(steps, leading + (count + 1 if has_sums else count))
+        place = 0
+        for k in range(count):
+            row_steps[k] = channel_steps[k] = inner_steps[k] = 0
+            if k < weight or k >= inputs:
+                row_steps[k], channel_steps[k] = core[place], core[place + 1]
+                inner_steps[k] = core[place + 2]
+                place += 3
+            elif k == weight:
+                channel_steps[k] = core[place]
+                place += 1
+        sum_step = core[place] if has_sums else double
+        are_neighbours = length == 1 and sum_step == double
+        for k in range(count):
+            step = itemsize if k < weight or k >= inputs else weight_itemsize if k == weight else 0
+            are_neighbours = are_neighbours and channel_steps[k] == step
+        # Rows are run all at once, or else a block at a time, from where they are copied to.
+        is_plain, own = is_contiguous(inner_steps), reserve_blocks()
+        at_once = rows if is_plain else 1
+        for loop_step in range(dimensions[0]):
             # What is drawn from is read where it is used: a call here makes LLVM clone the loops of them all.
-            source = window, args, steps, block
-            total = args[leading + count] + block * steps[leading + count] if has_sums else 0
-            if length == 1 and channel_step == itemsize:
+            source = window, args, steps, loop_step
+            apart = words(args[leading - 1] + loop_step * steps[leading - 1])[0] if has_draws else 1
+            total = args[leading + count] + loop_step * steps[leading + count] if has_sums else 0
+            if are_neighbours and apart == 1:
                 if has_sums:
                     for i in range(0, channels, lanes):
                         mask = first_lanes(channels - i)
-                        store_sums(total + 8 * i, 8, mask, zeros())
+                        store_sums(total + double * i, double, mask, zeros())
                 for k in range(count):
-                    start[k] = args[leading + k] + block * steps[leading + k]
-                all_channels(start, rows, row_step, channels, total, source)
-            else:
-                for c in range(channels):
+                    start[k] = args[leading + k] + loop_step * steps[leading + k]
+                all_channels(start, rows, row_steps, channels, total, source)
+                continue
+            for c in range(channels):
+                lanes_total, row, begin = zeros(), 0, 0
+                while row < rows:
+                    index, n = c * apart, length
                     for k in range(count):
-                        start[k] = args[leading + k] + block * steps[leading + k]
-                        if k < weight or k >= inputs:
-                            start[k] += c * channel_step
-                    start[weight] += c * weight_step
-                    index = c * channel_elements
-                    answer = one_channel(start, rows, row_step, row_elements, length, index, source)
-                    if has_sums:
-                        store_sums(total + 8 * c, 8, first_lanes(1), answer + zeros())
+                        start[k] = args[leading + k] + loop_step * steps[leading + k]
+                        start[k] += c * channel_steps[k]
+                    base = addresses(start)
+                    if not is_plain:
+                        index += row * channels * apart + begin
+                        n = min(width, length - begin)
+                        for k in range(count):
+                            start[k] += row * row_steps[k]
+                        base = addresses(start)
+                        copy_in(base, inner_steps, own, begin, n)
+                        for k in range(count):
+                            if k < weight or k >= inputs:
+                                start[k] = address_of(own[k])
+                    lanes_total = one_channel(
+                        start, at_once, row_steps, channels * apart, n, index, source, lanes_total
+                    )
+                    if not is_plain:
+                        copy_out(base, inner_steps, own, begin, n)
+                        begin += width
+                        if begin < length:
+                            continue
+                        begin = 0
+                    row += at_once
+                if has_sums:
+                    answer = sum_lanes(lanes_total) + zeros()
+                    store_sums(total + c * sum_step, double, first_lanes(1), answer)
 
     return loop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ def label_cross_entropy(
 
     Its inputs are the row ``x`` and the numbers ``label`` (negative where the row is ignored), ``weight`` and
     ``scale``. Its outputs are the number ``loss``, ``weight (ln sum exp x - x[label])``, and the row ``dx``, the
-    gradient times ``scale``; it may be missing.
+    gradient times ``scale``; it may be missing. A label that is no class's gives NaN in both: a loop cannot raise
+    an error, and what it would read lies outside the row.
     """
     return _compiled(_of_label, inputs, outputs)
 
@@ -35,7 +37,7 @@ def dense_cross_entropy(
     Its inputs are the rows ``x``, ``targets`` and ``weights``, and the numbers ``label``, ``spike``, ``keep``,
     ``uniform`` and ``scale``. The weights of the classes are ``weights (keep targets + uniform)``, and ``spike``
     more for the label, unless that is negative. A row whose label is below -1 is ignored. Outputs are as in
-    `label_cross_entropy`.
+    `label_cross_entropy`, and so is what comes of a label that is no class's.
     """
     return _compiled(_of_weights, inputs, outputs)
 
@@ -89,7 +91,9 @@ def _of_label(rows: Rows) -> Callable[..., None]:
     def one_row(row: Any) -> None:
         label = label_of(row)
         loss = factor = at_label = top = 0.0
-        if label >= 0:
+        if label >= row.n:
+            loss = factor = math.nan
+        elif label >= 0:
             prepare(row)
             top = top_of(row)
             sums = sums_of(row, top, 1.0, 1.0)
@@ -148,10 +152,12 @@ def _of_weights(rows: Rows) -> Callable[..., None]:
 
     def one_row(row: Any) -> None:
         label = label_of(row)
-        is_ignored = label < -1 or row.n == 0
+        is_ignored = label < -1 or (label < 0 and row.n == 0)
         spike, keep, uniform, scale = spike_of(row), keep_of(row), uniform_of(row), scale_of(row)
         loss = share = top = 0.0
-        if not is_ignored:
+        if label >= row.n:
+            loss = share = math.nan
+        elif not is_ignored:
             prepare(row)
             top = top_of(row)
             sums = sums_of(row, top, 1.0, 1.0)

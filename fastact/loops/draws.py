@@ -28,15 +28,17 @@ class Draws:
 
     def __init__(self, vector: Vector, is_apart: bool = False) -> None:
         random = RandomWords(vector, is_apart)
-        words_at = random.words_at
+        take, words_at = random.take, random.words_at
 
         @internal
         def numbers(source: Any) -> Any:
             """Return what `draw` needs, at one step of the loop."""
             window, args, steps, block = source
+            key = words(args[0] + block * steps[0])[0]
+            take(window, key)
             return (
                 window,
-                words(args[0] + block * steps[0])[0],
+                key,
                 words(args[1] + block * steps[1])[0],
                 words(args[2] + block * steps[2])[0],
             )

@@ -34,7 +34,8 @@ def halves(
         args = words(arguments)
         own_args, own_steps, length = reserve(), reserve(), one_word()
         length[0] = dimensions[place_of_length]
-        for i in range(dimensions[0]):
+        # Of no elements, there is not even the one that a loop spreads at a step of 0.
+        for i in range(dimensions[0] if length[0] > 0 else 0):
             own, core = 0, count  # core steps follow those of the operands
             for k in range(count):
                 own_args[own] = args[k] + i * steps[k]

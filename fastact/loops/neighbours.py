@@ -8,7 +8,7 @@ from typing import Any
 from fastact.loops.draws import Draws, NoDraws
 from fastact.simd.blocks import REGISTERS, REGISTERS_OF_SHORT_ONES, Blocks
 from fastact.simd.lowering import internal
-from fastact.simd.memory import address_of, finish_streaming, stack, words
+from fastact.simd.memory import address_of, finish_streaming, stack, words, words_behind
 from fastact.simd.operands import Operands
 
 
@@ -18,8 +18,9 @@ def neighbours(
     """Return the loop of a generalized ufunc that applies `operation` to every element of some rows.
 
     Its signature is ``(),(),(),(n),...,(),...->(n),...``: the key, the index of the row's first element and
-    the threshold, if it draws; arrays; parameters; results. The elements of a row are neighbours in memory.
-    Where its ``data`` is set, outputs are stored past the caches if their addresses allow it.
+    the threshold, if it draws; arrays; parameters; results. Where its ``data`` is set, outputs are stored past
+    the caches if their addresses allow it. Rows whose elements are no neighbours in memory are copied block by
+    block.
 
     Parameters
     ----------
@@ -35,33 +36,39 @@ def neighbours(
     """
     blocks = Blocks(operands, REGISTERS_OF_SHORT_ONES if is_short else REGISTERS)
     own_blocks, place, prefetch = blocks.reserve, blocks.place, blocks.prefetch
-    copy_in, copy_out = blocks.copy(range(operands.arrays), inward=True), blocks.copy_out
+    copy_in = blocks.copy(range(operands.arrays), inward=True, is_spread=False)
+    copy_out = blocks.copy_out
     load_arrays, broadcast = blocks.load_arrays, blocks.broadcast
     store, stream, width = blocks.store, blocks.stream, blocks.width
     elements_to_alignment = blocks.elements_to_alignment
     draws = Draws(blocks.vector, blocks.is_apart) if has_draws else NoDraws()
     reserve_window, numbers, draw, leading = draws.reserve, draws.numbers, draws.draw, draws.count
     addresses, reserve = operands.addresses, stack(operands.count)
-    count, itemsize, prefetches = operands.count, operands.itemsize, not is_short
+    is_contiguous, prefetches = operands.is_contiguous, not is_short
+    count, arrays, inputs = operands.count, operands.arrays, operands.inputs
     compute = internal(operation)
 
     def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
         args, n = words(arguments), dimensions[1]
         own, own_args, own_steps, window = own_blocks(), reserve(), reserve(), reserve_window()
+        core = words_behind(steps, leading + count)  # those of arrays and outputs follow the others
         for k in range(count):
-            own_steps[k] = itemsize
+            own_steps[k] = core[k] if k < arrays else 0
+        for k in range(inputs, count):
+            own_steps[k] = core[k - inputs + arrays]
+        is_plain = is_contiguous(own_steps)
         for row in range(dimensions[0]):
             for k in range(count):
                 own_args[k] = args[leading + k] + row * steps[leading + k]
             base = addresses(own_args)
             constants = broadcast(base)
             drawn = numbers((window, args, steps, row))
-            head = elements_to_alignment(base) if address_of(data) else -1
+            head = elements_to_alignment(base) if is_plain and address_of(data) else -1
             begin, end = 0, min(n, head if head > 0 else width)
             while begin < n:
                 # All loads of a block come before its stores, so that an output may be its own input.
-                is_whole = end - begin == width
-                if is_whole:
+                in_place = is_plain and end - begin == width
+                if in_place:
                     pointers = place(base, begin)
                     if prefetches and head >= 0:
                         prefetch(pointers)
@@ -69,11 +76,11 @@ def neighbours(
                     copy_in(base, own_steps, own, begin, end - begin)
                     pointers = own
                 outputs = compute(*(draw(drawn, begin, n) + load_arrays(pointers) + constants))
-                if is_whole and head >= 0:
+                if in_place and head >= 0:
                     stream(pointers, outputs)
                 else:
                     store(pointers, outputs)
-                if not is_whole:
+                if not in_place:
                     copy_out(base, own_steps, own, begin, end - begin)
                 begin, end = end, min(n, end + width)
             if head >= 0:

@@ -55,8 +55,9 @@ def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
         prepare(row)
         reciprocal = 1 / temperature_of(row)
         top = top_of(row)
-        threshold, before, number, mean = -1.0, -1.0, 0.0, 0.0
-        while number != before:
+        threshold, before, number, mean = -1.0, math.inf, row.n + 1.0, 0.0
+        # They become fewer until none drops out; at a temperature below 0 they could be fewer and more for ever.
+        while number < before:
             before = number
             total, count, dy_sum = fold(
                 row, (doubles(), zeros(), doubles()), (top, reciprocal, threshold)

@@ -124,6 +124,16 @@ def stack(count: int) -> Any:
     return reserve
 
 
+@intrinsic
+def reserve_words(context: Any, count: Any) -> Any:
+    """Reserve so many words on the stack, until the function ends: nothing for a loop."""
+
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        return builder.alloca(INDEX, size=values[0])
+
+    return types.CPointer(types.intp)(types.intp), emit
+
+
 def call_at(returns: types.Type, arity: int) -> Any:
     """Return a function that calls the C function at an address with that many words."""
 
@@ -182,6 +192,7 @@ class Access:
 
             return types.void(types.intp, types.intp, mask, vector), emit
 
+        self.storage = storage
         self.load = load
         self.store = store
 

@@ -20,6 +20,7 @@ from fastact.target import TARGET
 
 #: Elements whose words one call of `words_of_group` makes.
 GROUP = 64
+_GROUPS = 2**64 // GROUP
 _COUNTERS = 16
 _LANES = Vector(types.int64, _COUNTERS)
 _WORD = ir.IntType(32)
@@ -91,9 +92,9 @@ def _word(builder: Any, window: Any, place: Any) -> Any:
     return builder.gep(first, [place])
 
 
-# A window holds the words of neighbouring elements; before them, the indices of the first one and of the one
-# behind the last. It is short: while it is filled, nothing is loaded from memory.
-_HEAD = TARGET.vector_bytes // 8
+# A window holds the words of neighbouring elements; before them, the index of the first one, how many they are, and
+# their key. It is short: while it is filled, nothing is loaded from memory.
+_HEAD = max(4, TARGET.vector_bytes // 8)
 _WINDOW = 4 * GROUP
 
 
@@ -101,21 +102,20 @@ _WINDOW = 4 * GROUP
 @njit(**(JIT_OPTIONS | {"forceinline": False}))
 def _fill(window: Any, key: int, index: int, end: int) -> None:
     """Put into a window the words from an element on, of as many as fit or there are."""
-    group = index // GROUP
-    first = group * GROUP
-    place = 0
-    while place < _WINDOW and first + place < end:
+    first, place = index // GROUP * GROUP, 0
+    while place < min(_WINDOW, end - first):
+        group = (first + place) // GROUP & _GROUPS - 1  # as of a number without sign
         _store_words(window, place, words_of_group(key, group))
         place += GROUP
-        group += 1
-    window[0], window[1] = first, first + place
+    window[0], window[1] = first, place
 
 
 class RandomWords:
     """Random words for the elements from any index on, as functions for Numba-compiled code.
 
-    ``window = reserve()`` is memory for the words of one key; ``words_at(window, key, index, end)`` makes those that
-    it does not hold yet, of as few elements as fit: cheapest in the order of the indices.
+    ``window = reserve()`` is memory for words; ``take(window, key)`` says of which key, and
+    ``words_at(window, key, index, end)`` makes those that it does not hold yet, of as few elements as fit: cheapest in
+    the order of the indices. Any 64 bits are an index, and a key.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ class RandomWords:
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 size = _HEAD + (_WINDOW + lanes) * _WORD_BYTES // 8
                 window = cgutils.alloca_once(builder, INDEX, size=size)
-                for k in range(2):
+                for k in range(3):
                     builder.store(number(0), builder.gep(window, [number(k)]))
                 return window
 
@@ -162,12 +162,21 @@ class RandomWords:
             return result(window, types.intp), emit
 
         @internal
+        def take(window: Any, key: int) -> None:
+            """Forget what the window holds if it is another key's."""
+            if window[2] != key:
+                window[1], window[2] = 0, key
+
+        @internal
         def words_at(window: Any, key: int, index: int, end: int) -> Any:
             """Return the words of the elements from an index on; from `end` on they mean nothing."""
+            # Differences of indices are small even where the indices themselves run over.
+            place, wanted = index - window[0], min(lanes, end - index)
             # Registers are saved for the call where it happens, not in every round of the caller's loop.
-            if not is_likely((index >= window[0]) & (min(index + lanes, end) <= window[1])):
+            if not is_likely((place >= 0) & (place <= window[1] - wanted)):
                 _fill(window, key, index, end)
             return load(window, index - window[0])
 
         self.reserve = reserve
+        self.take = take
         self.words_at = words_at
