@@ -22,9 +22,10 @@ from fastact.activations.base import (
     outputs_for,
     parameters_in,
 )
-from fastact.activations.row_layout import Axes, Operand, row_parts
+from fastact.activations.row_layout import Axes, Operand, row_parts, run_on_rows
 from fastact.layers.base import Layer
 from fastact.layers.losses import gradient_by_loss, loss_shape
+from fastact.output_cache import with_room
 
 if TYPE_CHECKING:
     from fastact.kernels import LoopFunction
@@ -258,7 +259,7 @@ class SoftmaxCrossEntropy(Layer):
         classes = classes_of(where, x.shape[axis], dtype, weight, ignore_index, label_smoothing)
         given, is_dense = classes.check_targets(where, targets, rows, x.shape)
         if is_dense:
-            given = given.astype(dtype, copy=False)
+            given = with_room(given.astype, dtype, copy=False)
         gradient = gradient_by_loss(where, dloss, shape)
         shapes = {
             "forward": (shape,),
@@ -273,7 +274,8 @@ class SoftmaxCrossEntropy(Layer):
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             divisor = classes.divisor(given, is_dense, rows) if reduction == "mean" else 1.0
             scale = np.asarray(gradient / np.float64(divisor))
-            layout.run(
+            run_on_rows(
+                layout,
                 partial(self._run_rows, bool(gradients), classes, is_dense, losses, sums),
                 [
                     Operand(_apart(x, results), True),
@@ -307,7 +309,8 @@ class SoftmaxCrossEntropy(Layer):
             operands = {"x": x[part], "scale": scale[part] if scale.ndim else scale}
             operands |= (classes.of_shares if is_dense else classes.of_labels)(targets[part])
             loss = np.empty(operands["x"].shape[:-1])
-            ufunc(
+            with_room(
+                ufunc,
                 *(operands[each] for each in operation.inputs),
                 out=(loss, *(array[part] for array in outputs)),
                 casting="same_kind",
@@ -486,7 +489,7 @@ def _apart(array: NDArray[Any], outputs: tuple[NDArray[Any], ...]) -> NDArray[An
         if np.may_share_memory(array, each):
             is_same = array.__array_interface__ == each.__array_interface__  # row by row
             if not is_same:
-                return array.copy()
+                array = with_room(array.copy)
     return array
 
 
