@@ -146,8 +146,8 @@ def with_output_cache(function: Callable[..., Any], *args: Any, **options: Any) 
 def with_room(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Call a function that may allocate, and where it fails to, do it again with nothing kept.
 
-    For what needs no blocks of the cache, or is mostly too small to pay for the handler. It must change nothing
-    before it has all its memory, as ufuncs do not.
+    For what takes no blocks of the cache, or is mostly too small to pay for the handler; it must change nothing
+    before it has all its memory, as ufuncs do not. Small calls try for themselves first, which costs them nothing.
     """
     try:
         return function(*args, **options)
@@ -160,8 +160,14 @@ def with_room(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return a new array, which may come from the cache."""
-    is_large = dtype.itemsize * math.prod(shape) >= LEAST_BYTES
-    array: NDArray[Any] = (with_output_cache if is_large else with_room)(np.empty, shape, dtype)
+    array: NDArray[Any]
+    if dtype.itemsize * math.prod(shape) >= LEAST_BYTES:
+        array = with_output_cache(np.empty, shape, dtype)
+    else:
+        try:
+            array = np.empty(shape, dtype)
+        except MemoryError:
+            array = with_room(np.empty, shape, dtype)
     return array
 
 

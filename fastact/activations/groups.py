@@ -183,7 +183,10 @@ class GroupActivation(Activation):
             if name == "dx":
                 view = view.reshape(*view.shape[:-1], view.shape[-1] // pieces, pieces)
             views.append(view)
-        with_room(ufunc, *arrays, out=tuple(views))
+        try:
+            ufunc(*arrays, out=tuple(views))
+        except MemoryError:
+            with_room(ufunc, *arrays, out=tuple(views))
         return as_returned(outputs, out)
 
 

@@ -26,7 +26,10 @@ def as_neighbours(
     arrays: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]], dtype: np.dtype[Any]
 ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
     """Return inputs and outputs in C order and of this type, whose elements do not overlap; see `copy_back`."""
-    inputs = [with_room(np.require, array, dtype, ["C", "A"]) for array in arrays]
+    try:
+        inputs = [np.require(array, dtype, ["C", "A"]) for array in arrays]
+    except MemoryError:
+        inputs = [with_room(np.require, array, dtype, ["C", "A"]) for array in arrays]
     own = [
         array if _is_plain(array, dtype, inputs) else empty(array.shape, dtype) for array in outputs
     ]

@@ -338,10 +338,12 @@ class PointwiseActivation(Activation):
             self._name_all_types(operation, options)
         try:
             if getattr(arrays[0], "nbytes", 0) < LEAST_BYTES:
-                return with_room(ufunc, *arrays, **options)
+                return ufunc(*arrays, **options)
             return with_output_cache(ufunc, *arrays, **options)
         except (TypeError, ValueError) as error:
             self._explain(operation, arrays, options, error)
+        except MemoryError:
+            return with_room(ufunc, *arrays, **options)
 
     def _name_all_types(self, operation: str, options: dict[str, Any]) -> None:
         """Turn ``dtype=`` into the types of all operands.

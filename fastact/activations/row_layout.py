@@ -31,7 +31,7 @@ def run_on_rows(
     layout: Axes | Segments, run: Run, inputs: Sequence[Operand], outputs: Sequence[Operand]
 ) -> None:
     """Run a function on all rows; what is copied on the way goes to memory from the output cache."""
-    if any(each.array.nbytes >= LEAST_BYTES for each in inputs):
+    if max(inputs[0].array.nbytes, inputs[-1].array.nbytes) >= LEAST_BYTES:
         with_output_cache(layout.run, run, inputs, outputs)
     else:
         layout.run(run, inputs, outputs)

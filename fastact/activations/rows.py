@@ -159,8 +159,7 @@ class _RowFunction(Activation):
         inputs: list[NDArray[Any]],
         outputs: list[NDArray[Any]],
     ) -> None:
-        with_room(
-            self._made[operation],
+        self._made[operation](
             *inputs,
             degree,
             out=tuple(outputs),

@@ -309,8 +309,7 @@ class SoftmaxCrossEntropy(Layer):
             operands = {"x": x[part], "scale": scale[part] if scale.ndim else scale}
             operands |= (classes.of_shares if is_dense else classes.of_labels)(targets[part])
             loss = np.empty(operands["x"].shape[:-1])
-            with_room(
-                ufunc,
+            ufunc(
                 *(operands[each] for each in operation.inputs),
                 out=(loss, *(array[part] for array in outputs)),
                 casting="same_kind",
