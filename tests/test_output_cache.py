@@ -505,9 +505,9 @@ x = whole[:MIB]
 expected = np.maximum(x, 0)
 keep([whole[: MIB + 512 * i] for i in range(16)])
 count, full = 0, size("{"VmSize" if limit == "RLIMIT_AS" else "VmData"}")
-for left in range(96, -100, -4):
+for step, left in enumerate(range(96, -100, -4)):
     resource.setrlimit(resource.{limit}, (full + left * MIB, resource.RLIM_INFINITY))
-    for n in (MIB, 2 * MIB, 4 * MIB, 100):
+    for n in (MIB - 100 * step, 2 * MIB - 100 * step, 4 * MIB - 100 * step, 100):
         try:
             y = fa.relu(whole[:n])
         except MemoryError:
