@@ -119,14 +119,14 @@ def _limits_left() -> Iterator[float]:
         import resource
     except ImportError:  # Windows
         return
-    # The first is the size of the address space, the sixth that of what is private and writable, in pages.
-    pages = [0] * 6
-    with contextlib.suppress(OSError):  # not Linux
-        pages = [int(number) for number in Path("/proc/self/statm").read_text().split()]
-    for limit, used in ((resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5])):
-        most, _ = resource.getrlimit(limit)
-        if most != resource.RLIM_INFINITY:
-            yield max(0, most - used * resource.getpagesize())
+    # Of the numbers of pages there, the first is the address space, the sixth what is private and writable.
+    for limit, used in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
+        left, _ = resource.getrlimit(limit)
+        if left != resource.RLIM_INFINITY:
+            with contextlib.suppress(OSError):  # not Linux
+                pages = int(Path("/proc/self/statm").read_text().split()[used])
+                left = max(0, left - pages * resource.getpagesize())
+            yield left
 
 
 def _number_in(file: Path, otherwise: float) -> float:
