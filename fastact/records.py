@@ -55,19 +55,30 @@ class CachePlaces(NamedTuple):
     realloc: int = 2
     free: int = 3
     aligned_alloc: int = 4
-    advise: int = 5  # and of madvise, or 0 where the system has none
-    least: int = 6  # bytes of the smallest block to keep
-    most: int = 7  # bytes that all kept blocks may have together
-    held: int = 8  # bytes that they have
-    kept: int = 9  # how many they are
-    hits: int = 10  # how many allocations they have served
-    misses: int = 11
-    first: int = 12  # here they begin: of each the address and the size, oldest first
+    clock: int = 5
+    advise: int = 6  # and of madvise, or 0 where the system has none
+    least: int = 7  # bytes of the smallest block to keep
+    most: int = 8  # bytes that all kept blocks may have together
+    idle: int = 9  # nanoseconds for which a block is kept
+    held: int = 10  # bytes that the kept blocks have
+    kept: int = 11  # how many they are
+    hits: int = 12  # how many allocations they have served
+    misses: int = 13
+    first: int = 14  # here the blocks begin, oldest first
+
+
+class BlockPlaces(NamedTuple):
+    """Places in what is known of a block that the output cache keeps."""
+
+    address: int = 0
+    size: int = 1
+    since: int = 2  # when it was let go, in nanoseconds
 
 
 SETTING = SettingPlaces()
 RECORD = RecordPlaces()
 CACHE = CachePlaces()
+BLOCK = BlockPlaces()
 CACHE_BLOCKS = 64
 
 

@@ -1,4 +1,4 @@
-"""What the machine gives a process: quotas of containers and sizes of caches, read from made-up files."""
+"""What the machine gives a process: limits of containers and sizes of caches, read from made-up files."""
 
 from __future__ import annotations
 
@@ -61,6 +61,80 @@ def test_available_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     for quota, cpus in ((math.inf, 8), (3.9, 3), (0.2, 1), (20.0, 8)):
         monkeypatch.setattr(machine, "cpu_quota", lambda quota=quota: quota)
         assert machine.available_cpus() == cpus
+
+
+MIB = 2**20
+
+
+@pytest.fixture
+def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that writes files and returns the MiB that they leave, on a machine of 64 GiB."""
+    monkeypatch.setattr(machine, "_memory", lambda: 2**36)
+    monkeypatch.setattr(machine, "_limits_left", lambda: iter(()))
+
+    def read(process: str, files: dict[str, object]) -> float:
+        write(tmp_path / "cgroup", process)
+        for name, text in files.items():
+            write(tmp_path / "root" / name, f"{text}\n")
+        root = str(tmp_path / "root")
+        return machine.memory_left(str(tmp_path / "cgroup"), root) / MIB
+
+    return read
+
+
+def test_memory_of_version_2(left) -> None:
+    files: dict[str, object] = {"memory.max": "max", "memory.high": "max", "memory.current": MIB}
+    assert left("0::/\n", files) == 2**16
+    files["memory.max"] = 100 * MIB
+    assert left("0::/\n", files) == 99
+    files["memory.high"] = 80 * MIB
+    assert left("0::/\n", files) == 79
+    files["memory.current"] = 90 * MIB
+    assert left("0::/\n", files) == 0
+    files["memory.stat"] = f"anon 5\nactive_file {20 * MIB}\ninactive_file {30 * MIB}"
+    assert left("0::/\n", files) == 40
+
+
+def test_memory_of_nested_groups(left) -> None:
+    files: dict[str, object] = {"a/memory.max": 50 * MIB, "a/b/memory.max": 70 * MIB}
+    files |= {"a/memory.current": 20 * MIB, "a/b/memory.current": 10 * MIB}
+    assert left("0::/a/b\n", files) == 30
+    assert left("0::/../../a/b\n", files) == 30
+    assert left("0::/a/b\n", {"a/b/memory.high": 15 * MIB}) == 5
+
+
+@pytest.mark.parametrize("folder", ["memory", "memory,hugetlb"])
+def test_memory_of_version_1(left, folder: str) -> None:
+    files: dict[str, object] = {f"{folder}/x/memory.limit_in_bytes": 2**63 - 4096}
+    process = "5:cpu:/x\n4:memory,hugetlb:/x\n"
+    assert left(process, files) == 2**16
+    files[f"{folder}/memory.limit_in_bytes"] = 200 * MIB
+    files[f"{folder}/memory.usage_in_bytes"] = 150 * MIB
+    files[f"{folder}/memory.stat"] = (
+        f"cache 7\nactive_file 1\ninactive_file 1\ntotal_active_file {40 * MIB}\ntotal_inactive_file 0"
+    )
+    assert left(process, files) == 90
+    files[f"{folder}/x/memory.limit_in_bytes"] = 10 * MIB
+    assert left(process, files) == 10
+
+
+def test_memory_without_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_memory", lambda: 2**36)
+    monkeypatch.setattr(machine, "_limits_left", lambda: iter((2**20, 2**21)))
+    assert machine.memory_left(str(tmp_path / "none")) == 2**20
+
+
+def test_limits_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    limits = {resource.RLIMIT_AS: 2**50, resource.RLIMIT_DATA: resource.RLIM_INFINITY}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits[kind], 0))
+    (of_addresses,) = machine._limits_left()
+    assert 0 < of_addresses < 2**50
+    limits[resource.RLIMIT_DATA] = 2**50
+    _, of_data = machine._limits_left()
+    assert of_addresses < of_data < 2**50  # what is only read does not count
+    limits[resource.RLIMIT_DATA] = 1
+    assert list(machine._limits_left())[1] == 0
 
 
 def test_last_cache(tmp_path: Path) -> None:

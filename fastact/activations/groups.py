@@ -21,6 +21,7 @@ from fastact.activations.base import (
     outputs_for,
 )
 from fastact.definition import GroupDefinition
+from fastact.output_cache import with_room
 
 if TYPE_CHECKING:
     from fastact.kernels import LoopFunction
@@ -122,7 +123,7 @@ class GroupActivation(Activation):
             raise ValueError(f"{where}: which has shape {which.shape}, dy has {dy.shape}")
         axis = as_axis(where, axis, dy.ndim)
         shape = _shape(dy, axis, dy.shape[axis] * pieces)
-        which = which.astype(np.intp, copy=False)
+        which = with_room(which.astype, np.intp, copy=False)
         arrays = (_axis_last(dy, axis), _axis_last(which, axis))
         return self._run("backward", arrays, (shape,), axis, out, pieces)
 
@@ -182,7 +183,10 @@ class GroupActivation(Activation):
             if name == "dx":
                 view = view.reshape(*view.shape[:-1], view.shape[-1] // pieces, pieces)
             views.append(view)
-        ufunc(*arrays, out=tuple(views))
+        try:
+            ufunc(*arrays, out=tuple(views))
+        except MemoryError:
+            with_room(ufunc, *arrays, out=tuple(views))
         return as_returned(outputs, out)
 
 

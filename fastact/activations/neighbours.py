@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.activations.base import dtype_of, dtypes, parameters_in
+from fastact.output_cache import empty, with_room
 
 if TYPE_CHECKING:
     from fastact.kernels import LoopFunction
@@ -25,10 +26,12 @@ def as_neighbours(
     arrays: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]], dtype: np.dtype[Any]
 ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
     """Return inputs and outputs in C order and of this type, whose elements do not overlap; see `copy_back`."""
-    inputs = [np.require(array, dtype, ["C", "A"]) for array in arrays]
+    try:
+        inputs = [np.require(array, dtype, ["C", "A"]) for array in arrays]
+    except MemoryError:
+        inputs = [with_room(np.require, array, dtype, ["C", "A"]) for array in arrays]
     own = [
-        array if _is_plain(array, dtype, inputs) else np.empty(array.shape, dtype)
-        for array in outputs
+        array if _is_plain(array, dtype, inputs) else empty(array.shape, dtype) for array in outputs
     ]
     return inputs, own
 

@@ -23,7 +23,7 @@ from fastact.activations.base import (
     parameters_in,
 )
 from fastact.definition import REQUIRED, Definition
-from fastact.output_cache import LEAST_BYTES, with_output_cache
+from fastact.output_cache import LEAST_BYTES, with_output_cache, with_room
 from fastact.simd import derivative_of, dual, isnan, select
 
 if TYPE_CHECKING:
@@ -300,6 +300,8 @@ class PointwiseActivation(Activation):
                     return self._made[operation](*arrays, *constants)
             except (TypeError, ValueError) as error:
                 self._explain(operation, (*arrays, *(constants or ())), {}, error)
+            except MemoryError:
+                pass  # again, with room
         return self._run(operation, arrays, (), {})
 
     def _check_output_tells(self, args: tuple[Any, ...], options: dict[str, Any]) -> None:
@@ -340,6 +342,8 @@ class PointwiseActivation(Activation):
             return with_output_cache(ufunc, *arrays, **options)
         except (TypeError, ValueError) as error:
             self._explain(operation, arrays, options, error)
+        except MemoryError:
+            return with_room(ufunc, *arrays, **options)
 
     def _name_all_types(self, operation: str, options: dict[str, Any]) -> None:
         """Turn ``dtype=`` into the types of all operands.

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastact.activations.base import as_real_array, parameters_in
 from fastact.activations.pointwise import PointwiseActivation
+from fastact.output_cache import with_room
 
 
 class RandomizedActivation(PointwiseActivation):
@@ -69,7 +70,7 @@ class RandomizedActivation(PointwiseActivation):
     def _draw(self, x: Any, lower: Any, upper: Any, rng: np.random.Generator) -> Any:
         """Return a slope for each element, in the type that parameters have beside `x`."""
         kind = self.ufuncs["forward"].resolve_dtypes((x.dtype, float, float, None))[0]
-        slope = rng.random(x.shape, np.dtype(parameters_in(kind.name)))
+        slope = with_room(rng.random, x.shape, np.dtype(parameters_in(kind.name)))
         low, high = (
             as_real_array(self.name, name, value)
             for name, value in zip(self._interval, (lower, upper), strict=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.activations.base import as_array, as_axis
-from fastact.output_cache import empty
+from fastact.output_cache import LEAST_BYTES, empty, with_output_cache
 
 # How many numbers of ragged rows are brought together at a time.
 _GATHERED = 2**16
@@ -25,6 +25,16 @@ class Operand(NamedTuple):
 
 #: Takes inputs and outputs whose last axis is the row, or has been the row.
 Run = Callable[[list[NDArray[Any]], list[NDArray[Any]]], None]
+
+
+def run_on_rows(
+    layout: Axes | Segments, run: Run, inputs: Sequence[Operand], outputs: Sequence[Operand]
+) -> None:
+    """Run a function on all rows; what is copied on the way goes to memory from the output cache."""
+    if max(inputs[0].array.nbytes, inputs[-1].array.nbytes) >= LEAST_BYTES:
+        with_output_cache(layout.run, run, inputs, outputs)
+    else:
+        layout.run(run, inputs, outputs)
 
 
 class Axes:

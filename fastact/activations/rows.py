@@ -24,9 +24,9 @@ from fastact.activations.base import (
     outputs_for,
     parameters_in,
 )
-from fastact.activations.row_layout import Operand, layout_of, row_parts
+from fastact.activations.row_layout import Operand, layout_of, row_parts, run_on_rows
 from fastact.definition import ReducedRowDefinition, RowDefinition
-from fastact.output_cache import LEAST_BYTES
+from fastact.output_cache import LEAST_BYTES, with_room
 
 if TYPE_CHECKING:
     from fastact.kernels import LoopFunction
@@ -127,7 +127,7 @@ class _RowFunction(Activation):
         )
         for k in range(1, len(given)):  # the first result is written before these have been read
             if np.may_share_memory(given[k], results[0]):
-                given[k] = given[k].copy()
+                given[k] = with_room(given[k].copy)
         if replace is not None:
             given[0] = replace(given[0], results[0])
         inputs = [
@@ -142,7 +142,7 @@ class _RowFunction(Activation):
         if where is not None:
             run = partial(self._run_masked, run, operation)
             inputs.append(Operand(_as_mask(name, where, shape), True))
-        layout.run(run, inputs, outputs)
+        run_on_rows(layout, run, inputs, outputs)
         return as_returned(results, out)
 
     def _degree_of(self, where: str, temperature: Any, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -22,9 +22,10 @@ from fastact.activations.base import (
     outputs_for,
     parameters_in,
 )
-from fastact.activations.row_layout import Axes, Operand, row_parts
+from fastact.activations.row_layout import Axes, Operand, row_parts, run_on_rows
 from fastact.layers.base import Layer
 from fastact.layers.losses import gradient_by_loss, loss_shape
+from fastact.output_cache import with_room
 
 if TYPE_CHECKING:
     from fastact.kernels import LoopFunction
@@ -261,7 +262,7 @@ class SoftmaxCrossEntropy(Layer):
         classes = classes_of(where, x.shape[axis], dtype, weight, ignore_index, label_smoothing)
         given, is_dense = classes.check_targets(where, targets, rows, x.shape)
         if is_dense:
-            given = given.astype(dtype, copy=False)
+            given = with_room(given.astype, dtype, copy=False)
         gradient = gradient_by_loss(where, dloss, shape)
         shapes = {
             "forward": (shape,),
@@ -276,7 +277,8 @@ class SoftmaxCrossEntropy(Layer):
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             divisor = classes.divisor(given, is_dense, rows) if reduction == "mean" else 1.0
             scale = np.asarray(gradient / np.float64(divisor))
-            layout.run(
+            run_on_rows(
+                layout,
                 partial(self._run_rows, bool(gradients), classes, is_dense, losses, sums),
                 [
                     Operand(_apart(x, results), True),
@@ -489,7 +491,7 @@ def _apart(array: NDArray[Any], outputs: tuple[NDArray[Any], ...]) -> NDArray[An
         if np.may_share_memory(array, each):
             is_same = array.__array_interface__ == each.__array_interface__  # row by row
             if not is_same:
-                return array.copy()
+                array = with_room(array.copy)
     return array
 
 

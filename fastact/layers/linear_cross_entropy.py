@@ -20,7 +20,7 @@ from fastact.activations.base import (
 from fastact.layers.base import Layer
 from fastact.layers.cross_entropy import classes_of, softmax_cross_entropy
 from fastact.layers.losses import gradient_by_loss, loss_shape
-from fastact.output_cache import empty
+from fastact.output_cache import empty, with_output_cache
 
 # How many rows are computed at a time. BLAS is slower with few of them: (512, 768) by (50257, 768) in float32 took
 # 0.51 s on 2 cores with 512 rows at a time, 2% longer with 256, 13% with 128 and 29% with 64. So there are 512 where
@@ -258,7 +258,7 @@ class LinearCrossEntropy(Layer):
         )
         results = dict(zip(names, outputs, strict=True))
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            losses = _compute(problem, step, results)
+            losses = with_output_cache(_compute, problem, step, results)
             if "loss" in results:
                 results["loss"][...] = (
                     losses.reshape(rows) if reduction == "none" else losses.sum() / divisor

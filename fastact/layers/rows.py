@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastact.output_cache import with_room
+
 # Longer rows are cut: threads share rows.
 _LONGEST_ROW = 16_384
 
@@ -52,10 +54,18 @@ def call_on_rows(
             part = view[..., :whole]
             cut = part.reshape(*part.shape[:-1], whole // _LONGEST_ROW, _LONGEST_ROW)
             pieces.append(np.swapaxes(cut, -3, -2) if is_packed else cut)
-        ufunc(*pieces[: ufunc.nin], out=tuple(pieces[ufunc.nin :]))
+        _call(ufunc, pieces)
     if whole < length:
         rest = [view[..., whole:] for view in views]
-        ufunc(*rest[: ufunc.nin], out=tuple(rest[ufunc.nin :]))
+        _call(ufunc, rest)
+
+
+def _call(ufunc: np.ufunc, operands: list[NDArray[Any]]) -> None:
+    inputs, outputs = operands[: ufunc.nin], tuple(operands[ufunc.nin :])
+    try:
+        ufunc(*inputs, out=outputs)
+    except MemoryError:
+        with_room(ufunc, *inputs, out=outputs)
 
 
 def _rows(
