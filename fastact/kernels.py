@@ -7,8 +7,6 @@ into LLVM's language. llvmlite makes an object file of that, which is what the c
 from __future__ import annotations
 
 import inspect
-import os
-import threading
 from collections.abc import Callable
 from functools import cache
 from types import FunctionType, ModuleType
@@ -18,9 +16,9 @@ import llvmlite.binding as llvm
 
 from fastact import cache as disk
 from fastact import simd
+from fastact.first_use import first_use
+from fastact.machine import require_room
 from fastact.target import TARGET
-
-_lock = threading.RLock()
 
 LoopFunction = Callable[[Any, Any, Any, Any], None]
 
@@ -57,9 +55,11 @@ def load(
     signature : callable, optional
         Returns its Numba signature. Without it, it is that of a ufunc's inner loop.
     """
-    with _lock:
+    with first_use():
+        require_room(2**26, "load a kernel")
         entry = None if name is None else disk.read(name)
         if entry is None:
+            require_room(2**27, "compile a kernel")
             entry = _compile(build(), signature())
             if name is not None:
                 disk.write(name, entry)
@@ -184,11 +184,3 @@ def is_short(function: Callable[..., Any]) -> bool:
 
 def _is_in(value: Any, values: list[Any]) -> bool:
     return any(value is each for each in values)  # `in` would compare arrays
-
-
-# A fork waits until no other thread is compiling: the child would inherit locks, Numba's among them, whose
-# owner it does not have.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
-    )

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact import numpy_api, threads
+from fastact.first_use import first_use
 from fastact.records import CACHE, CACHE_BLOCKS, allocate
 
 _DEFAULT_BYTES = 2**29
@@ -131,6 +132,7 @@ _HANDLER_VERSION = 1
 
 
 @cache
+@first_use()
 def _handlers() -> tuple[Callable[[Any], Any], Any, Any]:
     """Return NumPy's function that sets the handler, the handler of the cache, and NumPy's own."""
     library = ctypes.CDLL(None)
