@@ -14,7 +14,6 @@ import contextlib
 import ctypes
 import os
 import sys
-import threading
 import time
 import warnings
 from pathlib import Path
@@ -29,6 +28,7 @@ from fastact.records import MEETING, SETTING, SETTINGS, TEAM_SIZES, TEAMS, alloc
 _LEAST_TBB = 12_060  # the oldest interface that Numba takes
 # What a thread of TBB's or OpenMP's may need beside its stack, and what their library and Numba do.
 _BYTES_OF_THREAD, _BYTES_OF_POOL = 2**24, 2**27
+_BYTES_OF_SEMAPHORE = 64  # at most
 _PATIENCE = 0.1  # seconds, for threads to come or to go
 
 
@@ -55,13 +55,12 @@ class Pool:
         threads = int(SETTINGS[SETTING.threads])
         if SETTINGS[SETTING.parallel_for] or threads <= 1:
             return
+        SETTINGS[SETTING.threads] = 1
         if self._is_forbidden or not self._can_have(threads):
-            SETTINGS[SETTING.threads] = 1
             return
         own = None if _numbas_pool() else _load_tbb()
         module = own or _numbas_pool() or _start_by_numba()
         if module is None:
-            SETTINGS[SETTING.threads] = 1
             return
         self.layer = "tbb" if module.__name__ == _module_of("tbb") else "omp"
         SETTINGS[SETTING.get_num_threads] = module.get_num_threads
@@ -70,6 +69,7 @@ class Pool:
         SETTINGS[SETTING.teams] = self._teams.ctypes.data if own is None else 0
         if self.layer == "tbb":
             _meet(module.parallel_for, threads)
+        SETTINGS[SETTING.threads] = threads
         SETTINGS[SETTING.parallel_for] = module.parallel_for  # last: it says that all is ready
 
     @first_use()
@@ -218,36 +218,43 @@ def _thread_id() -> int:
 
 
 def _why_no_more_threads(count: int) -> str:
-    """Return why so many threads more cannot run at once; nothing where they can."""
-    leave = threading.Event()
-    threads = [
-        threading.Thread(target=leave.wait, name="fastact-probe", daemon=True) for _ in range(count)
-    ]
+    """Return why so many threads more cannot run at once; nothing where they can.
+
+    They are threads of the system's: where Python cannot start one of its own, Python 3.11 goes on to raise
+    asynchronous errors, those of the driver, in the thread that is not there.
+    """
+    if sys.platform != "linux":
+        return ""
+    system = ctypes.CDLL(None)
+    leave = ctypes.create_string_buffer(_BYTES_OF_SEMAPHORE)
+    system.sem_init(leave, 0, 0)
+    others = _tasks()
     started = []
     try:
-        for thread in threads:
-            thread.start()
+        for _ in range(count):
+            thread = ctypes.c_size_t()
+            error = system.pthread_create(ctypes.byref(thread), None, system.sem_wait, leave)
+            if error:  # the limits of a user, a container or of memory
+                return f"a thread cannot be started ({os.strerror(error)})"
             started.append(thread)
         if not has_room(_BYTES_OF_POOL + count * _BYTES_OF_THREAD):
             return "there is too little address space for more"
-    except RuntimeError as error:  # the limits of a user, a container or of memory
-        return str(error)
+        return ""
     finally:
-        leave.set()
+        own = _tasks() - others
+        for _ in started:
+            system.sem_post(leave)
         for thread in started:
-            thread.join()
-        _wait_until_gone(started)
-    return ""
-
-
-def _wait_until_gone(threads: list[threading.Thread]) -> None:
-    """Wait until ended threads do not count any more: the system takes a moment longer than Python."""
-    deadline = time.monotonic() + _PATIENCE
-    for thread in threads:
-        while os.path.exists(f"/proc/self/task/{thread.native_id}"):
-            if time.monotonic() > deadline:
-                return
+            system.pthread_join(thread, None)
+        # The system counts them a moment longer.
+        deadline = time.monotonic() + _PATIENCE
+        while own & _tasks() and time.monotonic() < deadline:
             time.sleep(1e-5)
+
+
+def _tasks() -> set[str]:
+    """Return the system's numbers of this process's threads."""
+    return set(os.listdir("/proc/self/task"))
 
 
 def _meet(parallel_for: int, threads: int) -> None:

@@ -128,7 +128,7 @@ def raised_by_driver(function: Callable[[], None]) -> Callable[[], type[BaseExce
 
 def _class_that_makes(error: BaseException) -> type[BaseException]:
     """Return a class whose only instance is this error."""
-    return type(type(error).__name__, (BaseException,), {"__new__": lambda _: error})
+    return type(type(error).__name__, (BaseException,), {"__new__": lambda *_: error})
 
 
 _start_pool = raised_by_driver(POOL.start)
