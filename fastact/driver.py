@@ -287,8 +287,23 @@ def _raise(settings: Any, error: int) -> None:
 
 @internal
 def _raise_under_gil(settings: Any, error: int) -> None:
+    """Raise an error where Python does so for asynchronous ones, after a trial.
+
+    Python 3.11 keeps a thread that it could not start, under the number of the one that tried, and would
+    raise in that. Then the error is set here and now, and comes out as the cause of a SystemError.
+    """
     thread = _call_get(settings[SETTING.thread_ident], ())
-    _call_set_async_exc(settings[SETTING.set_async_exc], (thread, error))
+    _call_set_async_exc(settings[SETTING.set_async_exc], (thread, settings[SETTING.trial_error]))
+    result = _call_with_one(settings[SETTING.call], (settings[SETTING.trial],))
+    if result == 0:
+        found = _call_get(settings[SETTING.error_occurred], ())
+        if found != settings[SETTING.trial_error]:
+            error = found  # of a signal handler
+        _call_set_async_exc(settings[SETTING.set_async_exc], (thread, error))
+        _call_get(settings[SETTING.clear_error], ())
+    else:
+        _call_set(settings[SETTING.release], (result,))
+        _call_set(settings[SETTING.set_error], (error,))
 
 
 @internal
@@ -300,8 +315,11 @@ def _call_python(settings: Any, function: int) -> Any:
     state = _call_get(settings[SETTING.gil_ensure], ())
     result = _call_with_one(settings[SETTING.call], (function,))
     if result == 0:
-        _raise_under_gil(settings, _call_get(settings[SETTING.error_occurred], ()))
+        error = _call_get(settings[SETTING.error_occurred], ())
+        _call_set(settings[SETTING.keep], (error,))
         _call_get(settings[SETTING.clear_error], ())
+        _raise_under_gil(settings, error)
+        _call_set(settings[SETTING.release], (error,))
     else:
         if result != settings[SETTING.none]:
             _raise_under_gil(settings, result)

@@ -27,7 +27,7 @@ class SettingPlaces(NamedTuple):
     form_team: int = 8  # address of the Python function that fills in one of them
     run_chunk: int = 9  # address of `fastact.driver.run_chunk`
     streaming: int = 10  # bytes moved by a call from which its outputs go past the caches
-    # Addresses of Python's own functions, and of None.
+    # Addresses of Python's own functions.
     gil_ensure: int = 11
     gil_release: int = 12
     call: int = 13
@@ -38,7 +38,12 @@ class SettingPlaces(NamedTuple):
     set_async_exc: int = 18
     this_thread: int = 19
     thread_id: int = 20
-    none: int = 21
+    keep: int = 21
+    set_error: int = 22
+    # Addresses of None, of a function that does nothing, and of an error to raise in it.
+    none: int = 23
+    trial: int = 24
+    trial_error: int = 25
 
 
 class RecordPlaces(NamedTuple):

@@ -131,6 +131,14 @@ def _class_that_makes(error: BaseException) -> type[BaseException]:
     return type(type(error).__name__, (BaseException,), {"__new__": lambda *_: error})
 
 
+def _do_nothing() -> None:
+    pass
+
+
+class _TrialError(BaseException):
+    """What the driver raises in `_do_nothing` to see whether it can."""
+
+
 _start_pool = raised_by_driver(POOL.start)
 _form_team = raised_by_driver(POOL.form_team)
 
@@ -144,7 +152,9 @@ def prepare() -> int:
         (SETTING.gil_ensure, python.PyGILState_Ensure),
         (SETTING.gil_release, python.PyGILState_Release),
         (SETTING.call, python.PyObject_CallNoArgs),
+        (SETTING.keep, python.Py_IncRef),
         (SETTING.release, python.Py_DecRef),
+        (SETTING.set_error, python.PyErr_SetNone),
         (SETTING.error_occurred, python.PyErr_Occurred),
         (SETTING.clear_error, python.PyErr_Clear),
         (SETTING.thread_ident, python.PyThread_get_thread_ident),
@@ -157,6 +167,8 @@ def prepare() -> int:
         (SETTING.start_pool, _start_pool),
         (SETTING.form_team, _form_team),
         (SETTING.none, None),
+        (SETTING.trial, _do_nothing),
+        (SETTING.trial_error, _TrialError),
     ):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))  # it must outlive every call
         SETTINGS[setting] = id(value)

@@ -95,6 +95,35 @@ def test_warning_as_error(run: Run) -> None:
     )
 
 
+def test_error_after_a_thread_that_did_not_start(run: Run) -> None:
+    """Python 3.11 keeps a thread that it could not start, and raises asynchronous errors there: none is lost."""
+    run("""
+        from fastact import kernels
+        check("sigmoid", SMALL)
+        limit_threads(1)
+        try:
+            threading.Thread(target=print).start()
+        except RuntimeError:
+            pass
+
+        load, x = kernels.load, np.ones(5, "f4")
+
+        def fail(name, build, *signature):
+            raise ValueError("no such instruction")
+
+        for _ in range(2):
+            kernels.load = fail
+            try:
+                fa.sigmoid.derivative(x)
+            except (RuntimeError, SystemError) as error:
+                assert "no such instruction" in str(error) + str(error.__cause__), repr(error)
+            else:
+                raise AssertionError("no error")
+            kernels.load = load
+            check("sigmoid64", SMALL)
+    """)
+
+
 @needs_two_cpus
 def test_as_many_threads_as_are_needed(run: Run) -> None:
     """Where the limit is just high enough, threads start, and nobody is warned."""
