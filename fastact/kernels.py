@@ -59,7 +59,8 @@ def load(
         require_room(2**26, "load a kernel")
         entry = None if name is None else disk.read(name)
         if entry is None:
-            require_room(2**28, "compile a kernel")
+            # Numba imports SciPy when it first compiles, whose OpenBLAS waits for ever where memory fails it.
+            require_room(2**29, "compile a kernel")
             entry = _compile(build(), signature())
             if name is not None:
                 disk.write(name, entry)

@@ -241,7 +241,7 @@ def test_little_memory(run: Run, tmp_path: Path, is_warm: bool, step: int) -> No
                 os._exit(3)
             os._exit(0)
 
-        for room in range(8, 1100, {step}):
+        for room in range(8, 1300, {step}):
             child_id = os.fork()
             if child_id == 0:
                 signal.alarm(200)
