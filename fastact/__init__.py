@@ -14,19 +14,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastact.output_cache import output_cache_info, set_output_cache
-from fastact.registry import aliases, get, layer_names, names, row_names
-
-# At once, and not when it is first used: it must hear of forks.
-from fastact.threads import (
-    get_num_threads,
-    get_parallel_threshold,
-    set_num_threads,
-    set_parallel_threshold,
-)
+from fastact.first_use import first_use as _first_use
 
 if TYPE_CHECKING:
     from fastact.custom import activation, check_derivative
+    from fastact.output_cache import output_cache_info, set_output_cache
+    from fastact.registry import get, layer_names, names, row_names
+    from fastact.threads import (
+        get_num_threads,
+        get_parallel_threshold,
+        set_num_threads,
+        set_parallel_threshold,
+    )
 
 __all__ = [
     "activation",
@@ -44,20 +43,45 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-# What is imported when it is first used.
-_LATER = {"activation": "fastact.custom", "check_derivative": "fastact.custom"}
+# Everything is imported when something is first asked for: Numba imports this file in every process that
+# compiles anything.
+_PLACES = {
+    "activation": "custom",
+    "check_derivative": "custom",
+    "get": "registry",
+    "get_num_threads": "threads",
+    "get_parallel_threshold": "threads",
+    "layer_names": "registry",
+    "names": "registry",
+    "output_cache_info": "output_cache",
+    "row_names": "registry",
+    "set_num_threads": "threads",
+    "set_output_cache": "output_cache",
+    "set_parallel_threshold": "threads",
+}
 
 
+@_first_use()
 def __getattr__(name: str) -> Any:
     # What is returned is from now on an ordinary attribute: this function is not asked again.
-    if name == "math":
-        return globals().setdefault(name, import_module("fastact.math"))
-    if name in _LATER:
-        return globals().setdefault(name, getattr(import_module(_LATER[name]), name))
-    if name in (*names(), *row_names(), *layer_names()) or name in aliases():
-        return globals().setdefault(name, get(name))
-    raise AttributeError(f"module 'fastact' has no attribute {name!r}")
+    if name in _PLACES:
+        value = getattr(import_module(f"fastact.{_PLACES[name]}"), name)
+    elif name == "math":
+        value = import_module("fastact.math")
+    elif name in _functions():
+        value = import_module("fastact.registry").get(name)
+    else:
+        raise AttributeError(f"module 'fastact' has no attribute {name!r}")
+    return globals().setdefault(name, value)
 
 
+def _functions() -> set[str]:
+    """Return the names and aliases of all activations, functions of rows and layers."""
+    registry = import_module("fastact.registry")
+    names = registry.names(), registry.aliases(), registry.row_names(), registry.layer_names()
+    return set().union(*names)
+
+
+@_first_use()
 def __dir__() -> list[str]:
-    return sorted({*globals(), "math", *_LATER, *names(), *row_names(), *aliases(), *layer_names()})
+    return sorted({*globals(), *__all__, "math", *_functions()})

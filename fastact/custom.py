@@ -14,6 +14,7 @@ import numpy as np
 from fastact.activations import Activation, PointwiseActivation, make_activation
 from fastact.activations.fused import most_parameters
 from fastact.definition import Definition
+from fastact.first_use import first_use
 from fastact.simd import dual, isnan, select, value_and_derivative_of
 from fastact.snapshot import Snapshot
 
@@ -49,6 +50,7 @@ class CustomDefinition(Definition):
         """Return the way from the module to a ufunc."""
         return f"{self.function.__qualname__}.ufuncs.{operation}"
 
+    @first_use()
     def explain(self, error: BaseException) -> str:
         """Say what is wrong with the function itself, and in which line."""
         from fastact.compiler import NotSelfContainedError, default_settings

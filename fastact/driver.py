@@ -17,9 +17,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastact.records import RECORD, SETTING
+from fastact.records import MEETING, RECORD, SETTING, TEAM_SIZES, TEAMS
 from fastact.simd.lowering import call_llvm, internal
-from fastact.simd.memory import address_of, call_at, reserve_words, stack, words
+from fastact.simd.memory import address_of, call_at, reserve_words, stack, words, words_behind
 from fastact.target import TARGET
 
 
@@ -42,10 +42,10 @@ _CHUNK_MULTIPLE = 64
 
 
 _call_loop = call_at(types.void, 4)
-_call_back = call_at(types.void, 0)
 _call_parallel_for = call_at(types.void, 8)
 _call_get = call_at(types.intp, 0)
 _call_set = call_at(types.void, 1)
+_call_with_one = call_at(types.intp, 1)
 _call_set_async_exc = call_at(types.void, 2)
 
 
@@ -154,10 +154,42 @@ def _thread_count(args: Any, dimensions: Any, steps: Any, record: Any, settings:
     ):
         return 1
     if settings[SETTING.parallel_for] == 0:
-        _call_back(settings[SETTING.start_pool], ())
+        _call_python(settings, settings[SETTING.start_pool])
         if settings[SETTING.parallel_for] == 0:
             return 1
-    return min(settings[SETTING.threads], _call_get(settings[SETTING.get_num_threads], ()))
+    threads = settings[SETTING.threads]
+    mask = _thread_mask(settings)
+    if mask > 0:
+        threads = min(threads, mask)
+    if threads > 1 and settings[SETTING.teams] != 0:
+        return _team_size(settings, threads)
+    return threads
+
+
+@internal
+def _thread_mask(settings: Any) -> Any:
+    """Return how many threads Numba's user lets this thread use; 0 where Numba has not said so.
+
+    Its pool says -1 where Numba itself has not started it, and would go on to say so in this thread.
+    """
+    mask = _call_get(settings[SETTING.get_num_threads], ())
+    if mask < 0:
+        _call_set(settings[SETTING.set_num_threads], (0,))
+        return 0
+    return mask
+
+
+@internal
+def _team_size(settings: Any, threads: int) -> Any:
+    """Return how many threads this thread may use under OpenMP, which makes it a team of its own."""
+    state = _call_get(settings[SETTING.this_thread], ())
+    thread = _call_with_one(settings[SETTING.thread_id], (state,))
+    team = words_behind(words(settings[SETTING.teams]), thread % TEAMS)
+    wanted = thread * TEAM_SIZES + threads
+    if team[0] // TEAM_SIZES != wanted:
+        _call_python(settings, settings[SETTING.form_team])
+    found = team[0]
+    return found % TEAM_SIZES if found // TEAM_SIZES == wanted else 1
 
 
 @internal
@@ -193,7 +225,7 @@ def _share(
     chunks[0] = -(-n // chunk)
     first[0] = address_of(frame)
     one[0] = 1
-    mask = _call_get(settings[SETTING.get_num_threads], ())
+    mask = _thread_mask(settings)
     _call_parallel_for(
         settings[SETTING.parallel_for],
         (settings[SETTING.run_chunk], first, chunks, one, frame, 0, 1, threads),
@@ -222,6 +254,24 @@ def run_chunk(position: Any, count: Any, one: Any, data: Any) -> None:
     _call_loop(frame[_FRAME.loop], (own_args, own_dimensions, steps, frame[_FRAME.streaming]))
 
 
+def meet(position: Any, count: Any, one: Any, data: Any) -> None:
+    """Wait until all others have come as well, so that each of them takes a thread of the pool.
+
+    Each is an index, as in `run_chunk`.
+    """
+    meeting = words(data)
+    come = words_behind(meeting, len(MEETING))
+    for index in range(count[0]):
+        come[address_of(position[0]) - address_of(data) + index] = 1
+    for _ in range(meeting[MEETING.turns]):
+        missing = meeting[MEETING.expected]
+        for index in range(meeting[MEETING.expected]):
+            missing -= come[index]
+        if missing == 0:
+            return
+        _call_with_one(meeting[MEETING.sleep], (meeting[MEETING.microseconds],))
+
+
 @internal
 def _raise(settings: Any, error: int) -> None:
     """Raise an error in this thread as soon as the ufunc that is running returns to Python.
@@ -230,9 +280,51 @@ def _raise(settings: Any, error: int) -> None:
     go on (think of Ctrl-C during the compilation).
     """
     state = _call_get(settings[SETTING.gil_ensure], ())
-    thread = _call_get(settings[SETTING.thread_ident], ())
-    _call_set_async_exc(settings[SETTING.set_async_exc], (thread, error))
+    _raise_under_gil(settings, error)
     _call_set(settings[SETTING.gil_release], (state,))
+
+
+@internal
+def _raise_under_gil(settings: Any, error: int) -> None:
+    """Raise an error where Python does so for asynchronous ones, after a trial.
+
+    Python 3.11 keeps a thread that it could not start, under the number of the one that tried, and would
+    raise in that. Then the error is set here and now, and comes out as the cause of a SystemError.
+    """
+    thread = _call_get(settings[SETTING.thread_ident], ())
+    _call_set_async_exc(settings[SETTING.set_async_exc], (thread, settings[SETTING.trial_error]))
+    result = _call_with_one(settings[SETTING.call], (settings[SETTING.trial],))
+    if result == 0:
+        found = _call_get(settings[SETTING.error_occurred], ())
+        if found != settings[SETTING.trial_error]:
+            error = found  # of a signal handler
+        _call_set_async_exc(settings[SETTING.set_async_exc], (thread, error))
+        _call_get(settings[SETTING.clear_error], ())
+    else:
+        _call_set(settings[SETTING.release], (result,))
+        _call_set(settings[SETTING.set_error], (error,))
+
+
+@internal
+def _call_python(settings: Any, function: int) -> Any:
+    """Call a function of `fastact.threads.raised_by_driver`; return whether there was an error to raise.
+
+    Nothing that it raises is lost, wherever it is interrupted: ctypes would print it and go on.
+    """
+    state = _call_get(settings[SETTING.gil_ensure], ())
+    result = _call_with_one(settings[SETTING.call], (function,))
+    if result == 0:
+        error = _call_get(settings[SETTING.error_occurred], ())
+        _call_set(settings[SETTING.keep], (error,))
+        _call_get(settings[SETTING.clear_error], ())
+        _raise_under_gil(settings, error)
+        _call_set(settings[SETTING.release], (error,))
+    else:
+        if result != settings[SETTING.none]:
+            _raise_under_gil(settings, result)
+        _call_set(settings[SETTING.release], (result,))
+    _call_set(settings[SETTING.gil_release], (state,))
+    return result != settings[SETTING.none]
 
 
 def drive(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
@@ -241,10 +333,8 @@ def drive(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
     settings = words(record[RECORD.settings])
     if record[RECORD.loop] == 0:
         # NumPy may call many times before Python raises the error: only the first time compiles.
-        # A second time where a signal handler raised before the first could note it.
-        for _ in range(2):
-            if record[RECORD.loop] == 0 and record[RECORD.error] == 0:
-                _call_back(record[RECORD.compile], ())
+        if record[RECORD.error] == 0 and _call_python(settings, record[RECORD.compile]):
+            return
         if record[RECORD.error] != 0:
             _raise(settings, record[RECORD.error])
         if record[RECORD.loop] == 0:

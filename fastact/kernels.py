@@ -7,8 +7,6 @@ into LLVM's language. llvmlite makes an object file of that, which is what the c
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
 from collections.abc import Callable
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -17,9 +15,9 @@ import llvmlite.binding as llvm
 
 from fastact import cache as disk
 from fastact import simd
+from fastact.first_use import first_use
+from fastact.machine import require_room
 from fastact.target import target_machine
-
-LOCK = threading.RLock()
 
 LoopFunction = Callable[[Any, Any, Any, Any], None]
 
@@ -61,9 +59,12 @@ def load(
     fastact.compiler.NotSelfContainedError
         If the function needs more than the C library.
     """
-    with LOCK:
+    with first_use():
+        require_room(2**26, "load a kernel")
         entry = None if name is None else disk.read(name)
         if entry is None:
+            # Numba imports SciPy when it first compiles, whose OpenBLAS waits for ever where memory fails it.
+            require_room(2**29, "compile a kernel")
             from fastact.compiler import compile_function
 
             symbol, code = compile_function(build, signature)
@@ -153,11 +154,3 @@ def is_short(function: Callable[..., Any]) -> bool:
 
 def _is_in(value: Any, values: list[Any]) -> bool:
     return any(value is each for each in values)  # `in` would compare arrays
-
-
-# A fork waits until no other thread is compiling: the child would inherit locks, Numba's among them, whose
-# owner it does not have.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release
-    )

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 _USUAL_CACHE = 2**25
 _GROUPS, _HIERARCHIES = "/proc/self/cgroup", "/sys/fs/cgroup"
 
@@ -134,6 +136,24 @@ def _number_in(file: Path, otherwise: float) -> float:
     with contextlib.suppress(OSError, ValueError):
         return int(file.read_text())
     return otherwise
+
+
+def has_room(size: int) -> bool:
+    """Whether this process may have so many bytes more, at least 2**26; none of them is touched.
+
+    LLVM, TBB and OpenMP end the process where memory fails them: so who needs it asks before.
+    """
+    try:
+        np.empty(size, np.uint8)  # from 32 MiB on, the C library gives it back to the system
+    except MemoryError:
+        return False
+    return True
+
+
+def require_room(size: int, purpose: str) -> None:
+    """Raise a MemoryError unless there is room for so many bytes."""
+    if not has_room(size):
+        raise MemoryError(f"fastact needs {size >> 20} MiB of address space to {purpose}")
 
 
 def last_cache(folder: str = "/sys/devices/system/cpu/cpu0/cache") -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastact import vecmath
 from fastact.activations.base import dtype_of, dtypes
+from fastact.first_use import first_use
 
 if TYPE_CHECKING:
     from fastact.kernels import LoopFunction
@@ -30,6 +31,7 @@ def where(condition: Any, if_true: Any, if_false: Any) -> Any:
     return np.where(condition, if_true, if_false)
 
 
+@first_use()
 def __getattr__(name: str) -> np.ufunc:
     if name not in _FUNCTIONS:
         raise AttributeError(f"module 'fastact.math' has no attribute {name!r}")

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from fastact.first_use import first_use
+
 
 def init() -> None:
     """Let compiled code call the ufuncs of `fastact.math`."""
@@ -22,6 +24,7 @@ def _type_of_ufunc(ufunc: np.ufunc, context: Any) -> Any:
     function = getattr(ufunc, "fastact_function", None)
     if function is None:
         return None
-    from fastact.compiled import type_of_function
+    with first_use():
+        from fastact.compiled import type_of_function
 
-    return type_of_function(function)
+        return type_of_function(function)

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact import numpy_api, threads
+from fastact.first_use import first_use
 from fastact.machine import memory_left
 from fastact.records import BLOCK, CACHE, CACHE_BLOCKS, allocate, keep
 
@@ -222,6 +223,7 @@ def _after_collections() -> Callable[[str, Any], None]:
 
 
 @cache
+@first_use()
 def _handlers() -> tuple[Callable[[Any], Any], Any, Any]:
     """Return NumPy's function that sets the handler, the handler of the cache, and NumPy's own."""
     _decide_size()

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import math
 import operator
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastact.activations.base import as_real_array
+from fastact.first_use import first_use
 
 _KEYS = 2**64
 _WORDS = 2**32
@@ -46,15 +48,17 @@ def key_of(where: str, rng: Any, *, again: bool = False) -> int:
             f"{where}: rng is missing: give a seed, an int, which draws the same in every call, so that a "
             "gradient fits to its value; or a numpy.random.Generator"
         )
-    if isinstance(rng, np.random.SeedSequence):
-        return int(rng.generate_state(1, np.uint64)[0])
-    if isinstance(rng, np.random.Generator):
-        if again:
-            raise TypeError(
-                f"{where}: a generator cannot draw again what the forward call has drawn: give both calls "
-                "one seed, an int, or call forward_backward"
-            )
-        return int(rng.integers(_KEYS, dtype=np.uint64))
+    if not isinstance(rng, int | np.integer):
+        seed_sequence, generator = random_types()
+        if isinstance(rng, seed_sequence):
+            return int(rng.generate_state(1, np.uint64)[0])
+        if isinstance(rng, generator):
+            if again:
+                raise TypeError(
+                    f"{where}: a generator cannot draw again what the forward call has drawn: give both "
+                    "calls one seed, an int, or call forward_backward"
+                )
+            return int(rng.integers(_KEYS, dtype=np.uint64))
     try:
         if isinstance(rng, bool | np.bool_):
             raise TypeError
@@ -67,6 +71,13 @@ def key_of(where: str, rng: Any, *, again: bool = False) -> int:
     if not 0 <= seed < _KEYS:
         raise ValueError(f"{where}: the seed rng must be from 0 to 2**64 - 1, got {seed}")
     return seed
+
+
+@cache
+@first_use()
+def random_types() -> tuple[type[np.random.SeedSequence], type[np.random.Generator]]:
+    """Return the classes that stand for seeds; NumPy imports them when they are first asked for."""
+    return np.random.SeedSequence, np.random.Generator
 
 
 class Chance(NamedTuple):

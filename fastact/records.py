@@ -21,25 +21,38 @@ class SettingPlaces(NamedTuple):
     threads: int = 0  # how many threads a call may use
     threshold: int = 1  # number of elements from which a call is shared among threads
     chunk: int = 2  # fewest elements that are worth a task of their own
-    start_pool: int = 3  # address of the Python callback that fills in the next three
+    start_pool: int = 3  # address of the Python function that fills in the next four
     parallel_for: int = 4  # address of Numba's numba_parallel_for, or 0 before the pool has started
     get_num_threads: int = 5  # addresses of Numba's thread mask, which a parallel call overwrites
     set_num_threads: int = 6
-    run_chunk: int = 7  # address of `fastact.driver.run_chunk`
-    gil_ensure: int = 8  # addresses of Python's C functions that raise an error in a thread
-    gil_release: int = 9
-    thread_ident: int = 10
-    set_async_exc: int = 11
-    streaming: int = 12  # bytes moved by a call from which its outputs go past the caches
+    teams: int = 7  # address of the teams of Python's threads, or 0 where all share one
+    form_team: int = 8  # address of the Python function that fills in one of them
+    run_chunk: int = 9  # address of `fastact.driver.run_chunk`
+    streaming: int = 10  # bytes moved by a call from which its outputs go past the caches
+    # Addresses of Python's own functions.
+    gil_ensure: int = 11
+    gil_release: int = 12
+    call: int = 13
+    release: int = 14
+    error_occurred: int = 15
+    clear_error: int = 16
+    thread_ident: int = 17
+    set_async_exc: int = 18
+    this_thread: int = 19
+    thread_id: int = 20
+    keep: int = 21
+    set_error: int = 22
+    # Addresses of None, of a function that does nothing, and of an error to raise in it.
+    none: int = 23
+    trial: int = 24
+    trial_error: int = 25
 
 
 class RecordPlaces(NamedTuple):
     """Places in the record of one loop."""
 
     loop: int = 0  # address of the serial loop, or 0 before it is compiled
-    compile: int = (
-        1  # address of the Python callback that fills it in and returns 0 or an error's class
-    )
+    compile: int = 1  # address of the Python function that fills in the first or the last of these
     settings: int = 2  # address of the settings
     inputs: int = 3
     operands: int = 4  # inputs and outputs
@@ -75,11 +88,25 @@ class BlockPlaces(NamedTuple):
     since: int = 2  # when it was let go, in nanoseconds
 
 
+class MeetingPlaces(NamedTuple):
+    """Places in what threads that wait for each other know; behind them one word for each that has come."""
+
+    expected: int = 0  # how many there are
+    sleep: int = 1  # address of the C library's usleep
+    microseconds: int = 2  # of sleep between two looks
+    turns: int = 3  # most looks
+
+
 SETTING = SettingPlaces()
+MEETING = MeetingPlaces()
 RECORD = RecordPlaces()
 CACHE = CachePlaces()
 BLOCK = BlockPlaces()
 CACHE_BLOCKS = 64
+# What is known of the team of a thread of Python's: one word, ``(the thread's number * TEAM_SIZES + threads
+# wanted) * TEAM_SIZES + threads granted``, at the remainder of that number by TEAMS.
+TEAMS = 64
+TEAM_SIZES = 2**12
 
 
 def keep(thing: _T) -> _T:

@@ -7,9 +7,15 @@ for tests of the narrower instruction sets and for caches that several machines 
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
+
+from fastact.machine import require_room
+
+if "llvmlite.binding" not in sys.modules:
+    require_room(2**28, "load LLVM")
 
 import llvmlite.binding as llvm
 

@@ -9,10 +9,12 @@ import ctypes
 import operator
 import os
 import sys
+from collections.abc import Callable
 from functools import cache
 
+from fastact.first_use import first_use
 from fastact.machine import available_cpus, last_cache
-from fastact.pool import POOL
+from fastact.pool import POOL, driver_kernel
 from fastact.records import SETTING, SETTINGS, keep
 
 # Sharing a call costs some 3 us while the threads are awake (TBB, two cores), which the second core wins back from
@@ -107,33 +109,70 @@ def from_environment(name: str, default: int, least: int = 1) -> int:
     return int(text)
 
 
-def _driver_kernel(name: str) -> int:
-    from fastact import kernels
+def raised_by_driver(function: Callable[[], None]) -> Callable[[], type[BaseException] | None]:
+    """Let a function that the driver calls return its error, as a class: Python takes one there.
 
-    def build() -> kernels.LoopFunction:
-        from fastact import driver
+    What is raised outside, in the function's first or last instruction, the driver raises as well, but
+    knows the class alone.
+    """
 
-        return getattr(driver, name)  # type: ignore[no-any-return]
+    def call() -> type[BaseException] | None:
+        try:
+            function()
+        except BaseException as error:
+            return _class_that_makes(error)
+        return None
 
-    return kernels.load(name, build)
+    return call
 
 
-_start_pool = keep(ctypes.CFUNCTYPE(None)(POOL.start))
+def _class_that_makes(error: BaseException) -> type[BaseException]:
+    """Return a class whose only instance is this error."""
+    return type(type(error).__name__, (BaseException,), {"__new__": lambda *_: error})
+
+
+def _do_nothing() -> None:
+    pass
+
+
+class _TrialError(BaseException):
+    """What the driver raises in `_do_nothing` to see whether it can."""
+
+
+_start_pool = raised_by_driver(POOL.start)
+_form_team = raised_by_driver(POOL.form_team)
 
 
 @cache
+@first_use()
 def prepare() -> int:
     """Load the driver and return its address: the inner loop of every ufunc."""
+    python = ctypes.pythonapi
     for setting, function in (
-        (SETTING.start_pool, _start_pool),
-        (SETTING.gil_ensure, ctypes.pythonapi.PyGILState_Ensure),
-        (SETTING.gil_release, ctypes.pythonapi.PyGILState_Release),
-        (SETTING.thread_ident, ctypes.pythonapi.PyThread_get_thread_ident),
-        (SETTING.set_async_exc, ctypes.pythonapi.PyThreadState_SetAsyncExc),
+        (SETTING.gil_ensure, python.PyGILState_Ensure),
+        (SETTING.gil_release, python.PyGILState_Release),
+        (SETTING.call, python.PyObject_CallNoArgs),
+        (SETTING.keep, python.Py_IncRef),
+        (SETTING.release, python.Py_DecRef),
+        (SETTING.set_error, python.PyErr_SetNone),
+        (SETTING.error_occurred, python.PyErr_Occurred),
+        (SETTING.clear_error, python.PyErr_Clear),
+        (SETTING.thread_ident, python.PyThread_get_thread_ident),
+        (SETTING.set_async_exc, python.PyThreadState_SetAsyncExc),
+        (SETTING.this_thread, python.PyGILState_GetThisThreadState),
+        (SETTING.thread_id, python.PyThreadState_GetID),
     ):
         SETTINGS[setting] = ctypes.cast(function, ctypes.c_void_p).value or 0
-    SETTINGS[SETTING.run_chunk] = _driver_kernel("run_chunk")
-    return _driver_kernel("drive")
+    for setting, value in (
+        (SETTING.start_pool, _start_pool),
+        (SETTING.form_team, _form_team),
+        (SETTING.none, None),
+        (SETTING.trial, _do_nothing),
+        (SETTING.trial_error, _TrialError),
+    ):
+        SETTINGS[setting] = id(keep(value))
+    SETTINGS[SETTING.run_chunk] = driver_kernel("run_chunk")
+    return driver_kernel("drive")
 
 
 SETTINGS[SETTING.threads] = min(

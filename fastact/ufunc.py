@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact import kernels, numpy_api, threads
+from fastact.first_use import first_use
 from fastact.records import RECORD, SETTINGS, allocate, keep
-
-_CALLBACK = ctypes.CFUNCTYPE(None)
 
 
 @dataclass(frozen=True)
@@ -112,15 +111,15 @@ def _record(loop: Loop, inputs: int, operands: int, core_dimensions: int) -> int
     """Return the address of a new loop's record."""
     record = allocate(len(RECORD))
 
+    @threads.raised_by_driver
+    @first_use()
     def compile_loop() -> None:
         try:
             record[RECORD.loop] = kernels.load(loop.name, loop.build)
-        except BaseException as error:
-            raised = keep(_error_class(error, loop.explain(error), record))
-            record[RECORD.error] = id(raised)
+        except Exception as error:
+            record[RECORD.error] = id(keep(_error_class(error, loop.explain(error), record)))
 
-    callback = keep(_CALLBACK(compile_loop))
-    record[RECORD.compile] = ctypes.cast(callback, ctypes.c_void_p).value or 0
+    record[RECORD.compile] = id(keep(compile_loop))
     record[RECORD.settings] = SETTINGS.ctypes.data
     record[RECORD.inputs] = inputs
     record[RECORD.operands] = operands
@@ -128,19 +127,19 @@ def _record(loop: Loop, inputs: int, operands: int, core_dimensions: int) -> int
     return record.ctypes.data
 
 
-def _error_class(error: BaseException, text: str, record: NDArray[np.intp]) -> type[BaseException]:
+def _error_class(error: Exception, text: str, record: NDArray[np.intp]) -> type[Exception]:
     """Return the class of the error to raise: Python takes a class there and makes the instance.
 
     Once the instance is made, the next call may try again.
     """
     text = f"fastact could not compile a kernel: {text}"
-    bases = (RuntimeError,) if isinstance(error, Exception) else (type(error),)
+    bases = (RuntimeError, MemoryError) if isinstance(error, MemoryError) else (RuntimeError,)
 
-    def __init__(self: BaseException) -> None:
-        super(raised, self).__init__(text)  # type: ignore[call-arg]
+    def __init__(self: Exception) -> None:
+        super(raised, self).__init__(text)
         record[RECORD.error] = 0
 
-    raised: type[BaseException] = type("CompilationError", bases, {"__init__": __init__})
+    raised: type[Exception] = type("CompilationError", bases, {"__init__": __init__})
     return raised
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fresh_process import assert_clean, run_python
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,6 +44,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "long" in item.keywords:
                 item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def warm_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache folder with all kernels that the jobs of `fresh_process` need."""
+    folder = tmp_path_factory.mktemp("warm-cache")
+    script = "from fresh_process import *; check_all(SMALL); check_all(LARGE)"
+    assert_clean(run_python(script, FASTACT_CACHE=str(folder)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def installed_layers() -> set[str]:
+    """Return the threading layers that this environment has."""
+    layers = {"default", "workqueue"}
+    if run_python("from numba.np.ufunc import omppool").returncode == 0:
+        layers.add("omp")
+    try:
+        version("tbb")
+        layers.add("tbb")
+    except PackageNotFoundError:
+        pass
+    return layers
 
 
 def pytest_xdist_auto_num_workers() -> int:

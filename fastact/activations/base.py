@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from fastact.definition import CONVENTIONS, REQUIRED, Definition
 from fastact.facts import difference
+from fastact.first_use import first_use
 from fastact.output_cache import empty
 
 _T = TypeVar("_T")
 
 
 @cache
+@first_use()
 def dtypes() -> tuple[str, ...]:
     """Return the names of the types that there are loops for.
 
@@ -170,6 +172,7 @@ class Activation:
                 return activation(known[value]).bind(**self._bound)
         return self
 
+    @first_use()
     def plot(self, x: Any = None, ax: Any = None) -> Any:
         """Draw the value and the derivative with matplotlib; see `fastact.plotting.plot`."""
         from fastact.plotting import plot
@@ -185,6 +188,7 @@ class Activation:
         return self.name if operation == "forward" else f"{self.name}.{operation}"
 
     @cached_property
+    @first_use()
     def _numba_type_(self) -> Any:
         """What it is to Numba, in other people's compiled code."""
         from fastact.compiled import ActivationType
@@ -214,6 +218,7 @@ class Made(dict[Any, _T]):
         super().__init__()
         self._make = make
 
+    @first_use()
     def __missing__(self, key: Any) -> _T:
         return self.setdefault(key, self._make(key))
 

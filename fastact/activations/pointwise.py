@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
@@ -23,6 +23,7 @@ from fastact.activations.base import (
     parameters_in,
 )
 from fastact.definition import REQUIRED, Definition
+from fastact.first_use import first_use
 from fastact.output_cache import LEAST_BYTES, with_output_cache, with_room
 from fastact.simd import derivative_of, dual, isnan, select
 
@@ -283,9 +284,7 @@ class PointwiseActivation(Activation):
         """Run an operation of this activation, or of the one that a keyword such as `convention` means."""
         chosen: Any = self.choose(options)
         if not _FUSED.isdisjoint(options):
-            from fastact.activations.fused import run_fused
-
-            return run_fused(chosen, operation, arrays, args, options)
+            return _fused().run_fused(chosen, operation, arrays, args, options)
         return chosen._run(operation, arrays, args, options)
 
     def _run_plainly(self, operation: str, *arrays: Any) -> Any:
@@ -432,9 +431,16 @@ def _constants_of(parameters: Mapping[str, Any]) -> Made[tuple[Any, ...] | None]
 
 
 def _make_fused(definition: Definition, form: Any) -> np.ufunc:
-    from fastact.activations.fused import make  # which rests on this module
+    ufunc: np.ufunc = _fused().make(definition, form)
+    return ufunc
 
-    return make(definition, form)
+
+@cache
+@first_use()
+def _fused() -> Any:
+    from fastact.activations import fused  # which rests on this module
+
+    return fused
 
 
 def weak_for_integers(arrays: tuple[Any, ...], parameters: list[Any]) -> list[Any]:

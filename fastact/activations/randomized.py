@@ -9,6 +9,7 @@ import numpy as np
 from fastact.activations.base import as_real_array, parameters_in
 from fastact.activations.pointwise import PointwiseActivation
 from fastact.output_cache import with_room
+from fastact.randomness import random_types
 
 
 class RandomizedActivation(PointwiseActivation):
@@ -53,7 +54,8 @@ class RandomizedActivation(PointwiseActivation):
         rng = options.pop("rng", None)
         if rng is None:
             return super().__call__(x, *args, **options)
-        if not isinstance(rng, np.random.Generator):
+        _, generator = random_types()
+        if not isinstance(rng, generator):
             raise TypeError(f"{self.name}: rng must be a numpy.random.Generator, got {rng!r}")
         if "slope" in options:
             raise TypeError(f"{self.name}: give rng, which draws slopes, or slope; not both")

@@ -11,9 +11,11 @@ import pkgutil
 from functools import cache
 
 from fastact.definition import Definition, RowDefinition
+from fastact.first_use import first_use
 
 
 @cache
+@first_use()
 def _all() -> dict[str, Definition]:
     """Return all definitions by name, in the order of the files and of the definitions in them."""
     found = {}

@@ -9,12 +9,14 @@ import importlib
 import pkgutil
 from functools import cache
 
+from fastact.first_use import first_use
 from fastact.layers.base import Layer
 
 __all__ = ["Layer", "layers"]
 
 
 @cache
+@first_use()
 def layers() -> dict[str, Layer]:
     """Return all layers by name."""
     found = {}
