@@ -63,15 +63,18 @@ _PLACES = {
 
 @_first_use()
 def __getattr__(name: str) -> Any:
-    # What is returned is from now on an ordinary attribute: this function is not asked again.
+    # First, so that modules are loaded in one order, whatever is asked for. What is asked for amid that, by
+    # `from fastact import ...` in these modules, are modules: they are not found here, and Python then loads them.
+    functions = _functions()
     if name in _PLACES:
         value = getattr(import_module(f"fastact.{_PLACES[name]}"), name)
     elif name == "math":
         value = import_module("fastact.math")
-    elif name in _functions():
+    elif name in functions:
         value = import_module("fastact.registry").get(name)
     else:
         raise AttributeError(f"module 'fastact' has no attribute {name!r}")
+    # What is returned is from now on an ordinary attribute: this function is not asked again.
     return globals().setdefault(name, value)
 
 

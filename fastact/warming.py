@@ -9,6 +9,7 @@ from fastact import cache
 from fastact import kernels as compiler
 from fastact.activations.base import dtypes
 from fastact.output_cache import with_output_cache
+from fastact.pool import driver_kernel
 from fastact.registry import get, layer_names, names, row_names
 from fastact.ufunc import LOOPS
 
@@ -32,6 +33,7 @@ def kernels(activations: Sequence[str] | None, types: Sequence[str]) -> Iterator
         if name not in dtypes():
             raise ValueError(f"there is no type {name!r}; there are {', '.join(dtypes())}")
     yield partial(with_output_cache, int)  # whose own kernels large outputs need
+    yield partial(driver_kernel, "meet")  # which the start of the threads needs
     everything = (*names(), *row_names(), *layer_names())
     for activation in [get(name) for name in activations or everything]:
         for ufunc in activation.ufuncs.values():
