@@ -11,7 +11,7 @@ from fastact.loops.draws import Draws, NoDraws
 from fastact.simd import select, sum_lanes, to_double
 from fastact.simd.blocks import REGISTERS_OF_SHORT_ONES, Blocks
 from fastact.simd.lowering import Vector, internal
-from fastact.simd.memory import Access, address_of, stack, words, words_behind, zeros_of
+from fastact.simd.memory import Access, set_addresses, stack, words, words_behind, zeros_of
 from fastact.simd.operands import Operands
 from fastact.simd.storage import Storage
 
@@ -167,7 +167,8 @@ def channel_sums(
             step = itemsize if k < weight or k >= inputs else weight_itemsize if k == weight else 0
             are_neighbours = are_neighbours and channel_steps[k] == step
         # Rows are run all at once, or else a block at a time, from where they are copied to.
-        is_plain, own = is_contiguous(inner_steps), reserve_blocks()
+        is_plain, own, own_addresses = is_contiguous(inner_steps), reserve_blocks(), reserve()
+        set_addresses(own_addresses, own)
         at_once = rows if is_plain else 1
         for loop_step in range(dimensions[0]):
             # What is drawn from is read where it is used: a call here makes LLVM clone the loops of them all.
@@ -200,7 +201,7 @@ def channel_sums(
                         copy_in(base, inner_steps, own, begin, n)
                         for k in range(count):
                             if k < weight or k >= inputs:
-                                start[k] = address_of(own[k])
+                                start[k] = own_addresses[k]
                     lanes_total = one_channel(
                         start, at_once, row_steps, channels * apart, n, index, source, lanes_total
                     )

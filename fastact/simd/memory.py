@@ -134,6 +134,19 @@ def reserve_words(context: Any, count: Any) -> Any:
     return types.CPointer(types.intp)(types.intp), emit
 
 
+@intrinsic
+def set_addresses(context: Any, at: Any, pointers: Any) -> Any:
+    """Store the addresses in a tuple as words, of which a loop may ask for any: an index into a tuple may raise."""
+
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        for k, pointer in enumerate(cgutils.unpack_tuple(builder, values[1])):
+            place = builder.gep(values[0], [ir.Constant(INDEX, k)])
+            builder.store(builder.ptrtoint(pointer, INDEX), place)
+        return context.get_dummy_value()
+
+    return types.void(at, pointers), emit
+
+
 def call_at(returns: types.Type, arity: int) -> Any:
     """Return a function that calls the C function at an address with that many words."""
 
