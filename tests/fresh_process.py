@@ -24,6 +24,7 @@ HANGS_AFTER = 300  # seconds: a virtual machine may stand still for a while
 SMALL, LARGE = 1_000, 200_000  # below and above the size at which threads start
 
 _CHOSEN_BY_TESTS = ("FASTACT_", "NUMBA_", "OMP_", "PYTHONWARNINGS")
+_SHARED = "FASTACT_CACHE"  # kernels are compiled once in a test run
 
 
 def run_python(
@@ -51,7 +52,9 @@ def start_python(
 ) -> subprocess.Popen[str]:
     """Start what `run_python` runs, with pipes to its three streams."""
     folders = [path, Path(__file__).parent, os.environ.get("PYTHONPATH")]
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(_CHOSEN_BY_TESTS)}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(_CHOSEN_BY_TESTS) or k == _SHARED
+    }
     kept["PYTHONPATH"] = os.pathsep.join(str(folder) for folder in folders if folder)
     kept["PYTHONDONTWRITEBYTECODE"] = kept["PYTHONFAULTHANDLER"] = "1"
     # What others deprecate is no complaint about us, nor is any fork of a process with threads, of which Python
