@@ -11,6 +11,7 @@ and ``.ufuncs`` the NumPy ufuncs behind them. ``fa.names()`` lists them all.
 
 from __future__ import annotations
 
+from functools import cache as _cache  # there is a submodule of that name
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -63,19 +64,23 @@ _PLACES = {
 
 @_first_use()
 def __getattr__(name: str) -> Any:
-    # First, so that modules are loaded in one order, whatever is asked for. What is asked for amid that, by
-    # `from fastact import ...` in these modules, are modules: they are not found here, and Python then loads them.
-    functions = _functions()
     if name in _PLACES:
         value = getattr(import_module(f"fastact.{_PLACES[name]}"), name)
     elif name == "math":
         value = import_module("fastact.math")
-    elif name in functions:
+    elif name in _submodules():  # `from fastact import name` asks here first, and then loads it
+        raise AttributeError(f"module 'fastact' has not loaded its submodule {name!r}")
+    elif name in _functions():
         value = import_module("fastact.registry").get(name)
     else:
         raise AttributeError(f"module 'fastact' has no attribute {name!r}")
     # What is returned is from now on an ordinary attribute: this function is not asked again.
     return globals().setdefault(name, value)
+
+
+@_cache
+def _submodules() -> set[str]:
+    return {found.name for found in import_module("pkgutil").iter_modules(__path__)}
 
 
 def _functions() -> set[str]:

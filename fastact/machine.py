@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 _USUAL_CACHE = 2**25
 _GROUPS, _HIERARCHIES = "/proc/self/cgroup", "/sys/fs/cgroup"
@@ -139,13 +138,16 @@ def _number_in(file: Path, otherwise: float) -> float:
 
 
 def has_room(size: int) -> bool:
-    """Whether this process may have so many bytes more, at least 2**26; none of them is touched.
+    """Whether this process may have so many bytes more; none of them is touched.
 
     LLVM, TBB and OpenMP end the process where memory fails them: so who needs it asks before.
     """
+    if not hasattr(mmap, "MAP_ANONYMOUS"):  # Windows
+        return True
     try:
-        np.empty(size, np.uint8)  # from 32 MiB on, the C library gives it back to the system
-    except MemoryError:
+        # Not by NumPy, whose memory the output cache may keep.
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except OSError:
         return False
     return True
 

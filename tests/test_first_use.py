@@ -96,7 +96,7 @@ def layer(request: pytest.FixtureRequest, installed_layers: set[str]) -> str:
 # Imports
 
 
-@pytest.mark.parametrize("is_warm", [True, False])
+@pytest.mark.parametrize("is_warm", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_imports_are_under_the_lock(run: Run, tmp_path: Path, is_warm: bool) -> None:
     """No call imports anything while forks do not wait for it: a child would wait for ever for the import's lock."""
     environment = {} if is_warm else {"FASTACT_CACHE": str(tmp_path)}
@@ -375,7 +375,7 @@ def test_interrupt_of_numbas_import(run: Run, tmp_path: Path, module: str) -> No
 
 @needs_fork
 @needs_two_cpus
-@pytest.mark.parametrize("count", [30, pytest.param(1_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [10, pytest.param(1_000, marks=pytest.mark.long)])
 def test_interrupt_at_any_time(run: Run, layer: str, count: int) -> None:
     """Ctrl-C at some moment of a process's first call: it comes out of the call, and the next one is right."""
     run(

@@ -26,13 +26,14 @@ from fastact.activations.base import dtypes
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
 
 OBJECTS = list(dict.fromkeys(name.partition(".")[0] for name, _ in guard_pages.ufuncs()))
-TOGETHER = 4  # objects in one process
 # Rounds of random layouts for each size.
 FEW, MANY = 2, 50
 # These stand for all: for every kind of loop.
 SOME = [*REPRESENTATIVES, "gelu", "softmax", "logsumexp", "sparsemax", "hardmax", "gumbel_softmax"]
 SOME += ["glu", "crelu", "dropout", "softmax_cross_entropy", "sigmoid_binary_cross_entropy", "math"]
-# For other instruction sets: with and without a parameter, and every loop that is not elementwise.
+# Those without fused variants, each of which is a kernel more.
+CHEAP = ["maxout", "softmax", "sparsemax", "dropout", "crelu", "softmax_cross_entropy"]
+# With and without a parameter, and every loop that is not elementwise.
 TELLING = ["sigmoid.forward", "leaky_relu.backward", "prelu.backward.sums", "maxout.backward"]
 TELLING += ["maxout.forward_backward", "gelu.forward_backward.bias_dropout", "dropout.forward"]
 TELLING += ["softmax.forward", "softmax_cross_entropy.forward_backward", "crelu.backward"]
@@ -45,13 +46,8 @@ def check(dtype: str, rounds: int, names: list[str]) -> None:
     assert set(assert_clean(run_python(script)).split()) >= {n for n in names if "." in n}
 
 
-@pytest.mark.parametrize("first", range(0, len(SOME), TOGETHER))
-def test_every_kind(first: int) -> None:
-    check("float32", FEW, SOME[first : first + TOGETHER])
-
-
-@pytest.mark.parametrize("dtype", [each for each in dtypes() if each != "float32"])
-def test_other_types(dtype: str) -> None:
+@every_dtype
+def test_every_kind(dtype: str) -> None:
     check(dtype, FEW, TELLING)
 
 
@@ -62,6 +58,7 @@ def test_every_ufunc(name: str, dtype: str) -> None:
     check(dtype, MANY, [name])
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     not llvm.get_host_cpu_features().get("avx512f", False), reason="this CPU has no AVX-512"
 )
@@ -113,7 +110,10 @@ def overlapping_pairs(operands: guard_pages.Operands) -> list[tuple[int, int]]:
     return [(i, o) for i in inputs for o in outputs if kinds[i] == kinds[o] and operands.cores[i]]
 
 
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize(
+    "name",
+    [each if each in CHEAP else pytest.param(each, marks=pytest.mark.long) for each in SOME],
+)
 def test_outputs_that_overlap_inputs(name: str) -> None:
     """NumPy takes copies where a generalized ufunc's output lies in an input."""
     for of, ufunc in guard_pages.ufuncs():

@@ -225,7 +225,7 @@ def test_container_without_threads(run: Run, most: int) -> None:
 
 
 @needs_two_cpus
-@pytest.mark.parametrize("is_warm", [True, False])
+@pytest.mark.parametrize("is_warm", [True, pytest.param(False, marks=pytest.mark.long)])
 @pytest.mark.parametrize("step", [60, pytest.param(4, marks=pytest.mark.long, id="small steps")])
 def test_little_memory(run: Run, tmp_path: Path, is_warm: bool, step: int) -> None:
     """Whatever the limit of address space: a right result or an error of Python's, no abort and no hang."""

@@ -603,11 +603,14 @@ check("sigmoid64", SMALL)
 
 @needs_fork  # such systems have these signals too
 @pytest.mark.parametrize("turn", [1, 3])
-@pytest.mark.parametrize("place", ["_compile", "disk.read", "disk.write"])
+@pytest.mark.parametrize(
+    "place", ["compiler.compile_function", "kernels.disk.read", "kernels.disk.write"]
+)
 def test_interrupt_of_compilation(run_default: Run, tmp_path: Path, place: str, turn: int) -> None:
     """Ctrl-C while the first call compiles the driver (two kernels) or the loop."""
-    script = INTERRUPTED.format(place=f"kernels.{place}", turn=turn, size="SMALL")
-    output = run_default("from fastact import kernels\n" + script, FASTACT_CACHE=str(tmp_path))
+    script = INTERRUPTED.format(place=place, turn=turn, size="SMALL")
+    script = "from fastact import compiler, kernels\n" + script
+    output = run_default(script, FASTACT_CACHE=str(tmp_path))
     assert output == "interrupted\n"
 
 
@@ -732,13 +735,13 @@ def test_error_of_driver(run_default: Run, tmp_path: Path) -> None:
     """The driver itself cannot be compiled."""
     run_default(
         """
-        from fastact import kernels
-        original = kernels._compile
+        from fastact import compiler
+        original = compiler.compile_function
 
-        def fail(function, signature):
+        def fail(build, signature):
             raise ValueError("no such instruction")
 
-        kernels._compile = fail
+        compiler.compile_function = fail
         x = np.ones(5)
         for _ in range(2):
             try:
@@ -747,7 +750,7 @@ def test_error_of_driver(run_default: Run, tmp_path: Path) -> None:
                 assert "no such instruction" in str(error), str(error)
             else:
                 raise AssertionError("no error")
-        kernels._compile = original
+        compiler.compile_function = original
         check("sigmoid", SMALL)
         check("sigmoid", LARGE)
         """,

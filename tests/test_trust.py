@@ -224,7 +224,6 @@ def test_what_root_has_compiled_serves_a_user(open_to_read: Path) -> None:
         os.seteuid(reader)
         os.environ["FASTACT_CACHE"] = folder
         cache.directory.cache_clear()
-        cache._environment.cache_clear()
         with warnings.catch_warnings(record=True) as caught:
             print(float(fa.sigmoid(np.float32(0))), "numba" in sys.modules, len(caught))
     """
