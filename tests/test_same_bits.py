@@ -328,7 +328,13 @@ TELLING = ("math.", "value_and_derivative", "backward_from_output", "forward_wit
 @pytest.mark.skipif(
     not llvm.get_host_cpu_features().get("avx512f", False), reason="this CPU has no AVX-512"
 )
-@every_dtype
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        np.float32,
+        *(pytest.param(each, marks=pytest.mark.long) for each in (np.float16, np.float64)),
+    ],
+)
 @pytest.mark.parametrize("instructions", NARROWER)
 def test_narrower_vectors(instructions: str, dtype: Any, tmp_path: Path) -> None:
     if instructions == "sse" and dtype is np.float16:

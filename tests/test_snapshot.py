@@ -107,7 +107,7 @@ MIXTURE = """
 
 def test_a_constant_that_changes_between_two_types(tmp_path: Path) -> None:
     """All that is compiled of an activation agrees, and the next process finds nothing else."""
-    for before, after in ((2.0, 7.0), (2.0, 2.0), (7.0, 2.0), (7.0, 7.0)):
+    for before, after in ((2.0, 7.0), (2.0, 2.0), (7.0, 2.0)):
         script = MIXTURE.format(before=before, after=after)
         done = assert_clean(run_python(script, FASTACT_CACHE=str(tmp_path)))
         assert [float(each) for each in done.split()] == [
