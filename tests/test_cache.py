@@ -140,7 +140,7 @@ def test_another_cpu_has_its_own_kernels(filled: Path, tmp_path: Path) -> None:
 def test_versions_of_the_compilers_are_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = set()
     for version in ("1", "2"):
-        monkeypatch.setattr("importlib.metadata.version", lambda name, version=version: version)
+        monkeypatch.setattr(cache, "_release_of_numba", lambda version=version: version)
         cache._environment.cache_clear()
         keys.add(cache.key("kernel"))
     monkeypatch.undo()
