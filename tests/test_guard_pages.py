@@ -46,7 +46,7 @@ def check(dtype: str, rounds: int, names: list[str]) -> None:
     assert set(assert_clean(run_python(script)).split()) >= {n for n in names if "." in n}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float16", marks=pytest.mark.long)])
 def test_every_kind(dtype: str) -> None:
     check(dtype, FEW, TELLING)
 
