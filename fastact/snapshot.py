@@ -150,8 +150,6 @@ class Snapshot:
     def _copy_module(self, value: ModuleType, names: Iterable[str]) -> Any:
         if value in _MODULES_OF_C or value.__name__.partition(".")[0] in _OWN_PACKAGES:
             self._note("module", value.__name__)
-            if any(_has_overload(getattr(value, name, None)) for name in names):
-                return self._leave(value)
             return value
         return self._copy_namespace(value, names)
 
@@ -177,7 +175,7 @@ class Snapshot:
         if getattr(sys.modules.get(str(module)), name, None) is not value:
             return self._leave(value)
         is_known = module in sys.builtin_module_names or _is_of(value, *_OWN_PACKAGES, "math")
-        if not is_known or _has_overload(value):
+        if not is_known:
             return self._leave(value)
         self._note("callable", module, name)
         return value

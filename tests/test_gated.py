@@ -231,6 +231,7 @@ def test_memory() -> None:
     output = assert_clean(
         run_python(
             """
+            import importlib.metadata  # by which threads find TBB
             import tracemalloc
             import numpy as np
             import fastact as fa

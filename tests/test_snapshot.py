@@ -180,8 +180,6 @@ def test_what_matters(one: str, other: str) -> None:
         "K = object()\ndef f(x): return K",
         "K = {1: 2}\ndef f(x): return K[1]",
         "class Same(float):\n    def __repr__(self): return 'same'\nK = Same(2)\ndef f(x): return x * K",
-        "import numpy as np\nfrom numba.extending import overload\n@overload(np.polyval)\n"
-        "def meaning(p, x): return lambda p, x: 2 * x\ndef f(x): return np.polyval(1, x)",
         "import fastact as fa\nK = fa.activation(lambda x: x * J)\nJ = object()\ndef f(x): return K(x)",
     ],
 )
