@@ -7,8 +7,8 @@ nothing that the digest has not seen (a name that the snapshot missed is unknown
 result), and all types and operations of an activation are compiled from one snapshot, whatever has become of a
 constant since.
 
-Code that belongs to fastact, NumPy, Numba or the standard library stands for itself: the key of the cache has their
-versions. What the snapshot cannot describe, such as a C function's address, leaves it without a digest, and its
+Code that belongs to fastact, NumPy or Numba, or that is built into Python, stands for itself: the key of the cache has
+their versions. What the snapshot cannot describe, such as a C function's address, leaves it without a digest, and its
 kernels out of the cache.
 """
 
@@ -34,6 +34,7 @@ from fastact.kernels import names_in
 from fastact.simd import PerDtype
 
 _OWN_PACKAGES = ("fastact", "numba", "numpy")
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _MODULES_OF_C = (builtins, math, operator)
 # What a function takes, and whether it is a generator; other flags do not change what it computes.
 _FLAGS = 0x04 | 0x08 | 0x20
@@ -94,6 +95,8 @@ class Snapshot:
         return value
 
     def _copy_number(self, value: Any, names: Any) -> Any:
+        if type(value) not in _PLAIN:  # whose representation may tell anything
+            return self._leave(value)
         # The bits of a float: there are two zeros and many NaNs.
         told = struct.pack("<d", value) if type(value) is float else repr(value)
         self._note(type(value).__name__, told)
@@ -147,6 +150,8 @@ class Snapshot:
     def _copy_module(self, value: ModuleType, names: Iterable[str]) -> Any:
         if value in _MODULES_OF_C or value.__name__.partition(".")[0] in _OWN_PACKAGES:
             self._note("module", value.__name__)
+            asked = [vars(value)[name] for name in names if name in vars(value)]
+            self._is_constant &= not any(map(_has_overload, asked))
             return value
         return self._copy_namespace(value, names)
 
@@ -171,7 +176,8 @@ class Snapshot:
             module = "fastact.math" if hasattr(value, "fastact_function") else "numpy"
         if getattr(sys.modules.get(str(module)), name, None) is not value:
             return self._leave(value)
-        if module not in sys.builtin_module_names and not _is_of(value, *_OWN_PACKAGES, "math"):
+        is_known = module in sys.builtin_module_names or _is_of(value, *_OWN_PACKAGES, "math")
+        if not is_known or _has_overload(value):
             return self._leave(value)
         self._note("callable", module, name)
         return value
@@ -238,9 +244,10 @@ class Snapshot:
         self._note("code", counts, code.co_flags & _FLAGS, variables, code.co_names)
         self._note(getattr(code, "co_exceptiontable", b""))
         for each in dis.get_instructions(code):
-            if each.opcode in dis.hasconst:
+            if each.opcode in dis.hasconst and each.arg is not None:
                 self._note(each.opname)
-                self._note_constant(each.argval)
+                # Not `argval`, which Python 3.11 does not know of the keywords of a call.
+                self._note_constant(code.co_consts[each.arg])
             else:
                 self._note(each.opname, each.arg)
 
@@ -259,7 +266,7 @@ _Copy = Callable[[Snapshot, Any, Iterable[str]], Any]
 _COPIES: list[tuple[Any, _Copy]] = [
     (enum.Enum, Snapshot._copy_enum_member),
     (np.generic, Snapshot._copy_numpy_scalar),
-    (bool | int | float | complex | str | bytes | None, Snapshot._copy_number),
+    (_PLAIN, Snapshot._copy_number),
     (np.ndarray, Snapshot._copy_array),
     (np.dtype, Snapshot._copy_dtype),
     (tuple | list, Snapshot._copy_sequence),
@@ -277,13 +284,14 @@ def _is_of(value: Any, *packages: str) -> bool:
     return str(value.__module__).partition(".")[0] in packages
 
 
-def _has_overload(function: FunctionType) -> bool:
+def _has_overload(function: Any) -> bool:
     """Whether somebody has given a function another meaning in compiled code, by Numba's ``overload``."""
     if "numba" not in sys.modules:
         return False
     from numba.core.typing.templates import builtin_registry
 
     found = [kind for known, kind in builtin_registry.globals if known is function]
-    meanings = [template._overload_func for kind in found for template in kind.templates]
+    templates = [template for kind in found for template in getattr(kind, "templates", ())]
+    meanings = [getattr(template, "_overload_func", template) for template in templates]
     # `register_jitable` gives it the meaning that it has in Python.
-    return any(not _is_of(meaning, "numba") for meaning in meanings)
+    return any(not _is_of(meaning, "numba", "fastact") for meaning in meanings)

@@ -159,6 +159,11 @@ KINDS: dict[str, tuple[str, str]] = {
         "def f(x): return {lower}(x)",
         "",
     ),
+    "keyword of a call": (
+        "def helper(x, two=0.0, seven=0.0): return x * (2.0 * two + 7.0 * seven)\n"
+        "def f(x): return helper(x, {lower}=1.0)",
+        "",
+    ),
     "alias of a function": (
         "def two(x): return 2.0 * x\ndef seven(x): return 7.0 * x\nhelper = {lower}\n"
         "def f(x): return helper(x)",

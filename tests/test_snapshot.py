@@ -155,6 +155,7 @@ def test_what_does_not_matter(one: str, other: str) -> None:
         ("A = B = 1\ndef f(x): return A", "A = B = 1\ndef f(x): return B"),
         ("def f(x): return abs(x)", "def abs(x): return x\ndef f(x): return abs(x)"),
         ("def f(x, y=1): return y", "def f(x, y=2): return y"),
+        ("def f(x): return f(x, a=1)", "def f(x): return f(x, b=1)"),
         (
             "import numpy as np\nK = np.ones(2)\ndef f(x): return K[0]",
             "import numpy as np\nK = np.ones(2, 'f4')\ndef f(x): return K[0]",
@@ -179,6 +180,9 @@ def test_what_matters(one: str, other: str) -> None:
         "import ctypes\nK = ctypes.CFUNCTYPE(None)()\ndef f(x): return K",
         "K = object()\ndef f(x): return K",
         "K = {1: 2}\ndef f(x): return K[1]",
+        "class Same(float):\n    def __repr__(self): return 'same'\nK = Same(2)\ndef f(x): return x * K",
+        "import numpy as np\nfrom numba.extending import overload\n@overload(np.polyval)\n"
+        "def meaning(p, x): return lambda p, x: 2 * x\ndef f(x): return np.polyval(1, x)",
         "import fastact as fa\nK = fa.activation(lambda x: x * J)\nJ = object()\ndef f(x): return K(x)",
     ],
 )
