@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,18 @@ def installed_layers() -> set[str]:
     except PackageNotFoundError:
         pass
     return layers
+
+
+@pytest.fixture(scope="session")
+def require_layer(installed_layers: set[str]) -> Callable[[str], str]:
+    """Return a function that gives a threading layer back, or skips the test where it is not installed."""
+
+    def require(layer: str) -> str:
+        if layer not in installed_layers:
+            pytest.skip(f"the layer {layer} is not installed")
+        return layer
+
+    return require
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -132,6 +132,20 @@ def assert_clean(result: subprocess.CompletedProcess[str], *, allowed: str = "")
     return result.stdout
 
 
+def runner(prelude: str, **environment: str) -> Callable[..., str]:
+    """Return a function that runs a script behind a prelude; it must end well, and what it prints is returned.
+
+    The function takes the script, options of the interpreter, a line that is `allowed` on standard error, and further
+    environment variables.
+    """
+
+    def run(script: str, *options: str, allowed: str = "", **more: str) -> str:
+        done = run_python(prelude + textwrap.dedent(script), *options, **environment | more)
+        return assert_clean(done, allowed=allowed)
+
+    return run
+
+
 def in_fork(work: Callable[[], Any]) -> None:
     """Run some work in a forked child, to the regular end of its interpreter; check its exit code."""
     sys.stdout.flush()

@@ -1,11 +1,10 @@
 """The first use of anything: forks, signals and other threads in its midst, and what Numba's users pay for it."""
 
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fresh_process import assert_clean, run_python
+from fresh_process import assert_clean, run_python, runner
 from test_processes import PRELUDE, needs_fork, needs_two_cpus
 
 Run = Callable[..., str]
@@ -77,20 +76,13 @@ def full_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(full_cache: Path) -> Run:
     """Run a script with a warm cache; it must end well and complain of nothing."""
-
-    def run(script: str, *options: str, **environment: str) -> str:
-        environment = {"FASTACT_CACHE": str(full_cache)} | environment
-        return assert_clean(run_python(PRELUDE + textwrap.dedent(script), *options, **environment))
-
-    return run
+    return runner(PRELUDE, FASTACT_CACHE=str(full_cache))
 
 
 @pytest.fixture(params=["tbb", "omp"])
-def layer(request: pytest.FixtureRequest, installed_layers: set[str]) -> str:
+def layer(request: pytest.FixtureRequest, require_layer: Callable[[str], str]) -> str:
     """Return a threading layer that has a pool."""
-    if request.param not in installed_layers:
-        pytest.skip(f"the layer {request.param} is not installed")
-    return str(request.param)
+    return require_layer(request.param)
 
 
 # Imports

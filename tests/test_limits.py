@@ -2,12 +2,11 @@
 
 import contextlib
 import os
-import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fresh_process import assert_clean, run_python
+from fresh_process import runner
 from test_processes import PRELUDE, needs_two_cpus
 
 resource = pytest.importorskip("resource", reason="this system has no limits of resources")
@@ -34,27 +33,20 @@ warnings.showwarning = lambda message, kind, *place: warned.append((str(message)
 
 
 @pytest.fixture(params=["tbb", "omp"])
-def layer(request: pytest.FixtureRequest, installed_layers: set[str]) -> str:
+def layer(request: pytest.FixtureRequest, require_layer: Callable[[str], str]) -> str:
     """Return a threading layer that has a pool."""
-    if request.param not in installed_layers:
-        pytest.skip(f"the layer {request.param} is not installed")
-    return str(request.param)
+    return require_layer(request.param)
 
 
 @pytest.fixture
 def run(layer: str, warm_cache: Path) -> Run:
     """Run a script under the layer, with a warm cache; it must end well and complain of nothing."""
-
-    def run(script: str, *options: str, **environment: str) -> str:
-        environment = {
-            "FASTACT_CACHE": str(warm_cache),
-            "NUMBA_THREADING_LAYER": layer,
-            "OPENBLAS_NUM_THREADS": "1",  # whose threads count as well
-        } | environment
-        script = PRELUDE + LIMITS + textwrap.dedent(script)
-        return assert_clean(run_python(script, *options, **environment))
-
-    return run
+    return runner(
+        PRELUDE + LIMITS,
+        FASTACT_CACHE=str(warm_cache),
+        NUMBA_THREADING_LAYER=layer,
+        OPENBLAS_NUM_THREADS="1",  # whose threads count as well
+    )
 
 
 CHECK_SERIAL = """

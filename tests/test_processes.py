@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fresh_process import assert_clean, run_python
+from fresh_process import assert_clean, run_python, runner
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 needs_two_cpus = pytest.mark.skipif(
@@ -41,38 +41,21 @@ Run = Callable[..., str]
 
 
 @pytest.fixture(params=["default", "tbb", "omp", "workqueue"])
-def layer(request: pytest.FixtureRequest, installed_layers: set[str]) -> str:
+def layer(request: pytest.FixtureRequest, require_layer: Callable[[str], str]) -> str:
     """Return a threading layer that the process is told to use."""
-    if request.param not in installed_layers:
-        pytest.skip(f"the layer {request.param} is not installed")
-    return str(request.param)
+    return require_layer(request.param)
 
 
 @pytest.fixture
 def run(layer: str, warm_cache: Path) -> Run:
     """Run a script under the layer, with a warm cache; it must end well and complain of nothing."""
-
-    def run(script: str, *, allowed: str = "", **environment: str) -> str:
-        environment = {
-            "FASTACT_CACHE": str(warm_cache),
-            "NUMBA_THREADING_LAYER": layer,
-        } | environment
-        result = run_python(PRELUDE + textwrap.dedent(script), **environment)
-        return assert_clean(result, allowed=allowed)
-
-    return run
+    return runner(PRELUDE, FASTACT_CACHE=str(warm_cache), NUMBA_THREADING_LAYER=layer)
 
 
 @pytest.fixture
 def run_default(warm_cache: Path) -> Run:
     """Run a script with a warm cache; it must end well and complain of nothing."""
-
-    def run(script: str, *, allowed: str = "", **environment: str) -> str:
-        environment = {"FASTACT_CACHE": str(warm_cache)} | environment
-        result = run_python(PRELUDE + textwrap.dedent(script), **environment)
-        return assert_clean(result, allowed=allowed)
-
-    return run
+    return runner(PRELUDE, FASTACT_CACHE=str(warm_cache))
 
 
 # Threads
