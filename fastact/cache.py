@@ -48,6 +48,7 @@ except ImportError:  # Windows
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _ENTRY = re.compile(r"[0-9a-f]{16}-[0-9a-f]{64}")
 _UNFINISHED = re.compile(r"tmp\w{8}\.part")
+_HOMELESS = "this user has no home folder; set FASTACT_CACHE to a folder of its own"
 _ABANDONED_AFTER = 3600  # seconds, where the system does not tell whether the writer still lives
 
 
@@ -69,9 +70,6 @@ def directory() -> Path | None:
         _warn(_HOMELESS)
         return None
     return Path(os.path.realpath(folder))
-
-
-_HOMELESS = "this user has no home folder; set FASTACT_CACHE to a folder of its own"
 
 
 @cache
@@ -171,12 +169,12 @@ def _meaning() -> str | None:
     if sources.AT_START is None:
         return None
     key = _meaning_key(sources.AT_START)
-    kept = _read(key)
+    kept = _read(_usable_directory(), key)
     if kept is not None:
         return kept.decode()
     meaning = sources.meaning_digest()
     if meaning is not None:
-        _write(key, meaning.encode())
+        _write(_made_directory(), key, meaning.encode())
     return meaning
 
 
@@ -226,22 +224,20 @@ def entries() -> Entries:
 
 def read(name: str) -> bytes | None:
     """Return what `write` stored, or None where nothing whole is found."""
-    if _usable_directory() is None:
-        return None
-    found = key(name)
-    return None if found is None else _read(found)
+    folder = _usable_directory()
+    found = key(name) if folder else None  # the first of which reads all sources
+    return _read(folder, found) if found else None
 
 
 def write(name: str, content: bytes) -> None:
     """Store an entry. A folder that cannot be written to leaves the cache as it is."""
-    if _made_directory() is not None and sources.are_unchanged():
-        found = key(name)
-        if found is not None:
-            _write(found, content)
+    folder = _made_directory()
+    found = key(name) if folder and sources.are_unchanged() else None
+    if found:
+        _write(folder, found, content)
 
 
-def _read(key: str) -> bytes | None:
-    folder = _usable_directory()
+def _read(folder: Path | None, key: str) -> bytes | None:
     if folder is None:
         return None
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -265,18 +261,15 @@ def _digest(key: str, content: bytes) -> bytes:
     return hashlib.sha256(key.encode() + content).digest()
 
 
-def _write(key: str, content: bytes) -> None:
-    folder = _made_directory()
+def _write(folder: Path | None, key: str, content: bytes) -> None:
     if folder is None:
         return
     with contextlib.suppress(OSError):
         descriptor, path = tempfile.mkstemp(dir=folder, suffix=".part")
         try:
             with os.fdopen(descriptor, "wb") as file, _locked(descriptor):
-                if hasattr(os, "fchmod"):
-                    os.fchmod(
-                        descriptor, 0o644
-                    )  # what root has put into an image serves all its users
+                if hasattr(os, "fchmod"):  # what root has put into an image serves all its users
+                    os.fchmod(descriptor, 0o644)
                 file.write(_digest(key, content) + content)
             os.replace(path, folder / key)
         except BaseException:

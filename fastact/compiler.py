@@ -125,9 +125,8 @@ def _drop_error_handling(module: Any, entry: str) -> None:
     passes.run(module, llvm.create_pass_builder(target_machine(), tuning))
 
 
-_SYMBOL = struct.Struct(
-    "<IBBHQQ"
-)  # of ELF: the place of its name, kind, visibility, section, address, size
+# An entry of ELF: the place of its name, kind, visibility, section, address, size.
+_SYMBOL = struct.Struct("<IBBHQQ")
 _MADE_BY_THE_LINKER = "_GLOBAL_OFFSET_TABLE_"
 
 

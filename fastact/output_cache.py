@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from fastact import numpy_api, threads
 from fastact.first_use import first_use
 from fastact.machine import memory_left
-from fastact.records import BLOCK, CACHE, CACHE_BLOCKS, allocate, keep
+from fastact.records import BLOCK, CACHE, CACHE_BLOCKS, address_of, allocate, keep
 
 _DEFAULT_BYTES, _SHARE_OF_MEMORY = 2**29, 8
 _UNDECIDED = -1  # until it is asked for: the files of control groups take time to read
@@ -229,10 +229,10 @@ def _handlers() -> tuple[Callable[[Any], Any], Any, Any]:
     _decide_size()
     library = ctypes.CDLL(None)
     for name in ("malloc", "calloc", "realloc", "free", "aligned_alloc"):
-        _STATE[getattr(CACHE, name)] = _address(getattr(library, name))
-    _STATE[CACHE.clock] = _address(library.clock_gettime)
+        _STATE[getattr(CACHE, name)] = address_of(getattr(library, name))
+    _STATE[CACHE.clock] = address_of(library.clock_gettime)
     if sys.platform == "linux":
-        _STATE[CACHE.advise] = _address(library.madvise)
+        _STATE[CACHE.advise] = address_of(library.madvise)
     default = ctypes.py_object.from_address(numpy_api.of_arrays(numpy_api.DEFAULT_HANDLER)).value
     own = keep(
         _Handler(
@@ -255,10 +255,6 @@ def _handlers() -> tuple[Callable[[Any], Any], Any, Any]:
         new_capsule(ctypes.addressof(own), _CAPSULE, None),
         default,
     )
-
-
-def _address(function: Any) -> int:
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def _kernel(name: str, arguments: int) -> int:

@@ -23,7 +23,16 @@ import numpy as np
 
 from fastact.first_use import PROCESS, first_use, tell_of_forks
 from fastact.machine import has_room
-from fastact.records import MEETING, SETTING, SETTINGS, TEAM_SIZES, TEAMS, allocate, keep
+from fastact.records import (
+    MEETING,
+    SETTING,
+    SETTINGS,
+    TEAM_SIZES,
+    TEAMS,
+    address_of,
+    allocate,
+    keep,
+)
 
 _LEAST_TBB = 12_060  # the oldest interface that Numba takes
 # What a thread of TBB's or OpenMP's may need beside its stack, and what their library and Numba do.
@@ -271,8 +280,7 @@ def _meet(parallel_for: int, threads: int) -> None:
         return
     meeting = np.zeros(len(MEETING) + threads, np.intp)
     meeting[MEETING.expected] = threads
-    sleep = ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p).value
-    meeting[MEETING.sleep] = sleep or 0
+    meeting[MEETING.sleep] = address_of(ctypes.CDLL(None).usleep)
     meeting[MEETING.microseconds] = 20
     meeting[MEETING.turns] = 1e6 * _PATIENCE / 100  # each takes longer than it sleeps
     arguments = np.array([meeting.ctypes.data, threads, 1], np.intp)

@@ -7,7 +7,7 @@ Python shuts down, because NumPy keeps pointers to them.
 from __future__ import annotations
 
 import ctypes
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +117,11 @@ def keep(thing: _T) -> _T:
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
     return thing
+
+
+def address_of(function: Any) -> int:
+    """Return the address of a C function."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def allocate(places: int) -> NDArray[np.intp]:

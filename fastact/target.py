@@ -79,14 +79,13 @@ class Target:
 
 
 def _host() -> Target:
-    name = os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name()
-    features = os.environ.get("NUMBA_CPU_FEATURES")
+    name, features, avx = map(os.environ.get, VARIABLES)
     if features is None:
         host = llvm.get_host_cpu_features()
-        if os.environ.get("NUMBA_ENABLE_AVX") == "0":  # Numba's front end then knows none of them
+        if avx == "0":  # Numba's front end then knows none of them
             host.update({name: False for name in host if name.startswith("avx")})
         features = host.flatten()
-    return Target(name, features)
+    return Target(name or llvm.get_host_cpu_name(), features)
 
 
 TARGET = _host()

@@ -15,7 +15,7 @@ from functools import cache
 from fastact.first_use import first_use
 from fastact.machine import available_cpus, last_cache
 from fastact.pool import POOL, driver_kernel
-from fastact.records import SETTING, SETTINGS, keep
+from fastact.records import SETTING, SETTINGS, address_of, keep
 
 # Sharing a call costs some 3 us while the threads are awake (TBB, two cores), which the second core wins back from
 # 10,000 elements of gelu, 33,000 of sigmoid and 65,000 to 100,000 of relu. But a thread that sleeps takes longer to
@@ -162,7 +162,7 @@ def prepare() -> int:
         (SETTING.this_thread, python.PyGILState_GetThisThreadState),
         (SETTING.thread_id, python.PyThreadState_GetID),
     ):
-        SETTINGS[setting] = ctypes.cast(function, ctypes.c_void_p).value or 0
+        SETTINGS[setting] = address_of(function)
     for setting, value in (
         (SETTING.start_pool, _start_pool),
         (SETTING.form_team, _form_team),
