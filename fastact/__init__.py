@@ -15,13 +15,14 @@ from functools import cache as _cache  # there is a submodule of that name
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastact.first_use import first_use as _first_use
+from fastact.system import hooks as _hooks
+from fastact.system.first_use import first_use as _first_use
 
 if TYPE_CHECKING:
     from fastact.custom import activation, check_derivative
-    from fastact.output_cache import output_cache_info, set_output_cache
-    from fastact.registry import get, layer_names, names, row_names
-    from fastact.threads import (
+    from fastact.functions.registry import get, layer_names, names, row_names
+    from fastact.runtime.output_pool import output_cache_info, set_output_cache
+    from fastact.runtime.threads import (
         get_num_threads,
         get_parallel_threshold,
         set_num_threads,
@@ -49,17 +50,31 @@ __version__ = "0.1.0"
 _PLACES = {
     "activation": "custom",
     "check_derivative": "custom",
-    "get": "registry",
-    "get_num_threads": "threads",
-    "get_parallel_threshold": "threads",
-    "layer_names": "registry",
-    "names": "registry",
-    "output_cache_info": "output_cache",
-    "row_names": "registry",
-    "set_num_threads": "threads",
-    "set_output_cache": "output_cache",
-    "set_parallel_threshold": "threads",
+    "get": "functions.registry",
+    "get_num_threads": "runtime.threads",
+    "get_parallel_threshold": "runtime.threads",
+    "layer_names": "functions.registry",
+    "names": "functions.registry",
+    "output_cache_info": "runtime.output_pool",
+    "row_names": "functions.registry",
+    "set_num_threads": "runtime.threads",
+    "set_output_cache": "runtime.output_pool",
+    "set_parallel_threshold": "runtime.threads",
 }
+
+
+def _later(module: str, name: str) -> Any:
+    """Return a function of a module that is imported when it is first called."""
+
+    @_first_use()
+    def call(*args: Any) -> Any:
+        return getattr(import_module(f"fastact.{module}"), name)(*args)
+
+    return call
+
+
+_hooks.plot = _later("show.plotting", "plot")
+_hooks.numba_type = _later("numba_support.callables", "ActivationType")
 
 
 @_first_use()
@@ -71,7 +86,7 @@ def __getattr__(name: str) -> Any:
     elif name in _submodules():  # `from fastact import name` asks here first, and then loads it
         raise AttributeError(f"module 'fastact' has not loaded its submodule {name!r}")
     elif name in _functions():
-        value = import_module("fastact.registry").get(name)
+        value = import_module("fastact.functions.registry").get(name)
     else:
         raise AttributeError(f"module 'fastact' has no attribute {name!r}")
     # What is returned is from now on an ordinary attribute: this function is not asked again.
@@ -85,7 +100,7 @@ def _submodules() -> set[str]:
 
 def _functions() -> set[str]:
     """Return the names and aliases of all activations, functions of rows and layers."""
-    registry = import_module("fastact.registry")
+    registry = import_module("fastact.functions.registry")
     names = registry.names(), registry.aliases(), registry.row_names(), registry.layer_names()
     return set().union(*names)
 

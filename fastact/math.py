@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastact import vecmath
-from fastact.activations.base import dtype_of, dtypes
-from fastact.first_use import first_use
+from fastact.arrays.dtypes import dtype_of, dtypes
+from fastact.system.first_use import first_use
 
 if TYPE_CHECKING:
-    from fastact.kernels import LoopFunction
+    from fastact.runtime.loading import LoopFunction
 
 _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     function.__name__: function for function in vecmath.FUNCTIONS
@@ -43,7 +43,7 @@ def __dir__() -> list[str]:
 
 
 def _make(function: Callable[[Any], Any]) -> np.ufunc:
-    from fastact.ufunc import Loop, make_ufunc
+    from fastact.runtime.ufunc import Loop, make_ufunc
 
     name, doc = function.__name__, inspect.getdoc(function) or ""
     loops = [
@@ -56,10 +56,8 @@ def _make(function: Callable[[Any], Any]) -> np.ufunc:
 
 
 def _build_loop(function: Callable[[Any], Any], dtype: str) -> LoopFunction:
-    from fastact import loops
-    from fastact.kernels import make_compilable
+    from fastact import kernels
     from fastact.simd.operands import Operands
     from fastact.simd.storage import Storage
 
-    make_compilable(function)
-    return loops.elementwise(lambda x: (function(x),), Operands((Storage(dtype),) * 2, 1, 0))
+    return kernels.elementwise(lambda x: (function(x),), Operands((Storage(dtype),) * 2, 1, 0))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from fastact.layers import layers
-from fastact.registry import activations
+from fastact.functions.layers import layers
+from fastact.functions.registry import activations
 
 
 @cache

@@ -11,7 +11,7 @@ from references import REFERENCES, Array, context, float32_walk, float64_points,
 from representatives import REPRESENTATIVES
 
 import fastact as fa
-from fastact.activations import PointwiseActivation
+from fastact.functions import PointwiseActivation
 
 Parameters = dict[str, float]
 

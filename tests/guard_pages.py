@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 
 import fastact as fa
 import fastact.math
-from fastact.activations import Activation, LearnableActivation
-from fastact.activations.base import dtypes
-from fastact.activations.fused import _FITTING, form_of
-from fastact.layers import layers
-from fastact.layers.gated import GatedUnit
-from fastact.records import SETTING, SETTINGS
-from fastact.registry import activations
-from fastact.target import TARGET
-from fastact.ufunc import LOOPS
+from fastact.arrays.dtypes import dtypes
+from fastact.functions import Activation, LearnableActivation
+from fastact.functions.fused import _FITTING, form_of
+from fastact.functions.gated import GatedUnit
+from fastact.functions.layers import layers
+from fastact.functions.registry import activations
+from fastact.runtime.ufunc import LOOPS
+from fastact.system.memory_layout import SETTING, SETTINGS
+from fastact.system.target import TARGET
 
 Array = NDArray[Any]
 

@@ -46,7 +46,7 @@ from references import (
 from representatives import REPRESENTATIVES
 
 import fastact as fa
-from fastact.definition import REQUIRED
+from fastact.catalogue.definition import REQUIRED
 
 RISING = [name for name in REFERENCES if REFERENCES[name].rises]
 

@@ -8,11 +8,11 @@ from functools import partial
 import pytest
 
 import fastact as fa
-from fastact import kernels
-from fastact.activations import PointwiseActivation
-from fastact.activations.pointwise import build_loop
-from fastact.definitions import catalogue
-from fastact.target import TARGET
+from fastact.catalogue import catalogue
+from fastact.functions import PointwiseActivation
+from fastact.functions.pointwise import build_loop
+from fastact.runtime import loading
+from fastact.system.target import TARGET
 
 POINTWISE = [name for name in fa.names() if isinstance(fa.get(name), PointwiseActivation)]
 # What a kernel may name: its loop, the copies of what is less than a block, and tables.
@@ -28,7 +28,7 @@ REGISTER = {64: "zmm", 32: "ymm", 16: "xmm"}
     [(name, "float32") for name in POINTWISE] + [(name, "float64") for name in ("elu", "tanh")],
 )
 def test_widest_vectors_and_no_call(name: str, dtype: str) -> None:
-    code = kernels.assembly(partial(build_loop, catalogue()[name], "forward_backward", dtype))
+    code = loading.assembly(partial(build_loop, catalogue()[name], "forward_backward", dtype))
     register = REGISTER[TARGET.vector_bytes]
     packed = re.findall(rf"\tv?\w+p[sd]\t.*%{register}\d+", code)
     assert len(packed) > 10

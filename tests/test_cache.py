@@ -10,10 +10,11 @@ import pytest
 from fresh_process import assert_clean, finish, run_python, start_python
 
 import fastact as fa
-import fastact.ufunc
-from fastact import cache, math
-from fastact.activations import LearnableActivation, make_activation
-from fastact.registry import activations
+import fastact.runtime.ufunc
+from fastact import math
+from fastact.functions import LearnableActivation, make_activation
+from fastact.functions.registry import activations
+from fastact.runtime import kernel_cache
 
 PACKAGE = Path(fa.__file__).parent
 
@@ -140,12 +141,12 @@ def test_another_cpu_has_its_own_kernels(filled: Path, tmp_path: Path) -> None:
 def test_versions_of_the_compilers_are_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = set()
     for version in ("1", "2"):
-        monkeypatch.setattr(cache, "_release_of_numba", lambda version=version: version)
-        cache._environment.cache_clear()
-        keys.add(cache.key("kernel"))
+        monkeypatch.setattr(kernel_cache, "_release_of_numba", lambda version=version: version)
+        kernel_cache._environment.cache_clear()
+        keys.add(kernel_cache.key("kernel"))
     monkeypatch.undo()
-    cache._environment.cache_clear()
-    assert len(keys | {cache.key("kernel")}) == 3
+    kernel_cache._environment.cache_clear()
+    assert len(keys | {kernel_cache.key("kernel")}) == 3
 
 
 # Waits for a line, so that all processes start at once; then compiles in its own order and prints all
@@ -192,7 +193,7 @@ def test_no_kernel_has_the_name_of_another(monkeypatch: pytest.MonkeyPatch) -> N
             seen.append(name)
             super().__init__(dtypes, name, *others)
 
-    monkeypatch.setattr("fastact.ufunc.Loop", Loop)
+    monkeypatch.setattr("fastact.runtime.ufunc.Loop", Loop)
     for definition in [each._definition for each in activations()]:
         activation = make_activation(definition)
         for operation in activation.ufuncs:

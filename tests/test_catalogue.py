@@ -19,9 +19,9 @@ from cases import FROM_OUTPUT, POINTWISE, complete, references, silently
 from references import REFERENCES, Array, assert_same_bits, context
 
 import fastact as fa
-from fastact.activations import Activation
-from fastact.definition import Definition
-from fastact.definitions import catalogue
+from fastact.catalogue import catalogue
+from fastact.catalogue.definition import Definition
+from fastact.functions import Activation
 
 LONGEST_DEFINITION = 14  # lines
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import fastact
-from fastact.facts import arguments, methods, sections, signatures
+from fastact.show.facts import arguments, methods, sections, signatures
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,8 +9,8 @@ from typer.testing import CliRunner, Result
 
 import fastact
 from fastact.cli import app
-from fastact.facts import LIBRARIES, signatures
-from fastact.formulas import unicode_equation
+from fastact.show.facts import LIBRARIES, signatures
+from fastact.show.formulas import unicode_equation
 
 # What it looks like in a pipe.
 IN_A_PIPE = {"COLUMNS": "80", "TERM": "dumb"}

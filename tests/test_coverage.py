@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 import fastact as fa
-from fastact.definitions import catalogue
+from fastact.catalogue import catalogue
 
 LISTS = {
     library: names.split()

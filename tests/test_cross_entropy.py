@@ -16,7 +16,7 @@ import pytest
 from fresh_process import assert_clean, run_python
 
 import fastact as fa
-from fastact.records import SETTING, SETTINGS
+from fastact.system.memory_layout import SETTING, SETTINGS
 
 Array = np.ndarray[Any, Any]
 f = fa.softmax_cross_entropy

@@ -15,8 +15,8 @@ from fresh_process import assert_clean, run_python
 from numpy.typing import NDArray
 
 import fastact as fa
-from fastact.numpy_api import MOST_OPERANDS
-from fastact.ufunc import make_ufunc
+from fastact.runtime.ufunc import make_ufunc
+from fastact.system.numpy_api import MOST_OPERANDS
 
 Array = NDArray[Any]
 X = np.concatenate([np.linspace(-6, 6, 98), [0.005, -0.005, 20.0, -20.0]])

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import fastact
-from fastact import baseline, demo
-from fastact.cli import app
+from fastact import baseline
+from fastact.cli import app, demo
 
 SMALL = ("--epochs", "3", "--hidden", "48")
 

@@ -14,7 +14,7 @@ from numba import njit, types
 
 import fastact as fa
 from fastact import simd
-from fastact.randomness import key_of
+from fastact.arrays.random_numbers import key_of
 from fastact.simd.lowering import Vector
 from fastact.simd.memory import Access, first_lanes
 from fastact.simd.random import RandomWords, philox

@@ -95,7 +95,7 @@ def test_imports_are_under_the_lock(run: Run, tmp_path: Path, is_warm: bool) -> 
     output = run(
         EVERYTHING
         + """
-import fastact.first_use as first_use
+import fastact.system.first_use as first_use
 
 unprotected = []
 
@@ -139,7 +139,11 @@ def test_other_users_of_numba_import_nothing(run: Run) -> None:
         """)
     )
     modules, registered = map(eval, output.splitlines())
-    assert set(modules) <= {"fastact", "fastact.first_use", "fastact.numba_extension"}
+    assert set(modules) <= {
+        "fastact",
+        "fastact.system.first_use",
+        "fastact.numba_support.extension",
+    }
     assert registered == []
 
 
@@ -372,7 +376,7 @@ def test_interrupt_at_any_time(run: Run, layer: str, count: int) -> None:
     """Ctrl-C at some moment of a process's first call: it comes out of the call, and the next one is right."""
     run(
         f"""
-        import fastact.registry, fastact.threads
+        import fastact.functions.registry, fastact.runtime.threads
 
         def child(delay):
             called = []
@@ -410,8 +414,8 @@ def test_error_of_a_handler(run: Run) -> None:
     """What another handler raises comes out as it is, from calls through C as well, and once."""
     run("""
         import functools
-        from fastact import cache
-        original = cache.read
+        from fastact.runtime import kernel_cache
+        original = kernel_cache.read
 
         def interrupted(name):
             signal.raise_signal(signal.SIGALRM)
@@ -437,7 +441,7 @@ def test_error_of_a_handler(run: Run) -> None:
         ]
         for way in ways:
             calls = []
-            cache.read = interrupted
+            kernel_cache.read = interrupted
             try:
                 way()
             except Late as error:
@@ -445,7 +449,7 @@ def test_error_of_a_handler(run: Run) -> None:
             else:
                 raise AssertionError("lost")
             finally:
-                cache.read = original
+                kernel_cache.read = original
             assert calls
             way()
         """)
@@ -456,11 +460,11 @@ def test_handlers_are_left_as_they_were(run: Run) -> None:
     """A signal that waits is seen once, by its handler and by an event loop, and handlers are put back."""
     run("""
         import asyncio
-        from fastact import cache
-        original = cache.read
+        from fastact.runtime import kernel_cache
+        original = kernel_cache.read
 
         def interrupted(name):
-            cache.read = original
+            kernel_cache.read = original
             os.kill(os.getpid(), signal.SIGUSR1)
             os.kill(os.getpid(), signal.SIGUSR2)
             return original(name)
@@ -471,7 +475,7 @@ def test_handlers_are_left_as_they_were(run: Run) -> None:
             loop.add_signal_handler(signal.SIGUSR1, seen.append, 1)
             signal.signal(signal.SIGUSR2, lambda number, frame: seen.append(2))
             before = [signal.getsignal(number) for number in signal.valid_signals()]
-            cache.read = interrupted
+            kernel_cache.read = interrupted
             check("sigmoid", SMALL)
             assert [signal.getsignal(number) for number in signal.valid_signals()] == before
             assert seen == [2], seen
@@ -487,8 +491,8 @@ def test_handlers_are_left_as_they_were(run: Run) -> None:
 def test_interrupt_of_a_fork_that_waits(run: Run, signals: list[str]) -> None:
     """Ctrl-C while a fork waits for another thread's first use comes out of the fork, and in the parent only."""
     output = run(f"""
-        from fastact import kernels
-        load, begun = kernels.load, threading.Event()
+        from fastact.runtime import loading
+        load, begun = loading.load, threading.Event()
 
         def load_slowly(name, build, *signature):
             def build_slowly():
@@ -498,7 +502,7 @@ def test_interrupt_of_a_fork_that_waits(run: Run, signals: list[str]) -> None:
 
             return load(None, build_slowly, *signature)
 
-        kernels.load = load_slowly
+        loading.load = load_slowly
         signal.signal(signal.SIGUSR1, lambda number, frame: print("another"))
         thread = threading.Thread(target=check, args=("sigmoid", SMALL))
         thread.start()

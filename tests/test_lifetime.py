@@ -123,7 +123,7 @@ def test_a_kernel_that_does_not_compile_after_its_module_was_loaded_anew() -> No
             return no_such_thing(x)
 
         ufunc = wrong.ufuncs["forward"]
-        importlib.reload(sys.modules["fastact.ufunc"])
+        importlib.reload(sys.modules["fastact.runtime.ufunc"])
         for _ in range(3):
             kept = write_over_what_is_free()
             try:

@@ -90,7 +90,7 @@ def test_warning_as_error(run: Run) -> None:
 def test_error_after_a_thread_that_did_not_start(run: Run) -> None:
     """Python 3.11 keeps a thread that it could not start, and raises asynchronous errors there: none is lost."""
     run("""
-        from fastact import kernels
+        from fastact.runtime import loading
         check("sigmoid", SMALL)
         limit_threads(1)
         try:
@@ -98,20 +98,20 @@ def test_error_after_a_thread_that_did_not_start(run: Run) -> None:
         except RuntimeError:
             pass
 
-        load, x = kernels.load, np.ones(5, "f4")
+        load, x = loading.load, np.ones(5, "f4")
 
         def fail(name, build, *signature):
             raise ValueError("no such instruction")
 
         for _ in range(2):
-            kernels.load = fail
+            loading.load = fail
             try:
                 fa.sigmoid.derivative(x)
             except (RuntimeError, SystemError) as error:
                 assert "no such instruction" in str(error) + str(error.__cause__), repr(error)
             else:
                 raise AssertionError("no error")
-            kernels.load = load
+            loading.load = load
             check("sigmoid64", SMALL)
     """)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastact import machine
+from fastact.system import machine
 
 
 def write(path: Path, text: str) -> None:

@@ -17,8 +17,8 @@ from fresh_process import assert_clean, run_python
 from numpy._core.multiarray import get_handler_name
 
 import fastact as fa
-from fastact import output_cache
-from fastact.machine import memory_left
+from fastact.runtime import output_pool
+from fastact.system.machine import memory_left
 
 MIB = 2**20
 X = np.linspace(-3, 3, 2**19, dtype=np.float32)  # 2 MiB
@@ -282,12 +282,12 @@ def test_others_are_kept() -> None:
 def test_sizes_that_there_are_none_of() -> None:
     """What NumPy would never ask for fails, or is served, but frees nothing twice."""
     y = fa.relu(X)
-    state = output_cache._STATE.ctypes.data
+    state = output_pool._STATE.ctypes.data
 
     def call(name: str, *words: int) -> int:
         kinds = [ctypes.c_ssize_t] * (len(words) + 1)
         function = ctypes.PYFUNCTYPE(ctypes.c_ssize_t, *kinds)
-        return function(output_cache._kernel(name, len(kinds)))(state, *words)
+        return function(output_pool._kernel(name, len(kinds)))(state, *words)
 
     before = fa.output_cache_info()
     for size in (2**63 - 1, 2**63 - 2**20, -1, -(2**63), 2**62):

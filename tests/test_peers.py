@@ -13,7 +13,7 @@ from references import REFERENCES, Array
 from representatives import REPRESENTATIVES
 
 import fastact as fa
-from fastact.activations import Activation
+from fastact.functions import Activation
 
 # Where others still have most of their digits: 1 - tanh(x)**2 loses some of them beyond.
 MIDDLE = np.concatenate([np.linspace(-1.5, 1.5, 601), [-0.0]])

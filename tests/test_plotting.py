@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastact
-from fastact.plotting import curve, kink_positions, plot
+from fastact.show.plotting import curve, kink_positions, plot
 
 matplotlib = pytest.importorskip("matplotlib")
 

@@ -207,7 +207,7 @@ def test_layer(run: Run, layer: str, installed_layers: set[str]) -> None:
     """The layer is the one asked for; TBB where it is installed and nothing is asked for."""
     threads, found = run("""
         check_both()
-        from fastact.pool import POOL
+        from fastact.runtime.pool import POOL
         print(fa.get_num_threads(), POOL.layer)
     """).split()
     if layer == "default":
@@ -456,8 +456,8 @@ def test_fork_amid_compilation(run_default: Run, tmp_path: Path, imported: str) 
     run_default(
         f"""
         {imported and "import " + imported}
-        from fastact import kernels
-        load, begun = kernels.load, threading.Event()
+        from fastact.runtime import loading
+        load, begun = loading.load, threading.Event()
 
         def load_and_tell(name, build, *signature):
             def build_and_tell():
@@ -466,7 +466,7 @@ def test_fork_amid_compilation(run_default: Run, tmp_path: Path, imported: str) 
 
             return load(name, build_and_tell, *signature)
 
-        kernels.load = load_and_tell
+        loading.load = load_and_tell
         def work():
             check("sigmoid", SMALL)
             check("relu", LARGE)
@@ -490,7 +490,7 @@ def test_fork_amid_start_of_pool(run: Run) -> None:
     """The main thread forks while another one starts the pool."""
     run(
         """
-        from fastact import pool
+        from fastact.runtime import pool
         preload, begun = pool._preload_tbb, threading.Event()
 
         def tell():
@@ -598,14 +598,14 @@ def test_interrupt_of_compilation(run_default: Run, tmp_path: Path, place: str, 
 
 
 BREAK_LOAD = """
-from fastact import kernels, threads
+from fastact.runtime import loading, threads
 threads.prepare()  # the driver is not what fails here
-original = kernels.load
+original = loading.load
 
 def fail(name, build, *signature):
     raise {error}
 
-kernels.load = fail
+loading.load = fail
 x = np.linspace(-5, 5, {count}, dtype="f4")
 """
 
@@ -642,7 +642,7 @@ def test_error_of_compiler(run_default: Run, count: int) -> None:
             in_thread(check_errors)
             y = fa.sigmoid(x[:0])
             assert y.shape == (0,)
-            kernels.load = original
+            loading.load = original
             check_both()
         """)
     )
@@ -669,7 +669,7 @@ def test_kind_of_error(run_default: Run, error: str, kind: str) -> None:
                     pass
                 else:
                     raise AssertionError("no error")
-            kernels.load = original
+            loading.load = original
             check_both()
         """)
     )
@@ -680,16 +680,16 @@ def test_interrupt_on_the_way_to_first_loop(run_default: Run) -> None:
     """Ctrl-C while NumPy prepares a call (here it copies the input) whose loop is not loaded yet."""
     run_default("""
         import sys
-        from fastact import kernels
+        from fastact.runtime import loading
         dropped = set()
         sys.unraisablehook = lambda lost: dropped.add(lost.exc_type)
-        from fastact.activations import make_activation
-        from fastact.definitions import catalogue
+        from fastact.functions import make_activation
+        from fastact.catalogue import catalogue
         x = np.linspace(-5, 5, 1_000_001, dtype="f4")
         right = fa.sigmoid(x)[:-1]
         signal.signal(signal.SIGALRM, signal.default_int_handler)
-        address = kernels.load("sigmoid.forward.float32", None)
-        kernels.load = lambda name, build, *signature: address
+        address = loading.load("sigmoid.forward.float32", None)
+        loading.load = lambda name, build, *signature: address
 
         def call(delay):
             sigmoid = make_activation(catalogue()["sigmoid"]).ufuncs["forward"]
@@ -718,7 +718,7 @@ def test_error_of_driver(run_default: Run, tmp_path: Path) -> None:
     """The driver itself cannot be compiled."""
     run_default(
         """
-        from fastact import compiler
+        from fastact.runtime import compiler
         original = compiler.compile_function
 
         def fail(build, signature):

@@ -13,7 +13,7 @@ import pytest
 import fastact as fa
 import fastact.math
 import fastact.ufuncs
-from fastact.activations import Activation
+from fastact.functions import Activation
 
 every_activation = pytest.mark.parametrize("name", fa.names())
 

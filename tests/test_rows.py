@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastact as fa
-from fastact.records import SETTING, SETTINGS
+from fastact.system.memory_layout import SETTING, SETTINGS
 
 Array = np.ndarray[Any, Any]
 NAMES = ["softmax", "log_softmax", "softmin"]

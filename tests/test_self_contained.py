@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fresh_process import assert_clean, run_python
 
-from fastact.compiler import C_LIBRARY
+from fastact.runtime.compiler import C_LIBRARY
 
 # Bodies of functions of x, and what they compute.
 WORK = {
@@ -77,7 +77,7 @@ def run(bodies: list[str], folder: Path) -> tuple[list[str], bool]:
             except RuntimeError as error:
                 print(error)
                 assert (out == 7).all()
-        print("fastact.compiler" in sys.modules)
+        print("fastact.runtime.compiler" in sys.modules)
     """
     cache = str(folder / "cache")
     *lines, compiled = assert_clean(

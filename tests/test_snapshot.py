@@ -10,7 +10,7 @@ from edited_activations import KINDS, VALUES, sources
 from fresh_process import assert_clean, run_python
 
 import fastact as fa
-from fastact.snapshot import Snapshot
+from fastact.custom.snapshot import Snapshot
 
 # Imports each case, computes it at 3 and prints the result and the digest, last whether Numba had to compile.
 RUN = """
@@ -19,7 +19,7 @@ RUN = """
     for number in {numbers}:
         item = importlib.import_module(f"case_{{number}}").item
         print(float(item(np.float64(3.0))), item._definition._snapshot.digest)
-    print("fastact.compiler" in sys.modules)
+    print("fastact.runtime.compiler" in sys.modules)
 """
 
 

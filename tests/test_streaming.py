@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastact as fa
-from fastact.records import SETTING, SETTINGS
+from fastact.system.memory_layout import SETTING, SETTINGS
 
 DTYPES = ("float16", "float32", "float64")
 

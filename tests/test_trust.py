@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from fresh_process import assert_clean, finish, run_python, start_python
 
-from fastact import cache
+from fastact.runtime import kernel_cache
 
 CODE = b"machine code" * 100
 STRANGER = 12_345  # a user that nobody is
@@ -32,8 +32,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     place = tmp_path / "above" / "cache"
     monkeypatch.setenv("FASTACT_CACHE", str(place))
     begin_anew()
-    cache.write("kernel", CODE)
-    assert cache.read("kernel") == CODE
+    kernel_cache.write("kernel", CODE)
+    assert kernel_cache.read("kernel") == CODE
     begin_anew()
     yield place
     monkeypatch.undo()
@@ -42,12 +42,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def begin_anew() -> None:
     """Forget what this process knows of its cache."""
-    for function in (cache.directory, cache._distrust, cache._warn):
+    for function in (kernel_cache.directory, kernel_cache._distrust, kernel_cache._warn):
         function.cache_clear()
 
 
 def entry_in(folder: Path) -> Path:
-    return folder / str(cache.key("kernel"))
+    return folder / str(kernel_cache.key("kernel"))
 
 
 def test_what_is_written_can_be_read_by_all_and_written_by_one(folder: Path) -> None:
@@ -55,11 +55,11 @@ def test_what_is_written_can_be_read_by_all_and_written_by_one(folder: Path) -> 
     for umask in (0o000, 0o002, 0o022):
         before = os.umask(umask)
         try:
-            cache.write(f"kernel {umask}", CODE)
+            kernel_cache.write(f"kernel {umask}", CODE)
             os.environ["FASTACT_CACHE"] = str(folder / f"deeper{umask}" / "still")
             begin_anew()
-            cache.write("kernel", CODE)
-            assert cache.read("kernel") == CODE
+            kernel_cache.write("kernel", CODE)
+            assert kernel_cache.read("kernel") == CODE
         finally:
             os.umask(before)
             os.environ["FASTACT_CACHE"] = str(folder)
@@ -133,9 +133,9 @@ def test_a_folder_that_others_can_change_is_not_used(folder: Path, spoil: object
     before = sorted(folder.iterdir())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert cache.read("kernel") is None
-        cache.write("other", CODE)
-        assert cache.read("other") is None
+        assert kernel_cache.read("kernel") is None
+        kernel_cache.write("other", CODE)
+        assert kernel_cache.read("other") is None
     assert [each.category for each in caught] == [RuntimeWarning]
     assert "FASTACT_CACHE" in str(caught[0].message)
     assert str(place) in str(caught[0].message)
@@ -145,15 +145,15 @@ def test_a_folder_that_others_can_change_is_not_used(folder: Path, spoil: object
 def test_a_sticky_folder_above_is_safe(folder: Path) -> None:
     """As /tmp is: others can make files there, but not take the place of this one."""
     folder.parent.chmod(0o1777)
-    assert cache.read("kernel") == CODE
+    assert kernel_cache.read("kernel") == CODE
 
 
 def test_a_link_to_a_safe_folder_is_followed_once(folder: Path) -> None:
     target = folder.with_name("elsewhere")
     folder.rename(target)
     folder.symlink_to(target)
-    assert cache.read("kernel") == CODE
-    assert cache.directory() == target
+    assert kernel_cache.read("kernel") == CODE
+    assert kernel_cache.directory() == target
 
 
 def open_the_entry(entry: Path) -> None:
@@ -175,9 +175,9 @@ def give_the_entry_away(entry: Path) -> None:
 def test_an_entry_that_others_can_change_is_made_anew(folder: Path, spoil: object) -> None:
     spoil(entry_in(folder))  # type: ignore[operator]
     with pytest.warns(RuntimeWarning, match="is not safe"):
-        assert cache.read("kernel") is None
-    cache.write("kernel", CODE)
-    assert cache.read("kernel") == CODE
+        assert kernel_cache.read("kernel") is None
+    kernel_cache.write("kernel", CODE)
+    assert kernel_cache.read("kernel") == CODE
 
 
 def put_a_link(entry: Path) -> None:
@@ -198,9 +198,9 @@ def put_a_folder(entry: Path) -> None:
 @pytest.mark.parametrize("put", [put_a_link, put_a_pipe, put_a_folder])
 def test_what_is_no_file_is_no_entry(folder: Path, put: object) -> None:
     put(entry_in(folder))  # type: ignore[operator]
-    assert cache.read("kernel") is None
-    cache.write("kernel", CODE)
-    assert cache.read("kernel") == (None if put is put_a_folder else CODE)
+    assert kernel_cache.read("kernel") is None
+    kernel_cache.write("kernel", CODE)
+    assert kernel_cache.read("kernel") == (None if put is put_a_folder else CODE)
 
 
 @pytest.fixture
@@ -218,12 +218,12 @@ def test_what_root_has_compiled_serves_a_user(open_to_read: Path) -> None:
         import os, sys, warnings
         import numpy as np
         import fastact as fa
-        from fastact import cache
+        from fastact.runtime import kernel_cache
         reader, folder = {reader}, {folder!r}
         fa.tanh(np.float32(1))  # so that all modules are there, which a stranger may not read
         os.seteuid(reader)
         os.environ["FASTACT_CACHE"] = folder
-        cache.directory.cache_clear()
+        kernel_cache.directory.cache_clear()
         with warnings.catch_warnings(record=True) as caught:
             print(float(fa.sigmoid(np.float32(0))), "numba" in sys.modules, len(caught))
     """
@@ -252,10 +252,10 @@ def test_a_folder_out_of_reach(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     script = f"""
         import os, sys
-        from fastact import cache
+        from fastact.runtime import kernel_cache
         os.seteuid({STRANGER})
-        cache.write("kernel", b"")
-        print(cache.read("kernel"))
+        kernel_cache.write("kernel", b"")
+        print(kernel_cache.read("kernel"))
     """
     done = run_python(script, FASTACT_CACHE=str(tmp_path / "below" / "cache"))
     assert assert_clean(done) == "None\n"
@@ -270,11 +270,11 @@ def test_no_home_and_a_tilde(tmp_path: Path) -> None:
         os.environ.pop("HOME", None) if {homeless} else None
         import numpy as np
         import fastact as fa
-        from fastact import cache
+        from fastact.runtime import kernel_cache
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            print(cache.directory(), cache.read("kernel"), cache.read("kernel"), len(caught))
-        cache.write("kernel", b"")
+            print(kernel_cache.directory(), kernel_cache.read("kernel"), kernel_cache.read("kernel"), len(caught))
+        kernel_cache.write("kernel", b"")
     """
     for chosen in ("", "~/x"):
         done = run_python(script.format(homeless=True), FASTACT_CACHE=chosen, XDG_CACHE_HOME="")
@@ -288,8 +288,8 @@ def test_damaged_entries(folder: Path) -> None:
     """Flipped, missing, added and foreign bytes: none of 3,500 variants is read."""
     entry = entry_in(folder)
     whole, number = entry.read_bytes(), random.Random(0)
-    cache.write("foreign", CODE[::-1])
-    foreign = (folder / str(cache.key("foreign"))).read_bytes()
+    kernel_cache.write("foreign", CODE[::-1])
+    foreign = (folder / str(kernel_cache.key("foreign"))).read_bytes()
     variants = [b"", foreign, whole + b"\0", whole * 2, foreign[:32] + whole[32:]]
     variants += [whole[: number.randrange(len(whole))] for _ in range(500)]
     for _ in range(3_000):
@@ -298,9 +298,9 @@ def test_damaged_entries(folder: Path) -> None:
         variants.append(whole[:position] + bytes([changed]) + whole[position + 1 :])
     for variant in variants:
         entry.write_bytes(variant)
-        assert cache.read("kernel") is None
+        assert kernel_cache.read("kernel") is None
     entry.write_bytes(whole)
-    assert cache.read("kernel") == CODE
+    assert kernel_cache.read("kernel") == CODE
 
 
 def unfinished(folder: Path) -> list[Path]:
@@ -313,14 +313,14 @@ def test_a_full_disk_leaves_nothing(folder: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
     try:
-        cache.write("other", CODE)
+        kernel_cache.write("other", CODE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert unfinished(folder) == []
-    assert cache.read("other") is None
-    cache.write("other", CODE)
-    assert cache.read("other") == CODE
+    assert kernel_cache.read("other") is None
+    kernel_cache.write("other", CODE)
+    assert kernel_cache.read("other") == CODE
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.EROFS, "read-only")])
@@ -332,10 +332,10 @@ def test_an_interrupted_write_leaves_nothing(
 
     monkeypatch.setattr(os, "replace", replace)
     if isinstance(error, OSError):
-        cache.write("other", CODE)
+        kernel_cache.write("other", CODE)
     else:
         with pytest.raises(KeyboardInterrupt):
-            cache.write("other", CODE)
+            kernel_cache.write("other", CODE)
     assert unfinished(folder) == []
 
 
@@ -343,7 +343,7 @@ def test_what_a_killed_process_leaves_is_deleted(folder: Path) -> None:
     """But not what a process writes that still lives."""
     script = """
         import os, signal, sys
-        from fastact import cache
+        from fastact.runtime import kernel_cache
         def replace(*paths):
             print("writing", flush=True)
             sys.stdin.readline()
@@ -363,18 +363,18 @@ def test_what_a_killed_process_leaves_is_deleted(folder: Path) -> None:
                 self.file.write(content)
                 self.file.flush()
                 replace()
-        cache.write("other", b"content")
+        kernel_cache.write("other", b"content")
     """
     process = start_python(script, FASTACT_CACHE=str(folder))
     assert process.stdout is not None
     assert process.stdout.readline() == "writing\n"
     assert len(unfinished(folder)) == 1
-    assert cache.read("kernel") == CODE
+    assert kernel_cache.read("kernel") == CODE
     assert len(unfinished(folder)) == 1
     process.kill()
     finish(process)
     begin_anew()
-    assert cache.read("kernel") == CODE
+    assert kernel_cache.read("kernel") == CODE
     assert unfinished(folder) == []
 
 

@@ -22,7 +22,7 @@ from representatives import REPRESENTATIVES
 
 import fastact as fa
 import fastact.ufuncs
-from fastact.activations import LearnableActivation
+from fastact.functions import LearnableActivation
 
 Array = NDArray[Any]
 

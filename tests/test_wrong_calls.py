@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from representatives import REPRESENTATIVES
 
 import fastact as fa
-from fastact.activations import GroupActivation, LearnableActivation
+from fastact.functions import GroupActivation, LearnableActivation
 
 Array = NDArray[Any]
 

@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 
 import fastact
-from fastact.activations import Activation, PointwiseActivation
-from fastact.definition import CONVENTIONS
-from fastact.facts import (
+from fastact.catalogue.definition import CONVENTIONS
+from fastact.functions import Activation, PointwiseActivation
+from fastact.functions.documentation import parameter
+from fastact.functions.layers import Layer
+from fastact.show.facts import (
     LIBRARIES,
     arguments,
     facts,
     in_library,
-    parameter,
     sections,
     signatures,
 )
-from fastact.layers import Layer
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PICTURES = DOCS / "images"
@@ -191,7 +191,7 @@ def draw(activation: Activation) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    from fastact.plotting import plot
+    from fastact.show.plotting import plot
 
     # Text stays text, and the same curves give the same file.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": activation.name}):

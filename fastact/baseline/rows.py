@@ -14,15 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastact.baseline.base import (
-    Array,
-    Baseline,
-    Out,
-    float_array,
-    prepare,
-    prepare_both,
-    result,
-)
+from fastact.baseline.base import Array, Baseline, Out, float_array, prepare, prepare_both, result
 
 #: Writes the value of rows along an axis to another array.
 Value = Callable[[Array, int, Array], None]

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastact.activations.base import dtype_of, dtypes
+from fastact.arrays.dtypes import dtype_of, dtypes
 from fastact.bench.contenders import Case
 from fastact.bench.peers import Call
 
 if TYPE_CHECKING:
-    from fastact.kernels import LoopFunction
+    from fastact.runtime.loading import LoopFunction
 
 # By the numbers of inputs and outputs.
 _COPIES: dict[tuple[int, int], Callable[..., Any]] = {
@@ -43,7 +43,7 @@ def limit_of(moved: int) -> Call:
 
 @cache
 def _copy(inputs: int, outputs: int) -> np.ufunc:
-    from fastact.ufunc import Loop, make_ufunc
+    from fastact.runtime.ufunc import Loop, make_ufunc
 
     return make_ufunc(
         __name__,
@@ -63,9 +63,9 @@ def _copy(inputs: int, outputs: int) -> np.ufunc:
 
 
 def _build(inputs: int, outputs: int, dtype: str) -> LoopFunction:
-    from fastact import loops
+    from fastact import kernels
     from fastact.simd.operands import Operands
     from fastact.simd.storage import Storage
 
     operands = Operands((Storage(dtype),) * (inputs + outputs), inputs, 0)
-    return loops.elementwise(_COPIES[inputs, outputs], operands, is_short=True)
+    return kernels.elementwise(_COPIES[inputs, outputs], operands, is_short=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import fastact as fa
-from fastact.target import TARGET
+from fastact.system.target import TARGET
 
 #: A sample calls so often that it lasts this long.
 SECONDS_PER_SAMPLE = 0.005

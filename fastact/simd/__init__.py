@@ -11,6 +11,7 @@ compile. They live apart from it so that definitions can be imported without Num
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "bits",
     "copysign",
     "derivative_of",
+    "derivative_rule",
     "dual",
     "fma",
     "fold_to_double",
@@ -200,3 +202,14 @@ def derivative_of(x: Any) -> Any:
 def value_and_derivative_of(result: Any) -> Any:
     """Return the two parts of a dual number; of a pair of dual numbers, the values of both."""
     _compiled_only("value_and_derivative_of")
+
+
+#: By function: what it is on dual numbers, where that cannot be had by differentiating it step by step.
+DERIVATIVE_RULES: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+
+def derivative_rule(
+    function: Callable[..., Any],
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make the function below what `function` is on dual numbers."""
+    return lambda rule: DERIVATIVE_RULES.setdefault(function, rule)

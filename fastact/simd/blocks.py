@@ -30,7 +30,7 @@ from fastact.simd.storage import (
     emit_store_together,
     number,
 )
-from fastact.target import TARGET
+from fastact.system.target import TARGET
 
 # A kernel needs about four registers for each chain, next to its constants.
 REGISTERS = TARGET.vector_registers // 4

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit
 from numba.core import cgutils, types
 from numba.core.imputils import lower_constant
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
@@ -26,7 +25,7 @@ from numba.extending import (
 )
 
 from fastact import simd
-from fastact.target import TARGET
+from fastact.system.target import TARGET
 
 # How functions that only kernels call are compiled. The wrappers by which Python calls a function take a
 # fifth of the time. In other people's loops, a call that stays a call keeps LLVM from making vectors. An index out
@@ -38,7 +37,6 @@ JIT_OPTIONS = {
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
 }
-internal = njit(**JIT_OPTIONS)
 
 _LLVM = {
     types.float16: ir.HalfType(),

@@ -19,7 +19,7 @@ from fastact.simd.storage import (
     emit_store,
     emit_store_at_any_stride,
 )
-from fastact.target import TARGET
+from fastact.system.target import TARGET
 
 
 @intrinsic

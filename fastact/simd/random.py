@@ -1,4 +1,4 @@
-"""Random words on vectors: Philox4x32-10, as `fastact.randomness` describes it.
+"""Random words on vectors: Philox4x32-10, as `fastact.arrays.random_numbers` describes it.
 
 Sixteen counters are computed side by side on any CPU: the order of the words is part of what a seed means.
 Each 32-bit word lies in a 64-bit lane, because that is what the hardware multiplies in one instruction.
@@ -13,10 +13,11 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastact.simd.lowering import JIT_OPTIONS, Vector, internal, places
+from fastact.simd.compilable import internal
+from fastact.simd.lowering import JIT_OPTIONS, Vector, places
 from fastact.simd.memory import is_likely
 from fastact.simd.storage import INDEX, number
-from fastact.target import TARGET
+from fastact.system.target import TARGET
 
 #: Elements whose words one call of `words_of_group` makes.
 GROUP = 64

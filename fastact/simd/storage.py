@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from fastact.simd.lowering import Vector, call_llvm, constant, lanes_of, places, splat
-from fastact.target import TARGET
+from fastact.system.target import TARGET
 
 BYTE = ir.IntType(8)
 INDEX = ir.IntType(64)

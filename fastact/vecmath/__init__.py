@@ -35,6 +35,7 @@ from __future__ import annotations
 import math
 
 from fastact.simd import sqrt
+from fastact.vecmath import derivatives  # noqa: F401  they register themselves
 from fastact.vecmath.error_function import erf, erfc, gelu_and_derivative, normal_cdf_and_pdf
 from fastact.vecmath.exponential import (
     exp,

@@ -11,9 +11,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastact.simd import PerDtype, derivative_of, dual, fma, polynomial, scale, select, value_of
+from fastact.simd import (
+    PerDtype,
+    derivative_of,
+    derivative_rule,
+    dual,
+    fma,
+    polynomial,
+    scale,
+    select,
+    value_of,
+)
 from fastact.vecmath import coefficients
-from fastact.vecmath.derivatives import RULES
 from fastact.vecmath.error_function import ERF, ERFC_ZERO, erfc_parts
 from fastact.vecmath.exponential import EXP_ZERO, exp_parts
 from fastact.vecmath.trigonometric import sin_and_cos_parts
@@ -140,16 +149,19 @@ def _dual_pair(pair: Any, change: Any) -> Any:
     return dual(pair[0], change), dual(pair[1], 0)
 
 
+@derivative_rule(exp_pair)
 def _dual_exp_pair(x: Any) -> Any:
     y = exp_pair(value_of(x))
     return _dual_pair(y, y[0] * derivative_of(x))
 
 
+@derivative_rule(log1p_pair)
 def _dual_log1p_pair(x: Any, x_lost: Any) -> Any:
     change = derivative_of(x) + derivative_of(x_lost)
     return _dual_pair(log1p_pair(value_of(x), value_of(x_lost)), change / (1 + value_of(x)))
 
 
+@derivative_rule(erf_and_derivative_pairs)
 def _dual_erf_and_derivative_pairs(x: Any, x_lost: Any) -> Any:
     erf, slope = erf_and_derivative_pairs(value_of(x), value_of(x_lost))
     change = slope[0] * (derivative_of(x) + derivative_of(x_lost))
@@ -158,13 +170,8 @@ def _dual_erf_and_derivative_pairs(x: Any, x_lost: Any) -> Any:
     return _dual_pair(erf, change), _dual_pair(slope, curvature)
 
 
+@derivative_rule(sin_and_cos_pairs)
 def _dual_sin_and_cos_pairs(x: Any, x_lost: Any) -> Any:
     sine, cosine = sin_and_cos_pairs(value_of(x), value_of(x_lost))
     change = derivative_of(x) + derivative_of(x_lost)
     return _dual_pair(sine, cosine[0] * change), _dual_pair(cosine, -sine[0] * change)
-
-
-RULES[exp_pair] = _dual_exp_pair
-RULES[log1p_pair] = _dual_log1p_pair
-RULES[erf_and_derivative_pairs] = _dual_erf_and_derivative_pairs
-RULES[sin_and_cos_pairs] = _dual_sin_and_cos_pairs

@@ -16,6 +16,7 @@ from fastact.simd import (
     PerDtype,
     copysign,
     derivative_of,
+    derivative_rule,
     dual,
     fma,
     polynomial,
@@ -23,13 +24,7 @@ from fastact.simd import (
     select,
     value_of,
 )
-from fastact.vecmath.derivatives import RULES
-from fastact.vecmath.exponential import (
-    EXP,
-    exp_parts_of_minus_abs,
-    reciprocal_of_one_plus,
-    reduce,
-)
+from fastact.vecmath.exponential import EXP, exp_parts_of_minus_abs, reciprocal_of_one_plus, reduce
 
 __all__ = [
     "difference_and_lost",
@@ -141,12 +136,14 @@ def _logistic_complement(x: Any, lost: Any) -> Any:
 # --- The same on dual numbers -------------------------------------------------------------------
 
 
+@derivative_rule(exp_times)
 def _dual_exp_times(x: Any, lost: Any, factor: Any) -> Any:
     change = value_of(factor) * (derivative_of(x) + derivative_of(lost)) + derivative_of(factor)
     x, lost, factor = value_of(x), value_of(lost), value_of(factor)
     return dual(exp_times(x, lost, factor), exp_times(x, lost, change))
 
 
+@derivative_rule(logistic_times)
 def _dual_logistic_times(x: Any, lost: Any, factor: Any) -> Any:
     change = value_of(factor) * (derivative_of(x) + derivative_of(lost))
     change_of_factor = derivative_of(factor)
@@ -161,6 +158,7 @@ def _times_complement(x: Any, lost: Any, factor: Any) -> Any:
     return select(complement == 0, 0, complement * factor)
 
 
+@derivative_rule(logistic_gate)
 def _dual_logistic_gate(x: Any, argument: Any, lost: Any, growth: Any) -> Any:
     # With s and c for the logistic function of the argument w and of -w: (x s)' = s (1 + x c w'), and
     # (s (1 + g c))' = s c (w' (1 + g (c - s)) + g').
@@ -176,8 +174,3 @@ def _dual_logistic_gate(x: Any, argument: Any, lost: Any, growth: Any) -> Any:
         dual(value, logistic_times(argument, lost, change_of_value)),
         dual(derivative, logistic_times(argument, lost, change_of_factor)),
     )
-
-
-RULES[exp_times] = _dual_exp_times
-RULES[logistic_times] = _dual_logistic_times
-RULES[logistic_gate] = _dual_logistic_gate

@@ -1,0 +1,145 @@
+"""Arrays with channels, beside which a parameter has a value for each channel and a gradient to sum."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastact.arrays.arguments import as_axis
+from fastact.arrays.contiguous import BLOCK, DRAWS, as_neighbours, copy_back, parts
+
+# Sums of all blocks together, so that they take no more than half a MiB unless there are more channels.
+_MOST_SUMS = 65_536
+# Random numbers depend on indices in the whole array, in which a block's channels may lie further apart.
+DRAWS_OF_CHANNELS = (*DRAWS, "apart")
+
+
+def channel_axis(where: str, name: str, x: NDArray[Any], value: Any, axis: Any) -> int | None:
+    """Return the axis that a parameter varies along, or None where it has one value."""
+    if np.ndim(value) > 1:
+        raise ValueError(f"{where}: {name} must be a number or 1-d, got shape {np.shape(value)}")
+    if np.size(value) == 1:
+        return None
+    found = as_axis(where, axis, x.ndim)
+    if x.shape[found] != np.size(value):
+        raise ValueError(
+            f"{where}: {name} has {np.size(value)} values, but x has "
+            f"{x.shape[found]} channels along axis {found}"
+        )
+    return found
+
+
+def run_on_channels(
+    ufunc: np.ufunc,
+    arrays: tuple[NDArray[Any], ...],
+    parameters: tuple[NDArray[Any], ...],
+    outputs: tuple[NDArray[Any], ...],
+    sums: NDArray[Any] | None,
+    axis: int | None,
+    dtype: np.dtype[Any],
+    drawing: tuple[np.int64, np.int64] | None = None,
+) -> None:
+    """Run a loop over channels, see `fastact.kernels.channel_sums`, for arrays of any layout.
+
+    Parameters
+    ----------
+    ufunc : numpy.ufunc
+        Around that loop.
+    arrays : tuple of ndarray
+        Of one shape.
+    parameters : tuple of ndarray
+        The first has one value, or one for each channel; the others are numbers.
+    outputs : tuple of ndarray
+        Where the results go, of the arrays' shape.
+    sums : ndarray or None
+        Where the sums go, if the loop has any: one, or one for each channel.
+    axis : int or None
+        The axis of the channels.
+    dtype : dtype
+        What the arrays are computed as.
+    drawing : tuple of int64, optional
+        Key and threshold, if the loop draws random numbers; see `fastact.arrays.random_numbers.drawing`.
+    """
+    inputs, own = as_neighbours(arrays, outputs, dtype)
+    partials = _run_in_blocks(
+        ufunc,
+        inputs,
+        (np.atleast_1d(parameters[0]), *parameters[1:]),
+        own,
+        axis,
+        sums is not None,
+        drawing,
+    )
+    with np.errstate(over="ignore"):  # a sum may be too large for the type
+        copy_back(outputs, own)
+        if sums is not None:
+            total = np.concatenate(partials).sum(axis=0) if partials else np.zeros(sums.size)
+            np.copyto(sums, total.reshape(sums.shape), casting="same_kind")
+
+
+def _run_in_blocks(
+    ufunc: np.ufunc,
+    inputs: list[NDArray[Any]],
+    parameters: tuple[NDArray[Any], ...],
+    outputs: list[NDArray[Any]],
+    axis: int | None,
+    has_sums: bool,
+    drawing: tuple[np.int64, np.int64] | None,
+) -> list[NDArray[np.float64]]:
+    """Run the loop block by block and return the sums of each block for each channel, if there are any."""
+    shape = inputs[0].shape
+    if axis is None:
+        rows, channels, length = 1, 1, math.prod(shape)
+    else:
+        rows, channels, length = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    if inputs[0].size == 0:
+        return []
+    shape_of_all = rows, channels, length
+    arrays = [array.reshape(shape_of_all) for array in (*inputs, *outputs)]
+    block_length = min(length, BLOCK)
+    fewest_rows = -(-rows * channels * -(-length // block_length) // _MOST_SUMS)
+    block_rows = max(1, min(rows, max(fewest_rows, BLOCK // (channels * block_length))))
+    partials = []
+    for row_part in parts(rows, block_rows):
+        for part in parts(length, block_length):
+            views = [_blocks(array, row_part, part) for array in arrays]
+            results = views[len(inputs) :]
+            if has_sums:
+                sums = np.empty((*views[0].shape[:2], channels))
+                partials.append(sums.reshape(-1, channels))
+                results.append(sums)
+            draws: tuple[Any, ...] = ()
+            if drawing is not None:
+                key, threshold = drawing
+                draws = (
+                    key,
+                    _first_indices(shape_of_all, row_part, part),
+                    threshold,
+                    np.int64(length),
+                )
+            ufunc(*draws, *views[: len(inputs)], *parameters, out=tuple(results))
+    return partials
+
+
+def _first_indices(
+    shape: tuple[int, int, int], rows: tuple[int, int, int], lengths: tuple[int, int, int]
+) -> NDArray[np.int64]:
+    """Return the index in C order of the first element of each block: (row blocks, length blocks)."""
+    _, channels, length = shape
+    of_rows = np.arange(*rows, dtype=np.int64)[:, None] * (channels * length)
+    return of_rows + np.arange(*lengths, dtype=np.int64)
+
+
+def _blocks(
+    array: NDArray[Any], rows: tuple[int, int, int], lengths: tuple[int, int, int]
+) -> NDArray[Any]:
+    """Return a view of shape (row blocks, length blocks, rows, channels, length)."""
+    (first, last, row), (start, stop, length) = rows, lengths
+    part = array[first:last, :, start:stop]
+    split = part.reshape(
+        (last - first) // row, row, array.shape[1], (stop - start) // length, length
+    )
+    return split.transpose(0, 3, 1, 2, 4)

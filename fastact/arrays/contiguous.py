@@ -1,0 +1,172 @@
+"""Arrays of any layout, given to generalized ufuncs as blocks of neighbours in C order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastact.arrays.dtypes import dtype_of, dtypes, parameters_in
+from fastact.runtime.output_pool import empty, with_room
+
+if TYPE_CHECKING:
+    from fastact.runtime.loading import LoopFunction
+
+# Elements of one block. Blocks depend on the shape alone, so that sums over them do not depend on the number
+# of threads; one block is at least one task of a thread.
+BLOCK = 16_384
+# The operands that come before all others where random numbers are drawn.
+DRAWS = ("key", "first", "threshold")
+
+
+def as_neighbours(
+    arrays: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]], dtype: np.dtype[Any]
+) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+    """Return inputs and outputs in C order and of this type, whose elements do not overlap; see `copy_back`."""
+    try:
+        inputs = [np.require(array, dtype, ["C", "A"]) for array in arrays]
+    except MemoryError:
+        inputs = [with_room(np.require, array, dtype, ["C", "A"]) for array in arrays]
+    own = [
+        array if _is_plain(array, dtype, inputs) else empty(array.shape, dtype) for array in outputs
+    ]
+    return inputs, own
+
+
+def _is_plain(array: NDArray[Any], dtype: Any, inputs: list[NDArray[Any]]) -> bool:
+    """Whether a loop can write to this output itself: it may be one of the inputs."""
+    return (
+        array.dtype == dtype
+        and array.flags.carray
+        and all(
+            not np.may_share_memory(array, other) or array.ctypes.data == other.ctypes.data
+            for other in inputs
+        )
+    )
+
+
+def copy_back(outputs: Sequence[NDArray[Any]], own: Sequence[NDArray[Any]]) -> None:
+    """Copy what went to other arrays than the outputs to these."""
+    for output, array in zip(outputs, own, strict=True):
+        if output is not array:
+            np.copyto(output, array, casting="same_kind")
+
+
+def parts(length: int, block: int) -> list[tuple[int, int, int]]:
+    """Cut a length into whole blocks and a rest: (start, stop, block) of each part."""
+    whole = length - length % block
+    parts = [(0, whole, block), (whole, length, length - whole)]
+    return [part for part in parts if part[0] < part[1]]
+
+
+def dtype_computed(
+    ufunc: np.ufunc, arrays: Sequence[NDArray[Any]], numbers: Sequence[Any]
+) -> np.dtype[Any]:
+    """Return the type that NumPy finds for a ufunc's arrays; Python's numbers do not change it."""
+    first = ufunc.nin - len(arrays) - len(numbers)  # whole numbers, where it draws
+    kinds: list[Any] = [np.dtype(np.int64)] * first + [array.dtype for array in arrays]
+    kinds += [type(n) if type(n) in (int, float) else np.asanyarray(n).dtype for n in numbers]
+    found: np.dtype[Any] = ufunc.resolve_dtypes((*kinds, *[None] * ufunc.nout))[first]
+    return found
+
+
+def run_on_neighbours(
+    ufunc: np.ufunc,
+    drawing: tuple[np.int64, np.int64] | None,
+    arrays: Sequence[NDArray[Any]],
+    numbers: Sequence[NDArray[Any]],
+    outputs: Sequence[NDArray[Any]],
+    dtype: np.dtype[Any],
+) -> None:
+    """Run a loop over neighbours, see `fastact.kernels.contiguous`, for arrays of any layout.
+
+    Parameters
+    ----------
+    ufunc : numpy.ufunc
+        Around that loop.
+    drawing : tuple of int64 or None
+        Key and threshold, if it draws; see `fastact.arrays.random_numbers.drawing`.
+    arrays : sequence of ndarray
+        Of one shape.
+    numbers : sequence of ndarray
+        The parameters.
+    outputs : sequence of ndarray
+        Where the results go, of the arrays' shape.
+    dtype : dtype
+        What the arrays are computed as.
+    """
+    inputs, own = as_neighbours(arrays, outputs, dtype)
+    flat = [array.reshape(-1) for array in (*inputs, *own)]
+    for start, stop, length in parts(flat[0].size, BLOCK):
+        views = [array[start:stop].reshape(-1, length) for array in flat]
+        draws: tuple[Any, ...] = ()
+        if drawing is not None:
+            key, threshold = drawing
+            draws = key, np.arange(start, stop, length, dtype=np.int64), threshold
+        ufunc(*draws, *views[: len(inputs)], *numbers, out=tuple(views[len(inputs) :]))
+    with np.errstate(over="ignore"):
+        copy_back(outputs, own)
+
+
+def make_on_neighbours(
+    module: str,
+    name: str,
+    doc: str,
+    arrays: Sequence[str],
+    parameters: Sequence[str],
+    outputs: Sequence[str],
+    has_draws: bool,
+    kernel_name: Callable[[str], str | None],
+    operation: Callable[[], tuple[Callable[..., Any], bool]],
+    explain: Callable[[BaseException], str] | None = None,
+) -> np.ufunc:
+    """Return a generalized ufunc around `fastact.kernels.contiguous`.
+
+    Parameters
+    ----------
+    module, name, doc
+        As for `fastact.runtime.ufunc.make_ufunc`.
+    arrays, parameters, outputs : sequence of str
+        The operands' names.
+    has_draws : bool
+        Whether the operation draws random numbers.
+    kernel_name : callable
+        Returns the name of the kernel for a dtype.
+    operation : callable
+        Returns the operation, and whether it has few instructions.
+    explain : callable, optional
+        Takes an error of the compiler and returns what to say of it.
+    """
+    from fastact.runtime.ufunc import Loop, make_ufunc
+
+    draws = DRAWS if has_draws else ()
+    explained = {} if explain is None else {"explain": explain}
+
+    def types(dtype: str) -> list[str]:
+        beside = [parameters_in(dtype)] * len(parameters)
+        return [dtype] * len(arrays) + beside + [dtype] * len(outputs)
+
+    def build(dtype: str) -> LoopFunction:
+        from fastact import kernels
+        from fastact.simd.operands import Operands
+        from fastact.simd.storage import Storage
+
+        operands = Operands(tuple(map(Storage, types(dtype))), len(arrays), len(parameters))
+        compute, is_short = operation()
+        return kernels.neighbours(compute, operands, has_draws, is_short)
+
+    loops = [
+        Loop(
+            [np.dtype(np.int64) for _ in draws] + [dtype_of(each) for each in types(dtype)],
+            kernel_name(dtype),
+            partial(build, dtype),
+            **explained,
+        )
+        for dtype in dtypes()
+    ]
+    cores = ["()"] * len(draws) + ["(n)"] * len(arrays) + ["()"] * len(parameters)
+    signature = f"{','.join(cores)}->{','.join(['(n)'] * len(outputs))}"
+    return make_ufunc(module, name, doc, (*draws, *arrays, *parameters), outputs, loops, signature)

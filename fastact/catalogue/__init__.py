@@ -1,0 +1,38 @@
+"""THE catalogue: one short function for each activation, one file for each family.
+
+A file added here is found; nothing else names it. Definitions whose names start with an underscore are
+not in the catalogue: they are what others become in some library's convention.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+
+from fastact.catalogue.definition import Definition, RowDefinition
+from fastact.system.first_use import first_use
+
+
+@cache
+@first_use()
+def _all() -> dict[str, Definition]:
+    """Return all definitions by name, in the order of the files and of the definitions in them."""
+    found = {}
+    for file in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
+        for name, value in vars(importlib.import_module(file.name)).items():
+            if isinstance(value, Definition) and not name.startswith("_"):
+                found[value.name] = value
+    return found
+
+
+@cache
+def catalogue() -> dict[str, Definition]:
+    """Return the definitions of all activations by name."""
+    return {name: each for name, each in _all().items() if not isinstance(each, RowDefinition)}
+
+
+@cache
+def row_catalogue() -> dict[str, Definition]:
+    """Return the definitions of all functions of whole rows by name."""
+    return {name: each for name, each in _all().items() if isinstance(each, RowDefinition)}

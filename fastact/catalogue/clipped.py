@@ -1,0 +1,296 @@
+"""Clipped at both ends, or made with a clipped line: cheap stand-ins for smooth functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastact.catalogue.definition import define
+from fastact.simd import fma, isnan, select, sqrt
+
+
+def _clip(x: Any, low: Any, high: Any) -> Any:
+    return select(x < low, low, select(x > high, high, x))
+
+
+def _inside(x: Any, low: Any, high: Any, slope: Any) -> Any:
+    """Return `slope` where x is between the ends, 0 where it is not, NaN where it is NaN."""
+    return select((x > low) & (x < high), slope, select(isnan(x), x, 0))
+
+
+def _clipped(x: Any, low: Any, high: Any) -> Any:
+    return _clip(x, low, high), _inside(x, low, high, 1)
+
+
+def _gate(x: Any, alpha: Any, beta: Any) -> Any:
+    """Return ``clip(alpha x + beta, 0, 1)`` and where the two kinks are.
+
+    A sixth is no floating-point number, but the kinks of x / 6 + 1 / 2 are: so they tell where the line
+    ends, and the value is taken from the distance to the lower one, where the sum would cancel.
+    """
+    low, high = -beta / alpha, (1 - beta) / alpha
+    return _clip(alpha * (x - low), 0, 1), low, high
+
+
+def _gated(x: Any, alpha: Any, beta: Any) -> Any:
+    """Return x times its gate, the derivative where the gate is half open, and the two kinks."""
+    gate, low, high = _gate(x, alpha, beta)
+    return select(x <= low, 0, x * gate), alpha * fma(2, x, -low), low, high
+
+
+def _clipped_relu_from_output(y: Any, z: Any) -> Any:
+    return _inside(y, 0, z, 1)
+
+
+def _relu6_from_output(y: Any) -> Any:
+    return _inside(y, 0, 6, 1)
+
+
+def _hardtanh_from_output(y: Any, min_val: Any, max_val: Any) -> Any:
+    return _inside(y, min_val, max_val, 1)
+
+
+def _clipped_linear_from_output(y: Any, slope: Any, offset: Any, min_val: Any, max_val: Any) -> Any:
+    return _inside(y, min_val, max_val, slope)
+
+
+def _hardsigmoid_from_output(y: Any, alpha: Any, beta: Any) -> Any:
+    return _inside(y, 0, 1, alpha)
+
+
+def _sparse_plus_from_output(y: Any) -> Any:
+    return select(y > 1, 1, sqrt(y))
+
+
+@define(
+    formula=r"\min(\max(x, 0), 6)",
+    derivative=r"\begin{cases} 1 & 0 < x < 6 \\ 0 & \text{else} \end{cases}",
+    kinks={"0": "0", "6": "0"},
+    limits=("0", "6"),
+    errors=(0.0, 0.0),
+    from_output=_relu6_from_output,
+    elsewhere={
+        "pytorch": "relu6",
+        "jax": "relu6",
+        "keras": "relu6",
+        "chainer": "relu6",
+        "tensorflow": "relu6",
+    },
+    reference="A. Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10 (2010).",
+)
+def relu6(x: Any) -> Any:
+    """Rectifier clipped at 6: keeps activations in a range that few bits can represent.
+
+    No exponential. Its gradient is zero on both sides; use it in nets to be quantized.
+    """
+    return _clipped(x, 0, 6)
+
+
+@define(
+    formula=r"\min(\max(x, 0), z)",
+    derivative=r"\begin{cases} 1 & 0 < x < z \\ 0 & \text{else} \end{cases}",
+    kinks={"0": "0", "z": "0"},
+    limits=("0", "z"),
+    errors=(0.0, 0.0),
+    parameters_are={"z": "the largest value"},
+    from_output=_clipped_relu_from_output,
+    aliases=("relu_k",),
+    elsewhere={"thinc": "relu_k", "chainer": "clipped_relu"},
+    reference="A. Hannun et al., Deep Speech: Scaling up end-to-end speech recognition, arXiv:1412.5567 (2014).",
+)
+def clipped_relu(x: Any, z: Any = 20.0) -> Any:
+    """Clipped rectifier: bounds the activations, so that those of recurrent nets do not explode.
+
+    No exponential. Its gradient is zero on both sides.
+    """
+    return _clipped(x, 0, z)
+
+
+@clipped_relu.convention("thinc", from_output=_clipped_relu_from_output)
+def _clipped_relu_thinc(x: Any, z: Any = 6.0) -> Any:
+    return _clipped(x, 0, z)
+
+
+@define(
+    formula=r"\min(\max(s x + o, a), b), \quad s = \text{slope}, o = \text{offset}, a = \text{min\_val}, b = \text{max\_val}",
+    derivative=r"\begin{cases} s & a < s x + o < b \\ 0 & \text{else} \end{cases}",
+    kinks={"(min_val-offset)/slope": "0", "(max_val-offset)/slope": "0"},
+    limits=("min_val", "max_val"),
+    errors=(0.5, 0.0),
+    parameters_are={
+        "slope": "slope of the line",
+        "offset": "the line at 0",
+        "min_val": "the smallest value",
+        "max_val": "the largest value",
+    },
+    from_output=_clipped_linear_from_output,
+    elsewhere={"thinc": "clipped_linear"},
+    reference="Explosion, Thinc, https://thinc.ai/docs/api-backends (2022).",
+)
+def clipped_linear(
+    x: Any, slope: Any = 1.0, offset: Any = 0.0, min_val: Any = 0.0, max_val: Any = 1.0
+) -> Any:
+    """Clipped line: any line between any two bounds; the bounded rectifiers are special cases.
+
+    No exponential. Its gradient is zero on both sides.
+    """
+    line = select((slope == 0) & ~isnan(x), offset, fma(slope, x, offset))
+    # The line itself may be rounded to a bound.
+    above, below = fma(slope, x, offset - min_val), fma(slope, x, offset - max_val)
+    inside = (above > 0) & (below < 0)
+    return _clip(line, min_val, max_val), select(inside, slope, select(isnan(x), x, 0))
+
+
+@define(
+    formula=r"\min(\max(x, a), b), \quad a = \text{min\_val}, b = \text{max\_val}",
+    derivative=r"\begin{cases} 1 & a < x < b \\ 0 & \text{else} \end{cases}",
+    kinks={"min_val": "0", "max_val": "0"},
+    limits=("min_val", "max_val"),
+    errors=(0.0, 0.0),
+    parameters_are={"min_val": "the smallest value", "max_val": "the largest value"},
+    from_output=_hardtanh_from_output,
+    aliases=("hard_tanh",),
+    elsewhere={
+        "pytorch": "hardtanh",
+        "jax": "hard_tanh",
+        "keras": "hard_tanh",
+        "onnx": "Clip",
+        "thinc": "hard_tanh",
+    },
+    reference="R. Collobert, Large Scale Machine Learning, PhD thesis, Universite Paris VI (2004).",
+)
+def hardtanh(x: Any, min_val: Any = -1.0, max_val: Any = 1.0) -> Any:
+    """Hard hyperbolic tangent: the identity, clipped; a tanh that costs next to nothing.
+
+    No exponential. Its gradient is zero on both sides.
+    """
+    return _clipped(x, min_val, max_val)
+
+
+@hardtanh.convention("jax", kinks={"min_val": "1", "max_val": "1"})
+def _hardtanh_jax(x: Any, min_val: Any = -1.0, max_val: Any = 1.0) -> Any:
+    inside = (x >= min_val) & (x <= max_val)
+    return _clip(x, min_val, max_val), select(inside, 1, select(isnan(x), x, 0))
+
+
+@define(
+    formula=r"\min(\max(\alpha x + \beta, 0), 1)",
+    derivative=r"\begin{cases} \alpha & 0 < \alpha x + \beta < 1 \\ 0 & \text{else} \end{cases}",
+    kinks={"-beta/alpha": "0", "(1-beta)/alpha": "0"},
+    limits=("0", "1"),
+    errors=(1.6, 0.5),
+    parameters_are={"alpha": "slope of the line, positive", "beta": "the line at 0"},
+    from_output=_hardsigmoid_from_output,
+    aliases=("hard_sigmoid",),
+    elsewhere={
+        "pytorch": "hardsigmoid",
+        "jax": "hard_sigmoid",
+        "keras": "hard_sigmoid",
+        "onnx": "HardSigmoid",
+        "thinc": "hard_sigmoid",
+        "chainer": "hard_sigmoid",
+    },
+    reference="M. Courbariaux, Y. Bengio, J.-P. David, BinaryConnect, NIPS 2015.",
+)
+def hardsigmoid(x: Any, alpha: Any = 1 / 6, beta: Any = 0.5) -> Any:
+    """Hard sigmoid: a line between 0 and 1, clipped; a gate that costs next to nothing.
+
+    No exponential. Its gradient is zero on both sides.
+    """
+    gate, low, high = _gate(x, alpha, beta)
+    return gate, _inside(x, low, high, alpha)
+
+
+@hardsigmoid.convention("thinc", "chainer", from_output=_hardsigmoid_from_output)
+def _hardsigmoid_thinc(x: Any, alpha: Any = 0.2, beta: Any = 0.5) -> Any:
+    gate, low, high = _gate(x, alpha, beta)
+    return gate, _inside(x, low, high, alpha)
+
+
+@define(
+    formula=r"x \min(\max(\alpha x + \beta, 0), 1)",
+    derivative=r"\begin{cases} 0 & \alpha x + \beta \le 0 \\ 2 \alpha x + \beta & 0 < \alpha x + \beta < 1 \\ 1 & \alpha x + \beta \ge 1 \end{cases}",
+    kinks={"-beta/alpha": "0", "(1-beta)/alpha": "1"},
+    limits=("0", "inf"),
+    errors=(2.5, 1.5),
+    parameters_are={"alpha": "slope of the gate, positive", "beta": "the gate at 0"},
+    aliases=("hard_swish", "hard_silu", "hard_swish_mobilenet"),
+    elsewhere={
+        "pytorch": "hardswish",
+        "jax": "hard_swish",
+        "keras": "hard_silu",
+        "onnx": "HardSwish",
+        "thinc": "hard_swish",
+    },
+    reference="A. Howard et al., Searching for MobileNetV3, ICCV 2019.",
+)
+def hardswish(x: Any, alpha: Any = 1 / 6, beta: Any = 0.5) -> Any:
+    """Hard swish: the input times a hard sigmoid, which follows silu without its exponential.
+
+    No exponential. It dips below zero before it vanishes on the left, and with it the gradient; use it
+    where silu is too slow.
+    """
+    value, middle, low, high = _gated(x, alpha, beta)
+    right = select(x < high, middle, 1)
+    return value, select(x > low, right, select(x <= low, 0, x))
+
+
+@hardswish.convention("thinc", kinks={"-beta/alpha": "-beta", "(1-beta)/alpha": "2-beta"})
+def _hardswish_thinc(x: Any, alpha: Any = 0.2, beta: Any = 0.5) -> Any:
+    value, middle, low, high = _gated(x, alpha, beta)
+    right = select(x <= high, middle, 1)
+    return value, select(x >= low, right, select(x < low, 0, x))
+
+
+@define(
+    formula=r"\frac{x}{2} \min(\max(x + 2, 0), 2)",
+    derivative=r"\begin{cases} 0 & x \le -2 \\ x + 1 & -2 < x < 0 \\ 1 & x \ge 0 \end{cases}",
+    kinks={"-2": "0"},
+    limits=("0", "inf"),
+    errors=(1.5, 0.5),
+    reference="D. Misra, H-Mish, https://github.com/digantamisra98/H-Mish.",
+)
+def hard_mish(x: Any) -> Any:
+    """Hard mish: two parabola ends in place of mish's exponentials.
+
+    No exponential. It dips below zero before it vanishes on the left, and with it the gradient; use it
+    where mish is too slow.
+    """
+    gate = 0.5 * _clip(x + 2, 0, 2)
+    derivative = select(x > -2, _clip(x, -2, 0) + 1, select(x <= -2, 0, x))
+    return select(x <= -2, 0, x * gate), derivative
+
+
+@define(
+    formula=r"\min(\max(\frac{x + 1}{2}, 0), 1)",
+    derivative=r"\begin{cases} \frac{1}{2} & -1 < x < 1 \\ \frac{1}{4} & \lvert x \rvert = 1 \\ 0 & \text{else} \end{cases}",
+    kinks={"-1": "0.25", "1": "0.25"},
+    limits=("0", "1"),
+    errors=(0.5, 0.0),
+    elsewhere={"jax": "sparse_sigmoid", "keras": "sparse_sigmoid"},
+    reference="A. Martins, R. Astudillo, From Softmax to Sparsemax, ICML 2016.",
+)
+def sparse_sigmoid(x: Any) -> Any:
+    """Sparse sigmoid: the sparsemax of two numbers, and the derivative of sparse_plus.
+
+    No exponential. Its gradient is zero on both sides; unlike the sigmoid it reaches 0 and 1.
+    """
+    half = 0.5 * (x + 1)
+    return _clip(half, 0, 1), select(abs(x) == 1, 0.25, _inside(x, -1, 1, 0.5))
+
+
+@define(
+    formula=r"\begin{cases} 0 & x \le -1 \\ \frac{(x + 1)^2}{4} & -1 < x < 1 \\ x & x \ge 1 \end{cases}",
+    derivative=r"\min(\max(\frac{x + 1}{2}, 0), 1)",
+    limits=("0", "inf"),
+    errors=(2.0, 0.5),
+    from_output=_sparse_plus_from_output,
+    elsewhere={"jax": "sparse_plus", "keras": "sparse_plus"},
+    reference="A. Martins, R. Astudillo, From Softmax to Sparsemax, ICML 2016.",
+)
+def sparse_plus(x: Any) -> Any:
+    """Sparse plus: a rectifier whose corner is a parabola; a softplus that reaches zero.
+
+    No exponential. Its gradient is zero below -1, where units may die.
+    """
+    half = _clip(0.5 * (x + 1), 0, 1)
+    return select(x < 1, half * half, x), half

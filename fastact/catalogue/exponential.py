@@ -1,0 +1,217 @@
+"""Made of one exponential: linear units that saturate on the left, the softplus and its relatives."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastact.catalogue.definition import define
+from fastact.simd import fma, select
+from fastact.vecmath import exp, expm1, expm1_and_exp, softplus_and_derivative
+from fastact.vecmath import log1mexp as log_of_one_minus_exp
+from fastact.vecmath.products import exp_times, finite, product_and_lost
+
+
+def _selu_parts(x: Any, alpha: Any, scale: Any) -> Any:
+    """Return the value, and scale * alpha * exp(x) for x <= 0."""
+    left, factor = select(x > 0, 0, x), scale * alpha
+    value, _ = expm1_and_exp(left)
+    # At -0 the left branch would lose the sign: the compiler takes the clamp for a minimum.
+    return select(x >= 0, scale * x, factor * value), exp_times(left, 0, factor)
+
+
+def _selu_from_output(y: Any, alpha: Any, scale: Any) -> Any:
+    return select(y > 0, scale, fma(scale, alpha, y))
+
+
+def _celu_from_output(y: Any, alpha: Any) -> Any:
+    return select(y > 0, 1, (y + alpha) / alpha)
+
+
+def _softplus_from_output(y: Any, beta: Any) -> Any:
+    return -expm1(-beta * y)
+
+
+def _logsigmoid_from_output(y: Any) -> Any:
+    return -expm1(y)
+
+
+def _exponential_from_output(y: Any) -> Any:
+    return y
+
+
+@define(
+    formula=r"e^x",
+    derivative=r"e^x",
+    limits=("0", "inf"),
+    errors=(1.1, 1.1),
+    from_output=_exponential_from_output,
+    aliases=("exp",),
+    elsewhere={"keras": "exponential", "onnx": "Exp", "chainer": "exp"},
+    reference="J. Nelder, R. Wedderburn, Generalized Linear Models, Journal of the Royal Statistical Society A 135 (1972), 370-384: the inverse of the logarithmic link.",
+)
+def exponential(x: Any) -> Any:
+    """Exponential: the output of a net that predicts a rate or a scale.
+
+    One exponential. The gradient is the value: it vanishes on the left and explodes on the right.
+    """
+    value = exp(x)
+    return value, value
+
+
+@define(
+    formula=r"\begin{cases} \lambda x & x > 0 \\ \lambda \alpha (e^x - 1) & x \le 0 \end{cases}, \quad \lambda = \text{scale}",
+    derivative=r"\begin{cases} \lambda & x > 0 \\ \lambda \alpha e^x & x \le 0 \end{cases}",
+    kinks={"0": "scale * alpha"},
+    limits=("-scale * alpha", "inf"),
+    errors=(1.9, 1.2),
+    parameters_are={
+        "alpha": "minus the limit on the left, before scaling",
+        "scale": "slope on the right",
+    },
+    from_output=_selu_from_output,
+    from_output_needs=("alpha", "scale"),
+    elsewhere={
+        "pytorch": "selu",
+        "jax": "selu",
+        "keras": "selu",
+        "onnx": "Selu",
+        "chainer": "selu",
+        "tensorflow": "selu",
+    },
+    reference="G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, Self-Normalizing Neural Networks, NIPS 2017.",
+)
+def selu(
+    x: Any,
+    alpha: Any = 1.6732632423543772848170429916717,
+    scale: Any = 1.0507009873554804934193349852946,
+) -> Any:
+    """Scaled exponential linear unit: keeps activations at mean 0 and variance 1 through deep nets.
+
+    One exponential. The gradient vanishes far on the left only; use it in fully connected nets, with
+    weights of variance 1/n and alpha dropout.
+    """
+    value, power = _selu_parts(x, alpha, scale)
+    return value, select(x > 0, scale, power)
+
+
+@selu.convention("tensorflow", kinks={"0": "scale"})
+def _selu_tensorflow(
+    x: Any,
+    alpha: Any = 1.6732632423543772848170429916717,
+    scale: Any = 1.0507009873554804934193349852946,
+) -> Any:
+    value, power = _selu_parts(x, alpha, scale)
+    return value, select(x >= 0, scale, power)
+
+
+@define(
+    formula=r"\begin{cases} x & x > 0 \\ \alpha (e^{x / \alpha} - 1) & x \le 0 \end{cases}",
+    derivative=r"\begin{cases} 1 & x > 0 \\ e^{x / \alpha} & x \le 0 \end{cases}",
+    limits=("-alpha", "inf"),
+    errors=(1.1, 1.1),
+    parameters_are={"alpha": "minus the limit on the left; positive"},
+    from_output=_celu_from_output,
+    from_output_needs=("alpha",),
+    elsewhere={"pytorch": "celu", "jax": "celu", "keras": "celu", "onnx": "Celu"},
+    reference="J. Barron, Continuously Differentiable Exponential Linear Units, arXiv:1704.07483 (2017).",
+)
+def celu(x: Any, alpha: Any = 1.0) -> Any:
+    """Continuously differentiable exponential linear unit: elu without a kink, whatever alpha is.
+
+    One exponential. The gradient vanishes far on the left only.
+    """
+    left = select(x > 0, 0, x)
+    quotient = left / alpha
+    lost = select(quotient < -1000, 0, fma(-quotient, alpha, left) / alpha)
+    value, power = expm1_and_exp(quotient)
+    value, power = fma(lost, power, value), fma(lost, power, power)
+    # Near 0 it is x, of which the quotient may have lost digits to underflow.
+    return select(quotient > -1e-20, x, alpha * value), select(x > 0, 1, power)
+
+
+@define(
+    formula=r"e^{-x^2}",
+    derivative=r"-2 x e^{-x^2}",
+    limits=("0", "0"),
+    errors=(1.3, 1.4),
+    reference="D. Broomhead, D. Lowe, Multivariable Functional Interpolation and Adaptive Networks, Complex Systems 2 (1988), 321-355.",
+)
+def gaussian(x: Any) -> Any:
+    """Gaussian: answers to inputs near 0 only, the unit of radial basis function nets.
+
+    One exponential. The gradient vanishes on both sides, and at 0.
+    """
+    square = x * x
+    lost = -fma(x, x, -square)
+    return exp_times(-square, lost, 1), exp_times(-square, lost, -2 * x)
+
+
+@define(
+    formula=r"\frac{1}{\beta} \ln(1 + e^{\beta x})",
+    derivative=r"\sigma(\beta x)",
+    limits=("0", "inf"),
+    errors=(2.0, 1.6),
+    parameters_are={"beta": "sharpness of the bend: the larger, the nearer to relu"},
+    from_output=_softplus_from_output,
+    elsewhere={
+        "pytorch": "softplus",
+        "jax": "softplus",
+        "keras": "softplus",
+        "onnx": "Softplus",
+        "chainer": "softplus",
+        "tensorflow": "softplus",
+    },
+    reference="C. Dugas, Y. Bengio, F. Belisle, C. Nadeau, R. Garcia, Incorporating Second-Order Functional Knowledge for Better Option Pricing, NIPS 2000.",
+)
+def softplus(x: Any, beta: Any = 1.0) -> Any:
+    """Softplus: a smooth rectifier, always positive; its derivative is the sigmoid.
+
+    One exponential and one logarithm. The gradient vanishes far on the left only; use it for outputs that
+    must be positive, such as a variance. There is no threshold from which on it would be the identity.
+    """
+    argument, lost = product_and_lost(beta, finite(x))
+    size_lost = select(argument < 0, -lost, lost)
+    rest, lower = softplus_and_derivative(-abs(argument))
+    # To first order, what the argument lacks; softplus(x) = max(x, 0) + softplus(-abs(x)).
+    change = -size_lost * lower
+    value = select(argument < 0, -0.0, x) + (rest + change) / beta
+    lower = fma(change, 1 - lower, lower)
+    return value, select(argument < 0, lower, 1 - lower)
+
+
+@define(
+    formula=r"\ln \sigma(x) = -\ln(1 + e^{-x})",
+    derivative=r"\sigma(-x)",
+    limits=("-inf", "0"),
+    errors=(2.0, 1.6),
+    from_output=_logsigmoid_from_output,
+    aliases=("log_sigmoid",),
+    elsewhere={"pytorch": "logsigmoid", "jax": "log_sigmoid", "keras": "log_sigmoid"},
+    reference="R. Collobert, K. Kavukcuoglu, C. Farabet, Torch7: A Matlab-like Environment for Machine Learning, BigLearn workshop at NIPS 2011.",
+)
+def logsigmoid(x: Any) -> Any:
+    """Logarithm of the sigmoid: a log-probability, for losses.
+
+    One exponential and one logarithm. The gradient vanishes far on the right only, where the probability is
+    nearly one.
+    """
+    value, derivative = softplus_and_derivative(-x)
+    return -value, derivative
+
+
+@define(
+    formula=r"\ln(1 - e^{-x})",
+    derivative=r"\frac{1}{e^x - 1}",
+    limits=("nan", "0"),
+    errors=(1.7, 2.3),
+    elsewhere={"jax": "log1mexp"},
+    reference="M. Maechler, Accurately Computing log(1 - exp(-|a|)), R package Rmpfr (2012).",
+)
+def log1mexp(x: Any) -> Any:
+    """Logarithm of one minus an exponential: the log-probability of what has log-probability ``-x`` not.
+
+    One exponential and one logarithm. It is ``-inf`` at 0, and NaN for negative numbers.
+    """
+    minus, power = expm1_and_exp(-abs(x))
+    return log_of_one_minus_exp(x), select(x < 0, math.nan * x, power / abs(minus))

@@ -1,0 +1,193 @@
+"""Functions of whole rows: each result is taken in relation to the others.
+
+They are computed from the differences to the row's largest number, so that nothing overflows, and their
+gradients from sums over the row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastact.catalogue.definition import define_on_rows, define_on_sums
+from fastact.simd import select
+from fastact.vecmath import exp
+
+_TEMPERATURE = {
+    "temperature": "what the numbers are divided by: above 1 it makes results more alike"
+}
+
+
+def _softmax(e: Any, dy: Any, row: Any) -> Any:
+    share = 1 / row.total
+    y = e * share
+    return y, y * (dy - row.weighted * share)
+
+
+def _softmax_from_output(dy: Any, y: Any, row: Any) -> Any:
+    return y * (dy - row.weighted)
+
+
+def _log_softmax_from_output(dy: Any, y: Any, row: Any) -> Any:
+    return dy - exp(y) * row.dy_sum
+
+
+@define_on_rows(
+    formula=r"\frac{e^{x_i / T}}{\sum_j e^{x_j / T}}",
+    derivative=r"\frac{1}{T} \, y_i \left( \delta_{ij} - y_j \right)",
+    errors=(4.0, 4.0),
+    parameters_are=_TEMPERATURE,
+    from_output=_softmax_from_output,
+    elsewhere={
+        "pytorch": "softmax",
+        "jax": "softmax",
+        "keras": "softmax",
+        "onnx": "Softmax",
+        "thinc": "softmax",
+        "chainer": "softmax",
+        "tensorflow": "softmax",
+    },
+    reference="J. S. Bridle, Probabilistic Interpretation of Feedforward Classification Network Outputs, with Relationships to Statistical Pattern Recognition, in: Neurocomputing, Springer 1990, 227-236.",
+)
+def softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
+    """Softmax: positive numbers that add up to 1, the larger the input the larger its share.
+
+    One exponential for each number. Use it for probabilities of classes and for attention.
+    """
+    return _softmax(e, dy, row)
+
+
+@define_on_rows(
+    formula=r"x_i / T - \ln \sum_j e^{x_j / T}",
+    derivative=r"\frac{1}{T} \left( \delta_{ij} - e^{y_j} \right)",
+    errors=(4.0, 4.0),
+    parameters_are=_TEMPERATURE,
+    from_output=_log_softmax_from_output,
+    takes_logarithm=True,
+    elsewhere={
+        "pytorch": "log_softmax",
+        "jax": "log_softmax",
+        "keras": "log_softmax",
+        "onnx": "LogSoftmax",
+        "chainer": "log_softmax",
+        "tensorflow": "log_softmax",
+    },
+)
+def log_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
+    """Logarithm of the softmax, which keeps its digits where the softmax is next to 0 or to 1.
+
+    One exponential for each number. Use it where probabilities are multiplied, and for the cross-entropy.
+    """
+    return difference - row.log_total, dy - e * (row.dy_sum / row.total)
+
+
+@define_on_rows(
+    formula=r"\frac{e^{-x_i / T}}{\sum_j e^{-x_j / T}}",
+    derivative=r"-\frac{1}{T} \, y_i \left( \delta_{ij} - y_j \right)",
+    errors=(4.0, 4.0),
+    parameters_are=_TEMPERATURE,
+    from_output=_softmax_from_output,
+    of_minus_x=True,
+    elsewhere={"pytorch": "softmin"},
+)
+def softmin(e: Any, difference: Any, dy: Any, row: Any) -> Any:
+    """Softmin: the softmax of the negative input, so the smaller the input the larger its share."""
+    return _softmax(e, dy, row)
+
+
+@define_on_sums(
+    formula=r"\ln \sum_j e^{x_j / T}",
+    derivative=r"\frac{1}{T} \frac{e^{x_i / T}}{\sum_j e^{x_j / T}}",
+    errors=(4.0, 4.0),
+    parameters_are=_TEMPERATURE,
+    elsewhere={
+        "pytorch": "logsumexp",
+        "jax": "logsumexp",
+        "tensorflow": "reduce_logsumexp",
+        "onnx": "ReduceLogSumExp",
+        "chainer": "logsumexp",
+    },
+)
+def logsumexp(sums: Any) -> Any:
+    """Logarithm of the sum of the exponentials: a smooth maximum, never below it. One number for each row.
+
+    Minus infinity for a row without numbers, or of minus infinities alone. One exponential for each number.
+    """
+    return sums.top + sums.log_total, 1 / sums.total
+
+
+@define_on_sums(
+    formula=r"\ln \frac{1}{n} \sum_j e^{x_j / T}",
+    derivative=r"\frac{1}{T} \frac{e^{x_i / T}}{\sum_j e^{x_j / T}}",
+    errors=(4.0, 4.0),
+    parameters_are=_TEMPERATURE,
+    is_mean=True,
+    elsewhere={"jax": "logmeanexp"},
+)
+def logmeanexp(sums: Any) -> Any:
+    """Logarithm of the mean of the exponentials: between the mean and the maximum. One number for each row.
+
+    NaN for a row without numbers, as their mean is. Errors are at the scale of 1 where the result is smaller. One
+    exponential for each number.
+    """
+    return sums.top + sums.log_mean, 1 / sums.total
+
+
+def _sparsemax_from_output(dy: Any, y: Any, mean: Any) -> Any:
+    return select(y <= 0, 0, dy - mean + 0 * y)  # NaN where y is
+
+
+@define_on_rows(
+    formula=r"\max(x_i / T - \tau, 0), \quad \sum_j \max(x_j / T - \tau, 0) = 1",
+    derivative=r"\frac{1}{T} \left( \delta_{ij} - \frac{1}{|S|} \right) \text{ for } i, j \in S = \{k : y_k > 0\}",
+    errors=(4.0, 4.0),
+    parameters_are=_TEMPERATURE,
+    from_output=_sparsemax_from_output,
+    kinks={"the threshold": "0"},
+    loop="projected",
+    elsewhere={"keras": "sparsemax"},
+    reference="A. F. T. Martins, R. F. Astudillo, From Softmax to Sparsemax: A Sparse Model of Attention and Multi-Label Classification, ICML 2016.",
+)
+def sparsemax(difference: Any, threshold: Any, dy: Any, mean: Any) -> Any:
+    """Sparsemax: the nearest point of the simplex, so positive numbers that add up to 1, most of them exactly 0.
+
+    No exponential; a handful of passes over a row in cache. Use it in place of the softmax where few choices
+    should share all the weight. Errors are at the scale of 1. Numbers at the threshold have no gradient.
+    """
+    y = select(difference <= threshold, 0, difference - threshold)
+    return y, _sparsemax_from_output(dy, y, mean)
+
+
+@define_on_rows(
+    formula=r"1 \text{ for the first } x_i = \max_j x_j, \text{ else } 0",
+    derivative="0",
+    errors=(0.0, 0.0),
+    parameters_are={"temperature": "of no effect: the limit of the softmax as it goes to 0"},
+    kinks={"equal numbers": "0"},
+    loop="one_hot",
+    elsewhere={"onnx": "Hardmax"},
+)
+def hardmax(x: Any) -> Any:
+    """Hardmax: 1 for the row's largest number, the first of equals, and 0 for the others.
+
+    Its derivative is 0. Use it to choose; to train through a choice take `gumbel_softmax`.
+    """
+
+
+@define_on_rows(
+    formula=r"\frac{e^{(x_i + g_i) / T}}{\sum_j e^{(x_j + g_j) / T}}, \quad g = -\ln(-\ln u)",
+    derivative=r"\frac{1}{T} \, y_i \left( \delta_{ij} - y_j \right)",
+    errors=(4.0, 4.0),
+    parameters_are=_TEMPERATURE,
+    from_output=_softmax_from_output,
+    is_random=True,
+    elsewhere={"pytorch": "gumbel_softmax", "chainer": "gumbel_softmax"},
+    reference="E. Jang, S. Gu, B. Poole, Categorical Reparameterization with Gumbel-Softmax, ICLR 2017; C. J. Maddison, A. Mnih, Y. W. Teh, The Concrete Distribution, ICLR 2017.",
+)
+def gumbel_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
+    """Gumbel-softmax: a random choice that has a gradient, the likelier the larger the logit.
+
+    A standard Gumbel number, made of a uniform one, is added to each logit, and the sum rounded to the type of
+    the result: the errors are those from there on. Where it is largest, there the categorical distribution with
+    these logits has its sample; the lower the temperature, the nearer the result is to 1 there and to 0 elsewhere.
+    """
+    return _softmax(e, dy, row)

@@ -1,0 +1,301 @@
+"""The rectifier and its relatives: the identity on the right, something smaller on the left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastact.catalogue.definition import define
+from fastact.simd import isnan, select, sqrt
+from fastact.vecmath import INFINITY, expm1_and_exp
+
+
+def _slope(x: Any, right: Any, left: Any, kink: Any = 0) -> Any:
+    """Return `right` where x is above the kink, `left` where it is not, NaN where it is NaN."""
+    return select(x > kink, right, select(x <= kink, left, x))
+
+
+def _line(x: Any, slope: Any) -> Any:
+    """Return slope * x, and 0 where the slope is 0 and x infinite: the limit, not NaN."""
+    return select((slope == 0) & (x == -INFINITY), 0, slope * x)
+
+
+def _leaky(x: Any, slope: Any) -> Any:
+    # The derivative's NaN is computed: one that is handed on goes from float16 to float16 in some copies of a loop
+    # without the conversions that make it quiet.
+    derivative = select(x > 0, 1, select(x <= 0, slope, x + slope))
+    return select(x > 0, x, _line(x, slope)), derivative
+
+
+def _slope_one_at_zero(x: Any, left: Any) -> Any:
+    return select(x >= 0, 1, select(x < 0, left, x))
+
+
+def _mean(lower: Any, upper: Any) -> Any:
+    return 0.5 * (lower + upper)
+
+
+def _elu(x: Any, alpha: Any) -> Any:
+    value, derivative = expm1_and_exp(-abs(x))
+    return select(x >= 0, x, alpha * value), alpha * derivative
+
+
+def _identity_from_output(y: Any) -> Any:
+    return select(isnan(y), y, 1)
+
+
+def _relu_from_output(y: Any) -> Any:
+    return _slope(y, 1, 0)
+
+
+def _squared_relu_from_output(y: Any) -> Any:
+    return 2 * sqrt(y)
+
+
+def _leaky_from_output(y: Any, negative_slope: Any) -> Any:
+    return _slope(y, 1, negative_slope)
+
+
+def _rrelu_from_output(y: Any, lower: Any, upper: Any) -> Any:
+    return _slope(y, 1, _mean(lower, upper))
+
+
+def _elu_from_output(y: Any, alpha: Any) -> Any:
+    return _slope(y, 1, y + alpha)
+
+
+@define(
+    formula="x",
+    derivative="1",
+    limits=("-inf", "inf"),
+    errors=(0.0, 0.0),
+    from_output=_identity_from_output,
+    aliases=("linear",),
+    elsewhere={
+        "pytorch": "Identity",
+        "jax": "identity",
+        "keras": "linear",
+        "onnx": "Identity",
+        "chainer": "identity",
+        "tensorflow": "identity",
+    },
+    reference="B. Widrow, M. Hoff, Adaptive Switching Circuits, IRE WESCON Convention Record 4 (1960), 96-104.",
+)
+def identity(x: Any) -> Any:
+    """Identity: the output of a regression, and the placeholder where a layer has no activation.
+
+    No exponential. Its gradient is 1 everywhere; layers with nothing else between them are one layer.
+    """
+    return x, _identity_from_output(x)
+
+
+@define(
+    formula=r"\max(x, 0)",
+    derivative=r"\begin{cases} 1 & x > 0 \\ 0 & x \le 0 \end{cases}",
+    kinks={"0": "0"},
+    limits=("0", "inf"),
+    errors=(0.0, 0.0),
+    from_output=_relu_from_output,
+    aliases=("rectifier", "ramp"),
+    elsewhere={
+        "pytorch": "relu",
+        "jax": "relu",
+        "keras": "relu",
+        "onnx": "Relu",
+        "thinc": "relu",
+        "chainer": "relu",
+        "tensorflow": "relu",
+    },
+    reference="V. Nair, G. Hinton, Rectified Linear Units Improve Restricted Boltzmann Machines, ICML 2010.",
+)
+def relu(x: Any) -> Any:
+    """Rectified linear unit: the default hidden unit.
+
+    No exponential. Its gradient does not vanish on the right; on the left it is zero, and a unit that
+    never sees a positive input is dead: it no longer learns.
+    """
+    return select(x < 0, 0, x), _slope(x, 1, 0)
+
+
+@define(
+    formula=r"\max(x, 0)^2",
+    derivative=r"2 \max(x, 0)",
+    limits=("0", "inf"),
+    errors=(0.5, 0.0),
+    from_output=_squared_relu_from_output,
+    aliases=("relu_squared", "relu2"),
+    reference="D. So, W. Manke, H. Liu, Z. Dai, N. Shazeer, Q. Le, Primer: Searching for Efficient Transformers for Language Modeling, NeurIPS 2021.",
+)
+def squared_relu(x: Any) -> Any:
+    """Squared rectifier: a rectifier without the kink, found by a search among transformers.
+
+    No exponential. Its gradient grows with the input and is zero on the left, where units may die.
+    """
+    positive = select(x < 0, 0, x)
+    return positive * positive, 2 * positive
+
+
+@define(
+    formula=r"\begin{cases} x & x > t \\ v & x \le t \end{cases}, \quad t = \text{threshold}, v = \text{value}",
+    derivative=r"\begin{cases} 1 & x > t \\ 0 & x \le t \end{cases}",
+    kinks={"threshold": "0"},
+    limits=("value", "inf"),
+    errors=(0.0, 0.0),
+    parameters_are={
+        "threshold": "inputs up to here are replaced",
+        "value": "what they are replaced by",
+    },
+    elsewhere={"pytorch": "threshold", "keras": "threshold"},
+    reference="R. Collobert, K. Kavukcuoglu, C. Farabet, Torch7: A Matlab-like Environment for Machine Learning, BigLearn workshop, NIPS 2011.",
+)
+def threshold(x: Any, threshold: Any, value: Any) -> Any:
+    """Threshold: the identity above it and a constant below, with a jump unless the two are equal.
+
+    No exponential. Units at or below the threshold have no gradient.
+    """
+    return select(x <= threshold, value, x), _slope(x, 1, 0, threshold)
+
+
+@define(
+    formula=r"\begin{cases} x & x > \alpha \\ 0 & x \le \alpha \end{cases}",
+    derivative=r"\begin{cases} 1 & x > \alpha \\ 0 & x \le \alpha \end{cases}",
+    kinks={"alpha": "0"},
+    limits=("0", "inf"),
+    errors=(0.0, 0.0),
+    parameters_are={"alpha": "inputs up to here are cut off"},
+    elsewhere={"onnx": "ThresholdedRelu"},
+    reference="K. Konda, R. Memisevic, D. Krueger, Zero-bias Autoencoders and the Benefits of Co-adapting Features, ICLR 2015.",
+)
+def thresholded_relu(x: Any, alpha: Any = 1.0) -> Any:
+    """Thresholded rectifier: lets large inputs through unchanged, so that units need no bias.
+
+    No exponential. It jumps by alpha; units at or below have no gradient.
+    """
+    return select(x <= alpha, 0, x), _slope(x, 1, 0, alpha)
+
+
+@define(
+    formula=r"\begin{cases} x & x > 0 \\ s x & x \le 0 \end{cases}, \quad s = \text{negative slope}",
+    derivative=r"\begin{cases} 1 & x > 0 \\ s & x \le 0 \end{cases}",
+    kinks={"0": "negative_slope"},
+    limits=("-inf", "inf"),
+    errors=(0.5, 0.0),
+    parameters_are={"negative_slope": "slope on the left"},
+    from_output=_leaky_from_output,
+    from_output_needs=("negative_slope",),
+    elsewhere={
+        "pytorch": "leaky_relu",
+        "jax": "leaky_relu",
+        "keras": "leaky_relu",
+        "onnx": "LeakyRelu",
+        "chainer": "leaky_relu",
+        "tensorflow": "leaky_relu",
+    },
+    reference="A. Maas, A. Hannun, A. Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models, ICML 2013.",
+)
+def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
+    """Leaky rectifier: a small slope on the left, so that no unit dies.
+
+    No exponential.
+    """
+    return _leaky(x, negative_slope)
+
+
+@leaky_relu.convention("jax", kinks={"0": "1"})
+def _leaky_relu_jax(x: Any, negative_slope: Any = 0.01) -> Any:
+    return _leaky(x, negative_slope)[0], _slope_one_at_zero(x, negative_slope)
+
+
+@leaky_relu.convention("tensorflow", "chainer", from_output=_leaky_from_output)
+def _leaky_relu_tensorflow(x: Any, negative_slope: Any = 0.2) -> Any:
+    return _leaky(x, negative_slope)
+
+
+@define(
+    formula=r"\begin{cases} x & x > 0 \\ w x & x \le 0 \end{cases}, \quad w = \text{weight}",
+    derivative=r"\begin{cases} 1 & x > 0 \\ w & x \le 0 \end{cases}",
+    kinks={"0": "weight"},
+    limits=("-inf", "inf"),
+    errors=(0.5, 0.0),
+    parameters_are={"weight": "learnable slope on the left: one number, or one for each channel"},
+    from_output=_leaky_from_output,
+    from_output_needs=("weight",),
+    learnable=("weight",),
+    elsewhere={"pytorch": "prelu", "onnx": "PRelu", "chainer": "prelu"},
+    reference="K. He, X. Zhang, S. Ren, J. Sun, Delving Deep into Rectifiers, ICCV 2015.",
+)
+def prelu(x: Any, weight: Any) -> Any:
+    """Parametric rectifier: a leaky rectifier that learns its slope, one for each channel or for all.
+
+    No exponential. The gradient by the weight is ``x`` where x <= 0, else 0.
+    """
+    return _leaky(x, weight) + (select(x > 0, 0, x),)
+
+
+@prelu.convention("chainer", kinks={"0": "1"})
+def _prelu_chainer(x: Any, weight: Any) -> Any:
+    return _leaky(x, weight)[0], _slope_one_at_zero(x, weight), select(x > 0, 0, x)
+
+
+@define(
+    formula=r"\begin{cases} x & x > 0 \\ s x & x \le 0 \end{cases}, \quad s = \frac{\text{lower} + \text{upper}}{2}",
+    derivative=r"\begin{cases} 1 & x > 0 \\ s & x \le 0 \end{cases}",
+    kinks={"0": "(lower+upper)/2"},
+    limits=("-inf", "inf"),
+    errors=(0.6, 0.0),
+    parameters_are={
+        "lower": "the smallest slope on the left that is drawn",
+        "upper": "the largest slope on the left that is drawn",
+    },
+    from_output=_rrelu_from_output,
+    from_output_needs=("lower", "upper"),
+    drawn_between=("lower", "upper"),
+    elsewhere={"pytorch": "rrelu", "chainer": "rrelu"},
+    reference="B. Xu, N. Wang, T. Chen, M. Li, Empirical Evaluation of Rectified Activations in Convolutional Network, arXiv:1505.00853 (2015).",
+)
+def rrelu(x: Any, lower: Any = 1 / 8, upper: Any = 1 / 3) -> Any:
+    """Randomized leaky rectifier: the mean of the slopes, as a trained net is used.
+
+    No exponential. No unit dies. While the net is trained, each element has a slope of its own, drawn
+    evenly between the two, which works against overfitting.
+    """
+    return _leaky(x, _mean(lower, upper))
+
+
+@rrelu.convention("chainer", kinks={"0": "1"})
+def _rrelu_chainer(x: Any, lower: Any = 1 / 8, upper: Any = 1 / 3) -> Any:
+    slope = _mean(lower, upper)
+    return _leaky(x, slope)[0], _slope_one_at_zero(x, slope)
+
+
+@define(
+    formula=r"\begin{cases} x & x > 0 \\ \alpha (e^x - 1) & x \le 0 \end{cases}",
+    derivative=r"\begin{cases} 1 & x > 0 \\ \alpha e^x & x \le 0 \end{cases}",
+    kinks={"0": "alpha"},
+    limits=("-alpha", "inf"),
+    errors=(1.1, 1.1),
+    parameters_are={"alpha": "minus the limit on the left"},
+    from_output=_elu_from_output,
+    from_output_needs=("alpha",),
+    elsewhere={
+        "pytorch": "elu",
+        "jax": "elu",
+        "keras": "elu",
+        "onnx": "Elu",
+        "chainer": "elu",
+        "tensorflow": "elu",
+    },
+    reference="D.-A. Clevert, T. Unterthiner, S. Hochreiter, Fast and Accurate Deep Network Learning by Exponential Linear Units, ICLR 2016.",
+)
+def elu(x: Any, alpha: Any = 1.0) -> Any:
+    """Exponential linear unit: saturates smoothly on the left, so that mean activations are near zero.
+
+    One exponential. For alpha = 1 the derivative is continuous; it vanishes far on the left only.
+    """
+    value, left = _elu(x, alpha)
+    return value, select(x > 0, 1, left)
+
+
+@elu.convention("tensorflow", kinks={"0": "1"})
+def _elu_tensorflow(x: Any, alpha: Any = 1.0) -> Any:
+    value, left = _elu(x, alpha)
+    return value, select(x >= 0, 1, left)

@@ -1,0 +1,81 @@
+"""Shrinkage: what is near zero becomes zero, as in sparse coding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastact.catalogue.definition import define
+from fastact.simd import copysign, select
+
+
+def _outside(x: Any, lambd: Any) -> Any:
+    """Return 1 where x is farther from 0 than lambd, 0 where it is not, NaN where it is NaN."""
+    return select(abs(x) > lambd, 1, select(abs(x) <= lambd, 0, x))
+
+
+def _shrunk(x: Any, lambd: Any, bias: Any) -> Any:
+    return select(abs(x) <= lambd, 0, x - copysign(bias, x))
+
+
+def _softshrink_from_output(y: Any, lambd: Any) -> Any:
+    return _outside(y, 0)
+
+
+@define(
+    formula=r"\begin{cases} x & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}",
+    derivative=r"\begin{cases} 1 & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}",
+    kinks={"-lambd": "0", "lambd": "0"},
+    limits=("-inf", "inf"),
+    errors=(0.0, 0.0),
+    parameters_are={"lambd": "up to this distance from 0, the value is 0"},
+    aliases=("hard_shrink",),
+    elsewhere={"pytorch": "hardshrink", "keras": "hard_shrink"},
+    reference="D. Donoho, I. Johnstone, Ideal spatial adaptation by wavelet shrinkage, Biometrika 81 (1994), 425-455.",
+)
+def hardshrink(x: Any, lambd: Any = 0.5) -> Any:
+    """Hard shrinkage: keeps or kills, as hard thresholding does with wavelet coefficients.
+
+    No exponential. It jumps by lambd; between the jumps there is no gradient.
+    """
+    return _shrunk(x, lambd, 0), _outside(x, lambd)
+
+
+@define(
+    formula=r"\operatorname{sign}(x) \max(\lvert x \rvert - \lambda, 0)",
+    derivative=r"\begin{cases} 1 & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}",
+    kinks={"-lambd": "0", "lambd": "0"},
+    limits=("-inf", "inf"),
+    errors=(0.5, 0.0),
+    parameters_are={"lambd": "up to this distance from 0, the value is 0; not negative"},
+    from_output=_softshrink_from_output,
+    aliases=("soft_shrink", "soft_threshold"),
+    elsewhere={"pytorch": "softshrink", "keras": "soft_shrink"},
+    reference="D. Donoho, De-noising by soft-thresholding, IEEE Transactions on Information Theory 41 (1995), 613-627.",
+)
+def softshrink(x: Any, lambd: Any = 0.5) -> Any:
+    """Soft shrinkage: moves every number towards zero, the proximal step of an l1 penalty.
+
+    No exponential. Continuous; where it is zero there is no gradient.
+    """
+    return _shrunk(x, lambd, lambd), _outside(x, lambd)
+
+
+@define(
+    formula=r"\begin{cases} x - \operatorname{sign}(x) \, b & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}, \quad b = \text{bias}",
+    derivative=r"\begin{cases} 1 & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}",
+    kinks={"-lambd": "0", "lambd": "0"},
+    limits=("-inf", "inf"),
+    errors=(0.5, 0.0),
+    parameters_are={
+        "lambd": "up to this distance from 0, the value is 0",
+        "bias": "how far the others move towards 0",
+    },
+    elsewhere={"onnx": "Shrink"},
+    reference="ONNX Operators, https://onnx.ai/onnx/operators/onnx__Shrink.html (2018).",
+)
+def shrink(x: Any, lambd: Any = 0.5, bias: Any = 0.0) -> Any:
+    """Shrinkage of both kinds: hard where bias is 0, soft where it is lambd.
+
+    No exponential. Where it is zero there is no gradient.
+    """
+    return _shrunk(x, lambd, bias), _outside(x, lambd)

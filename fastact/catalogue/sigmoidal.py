@@ -1,0 +1,131 @@
+"""Bounded, smooth and monotone: gradients vanish where they saturate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastact.catalogue.definition import define
+from fastact.simd import copysign, fma, select
+from fastact.vecmath import logistic_and_derivative, tanh_and_derivative
+from fastact.vecmath.pairs import exp_and_logistic_pairs, select_pair
+
+
+def _sigmoid_from_output(y: Any) -> Any:
+    return y * (1 - y)
+
+
+def _tanh_from_output(y: Any) -> Any:
+    return (1 - y) * (1 + y)
+
+
+def _small_tanhshrink(x: Any) -> Any:
+    """Compute x - tanh(x) for abs(x) <= 0.625, where the difference would cancel.
+
+    It is x**3 / 3 (1 - V), where the ninth convergent of J. Lambert's continued fraction for the tangent
+    (1761) makes V a quotient of polynomials in x**2 with positive coefficients.
+    """
+    square = x * x
+    cube = x * square
+    cube_lost = fma(x, square, -cube) + x * fma(x, x, -square)
+    top = fma(square, fma(square, fma(square, 1 / 255255, 32 / 26775), 47 / 595), 6 / 5)
+    bottom = fma(square, fma(square, 1 / 255255, 4 / 3315), 7 / 85)
+    bottom = fma(square, fma(square, bottom, 24 / 17), 3)
+    return (cube + fma(-cube, square * top / bottom, cube_lost)) / 3
+
+
+@define(
+    formula=r"\sigma(x) = \frac{1}{1 + e^{-x}}",
+    derivative=r"\sigma(x) \, \sigma(-x)",
+    limits=("0", "1"),
+    errors=(1.8, 3.0),
+    from_output=_sigmoid_from_output,
+    aliases=("logistic", "expit"),
+    elsewhere={
+        "pytorch": "sigmoid",
+        "jax": "sigmoid",
+        "keras": "sigmoid",
+        "onnx": "Sigmoid",
+        "thinc": "sigmoid",
+        "chainer": "sigmoid",
+        "tensorflow": "sigmoid",
+    },
+    reference="P.-F. Verhulst, Correspondance mathematique et physique 10 (1838), 113-121.",
+)
+def sigmoid(x: Any) -> Any:
+    """Logistic sigmoid: maps the real line to (0, 1), a probability.
+
+    One exponential. Its gradient is at most 1/4 and vanishes on both sides, so deep nets of sigmoids
+    learn slowly; use it for gates and for the output of a binary classifier.
+    """
+    return logistic_and_derivative(x)
+
+
+@define(
+    formula=r"\tanh(x) = \frac{e^x - e^{-x}}{e^x + e^{-x}}",
+    derivative=r"\frac{1}{\cosh^2 x}",
+    limits=("-1", "1"),
+    errors=(1.8, 3.0),
+    from_output=_tanh_from_output,
+    elsewhere={
+        "pytorch": "tanh",
+        "jax": "tanh",
+        "keras": "tanh",
+        "onnx": "Tanh",
+        "chainer": "tanh",
+        "tensorflow": "tanh",
+    },
+    reference="Y. LeCun, L. Bottou, G. Orr, K.-R. Mueller, Efficient BackProp (1998), section 4.4.",
+)
+def tanh(x: Any) -> Any:
+    """Hyperbolic tangent: maps the real line to (-1, 1), centred on zero.
+
+    One exponential. A sigmoid with its output centred on zero, which makes it the better hidden unit
+    of the two; its gradient is 1 at zero and vanishes on both sides.
+    """
+    return tanh_and_derivative(x)
+
+
+@define(
+    formula=r"\begin{cases} \tanh x & x > 0 \\ 0.25 \tanh x & x \le 0 \end{cases}",
+    derivative=r"\begin{cases} \frac{1}{\cosh^2 x} & x > 0 \\ \frac{0.25}{\cosh^2 x} & x \le 0 \end{cases}",
+    kinks={"0": "0.25"},
+    limits=("-0.25", "1"),
+    errors=(1.8, 3.0),
+    reference="B. Xu, R. Huang, M. Li, Revise Saturated Activation Functions, arXiv:1602.05980 (2016).",
+)
+def penalized_tanh(x: Any) -> Any:
+    """Penalized hyperbolic tangent: a quarter of it on the left, which makes deep nets of it trainable.
+
+    One exponential. Its gradient vanishes on both sides.
+    """
+    value, derivative = tanh_and_derivative(x)
+    penalty = select(x > 0, 1, 0.25)
+    return penalty * value, penalty * derivative
+
+
+@define(
+    formula=r"x - \tanh x",
+    derivative=r"\tanh^2 x",
+    limits=("-inf", "inf"),
+    errors=(1.6, 0.9),
+    aliases=("tanh_shrink",),
+    elsewhere={"pytorch": "tanhshrink", "keras": "tanh_shrink"},
+    reference="R. Collobert, K. Kavukcuoglu, C. Farabet, Torch7: A Matlab-like Environment for Machine Learning, BigLearn workshop at NIPS 2011.",
+)
+def tanhshrink(x: Any) -> Any:
+    """Tanh shrinkage: what tanh takes away from its input, smooth; large inputs pass, less one.
+
+    One exponential. The gradient vanishes at 0 only; the activation of sparse codes.
+    """
+    size = abs(x)
+    is_small = size <= 0.625
+    small = _small_tanhshrink(select(is_small, size, 0.625))
+    # Elsewhere tanh(x) is 1 - 2 logistic(-2 x): a pair, as the difference takes its first digits away.
+    _, _, lower = exp_and_logistic_pairs(2 * size)
+    large = ((size - 1) + 2 * lower[0]) + 2 * lower[1]
+    whole = select(is_small, size, 1)
+    rest, rest_lost = select_pair(is_small, (small, 0), (2 * lower[0], 2 * lower[1]))
+    tanh = whole - rest
+    tanh_lost = ((whole - tanh) - rest) - rest_lost
+    value = copysign(select(is_small, small, large), x)
+    return value, fma(tanh, tanh, 2 * tanh * tanh_lost)

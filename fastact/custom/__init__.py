@@ -1,0 +1,265 @@
+"""Activations of your own: a plain function becomes an object like those of the catalogue."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from fastact.catalogue.definition import Definition
+from fastact.custom.snapshot import Snapshot
+from fastact.functions import Activation, PointwiseActivation, make_activation
+from fastact.functions.fused import most_parameters
+from fastact.simd import dual, isnan, select, value_and_derivative_of
+from fastact.system.first_use import first_use
+
+if TYPE_CHECKING:
+    from fastact.runtime.compiler import NotSelfContainedError
+
+
+@dataclass(frozen=True)
+class CustomDefinition(Definition):
+    """An activation that a user wrote: its function returns the value, or value and derivative."""
+
+    @property
+    def _snapshot(self) -> Snapshot:
+        """What all kernels are compiled from; of two threads that take one at once, both get the first."""
+        found: Snapshot | None = vars(self).get("_snapshot")
+        if found is None:
+            assert isinstance(self.function, FunctionType)
+            found = vars(self).setdefault("_snapshot", Snapshot(self.function))
+        return found
+
+    @cached_property
+    def on_vectors(self) -> Callable[..., Any]:
+        """What kernels call: the function on dual numbers."""
+        from fastact.numba_support import extension, numpy_names  # noqa: F401  the latter registers itself
+
+        extension.init()
+        places = tuple(list(self.parameters).index(name) for name in self.learnable)
+        return _differentiable(self._snapshot.function, places)
+
+    @property
+    def module(self) -> str:
+        """The module of the function, where pickle finds it."""
+        return self.function.__module__
+
+    def ufunc_name(self, operation: str) -> str:
+        """Return the way from the module to a ufunc."""
+        return f"{self.function.__qualname__}.ufuncs.{operation}"
+
+    @first_use()
+    def explain(self, error: BaseException) -> str:
+        """Say what is wrong with the function itself, and in which line."""
+        from fastact.runtime.compiler import NotSelfContainedError, default_settings
+
+        with default_settings():
+            if isinstance(error, NotSelfContainedError):
+                return self._explain_needs(error)
+            return self._explain_types() or super().explain(error)
+
+    def _explain_needs(self, error: NotSelfContainedError) -> str:
+        """Say what in the function needs more than kernels have."""
+        from fastact.custom.constructs import constructs
+
+        found = constructs(self._snapshot.function, error.symbols)
+        return (
+            f"{self.name} cannot be compiled: kernels do without Numba's run time and without exceptions, of which "
+            f"this needs some: {', '.join(dict.fromkeys(found)) or ', '.join(sorted(error.symbols))}"
+        )
+
+    def _explain_types(self) -> str | None:
+        """Say what Numba says of the function alone."""
+        from numba import njit, types
+        from numba.core.errors import NumbaError
+
+        from fastact.simd.differentiation import Dual
+        from fastact.simd.lowering import Vector
+
+        vector, dispatcher = Vector(types.float32, 0), njit(self._snapshot.function)
+        try:
+            dispatcher.compile((Dual(vector), *[vector] * len(self.parameters)))
+        except NumbaError as own_error:
+            reason = str(own_error).split("\nDuring: ")[0]
+            reason = reason.removeprefix(
+                "Failed in nopython mode pipeline (step: nopython frontend)"
+            )
+            where = "" if "File " in reason else f"\n{own_error.loc or self.function.__code__}"
+            return f"{self.name} cannot be compiled: {reason.strip()}{where}"
+        if not isinstance(dispatcher.nopython_signatures[0].return_type, Dual | types.BaseTuple):
+            return f"{self.name} cannot be differentiated: its result does not depend on x"
+        return None
+
+    def kernel_name(self, loop: str) -> str | None:
+        """Name a kernel by all that the function depends on; None where that cannot be told."""
+        digest = self._snapshot.digest
+        return digest and f"custom.{digest}.{','.join(self.learnable)}.{loop}"
+
+
+def _differentiable(function: Any, places: tuple[int, ...]) -> Callable[..., Any]:
+    """Return the function that gives value, derivative, and the derivatives by some parameters."""
+
+    def value_and_derivative(x: Any, *parameters: Any) -> Any:
+        seed = dual(x, select(isnan(x), x, 1))
+        return value_and_derivative_of(function(seed, *parameters))
+
+    if not places:
+        return value_and_derivative
+    (place,) = places
+    after = place + 1
+
+    def with_parameter(x: Any, *parameters: Any) -> Any:
+        seed = (dual(parameters[place], 1),)
+        result = function(x, *(parameters[:place] + seed + parameters[after:]))
+        return value_and_derivative(x, *parameters) + (value_and_derivative_of(result)[1],)
+
+    return with_parameter
+
+
+@overload
+def activation(function: Callable[..., Any], /) -> PointwiseActivation: ...
+
+
+@overload
+def activation(
+    *,
+    formula: str = ...,
+    derivative: str = ...,
+    kinks: dict[str, str] = ...,
+    learnable: str | None = ...,
+    parameters_are: dict[str, str] = ...,
+    reference: str = ...,
+) -> Callable[[Callable[..., Any]], PointwiseActivation]: ...
+
+
+def activation(function: Any = None, /, *, learnable: str | None = None, **metadata: Any) -> Any:
+    r"""Make an activation of a function.
+
+    Parameters
+    ----------
+    function : callable
+        A plain function of `x` and of parameters, which may have defaults. It uses arithmetic,
+        ``abs``, ``**`` with whole numbers, comparisons, and what `fastact.math` offers (``where`` to choose
+        between two values), and may call other such functions and activations. Globals, closures, attributes of
+        modules, classes and data classes, and arrays or lists of constants are constants to it: all kernels are
+        compiled from what they are at the first call. It returns the value, whose derivative then comes by
+        automatic differentiation, or the value and the derivative.
+    formula, derivative : str, optional
+        In TeX, for its documentation.
+    kinks : dict of str to str, optional
+        The derivative chosen at each point where it jumps: ``{"0": "1"}``. An activation with kinks has no
+        second derivative.
+    learnable : str, optional
+        A parameter that has a gradient.
+    parameters_are : dict of str to str, optional
+        What each parameter means.
+    reference : str, optional
+        Who proposed it, and where.
+
+    Returns
+    -------
+    Activation
+        With all that those of the catalogue have. It pickles where the function would, as a name in its
+        module; its kernels are kept in the cache where it depends on constants alone. A call raises a RuntimeError
+        where the function cannot be compiled: where it needs memory, as ``np.zeros`` and ``list.append`` do, may raise
+        an error, or uses what compiled code does not have.
+
+    Raises
+    ------
+    TypeError
+        If it is no plain function, or no parameter has the name `learnable`.
+    ValueError
+        If it has more parameters than NumPy's ufuncs can take beside arrays.
+
+    Examples
+    --------
+    >>> import fastact as fa
+    >>> @fa.activation
+    ... def swishy(x, beta=1.5):
+    ...     return x * fa.math.logistic(beta * x)
+    >>> float(swishy(0.0)), float(swishy.derivative(0.0))
+    (0.0, 0.5)
+    """
+    if function is None:
+        return partial(_make, learnable, metadata)
+    return _make(learnable, metadata, function)
+
+
+def _make(
+    learnable: str | None, metadata: dict[str, Any], function: Callable[..., Any]
+) -> Activation:
+    if not isinstance(function, FunctionType):
+        raise TypeError(f"activation: expected a plain function, got {function!r}")
+    found = inspect.signature(function).parameters
+    kinds = {parameter.kind for parameter in found.values()}
+    if kinds != {inspect.Parameter.POSITIONAL_OR_KEYWORD}:
+        raise TypeError(
+            f"activation: {function.__name__} must take x and parameters with names of their own"
+        )
+    if learnable is not None and learnable not in list(found)[1:]:
+        raise TypeError(f"activation: {function.__name__} has no parameter {learnable!r}")
+    if len(found) - 1 > most_parameters():
+        raise ValueError(
+            f"activation: {function.__name__} has {len(found) - 1} parameters; NumPy's ufuncs have room "
+            f"for {most_parameters()} beside the arrays"
+        )
+    return make_activation(
+        CustomDefinition(function, learnable=(learnable,) if learnable else (), **metadata)
+    )
+
+
+def check_derivative(
+    activation: PointwiseActivation,
+    x: Any = None,
+    *,
+    rtol: float = 1e-6,
+    atol: float = 1e-9,
+    **parameters: Any,
+) -> float:
+    """Compare an activation's derivative with the one that automatic differentiation of its value gives.
+
+    Parameters
+    ----------
+    activation : Activation
+        Of the catalogue, or your own.
+    x : array_like, optional
+        Where to compare, in float64; by default numbers of both signs from 1e-6 to 40.
+    rtol, atol : float
+        How much they may differ: ``atol + rtol * abs(automatic derivative)``.
+    **parameters
+        As in a call.
+
+    Returns
+    -------
+    float
+        The largest difference.
+
+    Raises
+    ------
+    ValueError
+        If they differ by more; the message tells where, and both values. At a kink the two may differ
+        by right: give an `x` without it.
+    """
+    if x is None:
+        magnitudes = np.concatenate([np.geomspace(1e-6, 40, 2001), np.linspace(0.01, 6, 600)])
+        x = np.concatenate([-magnitudes[::-1], magnitudes])
+    points = np.asarray(x, np.float64)
+    stated = activation.derivative(points, **parameters)
+    automatic = activation._run("automatic_derivative", (points,), (), parameters)
+    difference = np.abs(stated - automatic)
+    wrong = ~(difference <= atol + rtol * np.abs(automatic))
+    wrong &= ~(np.isnan(stated) & np.isnan(automatic))
+    if wrong.any():
+        place = np.flatnonzero(wrong)[np.argmax(difference[wrong])]
+        raise ValueError(
+            f"{activation.name}: at x = {points.flat[place]:.6g} the derivative is "
+            f"{stated.flat[place]:.12g}, automatic differentiation of the value gives "
+            f"{automatic.flat[place]:.12g}; they differ at {np.count_nonzero(wrong)} of {points.size} "
+            "points"
+        )
+    return float(np.nanmax(difference, initial=0))

@@ -1,0 +1,87 @@
+"""What in a function's text makes it need Numba's run time: said to whoever wrote it, where it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import Any
+
+from numba.core import ir
+from numba.core.compiler import run_frontend
+
+from fastact.functions.base import Activation
+from fastact.runtime.compiler import C_LIBRARY
+from fastact.runtime.constant_arrays import NotConstantError, evaluate, value_of
+from fastact.simd.references import used_by
+
+_BUILTINS = (abs, len, max, min, pow, round, sum)  # which are no classes, as `range` is
+_KINDS = {"build_list": "a list", "build_map": "a dict", "build_set": "a set"}
+
+
+def constructs(
+    function: Callable[..., Any], symbols: set[str], seen: set[Any] | None = None
+) -> Iterator[str]:
+    """Yield what needs the run time, or may, in a function and in those that it calls, each with its line.
+
+    Parameters
+    ----------
+    function : function
+        Of Python.
+    symbols : set of str
+        What its machine code refers to that kernels do not have.
+    seen : set of function, optional
+        Functions to leave out.
+    """
+    seen = set() if seen is None else seen
+    seen.add(function)
+    graph = run_frontend(function)
+    for block in graph.blocks.values():
+        for node in block.body:
+            if isinstance(node, ir.Raise | ir.StaticRaise | ir.TryRaise):
+                yield f"raise (line {node.loc.line})"
+            if isinstance(node, ir.Assign) and isinstance(node.value, ir.Expr):
+                said = _construct(graph, node.value, symbols)
+                if said and value_of(graph, node) is None:
+                    yield f"{said} (line {node.loc.line})"
+    for used in used_by(function):
+        is_own = isinstance(used, FunctionType) and str(used.__module__).startswith("fastact.")
+        if isinstance(used, FunctionType) and not is_own and used not in seen:
+            yield from constructs(used, symbols, seen)
+
+
+def _construct(graph: Any, node: Any, symbols: set[str]) -> str | None:
+    """Say what a node of Numba's intermediate representation is, if it may need the run time."""
+    if node.op == "getitem" and _value(graph, node.index) is None:
+        return "an index that may be out of bounds"
+    if node.op == "make_function" and "<listcomp>" in repr(node.code):
+        return "a list"
+    called = _value(graph, node.func) if node.op == "call" else None
+    if called is None:
+        return _KINDS.get(node.op)
+    name = getattr(called, "__name__", "")
+    is_fine = (
+        isinstance(called, FunctionType | Activation | type)
+        or hasattr(called, "fastact_function")
+        or any(called is each for each in _BUILTINS)
+        or (name in C_LIBRARY and f"numba_{name}" not in symbols)
+    )
+    return None if is_fine else _text(graph, node.func)
+
+
+def _value(graph: Any, node: Any) -> Any:
+    """Return the value of a node that is a constant, else None."""
+    try:
+        return evaluate(graph, node)
+    except (NotConstantError, KeyError):
+        return None
+
+
+def _text(graph: Any, node: Any) -> str:
+    """Write what is called as it stands in the function."""
+    if isinstance(node, ir.Var):
+        if not node.name.startswith("$"):
+            return str(node.name)
+        return _text(graph, graph.get_definition(node))
+    if isinstance(node, ir.Expr) and node.op == "getattr":
+        return f"{_text(graph, node.value)}.{node.attr}"
+    return str(node.name) if isinstance(node, ir.Global | ir.FreeVar) else "this"

@@ -1,0 +1,1 @@
+"""What is computed of a row, whatever the passes over memory."""

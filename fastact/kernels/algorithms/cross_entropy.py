@@ -1,0 +1,179 @@
+"""The loops over rows of the softmax cross-entropy: losses, and the gradients by the logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastact.kernels.algorithms.softmax import Exponentials, adding, total_of
+from fastact.kernels.rows import DOUBLES, Operand, Rows, rows
+from fastact.simd import fold_to_double, select, sum_lanes
+from fastact.simd.compilable import internal
+from fastact.simd.lowering import Vector
+from fastact.simd.memory import address_of, all_of, number_at, zeros_of
+
+
+def label_cross_entropy(
+    inputs: Sequence[Operand], outputs: Sequence[Operand]
+) -> Callable[..., None]:
+    """Return the loop of a generalized ufunc for rows of logits, each with a label.
+
+    Its inputs are the row ``x`` and the numbers ``label`` (negative where the row is ignored), ``weight`` and
+    ``scale``. Its outputs are the number ``loss``, ``weight (ln sum exp x - x[label])``, and the row ``dx``, the
+    gradient times ``scale``; it may be missing. A label that is no class's gives NaN in both: a loop cannot raise
+    an error, and what it would read lies outside the row.
+    """
+    return _compiled(_of_label, inputs, outputs)
+
+
+def dense_cross_entropy(
+    inputs: Sequence[Operand], outputs: Sequence[Operand]
+) -> Callable[..., None]:
+    """Return the loop of a generalized ufunc for rows of logits, each with a weight for every class.
+
+    Its inputs are the rows ``x``, ``targets`` and ``weights``, and the numbers ``label``, ``spike``, ``keep``,
+    ``uniform`` and ``scale``. The weights of the classes are ``weights (keep targets + uniform)``, and ``spike``
+    more for the label, unless that is negative. A row whose label is below -1 is ignored. Outputs are as in
+    `label_cross_entropy`, and so is what comes of a label that is no class's.
+    """
+    return _compiled(_of_weights, inputs, outputs)
+
+
+def _compiled(
+    one_row: Callable[[Rows], Callable[..., None]],
+    inputs: Sequence[Operand],
+    outputs: Sequence[Operand],
+) -> Callable[..., None]:
+    return rows(one_row, inputs, outputs)
+
+
+class _Softmax:
+    """What both loops do: the passes of the softmax, and its exponential once more where it has not been kept."""
+
+    def __init__(self, rows: Rows) -> None:
+        exponentials = Exponentials(rows, sign=1, takes_logarithm=True)
+        self.padding = exponentials.padding
+        self.prepare = rows.prepare(self.padding)
+        self.top_of = rows.largest("x", 1, self.padding)
+        self.sums_of = exponentials.sums()
+        exponential = exponentials.exponential
+        self.exponential_again = exponentials.again()
+        one = all_of(Vector(rows.storage.computed_in, 1), 1.0)
+        self.exponential_of = internal(
+            lambda x, top: sum_lanes(exponential(x * one(), top, 1, 1)[1])
+        )
+
+
+def _of_label(rows: Rows) -> Callable[..., None]:
+    softmax = _Softmax(rows)
+    prepare, top_of, sums_of = softmax.prepare, softmax.top_of, softmax.sums_of
+    exponential_again, exponential_of = softmax.exponential_again, softmax.exponential_of
+    label_of = rows.integer("label")
+    weight_of, scale_of = rows.number("weight"), rows.number("scale")
+    set_loss, has_gradient = rows.set_number("loss"), rows.has("dx")
+    logit_at = number_at(rows.storage)
+    places, zeros = rows.places_in_block, zeros_of(rows.vector)
+
+    def results(arrays: Any, begin: Any, state: Any) -> Any:
+        top, factor, label, at_label, row = state
+        if label < 0:
+            return (zeros(),)
+        e = exponential_again(arrays, begin, top, 1, 1, row)
+        return (select(places() == label - begin, at_label, e * factor),)
+
+    write: Any = rows.write(results) if has_gradient else None
+
+    def one_row(row: Any) -> None:
+        label = label_of(row)
+        loss = factor = at_label = top = 0.0
+        if label >= row.n:
+            loss = factor = math.nan
+        elif label >= 0:
+            prepare(row)
+            top = top_of(row)
+            sums = sums_of(row, top, 1.0, 1.0)
+            logit = logit_at(address_of(row.base[0]) + label * row.core[0])
+            weight = weight_of(row)
+            # As for shares, a class of no weight adds nothing, though its logit be infinite.
+            difference = np.float64(logit) - top if weight != 0 else 0.0
+            loss = weight * (sums.log_total - difference)
+            factor = scale_of(row) * weight / sums.total
+            # One less the label's share, without cancellation.
+            others = sums.rest if logit == top else sums.total - exponential_of(logit, top)
+            at_label = -factor * others
+        set_loss(row, loss)
+        if has_gradient:
+            write(row, (top, factor, label, at_label, row))
+
+    return one_row
+
+
+def _of_weights(rows: Rows) -> Callable[..., None]:
+    softmax = _Softmax(rows)
+    prepare, top_of, sums_of = softmax.prepare, softmax.top_of, softmax.sums_of
+    exponential_again, padding = softmax.exponential_again, softmax.padding
+    label_of = rows.integer("label")
+    spike_of, keep_of, uniform_of, scale_of = (
+        rows.number(name) for name in ("spike", "keep", "uniform", "scale")
+    )
+    set_loss, has_gradient = rows.set_number("loss"), rows.has("dx")
+    places, zeros, doubles = rows.places_in_block, zeros_of(rows.vector), zeros_of(DOUBLES)
+    x_at, targets_at, weights_at = (rows.index(name) for name in ("x", "targets", "weights"))
+    add, logit_at = adding(rows), number_at(rows.storage)
+
+    @internal
+    def weights_in(arrays: Any, keep: Any, uniform: Any) -> Any:
+        """Return the weight of each class, without the label's spike."""
+        return arrays[weights_at] * (keep * arrays[targets_at] + uniform)
+
+    def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
+        top, keep, uniform = state
+        weights = weights_in(arrays, keep, uniform)
+        # A class of no weight adds nothing, though it be excluded by an infinite logit.
+        products = select(weights == 0, 0, weights * (arrays[x_at] - top))
+        return add(sums[0], fold_to_double(weights)), add(sums[1], fold_to_double(products))
+
+    def results(arrays: Any, begin: Any, state: Any) -> Any:
+        top, label, spike, keep, uniform, share, is_ignored, row = state
+        if is_ignored:
+            return (zeros(),)
+        e = exponential_again(arrays, begin, top, 1, 1, row)
+        weights = weights_in(arrays, keep, uniform)
+        weights = select(places() == label - begin, weights + spike, weights)
+        return (e * share - weights,)
+
+    fold = rows.fold(step, padding)
+    write: Any = rows.write(results) if has_gradient else None
+
+    def one_row(row: Any) -> None:
+        label = label_of(row)
+        is_ignored = label < -1 or (label < 0 and row.n == 0)
+        spike, keep, uniform, scale = spike_of(row), keep_of(row), uniform_of(row), scale_of(row)
+        loss = share = top = 0.0
+        if label >= row.n:
+            loss = share = math.nan
+        elif not is_ignored:
+            prepare(row)
+            top = top_of(row)
+            sums = sums_of(row, top, 1.0, 1.0)
+            nothing = doubles(), doubles()
+            total_weight, products = fold(row, (nothing, nothing), (top, keep, uniform))
+            weight, product = total_of(total_weight), total_of(products)
+            if product != product:  # of an infinite sum, what rounding has lost is NaN
+                product = sum_lanes(products[0])
+            loss = weight * sums.log_total - product
+            if label >= 0:
+                logit = logit_at(address_of(row.base[x_at]) + label * row.core[x_at])
+                loss += spike * (sums.log_total - (np.float64(logit) - top if spike != 0 else 0.0))
+                weight += spike
+            share = scale * weight / sums.total
+        set_loss(row, loss)
+        if has_gradient:
+            # Scaled in float64, before anything is rounded to the row's type.
+            spike, keep, uniform = scale * spike, scale * keep, scale * uniform
+            write(row, (top, label, spike, keep, uniform, share, is_ignored, row))
+
+    return one_row

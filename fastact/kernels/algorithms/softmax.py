@@ -1,0 +1,308 @@
+"""The rows that come of exponentials and their sum: softmax, logarithm of the sum, and their kin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from numba import types
+
+from fastact.kernels.rows import DOUBLES, Operand, Rows, rows
+from fastact.simd import fold_to_double, select, sum_lanes
+from fastact.simd.compilable import internal
+from fastact.simd.lowering import Vector
+from fastact.simd.memory import all_of, zeros_of
+from fastact.vecmath.logarithm import log, log1p
+from fastact.vecmath.products import difference_and_lost, exp_of_difference, quotient_and_lost
+
+
+class Sums(NamedTuple):
+    """What is known of a row, when its results are computed.
+
+    Attributes
+    ----------
+    top : float
+        The largest number, divided by the temperature.
+    rest : float
+        The sum of ``exp(x / temperature - top)``, less the largest number's own 1: it may be small.
+    total : float
+        The whole sum.
+    log_total : float
+        Its logarithm, in which nothing cancels where it is small.
+    log_mean : float
+        The logarithm of the mean of the exponentials.
+    weighted : float
+        The sum of the exponentials times ``dy``.
+    dy_sum : float
+        The sum of ``dy``.
+    """
+
+    top: Any
+    rest: Any
+    total: Any
+    log_total: Any
+    log_mean: Any
+    weighted: Any
+    dy_sum: Any
+
+
+def adding(rows: Rows) -> Any:
+    """Return what adds to a sum in float64, a register and what rounding has lost of it.
+
+    Beside numbers of float32, nothing is lost that counts.
+    """
+    is_compensated = rows.storage.computed_in == types.float64
+
+    @internal
+    def add(so_far: Any, x: Any) -> Any:
+        before, lost = so_far
+        total = before + x
+        if is_compensated:  # D. E. Knuth's sum of two
+            part = total - before
+            lost += (before - (total - part)) + (x - part)
+        return total, lost
+
+    return add
+
+
+@internal
+def total_of(sum_and_lost: Any) -> Any:
+    """Return the sum of the lanes of what `adding` has added up."""
+    return sum_lanes(sum_and_lost[0]) + sum_lanes(sum_and_lost[1])
+
+
+class Exponentials:
+    """The pass over a row that takes the exponentials of its differences to the largest number, and their sums.
+
+    Parameters
+    ----------
+    rows : Rows
+        The row of which they are taken is called ``x``.
+    sign : int
+        Minus one where they are of the input's negative.
+    takes_logarithm : bool
+        Whether the logarithm of the sum is needed.
+
+    Attributes
+    ----------
+    padding : list of float
+        What rows are filled up with: exponentials of 0.
+    exponential : callable
+        ``exponential(x, top, temperature, reciprocal)`` gives differences and exponentials.
+    """
+
+    def __init__(self, rows: Rows, sign: int, takes_logarithm: bool) -> None:
+        self._rows = rows
+        self._sign = sign
+        self._takes_logarithm = takes_logarithm
+        self.padding = rows.padding("x", -math.inf * sign)
+        self.exponential = self._exponential()
+
+    def _exponential(self) -> Any:
+        """Return what gives differences to the largest number, and their exponentials."""
+        sign = self._sign
+
+        @internal
+        def exponential(x: Any, top: Any, temperature: Any, reciprocal: Any) -> Any:
+            difference, lost = difference_and_lost(sign * x, top)
+            if temperature != 1:
+                difference, lost = quotient_and_lost(difference, lost, temperature, reciprocal)
+            return difference, exp_of_difference(difference, lost)
+
+        return exponential
+
+    def again(self) -> Any:
+        """Return what gives exponentials after `sums`: ``again(arrays, begin, top, temperature, reciprocal, row)``."""
+        exponential, x_at = self.exponential, self._rows.index("x")
+        kept, load_kept = self._rows.kept.count, self._rows.kept.load
+
+        @internal
+        def again(
+            arrays: Any, begin: Any, top: Any, temperature: Any, reciprocal: Any, row: Any
+        ) -> Any:
+            if row.n <= kept:
+                return load_kept(row.kept, begin)
+            return exponential(arrays[x_at], top, temperature, reciprocal)[1]
+
+        return again
+
+    def sums(self) -> Any:
+        """Return a function that sums a row's exponentials up: ``sums(row, top, temperature, reciprocal)``.
+
+        They stay in the row's ``kept`` where it has the room.
+        """
+        x_at, dy_at = self._rows.index("x"), self._rows.index("dy")
+        takes_logarithm = self._takes_logarithm
+        kept, keep = self._rows.kept.count, self._rows.kept.store
+        exponential = self.exponential
+        zeros, doubles = zeros_of(self._rows.vector), zeros_of(DOUBLES)
+        one, add = all_of(Vector(types.float64, 1), 1.0), adding(self._rows)
+
+        def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
+            others, equal, weighted, dy_sum = sums
+            top, temperature, reciprocal, memory = state
+            difference, e = exponential(arrays[x_at], top, temperature, reciprocal)
+            keep(memory, begin if begin < kept else 0, e)
+            weighted = add(weighted, fold_to_double(e * arrays[dy_at]))
+            dy_sum = add(dy_sum, fold_to_double(arrays[dy_at]))
+            if takes_logarithm:
+                is_top = difference == 0
+                equal += select(is_top, e, 0)
+                e = select(is_top, 0, e)
+            others = add(others, fold_to_double(e))
+            return others, equal, weighted, dy_sum
+
+        fold = self._rows.fold(step, self.padding, prefetches=True)
+
+        @internal
+        def sums(row: Any, top: Any, temperature: Any, reciprocal: Any) -> Any:
+            nothing = doubles(), doubles()
+            start = nothing, zeros(), nothing, nothing
+            state = top, temperature, reciprocal, row.kept
+            others, equal, weighted, dy_sum = fold(row, start, state)
+            log_total = log_mean = 0.0
+            # What is added to the largest number's own exponential, which is 1, may be small.
+            rest = total_of(others) + (sum_lanes(fold_to_double(equal)) - 1)
+            if takes_logarithm:
+                log_total = sum_lanes(log1p(rest * one()))
+                log_mean = sum_lanes(log((1 + rest) / row.n * one()))
+            top = top if temperature == 1 else top / temperature
+            return Sums(
+                top, rest, 1 + rest, log_total, log_mean, total_of(weighted), total_of(dy_sum)
+            )
+
+        return sums
+
+
+def normalized(
+    definition: Any, operation: str, inputs: Sequence[Operand], outputs: Sequence[Operand]
+) -> Callable[..., None]:
+    """Return the loop of a generalized ufunc that computes rows of exponentials.
+
+    Parameters
+    ----------
+    definition : RowDefinition
+        What is computed of each number, or of the row's sums.
+    operation : str
+        ``"forward"``, from ``x`` and ``temperature`` to ``y``; ``"forward_backward"``, from ``x``, ``dy`` and
+        ``temperature`` to ``y`` and ``dx``; ``"backward"``, from ``dy``, ``y`` and ``temperature`` to ``dx``.
+    inputs, outputs : sequence of Operand
+        In the ufunc's order.
+    """
+    make = _from_input
+    if definition.is_reduced:
+        make = _reduced
+    elif operation == "backward":
+        make = _from_output
+    return rows(lambda each: make(definition, each), inputs, outputs)
+
+
+def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
+    sign = -1 if definition.of_minus_x else 1
+    has_gradient = rows.has("dy")
+    exponentials = Exponentials(rows, sign, definition.takes_logarithm)
+    prepare, top_of, sums_of = (
+        rows.prepare(exponentials.padding),
+        rows.largest("x", sign, exponentials.padding),
+        exponentials.sums(),
+    )
+    exponential_again = exponentials.again()
+    x_at, dy_at = rows.index("x"), rows.index("dy")
+    temperature_of = rows.number("temperature")
+    compute = internal(definition.function)
+
+    def results(arrays: Any, begin: Any, state: Any) -> Any:
+        sums, top, temperature, reciprocal, row = state
+        x, dy = arrays[x_at], arrays[dy_at]
+        e = exponential_again(arrays, begin, top, temperature, reciprocal, row)
+        difference = sign * x - top
+        if temperature != 1:
+            difference = difference * reciprocal
+        y, dx = compute(e, difference, dy, sums)
+        if has_gradient:
+            dx = sign * dx
+            return y, dx * reciprocal if temperature != 1 else dx
+        return (y,)
+
+    write = rows.write(results)
+
+    def one_row(row: Any) -> None:
+        prepare(row)
+        temperature = temperature_of(row)
+        reciprocal = 1 / temperature
+        top = top_of(row)
+        sums = sums_of(row, top, temperature, reciprocal)
+        write(row, (sums, top, temperature, reciprocal, row))
+
+    return one_row
+
+
+def _from_output(definition: Any, rows: Rows) -> Callable[..., None]:
+    sign = -1 if definition.of_minus_x else 1
+    padding = [0.0, 0.0]
+    prepare = rows.prepare(padding)
+    doubles = zeros_of(DOUBLES)
+    temperature_of = rows.number("temperature")
+    compute, add = internal(definition.from_output), adding(rows)
+
+    def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
+        dy, y = arrays
+        return add(sums[0], fold_to_double(dy * y)), add(sums[1], fold_to_double(dy))
+
+    def results(arrays: Any, begin: Any, state: Any) -> Any:
+        sums, temperature, reciprocal = state
+        dy, y = arrays
+        dx = sign * compute(dy, y, sums)
+        return (dx * reciprocal if temperature != 1 else dx,)
+
+    fold, write = rows.fold(step, padding), rows.write(results)
+
+    def one_row(row: Any) -> None:
+        prepare(row)
+        temperature = temperature_of(row)
+        nothing = doubles(), doubles()
+        weighted, dy_sum = fold(row, (nothing, nothing), 0)
+        sums = Sums(0.0, 0.0, 1.0, 0.0, 0.0, total_of(weighted), total_of(dy_sum))
+        write(row, (sums, temperature, 1 / temperature))
+
+    return one_row
+
+
+def _reduced(definition: Any, rows: Rows) -> Callable[..., None]:
+    exponentials = Exponentials(rows, 1, definition.takes_logarithm)
+    prepare, top_of, sums_of, has_nan = (
+        rows.prepare(exponentials.padding),
+        rows.largest("x", 1, exponentials.padding),
+        exponentials.sums(),
+        rows.has_nan("x", exponentials.padding),
+    )
+    exponential_again = exponentials.again()
+    temperature_of = rows.number("temperature")
+    has_value, has_gradient = rows.has("y"), rows.has("dx")
+    dy_of = rows.number("dy") if has_gradient else temperature_of
+    set_y: Any = rows.set_number("y") if has_value else None
+    value_and_share = internal(definition.function)
+
+    def results(arrays: Any, begin: Any, state: Any) -> Any:
+        factor, top, temperature, reciprocal, row = state
+        return (exponential_again(arrays, begin, top, temperature, reciprocal, row) * factor,)
+
+    write: Any = rows.write(results) if has_gradient else None
+
+    def one_row(row: Any) -> None:
+        prepare(row)
+        temperature = temperature_of(row)
+        reciprocal = 1 / temperature
+        top = top_of(row)
+        sums = sums_of(row, top, temperature, reciprocal)
+        value, share = value_and_share(sums)
+        if has_value:
+            # Differences to an infinite number are NaN.
+            is_infinite = abs(top) == math.inf and row.n > 0
+            set_y(row, top if is_infinite and not has_nan(row) else value)
+        if has_gradient:
+            factor = dy_of(row) * share * reciprocal
+            write(row, (factor, top, temperature, reciprocal, row))
+
+    return one_row

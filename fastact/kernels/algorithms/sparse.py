@@ -1,0 +1,146 @@
+"""The rows in which few numbers are not zero: the projection to the simplex, and the place of the largest number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastact.kernels.rows import DOUBLES, Operand, Rows, rows
+from fastact.simd import any_lane, fold_to_double, isnan, largest_lane, select, sum_lanes
+from fastact.simd.compilable import internal
+from fastact.simd.memory import zeros_of
+
+
+def projected(
+    definition: Any, operation: str, inputs: Sequence[Operand], outputs: Sequence[Operand]
+) -> Callable[..., None]:
+    """Return the loop of a generalized ufunc that projects rows to the simplex; operands as in `normalized`.
+
+    The threshold is found as C. Michelot does (J. Optim. Theory Appl. 50, 1986): the mean of those above it, less
+    1 / their number, again and again until none drops out. Every step is a Newton step of a convex function, and
+    rises; a handful are enough.
+    """
+    make = _from_output if operation == "backward" else _from_input
+    return rows(lambda each: make(definition, each), inputs, outputs)
+
+
+def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
+    has_gradient = rows.has("dy")
+    x_at, dy_at = rows.index("x"), rows.index("dy")
+    padding = rows.padding("x", -math.inf)
+    prepare, top_of = rows.prepare(padding), rows.largest("x", 1, padding)
+    temperature_of = rows.number("temperature")
+    doubles, zeros = zeros_of(DOUBLES), zeros_of(rows.vector)
+    compute = internal(definition.function)
+
+    def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
+        total, count, dy_sum = sums
+        top, reciprocal, threshold = state
+        difference = (arrays[x_at] - top) * reciprocal
+        is_out = difference <= threshold  # not so with a NaN: it comes into the sum
+        total += fold_to_double(select(is_out, 0, difference))
+        dy_sum += fold_to_double(select(is_out, 0, arrays[dy_at]))
+        return total, count + select(is_out, 0, 1), dy_sum
+
+    def results(arrays: Any, begin: Any, state: Any) -> Any:
+        top, reciprocal, threshold, mean = state
+        difference = (arrays[x_at] - top) * reciprocal
+        y, dx = compute(difference, threshold, arrays[dy_at], mean)
+        return (y, dx * reciprocal) if has_gradient else (y,)
+
+    fold, write = rows.fold(step, padding), rows.write(results)
+
+    def one_row(row: Any) -> None:
+        prepare(row)
+        reciprocal = 1 / temperature_of(row)
+        top = top_of(row)
+        threshold, before, number, mean = -1.0, math.inf, row.n + 1.0, 0.0
+        # They become fewer until none drops out; at a temperature below 0 they could be fewer and more for ever.
+        while number < before:
+            before = number
+            total, count, dy_sum = fold(
+                row, (doubles(), zeros(), doubles()), (top, reciprocal, threshold)
+            )
+            number = sum_lanes(fold_to_double(count))
+            threshold = (sum_lanes(total) - 1) / number
+            mean = sum_lanes(dy_sum) / number
+        write(row, (top, reciprocal, threshold, mean))
+
+    return one_row
+
+
+def _from_output(definition: Any, rows: Rows) -> Callable[..., None]:
+    padding = [0.0, 0.0]
+    prepare, temperature_of = rows.prepare(padding), rows.number("temperature")
+    doubles, zeros = zeros_of(DOUBLES), zeros_of(rows.vector)
+    compute = internal(definition.from_output)
+
+    def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
+        dy, y = arrays
+        dy_sum, count = sums
+        is_in = y > 0
+        return dy_sum + fold_to_double(select(is_in, dy, 0)), count + select(is_in, 1, 0)
+
+    def results(arrays: Any, begin: Any, state: Any) -> Any:
+        mean, reciprocal = state
+        dy, y = arrays
+        return (compute(dy, y, mean) * reciprocal,)
+
+    fold, write = rows.fold(step, padding), rows.write(results)
+
+    def one_row(row: Any) -> None:
+        prepare(row)
+        dy_sum, count = fold(row, (doubles(), zeros()), 0)
+        mean = sum_lanes(dy_sum) / sum_lanes(fold_to_double(count))
+        write(row, (mean, 1 / temperature_of(row)))
+
+    return one_row
+
+
+def one_hot(
+    definition: Any, operation: str, inputs: Sequence[Operand], outputs: Sequence[Operand]
+) -> Callable[..., None]:
+    """Return the loop of a generalized ufunc that marks each row's largest number; operands as in `normalized`."""
+    make = _no_gradient if operation == "backward" else _first_largest
+    return rows(make, inputs, outputs)
+
+
+def _first_largest(rows: Rows) -> Callable[..., None]:
+    has_gradient, x_at = rows.has("dy"), rows.index("x")
+    padding = rows.padding("x", -math.inf)
+    prepare, top_of = rows.prepare(padding), rows.largest("x", 1, padding)
+    zeros, places = zeros_of(rows.vector), rows.places_in_block
+
+    def find(arrays: Any, begin: Any, found: Any, top: Any) -> Any:
+        first, nothing = found
+        x = arrays[x_at]
+        if first < 0 and any_lane(x == top):
+            first = begin - int(largest_lane(select(x == top, -places(), -math.inf)))
+        return first, nothing + select(isnan(x), x, 0)
+
+    def results(arrays: Any, begin: Any, state: Any) -> Any:
+        first, nothing = state
+        y = select(places() == first - begin, 1, 0) + nothing
+        return (y, zeros()) if has_gradient else (y,)
+
+    fold, write = rows.fold(find, padding), rows.write(results)
+
+    def one_row(row: Any) -> None:
+        prepare(row)
+        first, nothing = fold(row, (-1, zeros()), top_of(row))
+        write(row, (first, sum_lanes(nothing)))
+
+    return one_row
+
+
+def _no_gradient(rows: Rows) -> Callable[..., None]:
+    zeros = zeros_of(rows.vector)
+    prepare = rows.prepare([0.0, 0.0])
+    write = rows.write(lambda arrays, begin, state: (zeros(),))
+
+    def one_row(row: Any) -> None:
+        prepare(row)
+        write(row, 0)
+
+    return one_row

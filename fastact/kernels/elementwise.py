@@ -1,0 +1,73 @@
+"""The loop over the elements of broadcast operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastact.simd.blocks import REGISTERS, REGISTERS_OF_SHORT_ONES, Blocks
+from fastact.simd.compilable import internal
+from fastact.simd.memory import address_of, finish_streaming, is_likely
+from fastact.simd.operands import Operands
+
+
+def elementwise(
+    operation: Callable[..., Any], operands: Operands, is_short: bool = False
+) -> Callable[..., None]:
+    """Return the loop that applies `operation` to every element.
+
+    Where its ``data`` is set, outputs are stored past the caches if their addresses allow it.
+
+    Parameters
+    ----------
+    operation : callable
+        Takes one vector for each input and returns the tuple of outputs.
+    operands : Operands
+        How the operands lie in memory.
+    is_short : bool, optional
+        Whether the operation has few instructions, so that memory is all that it waits for.
+    """
+    addresses, is_contiguous = operands.addresses, operands.is_contiguous
+    blocks = Blocks(operands, REGISTERS_OF_SHORT_ONES if is_short else REGISTERS)
+    reserve, spread, place = blocks.reserve, blocks.spread, blocks.place
+    prefetch = blocks.prefetch
+    copy_in, copy_out = blocks.copy_in, blocks.copy_out
+    load_arrays, load_inputs = blocks.load_arrays, blocks.load_inputs
+    store, stream, width = blocks.store, blocks.stream, blocks.width
+    have_one_value, broadcast = blocks.have_one_value, blocks.broadcast
+    elements_to_alignment = blocks.elements_to_alignment
+    has_parameters, prefetches = operands.parameters > 0, not is_short
+    compute = internal(operation)
+
+    def loop(args: Any, dimensions: Any, steps: Any, data: Any) -> None:
+        base, own, n = addresses(args), reserve(), dimensions[0]
+        spread(base, steps, own)
+        constants = broadcast(base)  # if parameters vary, they are computed with as arrays are
+        is_plain = is_contiguous(steps)
+        head = elements_to_alignment(base) if is_plain and address_of(data) else -1
+        begin, end = 0, min(n, head if head > 0 else width)
+        while begin < n:
+            # All loads of a block come before its stores, so that an output may be its own input.
+            in_place = is_likely(is_plain and end - begin == width)
+            if in_place:
+                pointers = place(base, begin)
+                if prefetches and head >= 0:
+                    prefetch(pointers)
+            else:
+                copy_in(base, steps, own, begin, end - begin)
+                pointers = own
+            if has_parameters and not have_one_value(steps):
+                outputs = compute(*load_inputs(pointers))
+            else:
+                outputs = compute(*(load_arrays(pointers) + constants))
+            if in_place and head >= 0:
+                stream(pointers, outputs)
+            else:
+                store(pointers, outputs)
+            if not in_place:
+                copy_out(base, steps, own, begin, end - begin)
+            begin, end = end, min(n, end + width)
+        if head >= 0:
+            finish_streaming()
+
+    return loop

@@ -1,0 +1,1 @@
+"""What people see: facts, formulas, tables on a terminal, plots."""

@@ -1,0 +1,148 @@
+"""What the terminal shows of activations and layers: ``fastact list`` and ``fastact show``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import plotext
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from fastact.catalogue.definition import RowDefinition
+from fastact.functions import Activation
+from fastact.functions.documentation import parameter
+from fastact.functions.layers import Layer
+from fastact.show.facts import LIBRARIES, arguments, facts, sections, signatures
+from fastact.show.formulas import unicode_equation
+from fastact.show.plotting import curve
+
+_LETTERS = dict(zip(LIBRARIES, "PJKOTCF", strict=True))
+
+
+# All activations -------------------------------------------------------------------------------
+
+
+def table(activations: Iterable[Activation], library: str | None = None) -> Table:
+    """Return a table of activations, and of their names in one library or where they are at all."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("activation", no_wrap=True)
+    table.add_column(f"in {LIBRARIES[library]}" if library else "in", no_wrap=True)
+    table.add_column("what it is")
+    for each in activations:
+        elsewhere = each._definition.elsewhere
+        letters = (letter if key in elsewhere else "·" for key, letter in _LETTERS.items())
+        details = [*(parameter(*item) for item in each.parameters.items()), _shape(each)]
+        table.add_row(
+            Text(each.name, "bold").append("".join(f"\n {alias}" for alias in each.aliases), "dim"),
+            elsewhere[library] if library else "".join(letters),
+            Text(f"{_paragraphs(each._definition.summary)[0]}\n").append("; ".join(details), "dim"),
+        )
+    if library is None:
+        table.caption = ", ".join(f"{letter} {LIBRARIES[key]}" for key, letter in _LETTERS.items())
+    return table
+
+
+def layer_table(layers: Iterable[Layer]) -> Table:
+    """Return a table of layers."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("layer", no_wrap=True)
+    table.add_column("what it is")
+    for each in layers:
+        table.add_row(Text(each.name, "bold"), Text(_paragraphs(sections(each)[""])[0]))
+    return table
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Return a description, each paragraph on one line; the first is one sentence."""
+    return [" ".join(each.split()) for each in text.replace("`", "").split("\n\n") if each]
+
+
+def _shape(activation: Activation) -> str:
+    return f"kinks at {', '.join(activation.kinks)}" if activation.kinks else "smooth"
+
+
+# One activation, or one layer ------------------------------------------------------------------
+
+
+def sheet(activation: Activation, width: int) -> Group:
+    """Return all there is to know of an activation, with a plot that is so many columns wide."""
+    equations = {"f(x)": activation.formula, "f'(x)": activation.derivative_formula}
+    parts: list[RenderableType] = [
+        Text(
+            ", ".join([activation.name, *(parameter(*p) for p in activation.parameters.items())]),
+            "bold",
+        ),
+        *(
+            Padding(Text(each), (1, 0, 0, 0))
+            for each in _paragraphs(activation._definition.summary)
+        ),
+        *(Padding(Text(unicode_equation(*each)), (1, 0, 0, 2)) for each in equations.items()),
+        Padding(_plot_or_why_not(activation, width), (1, 0)),
+        _notes(facts(activation._definition)),
+    ]
+    return Group(*parts)
+
+
+def layer_sheet(layer: Layer) -> Group:
+    """Return all there is to know of a layer."""
+    said = sections(layer)
+    reference = " ".join(said.get("References", "").split())
+    notes = [*arguments(layer).items(), *([("reference", reference)] if reference else [])]
+    paragraphs = [*_paragraphs(said[""]), *_paragraphs(said.get("Notes", ""))]
+    equations = [unicode_equation("y", layer.formula)] if layer.formula else []
+    parts: list[RenderableType] = [
+        Text(layer.name, "bold"),
+        *(Padding(Text(each), (1, 0, 0, 0)) for each in paragraphs),
+        *(Padding(Text(each), (1, 0, 0, 2)) for each in equations),
+        Padding(_calls(layer), (1, 0)),
+        _notes((name, text.replace("`", "")) for name, text in notes),
+    ]
+    return Group(*parts)
+
+
+def _notes(told: Iterable[tuple[str, str]]) -> Table:
+    """Return headings and what stands beside them."""
+    notes = Table.grid(padding=(0, 2, 0, 0))
+    notes.add_column(style="bold", no_wrap=True)
+    notes.add_column()
+    for heading, text in told:
+        notes.add_row(Text(heading), Text(text))
+    return notes
+
+
+def _calls(function: Activation | Layer) -> Text:
+    return Text("\n".join(signatures(function)))
+
+
+def _plot_or_why_not(activation: Activation, width: int) -> Text:
+    if isinstance(activation._definition, RowDefinition):  # how it is called says more
+        return _calls(activation)
+    try:
+        return Text.from_ansi(_plot(activation, width))
+    except TypeError as error:
+        return Text(f"No plot. {error}", "dim")
+
+
+def _plot(activation: Activation, width: int) -> str:
+    """Return a plot of value and derivative in characters."""
+    found = curve(activation, np.linspace(-5, 5, 2001))
+    figure = plotext.figure
+    figure.clear()
+    figure.theme("simple")
+    figure.plot_size(width, 16)
+    figure.ruler("x").ticks([-4, -2, 0, 2, 4])
+    value, derivative = found.shown(found.value), found.shown(found.derivative)
+    low, high = float(np.nanmin([value, derivative])), float(np.nanmax([value, derivative]))
+    gray = plotext.pixel(foreground="gray")
+    figure.draw(figure.segment((-5, 5), (0, 0), marker=plotext.marker("─").fill(gray)))
+    figure.draw(figure.segment((0, 0), (low, high), marker=plotext.marker("│").fill(gray)))
+    # Without color, as in a pipe, the markers tell the curves apart. A legend would cover curves.
+    figure.title("value ⠒⠒⠒   derivative ···")
+    for y, marker in ((derivative, "·"), (value, "braille")):
+        there = ~np.isnan(y)
+        figure.draw(figure.signal(found.x[there].tolist(), y[there].tolist(), marker=marker))
+    return str(figure.build()).rstrip("\n")

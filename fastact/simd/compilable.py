@@ -1,0 +1,58 @@
+"""How plain Python functions become part of a kernel, with all the plain functions that they call.
+
+Definitions and vector maths are written without Numba: they become Numba overloads when a kernel refers to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from numba import njit
+from numba.extending import overload
+
+from fastact import simd
+from fastact.simd.differentiation import Dual
+from fastact.simd.lowering import JIT_OPTIONS
+from fastact.simd.references import used_by
+
+_compilable: set[Any] = set()
+
+
+def internal(function: Callable[..., Any]) -> Any:
+    """Return a function that kernels can call, compiled into them, and which may call plain functions."""
+    for used in used_by(function):
+        if isinstance(used, FunctionType):
+            make_compilable(used)
+    return njit(**JIT_OPTIONS)(function)
+
+
+def is_compilable(function: Any) -> bool:
+    """Whether a function is one of those that kernels consist of."""
+    return function in _compilable
+
+
+def make_compilable(function: Callable[..., Any]) -> None:
+    """Let compiled code call a plain Python function, and all the plain functions that it calls."""
+    if function.__module__ == simd.__name__ or function in _compilable:
+        return
+    _compilable.add(function)
+    rule = simd.DERIVATIVE_RULES.get(function)
+
+    @overload(function, jit_options=JIT_OPTIONS, strict=False)
+    def choose(*args: Any, **kwargs: Any) -> Any:
+        return rule if rule and any(isinstance(kind, Dual) for kind in args) else function
+
+    for caller in (function, rule) if rule else (function,):
+        for used in used_by(caller):
+            if isinstance(used, FunctionType):
+                make_compilable(used)
+
+
+def is_short(function: Callable[..., Any]) -> bool:
+    """Whether a definition of the catalogue does without the vector maths, and so has few instructions."""
+    if not function.__module__.startswith("fastact.catalogue"):
+        return False
+    used = [each for each in used_by(function) if isinstance(each, FunctionType)]
+    return all(each.__module__ == simd.__name__ or is_short(each) for each in used)

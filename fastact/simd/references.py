@@ -1,0 +1,33 @@
+"""What a Python function refers to: names, globals, closures, and attributes of modules."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+
+def names_in(code: CodeType) -> list[str]:
+    """Return the names of globals and attributes that code refers to, the functions inside it included."""
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    return sorted({*code.co_names, *(name for each in inner for name in names_in(each))})
+
+
+def used_by(function: Callable[..., Any]) -> list[Any]:
+    """Return what a function refers to from outside: globals, closures, and attributes of modules."""
+    assert isinstance(function, FunctionType)
+    names, globals_ = names_in(function.__code__), function.__globals__
+    found = [globals_[name] for name in names if name in globals_]
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # not yet assigned
+            found.append(cell.cell_contents)
+    for value in found:  # which grows by what it finds in modules
+        if isinstance(value, ModuleType):
+            attributes = (getattr(value, name, None) for name in names)
+            found += [each for each in attributes if each is not None and not _is_in(each, found)]
+    return found
+
+
+def _is_in(value: Any, values: list[Any]) -> bool:
+    return any(value is each for each in values)  # `in` would compare arrays

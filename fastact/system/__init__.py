@@ -1,0 +1,1 @@
+"""What the machine and the process have: processors, memory, signals and forks, NumPy's C API."""
