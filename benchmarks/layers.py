@@ -27,7 +27,7 @@ class RowsAndLayers:
 
     version = "1"
     param_names = ("function", "implementation", "shape")
-    params = ((*fa.row_names(), *fa.layer_names()), NATIVE, SHAPES)
+    params = ((*fa.names("row"), *fa.names("packed", "dropout", "loss")), NATIVE, SHAPES)
 
     def setup(self, function: str, implementation: str, shape: str) -> None:
         self.call = prepare(function, implementation, shape)

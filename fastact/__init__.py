@@ -20,7 +20,7 @@ from fastact.system.first_use import first_use as _first_use
 
 if TYPE_CHECKING:
     from fastact.custom import activation, check_derivative
-    from fastact.functions.registry import get, layer_names, names, row_names
+    from fastact.functions.registry import get, names
     from fastact.runtime.output_pool import output_cache_info, set_output_cache
     from fastact.runtime.threads import (
         get_num_threads,
@@ -35,10 +35,8 @@ __all__ = [
     "get",
     "get_num_threads",
     "get_parallel_threshold",
-    "layer_names",
     "names",
     "output_cache_info",
-    "row_names",
     "set_num_threads",
     "set_output_cache",
     "set_parallel_threshold",
@@ -53,10 +51,8 @@ _PLACES = {
     "get": "functions.registry",
     "get_num_threads": "runtime.threads",
     "get_parallel_threshold": "runtime.threads",
-    "layer_names": "functions.registry",
     "names": "functions.registry",
     "output_cache_info": "runtime.output_pool",
-    "row_names": "functions.registry",
     "set_num_threads": "runtime.threads",
     "set_output_cache": "runtime.output_pool",
     "set_parallel_threshold": "runtime.threads",
@@ -67,13 +63,14 @@ def _later(module: str, name: str) -> Any:
     """Return a function of a module that is imported when it is first called."""
 
     @_first_use()
-    def call(*args: Any) -> Any:
-        return getattr(import_module(f"fastact.{module}"), name)(*args)
+    def call(*args: Any, **options: Any) -> Any:
+        return getattr(import_module(f"fastact.{module}"), name)(*args, **options)
 
     return call
 
 
 _hooks.plot = _later("show.plotting", "plot")
+_hooks.lookup = _later("functions.registry", "get")
 _hooks.numba_type = _later("numba_support.callables", "ActivationType")
 
 
@@ -99,10 +96,9 @@ def _submodules() -> set[str]:
 
 
 def _functions() -> set[str]:
-    """Return the names and aliases of all activations, functions of rows and layers."""
+    """Return the names and aliases of all functions."""
     registry = import_module("fastact.functions.registry")
-    names = registry.names(), registry.aliases(), registry.row_names(), registry.layer_names()
-    return set().union(*names)
+    return {*registry.names(), *registry.aliases()}
 
 
 @_first_use()

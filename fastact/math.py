@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastact import vecmath
-from fastact.arrays.dtypes import dtype_of, dtypes
+from fastact.kernels.kernel import Elementwise, Kernel
 from fastact.system.first_use import first_use
-
-if TYPE_CHECKING:
-    from fastact.runtime.loading import LoopFunction
 
 _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     function.__name__: function for function in vecmath.FUNCTIONS
@@ -43,21 +39,8 @@ def __dir__() -> list[str]:
 
 
 def _make(function: Callable[[Any], Any]) -> np.ufunc:
-    from fastact.runtime.ufunc import Loop, make_ufunc
-
     name, doc = function.__name__, inspect.getdoc(function) or ""
-    loops = [
-        Loop([dtype_of(dtype)] * 2, f"math.{name}.{dtype}", partial(_build_loop, function, dtype))
-        for dtype in dtypes()
-    ]
-    ufunc = make_ufunc(__name__, name, doc, ["x"], ["y"], loops)
+    kernel = Kernel.of("x -> y", Elementwise(lambda: lambda x: (function(x),)))
+    ufunc = kernel.make_ufunc(__name__, name, doc, lambda dtype: f"math.{name}.{dtype}", repr)
     ufunc.fastact_function = function  # type: ignore[attr-defined]  # for compiled code
     return ufunc
-
-
-def _build_loop(function: Callable[[Any], Any], dtype: str) -> LoopFunction:
-    from fastact import kernels
-    from fastact.simd.operands import Operands
-    from fastact.simd.storage import Storage
-
-    return kernels.elementwise(lambda x: (function(x),), Operands((Storage(dtype),) * 2, 1, 0))

@@ -5,17 +5,15 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from fastact.functions.layers import layers
-from fastact.functions.registry import activations
+from fastact.functions.registry import functions
 
 
 @cache
 def _places() -> dict[str, tuple[Any, str]]:
-    """Return the activation and the operation behind each name."""
-    holders: tuple[Any, ...] = (*activations(), *layers().values())
+    """Return the function and the operation behind each name."""
     return {
         each.ufunc_name(operation): (each, operation)
-        for each in holders
+        for each in functions()
         for operation in each.ufuncs
     }
 
@@ -27,5 +25,5 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name not in _places():
         raise AttributeError(f"module 'fastact.ufuncs' has no attribute {name!r}")
-    activation, operation = _places()[name]
-    return activation.ufuncs[operation]
+    function, operation = _places()[name]
+    return function.ufuncs[operation]

@@ -11,11 +11,10 @@ from references import REFERENCES, Array, context, float32_walk, float64_points,
 from representatives import REPRESENTATIVES
 
 import fastact as fa
-from fastact.functions import PointwiseActivation
 
 Parameters = dict[str, float]
 
-POINTWISE = [name for name in fa.names() if isinstance(fa.get(name), PointwiseActivation)]
+POINTWISE = [name for name in fa.names("activation") if ("derivative" in fa.get(name).operations)]
 FROM_OUTPUT = [name for name in POINTWISE if "backward_from_output" in fa.get(name).ufuncs]
 CASES = [(name, parameters) for name in REFERENCES for parameters in REFERENCES[name].settings]
 DTYPES = (np.float32, np.float64)

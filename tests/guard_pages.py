@@ -20,14 +20,11 @@ import numpy as np
 import own_activations
 from numpy.typing import NDArray
 
-import fastact as fa
 import fastact.math
-from fastact.arrays.dtypes import dtypes
-from fastact.functions import Activation, LearnableActivation
-from fastact.functions.fused import _FITTING, form_of
-from fastact.functions.gated import GatedUnit
-from fastact.functions.layers import layers
-from fastact.functions.registry import activations
+from fastact.functions import Function
+from fastact.functions.fused import Variant
+from fastact.functions.registry import functions
+from fastact.runtime.dtypes import dtypes
 from fastact.runtime.ufunc import LOOPS
 from fastact.system.memory_layout import SETTING, SETTINGS
 from fastact.system.target import TARGET
@@ -99,22 +96,12 @@ class Fence:
 
 def ufuncs() -> Iterator[tuple[str, np.ufunc]]:
     """Yield every ufunc there is and a name for it, also of those that only Python's functions call."""
-    own = [each for each in vars(own_activations).values() if isinstance(each, Activation)]
-    for each in (*activations(), *layers().values(), *own):
-        for operation in each.ufuncs:
-            yield f"{each.name}.{operation}", each.ufuncs[operation]
-        if isinstance(each, LearnableActivation):
-            for operation in ("backward", "forward_backward"):
-                yield f"{each.name}.{operation}.sums", each._sums[operation]
-        if isinstance(each, GatedUnit):
-            for operation in each.ufuncs:
-                yield f"{each.name}.{operation}.packed", each._packed[operation]
-    # What is computed in the same pass, of one without parameters and of one with a parameter.
-    for name, (operation, fitting) in itertools.product(("gelu", "elu"), _FITTING.items()):
-        for count in range(1, len(fitting) + 1):
-            for chosen in itertools.combinations(fitting, count):
-                form = form_of(operation, *(k in chosen for k in ("bias", "residual", "dropout")))
-                yield f"{name}.{operation}.{form.suffix}", fa.get(name).fused_ufuncs[form]
+    own = [each for each in vars(own_activations).values() if isinstance(each, Function)]
+    for each in (*functions(), *own):
+        for kernel in (*each.ufuncs, *each.other_kernels):
+            # What is computed in the same pass, of one without parameters and of one with a parameter.
+            if not isinstance(kernel, Variant) or each.name in ("gelu", "elu"):
+                yield f"{each.name}.{kernel}", each.kernels[kernel]
     for name in fastact.math.__all__:
         ufunc = getattr(fastact.math, name)
         if isinstance(ufunc, np.ufunc):

@@ -113,7 +113,7 @@ def test_value_and_gradient(name: str, axis: int, dtype: type) -> None:
 
 def test_there_is_a_formula_for_each() -> None:
     assert {*FORMULAS, "softmax_cross_entropy"} == {*ROWS, *baseline.layer_names()}
-    assert set(ROWS) <= set(fa.row_names())
+    assert set(ROWS) <= set(fa.names("row"))
 
 
 @pytest.mark.parametrize("name", FORMULAS)

@@ -84,7 +84,10 @@ def test_every_activation_is_benchmarked() -> None:
         if "implementation" in parameters:
             assert parameters["implementation"] == ["fastact", "numpy"]
         if "function" in parameters:
-            assert parameters["function"] == [*fa.row_names(), *fa.layer_names()]
+            assert parameters["function"] == [
+                *fa.names("row"),
+                *fa.names("packed", "dropout", "loss"),
+            ]
             covered |= {benchmarks.__name__}
     assert covered >= {"Forward", "Backward", "ForwardBackward", "Accuracy", "RowsAndLayers"}
 
@@ -257,7 +260,7 @@ def test_peers_do_the_same_work(implementation: str) -> None:
         from fastact.bench import report
         import fastact as fa
         same = []
-        for name in fa.names():
+        for name in fa.names("activation"):
             for operation in ("forward", "forward_backward"):
                 try:
                     same.append(report.does_the_same(name, operation, {implementation!r}))
@@ -284,9 +287,9 @@ def test_comparison_leaves_out_what_is_something_else(monkeypatch: pytest.Monkey
 
 def test_every_activation_is_compared() -> None:
     """What has no peer is measured against the limit of the memory."""
-    settings = few(activations=fa.names(), implementations=["fastact"])
+    settings = few(activations=fa.names("activation"), implementations=["fastact"])
     results = list(report.measure(settings))
-    assert [result.activation for result in results] == fa.names()
+    assert [result.activation for result in results] == fa.names("activation")
     assert all(result.limit > 0 and result.fastest_peer is None for result in results)
 
 
@@ -448,7 +451,7 @@ def test_baselines_that_need_scipy_are_left_out(monkeypatch: pytest.MonkeyPatch)
         layers.MAKERS["numpy"](layers.Workload.of("geglu", (4, 6)))
 
 
-@pytest.mark.parametrize("name", [*fa.row_names(), *fa.layer_names()])
+@pytest.mark.parametrize("name", [*fa.names("row"), *fa.names("packed", "dropout", "loss")])
 def test_every_row_and_layer_is_measurable(name: str) -> None:
     """There are arrays for all that the registry has."""
     work = layers.Workload.of(name, (4, 6))

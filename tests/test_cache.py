@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from fresh_process import assert_clean, finish, run_python, start_python
 import fastact as fa
 import fastact.runtime.ufunc
 from fastact import math
-from fastact.functions import LearnableActivation, make_activation
-from fastact.functions.registry import activations
+from fastact.functions import make_function
+from fastact.functions.registry import functions
 from fastact.runtime import kernel_cache
 
 PACKAGE = Path(fa.__file__).parent
@@ -188,21 +189,18 @@ def test_processes_that_compile_at_once_never_mix_kernels(tmp_path: Path) -> Non
 def test_no_kernel_has_the_name_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    class Loop(fa.ufunc.Loop):  # type: ignore[misc, name-defined]
-        def __init__(self, dtypes: object, name: str, *others: object) -> None:
+    class Loop(fastact.runtime.ufunc.Loop):
+        def __init__(self, dtypes: Any, name: str, *others: Any) -> None:
             seen.append(name)
             super().__init__(dtypes, name, *others)
 
-    monkeypatch.setattr("fastact.runtime.ufunc.Loop", Loop)
-    for definition in [each._definition for each in activations()]:
-        activation = make_activation(definition)
-        for operation in activation.ufuncs:
-            activation.ufuncs[operation]
-        if isinstance(activation, LearnableActivation):
-            for operation in ("backward", "forward_backward"):
-                activation._sums[operation]
-    for function in math._FUNCTIONS.values():
-        math._make(function)
+    monkeypatch.setattr("fastact.kernels.kernel.Loop", Loop)
+    for each in functions():
+        function = make_function(each._definition)
+        for kernel in (*function.ufuncs, *function.other_kernels):
+            function.kernels[kernel]
+    for elementary in math._FUNCTIONS.values():
+        math._make(elementary)
     assert len(seen) > 100
     assert len(set(seen)) == len(seen)
     assert not {"drive", "run_chunk"} & set(seen)

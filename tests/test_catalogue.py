@@ -21,11 +21,11 @@ from references import REFERENCES, Array, assert_same_bits, context
 import fastact as fa
 from fastact.catalogue import catalogue
 from fastact.catalogue.definition import Definition
-from fastact.functions import Activation
+from fastact.functions import Function
 
 LONGEST_DEFINITION = 14  # lines
 
-every_activation = pytest.mark.parametrize("name", fa.names())
+every_activation = pytest.mark.parametrize("name", fa.names("activation"))
 every_pointwise = pytest.mark.parametrize("name", POINTWISE)
 LEARNABLE = [name for name in POINTWISE if fa.get(name).learnable]
 SMOOTH = [name for name in POINTWISE if "second_derivative" in fa.get(name).ufuncs]
@@ -106,9 +106,9 @@ def test_names_elsewhere_are_known(name: str) -> None:
 
 
 def test_no_alias_is_a_name() -> None:
-    aliases = [alias for name in fa.names() for alias in fa.get(name).aliases]
+    aliases = [alias for name in fa.names("activation") for alias in fa.get(name).aliases]
     assert len(set(aliases)) == len(aliases)
-    assert not set(aliases) & set(fa.names())
+    assert not set(aliases) & set(fa.names("activation"))
 
 
 # Objects and ufuncs.
@@ -230,7 +230,7 @@ def test_gradients_by_learnable_parameters(name: str) -> None:
 # Other conventions.
 
 
-def in_convention(name: str, library: str | None) -> Activation:
+def in_convention(name: str, library: str | None) -> Function:
     return fa.get(name) if library is None else fa.get(name, convention=library)
 
 

@@ -113,7 +113,7 @@ def test_which_gelu() -> None:
         (lambda: fa.elu(X, convention="keras"), ValueError, "convention must be one of"),
         (lambda: fa.get("elu", convention=None), ValueError, "convention must be one of"),
         (lambda: fa.gelu(X, approximate="erf"), ValueError, "approximate must be one of"),
-        (lambda: fa.silu(X, approximate="tanh"), TypeError, "unknown parameter 'approximate'"),
+        (lambda: fa.silu(X, approximate="tanh"), TypeError, "unknown argument 'approximate'"),
         (lambda: fa.get("elu", slope=1), TypeError, "elu: unknown parameter 'slope'"),
         (lambda: fa.elu.bind(alpha="1"), TypeError, "elu: alpha has the type"),
         (lambda: fa.get(["elu"]), TypeError, "a string"),

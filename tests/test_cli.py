@@ -43,8 +43,8 @@ def test_list() -> None:
     assert "\x1b" not in output
     listed = [line.split()[0] for line in output.splitlines() if re.match(r"\w", line)]
     assert listed == [
-        *("activation", *fastact.names(), *fastact.row_names()),
-        *("layer", *fastact.layer_names()),
+        *("activation", *fastact.names("activation"), *fastact.names("row")),
+        *("layer", *fastact.names("packed", "dropout", "loss")),
     ]
     for said in ("Leaky rectifier:", "negative_slope=0.01; kinks at 0", "P PyTorch, J JAX"):
         assert said in output
@@ -54,7 +54,7 @@ def test_list() -> None:
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_list_of_a_library(library: str) -> None:
     """The names in a library stand beside ours."""
-    assert 0 < len(names("--library", library)) < len(fastact.names())
+    assert 0 < len(names("--library", library)) < len(fastact.names("activation"))
     output = run("list", "--library", library).stdout
     for name in names("--library", library):
         its_name = fastact.get(name)._definition.elsewhere[library]
@@ -63,7 +63,7 @@ def test_list_of_a_library(library: str) -> None:
 
 def test_names() -> None:
     """Names alone are there for scripts."""
-    assert names() == [*fastact.names(), *fastact.row_names(), *fastact.layer_names()]
+    assert names() == fastact.names()
     assert "tanh" in names("--smooth")
     assert "relu" not in names("--smooth")
 
@@ -90,7 +90,9 @@ def test_show() -> None:
         assert said in re.sub(r"\s+", " ", output)
 
 
-@pytest.mark.parametrize("name", [*fastact.row_names(), *fastact.layer_names()])
+@pytest.mark.parametrize(
+    "name", [*fastact.names("row"), *fastact.names("packed", "dropout", "loss")]
+)
 def test_show_of_whole_arrays(name: str) -> None:
     """How it is called takes the place of a plot."""
     output = run("show", name).stdout
@@ -132,7 +134,7 @@ def test_show_without_a_plot() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["rellu"], "no activation is called 'rellu'. Did you mean 'relu'?"),
+        (["rellu"], "no function is called 'rellu'. Did you mean 'relu'?"),
         (["elu", "--set", "beta=1"], "elu: unknown parameter 'beta'"),
         (["elu", "--set", "alpha=much"], "elu: alpha has the type"),
         (["elu", "--set", "alpha"], "--set takes PARAMETER=VALUE, got 'alpha'"),
@@ -185,7 +187,7 @@ def test_formulas(tex: str, text: str) -> None:
     assert unicode_equation("y", tex) == f"y = {text}"
 
 
-@pytest.mark.parametrize("name", [*fastact.names(), *fastact.row_names()])
+@pytest.mark.parametrize("name", [*fastact.names("activation"), *fastact.names("row")])
 def test_formulas_of_all(name: str) -> None:
     """Nothing of TeX is left, and parentheses match."""
     activation = fastact.get(name)

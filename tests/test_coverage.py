@@ -92,7 +92,7 @@ def test_jax() -> None:
     assert_covered("jax", sorted(names))
 
 
-@pytest.mark.parametrize("name", fa.names())
+@pytest.mark.parametrize("name", fa.names("activation"))
 def test_claims_about_pytorch_and_jax_are_true(name: str) -> None:
     """A name given for a library that is installed is there."""
     elsewhere = catalogue()[name].elsewhere

@@ -110,7 +110,7 @@ def test_wrong_arguments(tmp_path: Path) -> None:
     code, output = run("demo", "--activation", "rellu")
     assert code == 2
     assert "rellu" in output
-    for name in fastact.names():
+    for name in fastact.names("activation"):
         assert name in output
     code, output = run("demo", "--output", str(tmp_path / "missing" / "curves.png"))
     assert code == 2

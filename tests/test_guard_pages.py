@@ -21,7 +21,7 @@ from test_same_bits import environment as environment_of
 
 import fastact as fa
 import fastact.ufuncs
-from fastact.arrays.dtypes import dtypes
+from fastact.runtime.dtypes import dtypes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
 

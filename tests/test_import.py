@@ -39,7 +39,7 @@ def test_names_and_metadata_need_no_compiler() -> None:
             """
             import sys
             import fastact as fa
-            for name in fa.names():
+            for name in fa.names("activation"):
                 assert fa.get(name).formula and fa.get(name).__doc__
             print("numba" in sys.modules)
             """

@@ -13,7 +13,7 @@ from references import REFERENCES, Array
 from representatives import REPRESENTATIVES
 
 import fastact as fa
-from fastact.functions import Activation
+from fastact.functions import Function
 
 # Where others still have most of their digits: 1 - tanh(x)**2 loses some of them beyond.
 MIDDLE = np.concatenate([np.linspace(-1.5, 1.5, 601), [-0.0]])
@@ -37,7 +37,7 @@ def cases(library: str) -> Any:
     return pytest.mark.parametrize(("name", "parameters", "dtype"), found, ids=identify)
 
 
-def in_convention(name: str, library: str) -> Activation:
+def in_convention(name: str, library: str) -> Function:
     """Return an activation as another library has it."""
     choices = fa.get(name)._definition.choices.get("convention", {})
     return fa.get(name, convention=library) if library in choices else fa.get(name)
@@ -58,7 +58,7 @@ def takes(function: Callable[..., Any], parameters: dict[str, float]) -> bool:
 
 
 def check(
-    item: Activation, theirs: Any, x: Array, parameters: dict[str, float], kinks: Array
+    item: Function, theirs: Any, x: Array, parameters: dict[str, float], kinks: Array
 ) -> None:
     """Compare value and derivative, which at kinks are exactly what they are."""
     tolerance = TOLERANCE[x.dtype.type]

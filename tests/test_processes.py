@@ -683,7 +683,7 @@ def test_interrupt_on_the_way_to_first_loop(run_default: Run) -> None:
         from fastact.runtime import loading
         dropped = set()
         sys.unraisablehook = lambda lost: dropped.add(lost.exc_type)
-        from fastact.functions import make_activation
+        from fastact.functions import make_function
         from fastact.catalogue import catalogue
         x = np.linspace(-5, 5, 1_000_001, dtype="f4")
         right = fa.sigmoid(x)[:-1]
@@ -692,7 +692,7 @@ def test_interrupt_on_the_way_to_first_loop(run_default: Run) -> None:
         loading.load = lambda name, build, *signature: address
 
         def call(delay):
-            sigmoid = make_activation(catalogue()["sigmoid"]).ufuncs["forward"]
+            sigmoid = make_function(catalogue()["sigmoid"]).ufuncs["forward"]
             y = x.copy()
             try:
                 signal.setitimer(signal.ITIMER_REAL, delay)

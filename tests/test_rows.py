@@ -240,7 +240,7 @@ def test_extreme_temperatures(dtype: Any) -> None:
         np.testing.assert_allclose(fa.softmax.bind(temperature=temperature)(x), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", [*fa.row_names()])
+@pytest.mark.parametrize("name", [*fa.names("row")])
 @pytest.mark.parametrize("dtype", ["float32", ">f4", "int16"])
 def test_small_arrays_are_as_others(name: str, dtype: str) -> None:
     """Plain small arrays go straight to the ufunc: with the results that all others have."""

@@ -18,7 +18,7 @@ NAMES = ["sparsemax", "hardmax"]
 
 def test_every_row_function_is_tested() -> None:
     tested = {*NAMES, *test_rows.NAMES, *test_reduced_rows.NAMES, "gumbel_softmax"}
-    assert tested >= set(fa.row_names())
+    assert tested >= set(fa.names("row"))
 
 
 def sparsemax(row: Array) -> Array:
@@ -129,7 +129,7 @@ def test_same_bits_with_any_number_of_threads(name: str) -> None:
 LENGTHS = [3, 0, 1, 40, 3, 3, 0, 17]
 
 
-@pytest.mark.parametrize("name", [name for name in fa.row_names() if name != "gumbel_softmax"])
+@pytest.mark.parametrize("name", [name for name in fa.names("row") if name != "gumbel_softmax"])
 @pytest.mark.parametrize("axis", [0, -1])
 def test_ragged_rows(name: str, axis: int) -> None:
     """Each is as if it were alone."""

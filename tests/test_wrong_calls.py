@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from representatives import REPRESENTATIVES
 
 import fastact as fa
-from fastact.functions import GroupActivation, LearnableActivation
 
 Array = NDArray[Any]
 
@@ -39,7 +38,7 @@ class Call:
         activation = fa.get(self.activation)
         ufunc = activation.ufuncs[self.operation]
         inputs = list(inspect.signature(ufunc).parameters)[: ufunc.nin]
-        is_group = isinstance(activation, GroupActivation)
+        is_group = "pieces" in activation.parameters
         for name in inputs:
             if name in activation.parameters:
                 continue
@@ -59,7 +58,7 @@ class Call:
     @property
     def is_group(self) -> bool:
         """Whether its parameters are not arrays."""
-        return isinstance(fa.get(self.activation), GroupActivation)
+        return "pieces" in fa.get(self.activation).parameters
 
     def __call__(self, **options: Any) -> Any:
         """Call with these arguments replaced or added."""
@@ -105,7 +104,7 @@ SEVERAL_ARRAYS = [call for call in CALLS if len(call.arrays) > 1]
 PLAIN = [
     call
     for call in POINTWISE
-    if not isinstance(fa.get(call.activation), LearnableActivation)
+    if not bool(fa.get(call.activation).learnable)
     or call.operation not in ("backward", "forward_backward")
 ]
 FROM_OUTPUT = [
@@ -338,7 +337,7 @@ def test_negative_parameters_make_the_output_ambiguous(
     mentions(caught, call.activation, parameter)
 
 
-PRELU = [call for call in CALLS if isinstance(fa.get(call.activation), LearnableActivation)]
+PRELU = [call for call in CALLS if bool(fa.get(call.activation).learnable)]
 
 
 @pytest.mark.parametrize("call", PRELU, ids=str)
@@ -413,8 +412,8 @@ class TestMaxoutPieces:
 
 def test_a_ufunc_without_groups() -> None:
     """A group of no pieces has no largest: NumPy's max is an error too."""
-    for name in fa.names():
-        if not isinstance(fa.get(name), GroupActivation):
+    for name in fa.names("activation"):
+        if "pieces" not in fa.get(name).parameters:
             continue
         for dtype in (np.float16, np.float32, np.float64):
             try:
@@ -429,9 +428,9 @@ def test_a_ufunc_without_groups() -> None:
 
 @pytest.mark.parametrize("wrong", ["rleu", "nonsense", "", "Relu "])
 def test_get_lists_the_right_names(wrong: Any) -> None:
-    with pytest.raises(ValueError, match="no activation") as caught:
+    with pytest.raises(ValueError, match="no function") as caught:
         fa.get(wrong)
-    mentions(caught, *fa.names())
+    mentions(caught, *fa.names("activation"))
     assert repr(wrong) in str(caught.value)
 
 

@@ -1,78 +1,185 @@
-"""Arguments of calls: as arrays, as axes, as outputs, each checked with an error that names it."""
+"""Arguments of calls, each checked with an error that names it: arrays, axes, outputs, and the type of results."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.arrays.dtypes import dtypes, is_bfloat16, native
-from fastact.runtime.output_pool import empty
+from fastact.runtime.dtypes import dtypes, is_bfloat16, native
+from fastact.runtime.output_pool import empty, with_room
 
 
-def as_array(where: str, name: str, value: Any) -> NDArray[Any]:
-    """Return an argument as an array, or raise an error that names it."""
-    try:
-        return np.asanyarray(value)
-    except ValueError as error:
-        raise ValueError(f"{where}: {name} is not an array: {error}") from None
+def as_array(caller: str, name: str, value: Any) -> NDArray[Any]:
+    """Return an argument as an array, or raise an error that names it.
 
-
-def as_real_array(where: str, name: str, value: Any) -> NDArray[Any]:
-    """Return an argument as an array of a type that can be computed with, or raise an error."""
-    array = as_array(where, name, value)
-    if not (array.dtype.kind in "fiub" and array.dtype.itemsize <= 8) and not is_bfloat16(array):
+    Subclasses and other libraries' arrays keep what they know of themselves, such as a mask or an index, only where
+    NumPy's ufuncs ask them. Functions that do more than one ufunc does refuse them.
+    """
+    kind = type(value)
+    if kind is np.ndarray:
+        array: NDArray[Any] = value
+        return array
+    if _is_foreign(value):
         raise TypeError(
-            f"{where}: {name} has the type {array.dtype}; allowed are {', '.join(dtypes())}, "
-            "integers and bools"
-        ) from None
+            f"{caller}: {name} is a {kind.__module__.partition('.')[0]} {kind.__name__}, which it does not take: "
+            f"give a plain array, such as np.asarray({name})"
+        )
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{caller}: {name} is not an array: {error}") from None
+
+
+def _is_foreign(value: Any) -> bool:
+    """Whether this is an array of another library, or one of NumPy's that means something else."""
+    kind = type(value)
+    if isinstance(value, np.ndarray):
+        own = kind.__array_ufunc__ is np.ndarray.__array_ufunc__
+        return not own or isinstance(value, np.matrix | np.ma.MaskedArray)
+    is_array = hasattr(kind, "__array_ufunc__") or hasattr(kind, "__array_wrap__")
+    return is_array and not isinstance(value, np.generic)
+
+
+def as_real_array(caller: str, name: str, value: Any) -> NDArray[Any]:
+    """Return an argument as an array of a type that can be computed with, or raise an error."""
+    array = as_array(caller, name, value)
+    check_real(caller, name, array)
     return array
 
 
-def check_output(where: str, array: Any, kind: str = "f") -> None:
+def check_real(caller: str, name: str, array: Any) -> None:
+    """Raise an error unless this is of a type that can be computed with."""
+    if not (array.dtype.kind in "fiub" and array.dtype.itemsize <= 8) and not is_bfloat16(array):
+        raise TypeError(
+            f"{caller}: {name} has the type {array.dtype}; allowed are {', '.join(dtypes())}, "
+            "integers and bools"
+        ) from None
+
+
+def as_number(caller: str, name: str, value: Any) -> float:
+    """Return an argument that is one number, or raise an error."""
+    array = as_real_array(caller, name, value)
+    if array.ndim:
+        raise ValueError(f"{caller}: {name} must be a number, got shape {array.shape}")
+    return float(array)
+
+
+def as_integer(caller: str, name: str, value: Any) -> int:
+    """Return an argument that is an integer, or raise an error."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{caller}: {name} must be an integer, got {value!r}") from None
+
+
+def as_axis(caller: str, axis: Any, dimensions: int) -> int:
+    """Return an axis as an index from the front, or raise an error that names it."""
+    number = as_integer(caller, "axis", axis)
+    if not -dimensions <= number < dimensions:
+        raise ValueError(f"{caller}: axis {number} is out of bounds for {dimensions} dimensions")
+    return number % dimensions
+
+
+def same_shape(caller: str, names: Sequence[str], arrays: Sequence[NDArray[Any]]) -> None:
+    """Raise an error that names both arrays unless all have the shape of the first."""
+    for name, array in zip(names[1:], arrays[1:], strict=True):
+        if array.shape != arrays[0].shape:
+            raise ValueError(
+                f"{caller}: {names[0]} has shape {arrays[0].shape}, {name} has {array.shape}"
+            )
+
+
+def check_output(caller: str, array: Any, kind: str = "f") -> None:
     """Raise an error unless what was given as ``out`` can take results of this kind of type."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{where}: out must be an array, got {type(array).__name__}") from None
+        raise TypeError(f"{caller}: out must be an array, got {type(array).__name__}") from None
     if not array.flags.writeable:
-        raise ValueError(f"{where}: out is read-only") from None
+        raise ValueError(f"{caller}: out is read-only") from None
     if array.dtype.kind != kind and not (kind == "f" and is_bfloat16(array)):
         raise TypeError(
-            f"{where}: out has the type {array.dtype}; the result is of "
+            f"{caller}: out has the type {array.dtype}; the result is of "
             f"{'a float' if kind == 'f' else 'an integer'} type"
         ) from None
 
 
-def as_axis(where: str, axis: Any, dimensions: int) -> int:
-    """Return an axis as an index from the front, or raise an error that names it."""
-    try:
-        number = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"{where}: axis must be an integer, got {axis!r}") from None
-    if not -dimensions <= number < dimensions:
-        raise ValueError(f"{where}: axis {number} is out of bounds for {dimensions} dimensions")
-    return number % dimensions
+def each_output(caller: str, out: Any, count: int) -> tuple[Any, ...]:
+    """Return what was given as ``out`` for each of so many results, None where there is nothing."""
+    given = out if isinstance(out, tuple) else (out,) + (None,) * (count - 1)
+    if len(given) != count:
+        raise ValueError(f"{caller}: out must have {count} entries, got {len(given)}")
+    arrays = [each for each in given if isinstance(each, np.ndarray)]
+    for k, array in enumerate(arrays):
+        if any(np.may_share_memory(array, other) for other in arrays[:k]):
+            raise ValueError(f"{caller}: the arrays in out share memory")
+    return given
 
 
 def outputs_for(
-    where: str, out: Any, shapes: tuple[tuple[int, ...], ...], dtypes: tuple[np.dtype[Any], ...]
+    caller: str, out: Any, shapes: tuple[tuple[int, ...], ...], dtypes: tuple[np.dtype[Any], ...]
 ) -> tuple[NDArray[Any], ...]:
     """Return the arrays that results go to: what the caller gave, or new ones."""
-    given = out if isinstance(out, tuple) else (out,) + (None,) * (len(shapes) - 1)
-    if len(given) != len(shapes):
-        raise ValueError(f"{where}: out must have {len(shapes)} entries, got {len(given)}")
     outputs = []
+    given = each_output(caller, out, len(shapes))
     for array, shape, dtype in zip(given, shapes, dtypes, strict=True):
-        if array is None:
-            array = empty(shape, dtype)
-        else:
-            check_output(where, array, dtype.kind)
-        if array.shape != shape:
-            raise ValueError(f"{where}: out has shape {array.shape}, the result has {shape}")
-        outputs.append(array)
+        if array is not None:
+            check_output(caller, array, dtype.kind)
+            if _is_foreign(array):
+                raise TypeError(f"{caller}: out must be a plain array, got {type(array).__name__}")
+            if array.shape != shape:
+                raise ValueError(f"{caller}: out has shape {array.shape}, the result has {shape}")
+    for array, shape, dtype in zip(given, shapes, dtypes, strict=True):
+        outputs.append(empty(shape, dtype) if array is None else array)
     return tuple(outputs)
+
+
+def apart(
+    arrays: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]], in_place: bool = True
+) -> tuple[NDArray[Any], ...]:
+    """Return inputs, copied where writing an output would change what has not been read yet.
+
+    However a call is cut into several, each reads its elements before it writes to the same places; so an output may be
+    an input itself, the same elements in the same order, but not share memory with it in any other way. Where a call
+    reads them again later, ``in_place=False`` copies those as well.
+    """
+    return tuple(
+        with_room(array.copy)
+        if any(
+            np.may_share_memory(array, output) and not (in_place and _is_same(array, output))
+            for output in outputs
+        )
+        else array
+        for array in arrays
+    )
+
+
+def _is_same(array: NDArray[Any], other: NDArray[Any]) -> bool:
+    return array.__array_interface__ == other.__array_interface__ and array.dtype == other.dtype
+
+
+def broadcast_shape(caller: str, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, ...]:
+    """Return the shape to which arrays broadcast, or raise an error that names them."""
+    try:
+        return np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{caller}: shapes do not broadcast: {shapes}") from None
+
+
+def sum_into(result: NDArray[Any], gradient: NDArray[Any]) -> None:
+    """Sum the gradient by a broadcast array over what was broadcast, in float64, into one of the array's shape."""
+    extra = gradient.ndim - result.ndim
+    axes = tuple(
+        axis
+        for axis, length in enumerate(gradient.shape)
+        if axis < extra or (result.shape[axis - extra] == 1 and length != 1)
+    )
+    total = gradient.sum(axis=axes, keepdims=True, dtype=np.float64)
+    with np.errstate(over="ignore"):  # a sum may be too large for the type
+        np.copyto(result, total.reshape(result.shape), casting="same_kind")
 
 
 def as_returned(results: Sequence[NDArray[Any]], out: Any) -> Any:
@@ -87,23 +194,39 @@ def as_returned(results: Sequence[NDArray[Any]], out: Any) -> Any:
     return found[0] if len(found) == 1 else found
 
 
-def float_type(values: tuple[Any, ...], arrays: list[NDArray[Any]]) -> np.dtype[Any]:
+def float_type(values: Sequence[Any], arrays: Sequence[NDArray[Any]]) -> np.dtype[Any]:
     """Return the type of results: what NumPy's own float functions would choose.
 
     Parameters
     ----------
-    values : tuple
-        What was given. Python's own numbers are weak.
-    arrays : list of ndarray
+    values : sequence
+        What was given. Python's own numbers are weak beside arrays.
+    arrays : sequence of ndarray
         The same as arrays.
     """
     kinds = [array.dtype for array in arrays]
     if len(kinds) == 1 and kinds[0].kind not in "iub":
         return native(kinds[0])
-    if all(kind.kind in "iub" for kind in kinds):
+    are_weak = [type(value) in (int, float) for value in values]
+    if all(kind.kind in "iub" for kind in kinds) and not all(are_weak):
         kinds.append(np.dtype(np.float16))
     weak = [
-        value if type(value) in (int, float) else kind
-        for value, kind in zip(values, kinds, strict=False)
+        value if is_weak and not all(are_weak) else kind
+        for value, is_weak, kind in zip(values, are_weak, kinds, strict=False)
     ]
-    return native(np.result_type(*weak, *kinds[len(values) :]))
+    found = np.result_type(*weak, *kinds[len(values) :])
+    return native(found if found.kind not in "iub" else np.dtype(np.float64))
+
+
+def weak_for_integers(arrays: Sequence[Any], parameters: list[Any]) -> list[Any]:
+    """Keep Python numbers from changing what type integers become.
+
+    NumPy lets them do so: ``np.arctan2(int8, 0.5)`` is a float64, where ``np.tanh(int8)`` is a float16.
+    """
+    integers = [
+        a.dtype for a in arrays if isinstance(a, np.ndarray | np.generic) and a.dtype.kind in "iub"
+    ]
+    if len(integers) < len(arrays):
+        return parameters
+    number = np.result_type(np.float16, *integers).type
+    return [number(p) if type(p) in (int, float) else p for p in parameters]

@@ -1,19 +1,15 @@
-"""Arrays of any layout, given to generalized ufuncs as blocks of neighbours in C order."""
+"""Arrays of any layout, given to generalized ufuncs as contiguous blocks in C order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.arrays.dtypes import dtype_of, dtypes, parameters_in
+from fastact.arrays.arguments import apart
 from fastact.runtime.output_pool import empty, with_room
-
-if TYPE_CHECKING:
-    from fastact.runtime.loading import LoopFunction
 
 # Elements of one block. Blocks depend on the shape alone, so that sums over them do not depend on the number
 # of threads; one block is at least one task of a thread.
@@ -22,30 +18,20 @@ BLOCK = 16_384
 DRAWS = ("key", "first", "threshold")
 
 
-def as_neighbours(
+def as_contiguous(
     arrays: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]], dtype: np.dtype[Any]
 ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
     """Return inputs and outputs in C order and of this type, whose elements do not overlap; see `copy_back`."""
+    arrays = apart(arrays, outputs)
     try:
         inputs = [np.require(array, dtype, ["C", "A"]) for array in arrays]
     except MemoryError:
         inputs = [with_room(np.require, array, dtype, ["C", "A"]) for array in arrays]
     own = [
-        array if _is_plain(array, dtype, inputs) else empty(array.shape, dtype) for array in outputs
+        array if array.dtype == dtype and array.flags.carray else empty(array.shape, dtype)
+        for array in outputs
     ]
     return inputs, own
-
-
-def _is_plain(array: NDArray[Any], dtype: Any, inputs: list[NDArray[Any]]) -> bool:
-    """Whether a loop can write to this output itself: it may be one of the inputs."""
-    return (
-        array.dtype == dtype
-        and array.flags.carray
-        and all(
-            not np.may_share_memory(array, other) or array.ctypes.data == other.ctypes.data
-            for other in inputs
-        )
-    )
 
 
 def copy_back(outputs: Sequence[NDArray[Any]], own: Sequence[NDArray[Any]]) -> None:
@@ -73,7 +59,7 @@ def dtype_computed(
     return found
 
 
-def run_on_neighbours(
+def run_contiguous(
     ufunc: np.ufunc,
     drawing: tuple[np.int64, np.int64] | None,
     arrays: Sequence[NDArray[Any]],
@@ -81,7 +67,7 @@ def run_on_neighbours(
     outputs: Sequence[NDArray[Any]],
     dtype: np.dtype[Any],
 ) -> None:
-    """Run a loop over neighbours, see `fastact.kernels.contiguous`, for arrays of any layout.
+    """Run a `fastact.kernels.kernel.Contiguous` kernel on arrays of any layout.
 
     Parameters
     ----------
@@ -98,7 +84,7 @@ def run_on_neighbours(
     dtype : dtype
         What the arrays are computed as.
     """
-    inputs, own = as_neighbours(arrays, outputs, dtype)
+    inputs, own = as_contiguous(arrays, outputs, dtype)
     flat = [array.reshape(-1) for array in (*inputs, *own)]
     for start, stop, length in parts(flat[0].size, BLOCK):
         views = [array[start:stop].reshape(-1, length) for array in flat]
@@ -109,64 +95,3 @@ def run_on_neighbours(
         ufunc(*draws, *views[: len(inputs)], *numbers, out=tuple(views[len(inputs) :]))
     with np.errstate(over="ignore"):
         copy_back(outputs, own)
-
-
-def make_on_neighbours(
-    module: str,
-    name: str,
-    doc: str,
-    arrays: Sequence[str],
-    parameters: Sequence[str],
-    outputs: Sequence[str],
-    has_draws: bool,
-    kernel_name: Callable[[str], str | None],
-    operation: Callable[[], tuple[Callable[..., Any], bool]],
-    explain: Callable[[BaseException], str] | None = None,
-) -> np.ufunc:
-    """Return a generalized ufunc around `fastact.kernels.contiguous`.
-
-    Parameters
-    ----------
-    module, name, doc
-        As for `fastact.runtime.ufunc.make_ufunc`.
-    arrays, parameters, outputs : sequence of str
-        The operands' names.
-    has_draws : bool
-        Whether the operation draws random numbers.
-    kernel_name : callable
-        Returns the name of the kernel for a dtype.
-    operation : callable
-        Returns the operation, and whether it has few instructions.
-    explain : callable, optional
-        Takes an error of the compiler and returns what to say of it.
-    """
-    from fastact.runtime.ufunc import Loop, make_ufunc
-
-    draws = DRAWS if has_draws else ()
-    explained = {} if explain is None else {"explain": explain}
-
-    def types(dtype: str) -> list[str]:
-        beside = [parameters_in(dtype)] * len(parameters)
-        return [dtype] * len(arrays) + beside + [dtype] * len(outputs)
-
-    def build(dtype: str) -> LoopFunction:
-        from fastact import kernels
-        from fastact.simd.operands import Operands
-        from fastact.simd.storage import Storage
-
-        operands = Operands(tuple(map(Storage, types(dtype))), len(arrays), len(parameters))
-        compute, is_short = operation()
-        return kernels.neighbours(compute, operands, has_draws, is_short)
-
-    loops = [
-        Loop(
-            [np.dtype(np.int64) for _ in draws] + [dtype_of(each) for each in types(dtype)],
-            kernel_name(dtype),
-            partial(build, dtype),
-            **explained,
-        )
-        for dtype in dtypes()
-    ]
-    cores = ["()"] * len(draws) + ["(n)"] * len(arrays) + ["()"] * len(parameters)
-    signature = f"{','.join(cores)}->{','.join(['(n)'] * len(outputs))}"
-    return make_ufunc(module, name, doc, (*draws, *arrays, *parameters), outputs, loops, signature)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastact.arrays.arguments import apart
 from fastact.runtime.output_pool import with_room
 
 # Longer rows are cut: threads share rows.
@@ -22,7 +23,7 @@ def call_on_rows(
     interleaved: bool = False,
     second_first: bool = False,
 ) -> None:
-    """Call a generalized ufunc around `fastact.kernels.packed` on arrays of any layout.
+    """Call a generalized ufunc around `fastact.kernels.kernel.Packed` on arrays of any layout.
 
     Parameters
     ----------
@@ -41,6 +42,8 @@ def call_on_rows(
     """
     if not arrays[0].size:
         return
+    inputs, outputs = arrays[: ufunc.nin], arrays[ufunc.nin :]
+    arrays = (*apart(inputs, outputs), *outputs)
     merge = all(array.flags.c_contiguous for array in arrays)
     views = []
     for array, is_packed in zip(arrays, packed, strict=True):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastact.arrays.arguments import as_real_array
 from fastact.system.first_use import first_use
 
 _KEYS = 2**64
@@ -107,8 +108,6 @@ def chance_of(where: str, name: str, p: Any) -> Chance:
     ValueError
         If it is not a number from 0 to 1.
     """
-    from fastact.arrays.arguments import as_real_array
-
     number = as_real_array(where, name, p)
     if number.ndim or not 0 <= float(number) <= 1:
         raise ValueError(f"{where}: {name} must be a number from 0 to 1, got {p!r}")

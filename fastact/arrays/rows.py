@@ -174,7 +174,8 @@ def layout_of(where: str, axis: Any, lengths: Any, shape: tuple[int, ...]) -> Ax
     if array.size and array.min() < 0:
         place = int(array.argmin())
         raise ValueError(f"{where}: lengths[{place}] is negative: {array[place]}")
-    total, length = int(array.sum()), shape[axes[0]]
+    # Of Python's integers, whose sum does not wrap.
+    total, length = sum(array.tolist()), shape[axes[0]]
     if total != length:
         raise ValueError(
             f"{where}: the lengths add up to {total}, but axis {axes[0]} has {length} elements"
@@ -191,3 +192,16 @@ def _as_axes(where: str, axis: Any, dimensions: int) -> tuple[int, ...]:
     if len(set(axes)) < len(axes):
         raise ValueError(f"{where}: axis {axis!r} names one axis twice")
     return axes
+
+
+def as_mask(caller: str, mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return a mask in the shape of an array, or raise an error."""
+    array = as_array(caller, "where", mask)
+    if array.dtype != np.bool_:
+        raise TypeError(f"{caller}: where must hold bools, got {array.dtype}")
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(
+            f"{caller}: where has shape {array.shape}, which does not broadcast with x of shape {shape}"
+        ) from None

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from fastact.arrays.dtypes import dtype_of, dtypes
 from fastact.bench.contenders import Case
 from fastact.bench.peers import Call
-
-if TYPE_CHECKING:
-    from fastact.runtime.loading import LoopFunction
+from fastact.kernels.kernel import Elementwise, Kernel, Operand
 
 # By the numbers of inputs and outputs.
 _COPIES: dict[tuple[int, int], Callable[..., Any]] = {
@@ -43,29 +40,8 @@ def limit_of(moved: int) -> Call:
 
 @cache
 def _copy(inputs: int, outputs: int) -> np.ufunc:
-    from fastact.runtime.ufunc import Loop, make_ufunc
-
-    return make_ufunc(
-        __name__,
-        "copy",
-        "Move as many arrays as an operation does.",
-        "ab"[:inputs],
-        "yz"[:outputs],
-        [
-            Loop(
-                [dtype_of(dtype)] * (inputs + outputs),
-                f"bench.copy.{inputs}.{outputs}.{dtype}",
-                partial(_build, inputs, outputs, dtype),
-            )
-            for dtype in dtypes()
-        ],
-    )
-
-
-def _build(inputs: int, outputs: int, dtype: str) -> LoopFunction:
-    from fastact import kernels
-    from fastact.simd.operands import Operands
-    from fastact.simd.storage import Storage
-
-    operands = Operands((Storage(dtype),) * (inputs + outputs), inputs, 0)
-    return kernels.elementwise(_COPIES[inputs, outputs], operands, is_short=True)
+    operands = tuple(map(Operand, "ab"[:inputs])), tuple(map(Operand, "yz"[:outputs]))
+    kernel = Kernel(*operands, Elementwise(lambda: _COPIES[inputs, outputs]))
+    doc = "Move as many arrays as an operation does."
+    name = f"bench.copy.{inputs}.{outputs}"
+    return kernel.make_ufunc(__name__, "copy", doc, lambda dtype: f"{name}.{dtype}", repr)

@@ -1,4 +1,4 @@
-"""THE catalogue: one short function for each activation, one file for each family.
+"""THE catalogue: one short definition for each function, one file for each family.
 
 A file added here is found; nothing else names it. Definitions whose names start with an underscore are
 not in the catalogue: they are what others become in some library's convention.
@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from functools import cache
 
-from fastact.catalogue.definition import Definition, RowDefinition
+from fastact.catalogue.definition import Definition
 from fastact.system.first_use import first_use
 
 
@@ -27,12 +27,6 @@ def _all() -> dict[str, Definition]:
 
 
 @cache
-def catalogue() -> dict[str, Definition]:
-    """Return the definitions of all activations by name."""
-    return {name: each for name, each in _all().items() if not isinstance(each, RowDefinition)}
-
-
-@cache
-def row_catalogue() -> dict[str, Definition]:
-    """Return the definitions of all functions of whole rows by name."""
-    return {name: each for name, each in _all().items() if isinstance(each, RowDefinition)}
+def catalogue(kind: str | None = None) -> dict[str, Definition]:
+    """Return the definitions of a kind, or all, by name."""
+    return {name: each for name, each in _all().items() if kind in (None, each.kind)}

@@ -3,21 +3,55 @@
 from __future__ import annotations
 
 import inspect
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from fastact.kernels.algorithms.softmax import exponentials, reduced_exponentials
+from fastact.kernels.algorithms.sparse import projected
+
+_D = TypeVar("_D", bound="Definition")
 
 REQUIRED = inspect.Parameter.empty
+
+#: What the catalogue holds: activations of an element or of a group, functions of rows, gated units and others whose
+#: arrays hold two halves, dropouts, losses.
+KINDS = ("activation", "row", "packed", "dropout", "loss")
 
 # Whose choices an activation can follow where libraries differ; the first is the default.
 CONVENTIONS = ("pytorch", "jax", "tensorflow", "thinc", "chainer")
 
 
 @dataclass(frozen=True)
+class Domain:
+    """The values that a parameter may have.
+
+    Attributes
+    ----------
+    text : str
+        What follows "must be" in the error.
+    excludes : callable
+        Takes an array and returns whether each element lies outside; not so a NaN, which makes NaN.
+    """
+
+    text: str
+    excludes: Callable[[Any], Any]
+
+
+NOT_NEGATIVE = Domain("at least 0", lambda x: x < 0)
+POSITIVE = Domain("positive", lambda x: x <= 0)
+FINITE = Domain("finite", np.isinf)
+
+
+@dataclass(frozen=True)
 class Definition:
-    """One activation.
+    """One activation, and what all that the catalogue holds have in common.
 
     Attributes
     ----------
@@ -52,6 +86,12 @@ class Definition:
         What other libraries call it, by library: ``{"pytorch": "hardtanh", "onnx": "Clip"}``.
     roots : tuple of float
         Where the derivative changes its sign and its error is stated in absolute terms.
+    domains : dict of str to Domain
+        The values that a parameter may have, where not all make sense.
+    called, said : str
+        Its name and its text, where they are not the function's.
+    kind : str
+        Among `KINDS`.
     choices : dict of str to (dict of str to Definition)
         Keywords that choose another definition, by value: ``{"approximate": {"tanh": gelu_tanh}}``.
         `convention` adds to it.
@@ -72,17 +112,26 @@ class Definition:
     drawn_between: tuple[str, ...] = ()
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     roots: tuple[float, ...] = ()
+    domains: Mapping[str, Domain] = field(default_factory=dict)
+    called: str = ""
+    said: str = ""
     choices: dict[str, dict[str, Definition]] = field(default_factory=dict)
+    kind: ClassVar[str] = "activation"
 
     @property
     def name(self) -> str:
-        """The activation's name."""
-        return self.function.__name__.lstrip("_")
+        """What it is called: ``fastact.<name>``."""
+        return self.called or self.function.__name__.lstrip("_")
 
     @property
     def summary(self) -> str:
-        """The function's docstring."""
-        return inspect.getdoc(self.function) or ""
+        """What it is, up to the first section of its text."""
+        return re.split(r"\n\n\w+\n-+\n", self.text)[0]
+
+    @property
+    def text(self) -> str:
+        """The function's docstring, or what is said in its place."""
+        return inspect.cleandoc(self.said or self.function.__doc__ or "")
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
@@ -141,14 +190,9 @@ class Definition:
         return register
 
 
-def define(**metadata: Any) -> Callable[[Callable[..., Any]], Definition]:
-    """Make a `Definition` of the function below, with this metadata."""
-    return lambda function: Definition(function, **metadata)
-
-
 @dataclass(frozen=True)
 class GroupDefinition(Definition):
-    """An activation that takes one number of each group.
+    """An activation that takes one element of each group.
 
     Its function takes the vector of the best so far and a vector of candidates, and returns the mask of
     the candidates that are better.
@@ -160,18 +204,53 @@ class GroupDefinition(Definition):
         return MappingProxyType({"pieces": REQUIRED})
 
 
-def define_on_groups(**metadata: Any) -> Callable[[Callable[..., Any]], GroupDefinition]:
-    """Make a `GroupDefinition` of the function below, with this metadata."""
-    return lambda function: GroupDefinition(function, **metadata)
+@dataclass(frozen=True)
+class RowDefinition(Definition):
+    """A function of whole rows: each result depends on all elements of its row.
+
+    Its function takes a `fastact.kernels.rows.Rows` and returns the function that computes one row.
+
+    Attributes
+    ----------
+    excluded : float
+        What an element counts as that takes no part: `where` puts it there.
+    value_of_nothing : float
+        The result where no element of a row takes part.
+    is_reduced : bool
+        Whether it gives one number for each row.
+    is_mean : bool
+        Whether it takes a mean, and so counts the elements that take part.
+    is_random : bool
+        Whether random numbers are added first.
+    """
+
+    excluded: float = -math.inf
+    value_of_nothing: float = 0.0
+    is_reduced: bool = False
+    is_mean: bool = False
+    is_random: bool = False
+    kind: ClassVar[str] = "row"
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Any]:
+        """What the elements of a row are divided by."""
+        return MappingProxyType({"temperature": 1.0})
+
+    def algorithm(self, rows: Any) -> Callable[..., None]:
+        """Return the function that computes one row."""
+        compute: Callable[..., None] = self.function(rows)
+        return compute
 
 
 @dataclass(frozen=True)
-class RowDefinition(Definition):
-    """A function of whole rows: of each number and of sums over its row.
+class ExponentialsDefinition(RowDefinition):
+    """A function of the exponentials of a row's elements, and of sums over them.
 
-    Its function takes the exponential of each number's difference to the largest one of the row, that
-    difference, the gradient by the output, and the row's `fastact.kernels.algorithms.softmax.Sums`, and returns the value and the
-    gradient by the input. Its `from_output` takes the gradient by the output, the value and the sums.
+    Its function takes the exponential of each element's difference to the largest one of the row, that
+    difference, the gradient by the output, and the row's `fastact.kernels.algorithms.softmax.Sums`, and returns the
+    value and the gradient by the input. Its `from_output` takes the gradient by the output, the value and the sums.
+    If it is reduced, it takes the sums alone, and returns the value and what the exponentials are multiplied by to
+    give the derivatives by the row's elements.
 
     Attributes
     ----------
@@ -179,47 +258,154 @@ class RowDefinition(Definition):
         Whether it is the function of the input's negative.
     takes_logarithm : bool
         Whether it needs the logarithm of the sum.
-    is_random : bool
-        Whether random numbers are added first.
-    loop : str
-        The name of the loop in `fastact.kernels`. Loops other than ``"normalized"`` say themselves what the function
-        takes.
     """
 
     of_minus_x: bool = False
     takes_logarithm: bool = False
-    is_random: bool = False
-    loop: str = "normalized"
-    is_reduced = False
 
-    @cached_property
-    def parameters(self) -> Mapping[str, Any]:
-        """What differences are divided by."""
-        return MappingProxyType({"temperature": 1.0})
+    def algorithm(self, rows: Any) -> Callable[..., None]:
+        """Return the function that computes one row."""
+        return (reduced_exponentials if self.is_reduced else exponentials)(self, rows)
 
 
 @dataclass(frozen=True)
-class ReducedRowDefinition(RowDefinition):
-    """A function that gives one number for each row.
+class SimplexDefinition(RowDefinition):
+    """A projection to the simplex; see `fastact.kernels.algorithms.sparse`."""
 
-    Its function takes the row's sums and returns the value, and what the exponentials are multiplied by to give
-    the derivatives by the row's numbers.
+    def algorithm(self, rows: Any) -> Callable[..., None]:
+        """Return the function that computes one row."""
+        return projected(self, rows)
+
+
+@dataclass(frozen=True)
+class PackedDefinition(Definition):
+    """A function of which some arrays hold two halves along an axis."""
+
+    kind: ClassVar[str] = "packed"
+
+
+@dataclass(frozen=True)
+class ConcatenatedDefinition(PackedDefinition):
+    """An activation of `x` beside that of its negative; its function is the activation's."""
+
+
+@dataclass(frozen=True)
+class GateDefinition(PackedDefinition):
+    """A gated linear unit: the value times an activation of the gate. Its function is the activation's.
 
     Attributes
     ----------
-    is_mean : bool
-        Whether it takes a mean, so that it counts how many numbers take part.
+    activation : str
+        The activation's name.
+    gate : str
+        Which half is the gate: ``"first"`` or ``"second"``.
     """
 
-    is_mean: bool = False
-    is_reduced = True
+    activation: str = ""
+    gate: str = "first"
 
 
-def define_on_sums(**metadata: Any) -> Callable[[Callable[..., Any]], ReducedRowDefinition]:
-    """Make a `ReducedRowDefinition` of the function below, with this metadata."""
-    return lambda function: ReducedRowDefinition(function, takes_logarithm=True, **metadata)
+def gated_unit(name: str, activation: Definition, **metadata: Any) -> GateDefinition:
+    """Return the gated unit whose gate has this activation."""
+    tex = activation.name.replace("_", r"\_")
+    opening = "g" if activation.name == "identity" else rf"\text{{{tex}}}(g)"
+    formula = rf"v \, {opening}"
+    return GateDefinition(
+        activation.function, formula, called=name, activation=activation.name, **metadata
+    )
 
 
-def define_on_rows(**metadata: Any) -> Callable[[Callable[..., Any]], RowDefinition]:
-    """Make a `RowDefinition` of the function below, with this metadata."""
-    return lambda function: RowDefinition(function, **metadata)
+@dataclass(frozen=True)
+class DropoutDefinition(Definition):
+    """A dropout, whose function takes words, threshold, `x` and the numbers, and returns the value.
+
+    Attributes
+    ----------
+    gradient : callable
+        Takes words, threshold, `dy` and the first of the numbers, the scale, and returns the gradient.
+    numbers : callable
+        Takes the chance of an element to be dropped and returns the numbers.
+    """
+
+    gradient: Callable[..., Any] = field(kw_only=True)
+    numbers: Callable[[float], tuple[float, ...]] = field(kw_only=True)
+    kind: ClassVar[str] = "dropout"
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Any]:
+        """The chance of an element to be dropped."""
+        return MappingProxyType({"p": 0.5})
+
+    @cached_property
+    def number_names(self) -> tuple[str, ...]:
+        """The names of the numbers."""
+        _, _, _, *names = inspect.signature(self.function).parameters
+        return tuple(names)
+
+
+@dataclass(frozen=True)
+class LossDefinition(Definition):
+    """A loss."""
+
+    kind: ClassVar[str] = "loss"
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Any]:
+        """None that could be bound: what a call gives are options."""
+        return MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class ElementwiseLossDefinition(LossDefinition):
+    """A loss of each element, whose function takes `x`, the target and a parameter, and returns loss and derivative.
+
+    Attributes
+    ----------
+    inputs : tuple of str
+        What `x` and the target are called.
+    default : float
+        The parameter's; it may have a value for each class.
+    """
+
+    inputs: tuple[str, str] = ("x", "targets")
+    default: float = 1.0
+
+    @cached_property
+    def parameter(self) -> str:
+        """The name of the parameter."""
+        return list(inspect.signature(self.function).parameters)[2]
+
+
+@dataclass(frozen=True)
+class CrossEntropyDefinition(LossDefinition):
+    """A cross-entropy of rows of logits, with labels or class probabilities.
+
+    Its function takes a `fastact.kernels.rows.Rows` and returns the function that computes one row that has a label.
+
+    Attributes
+    ----------
+    dense : callable
+        The same for rows that have a weight for every class.
+    """
+
+    dense: Callable[..., Any] = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class CompositeDefinition(LossDefinition):
+    """A function that calls others, and has no kernels of its own."""
+
+
+def defines(kind: type[_D]) -> Callable[..., Callable[[Callable[..., Any]], _D]]:
+    """Return a decorator, to be called with metadata, that makes a definition of this class of a function."""
+    return lambda **metadata: lambda function: kind(function, **metadata)
+
+
+define = defines(Definition)
+define_on_groups = defines(GroupDefinition)
+define_on_rows = defines(RowDefinition)
+define_on_exponentials = defines(ExponentialsDefinition)
+define_on_simplex = defines(SimplexDefinition)
+define_dropout = defines(DropoutDefinition)
+define_elementwise_loss = defines(ElementwiseLossDefinition)
+define_cross_entropy = defines(CrossEntropyDefinition)

@@ -6,10 +6,11 @@ gradients from sums over the row.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from fastact.catalogue.definition import define_on_rows, define_on_sums
-from fastact.simd import select
+from fastact.catalogue.definition import define_on_exponentials, define_on_rows, define_on_simplex
+from fastact.simd import any_lane, isnan, largest_lane, select, sum_lanes
 from fastact.vecmath import exp
 
 _TEMPERATURE = {
@@ -31,7 +32,7 @@ def _log_softmax_from_output(dy: Any, y: Any, row: Any) -> Any:
     return dy - exp(y) * row.dy_sum
 
 
-@define_on_rows(
+@define_on_exponentials(
     formula=r"\frac{e^{x_i / T}}{\sum_j e^{x_j / T}}",
     derivative=r"\frac{1}{T} \, y_i \left( \delta_{ij} - y_j \right)",
     errors=(4.0, 4.0),
@@ -56,13 +57,14 @@ def softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     return _softmax(e, dy, row)
 
 
-@define_on_rows(
+@define_on_exponentials(
     formula=r"x_i / T - \ln \sum_j e^{x_j / T}",
     derivative=r"\frac{1}{T} \left( \delta_{ij} - e^{y_j} \right)",
     errors=(4.0, 4.0),
     parameters_are=_TEMPERATURE,
     from_output=_log_softmax_from_output,
     takes_logarithm=True,
+    value_of_nothing=-math.inf,
     elsewhere={
         "pytorch": "log_softmax",
         "jax": "log_softmax",
@@ -80,13 +82,14 @@ def log_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     return difference - row.log_total, dy - e * (row.dy_sum / row.total)
 
 
-@define_on_rows(
+@define_on_exponentials(
     formula=r"\frac{e^{-x_i / T}}{\sum_j e^{-x_j / T}}",
     derivative=r"-\frac{1}{T} \, y_i \left( \delta_{ij} - y_j \right)",
     errors=(4.0, 4.0),
     parameters_are=_TEMPERATURE,
     from_output=_softmax_from_output,
     of_minus_x=True,
+    excluded=math.inf,
     elsewhere={"pytorch": "softmin"},
 )
 def softmin(e: Any, difference: Any, dy: Any, row: Any) -> Any:
@@ -94,7 +97,8 @@ def softmin(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     return _softmax(e, dy, row)
 
 
-@define_on_sums(
+@define_on_exponentials(
+    is_reduced=True,
     formula=r"\ln \sum_j e^{x_j / T}",
     derivative=r"\frac{1}{T} \frac{e^{x_i / T}}{\sum_j e^{x_j / T}}",
     errors=(4.0, 4.0),
@@ -115,7 +119,8 @@ def logsumexp(sums: Any) -> Any:
     return sums.top + sums.log_total, 1 / sums.total
 
 
-@define_on_sums(
+@define_on_exponentials(
+    is_reduced=True,
     formula=r"\ln \frac{1}{n} \sum_j e^{x_j / T}",
     derivative=r"\frac{1}{T} \frac{e^{x_i / T}}{\sum_j e^{x_j / T}}",
     errors=(4.0, 4.0),
@@ -136,14 +141,13 @@ def _sparsemax_from_output(dy: Any, y: Any, mean: Any) -> Any:
     return select(y <= 0, 0, dy - mean + 0 * y)  # NaN where y is
 
 
-@define_on_rows(
+@define_on_simplex(
     formula=r"\max(x_i / T - \tau, 0), \quad \sum_j \max(x_j / T - \tau, 0) = 1",
     derivative=r"\frac{1}{T} \left( \delta_{ij} - \frac{1}{|S|} \right) \text{ for } i, j \in S = \{k : y_k > 0\}",
     errors=(4.0, 4.0),
     parameters_are=_TEMPERATURE,
     from_output=_sparsemax_from_output,
     kinks={"the threshold": "0"},
-    loop="projected",
     elsewhere={"keras": "sparsemax"},
     reference="A. F. T. Martins, R. F. Astudillo, From Softmax to Sparsemax: A Sparse Model of Attention and Multi-Label Classification, ICML 2016.",
 )
@@ -163,17 +167,53 @@ def sparsemax(difference: Any, threshold: Any, dy: Any, mean: Any) -> Any:
     errors=(0.0, 0.0),
     parameters_are={"temperature": "of no effect: the limit of the softmax as it goes to 0"},
     kinks={"equal numbers": "0"},
-    loop="one_hot",
     elsewhere={"onnx": "Hardmax"},
 )
-def hardmax(x: Any) -> Any:
+def hardmax(rows: Any) -> Any:
     """Hardmax: 1 for the row's largest number, the first of equals, and 0 for the others.
 
     Its derivative is 0. Use it to choose; to train through a choice take `gumbel_softmax`.
     """
+    zeros, x_at = rows.zeros, rows.index("x")
+    padding = rows.padding("x", -math.inf)
+    prepare = rows.prepare(padding)
+    if x_at < 0:
+        write_zeros = rows.write(lambda arrays, begin, state: (zeros(),))
+
+        def no_gradient(row: Any) -> None:
+            prepare(row)
+            write_zeros(row, 0)
+
+        return no_gradient
+    has_gradient, top_of, places = (
+        rows.has("dy"),
+        rows.largest("x", 1, padding),
+        rows.places_in_block,
+    )
+
+    def find(arrays: Any, begin: Any, found: Any, top: Any) -> Any:
+        first, nothing = found
+        x = arrays[x_at]
+        if first < 0 and any_lane(x == top):
+            first = begin - int(largest_lane(select(x == top, -places(), -math.inf)))
+        return first, nothing + select(isnan(x), x, 0)
+
+    def results(arrays: Any, begin: Any, state: Any) -> Any:
+        first, nothing = state
+        y = select(places() == first - begin, 1, 0) + nothing
+        return (y, zeros()) if has_gradient else (y,)
+
+    fold, write = rows.fold(find, padding), rows.write(results)
+
+    def one_row(row: Any) -> None:
+        prepare(row)
+        first, nothing = fold(row, (-1, zeros()), top_of(row))
+        write(row, (first, sum_lanes(nothing)))
+
+    return one_row
 
 
-@define_on_rows(
+@define_on_exponentials(
     formula=r"\frac{e^{(x_i + g_i) / T}}{\sum_j e^{(x_j + g_j) / T}}, \quad g = -\ln(-\ln u)",
     derivative=r"\frac{1}{T} \, y_i \left( \delta_{ij} - y_j \right)",
     errors=(4.0, 4.0),

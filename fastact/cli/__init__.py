@@ -76,12 +76,16 @@ def list_activations(
 
     chosen = [
         each
-        for each in map(fastact.get, [*fastact.names(), *fastact.row_names()])
+        for each in map(fastact.get, fastact.names("activation", "row"))
         if (library is None or library in each._definition.elsewhere)
         and not (smooth and each.kinks)
     ]
     is_whole = library is None and not smooth  # which is told of activations only
-    layers = [fastact.get(name) for name in fastact.layer_names()] if is_whole else []
+    layers = (
+        [fastact.get(name) for name in fastact.names("packed", "dropout", "loss")]
+        if is_whole
+        else []
+    )
     if names:
         typer.echo("\n".join(each.name for each in (*chosen, *layers)))
         return
@@ -121,12 +125,12 @@ def show(
     with one_line_if_missing("cli"):
         from rich.console import Console
 
-        from fastact.functions.layers import Layer
         from fastact.show.terminal import layer_sheet, sheet
 
         console = Console(highlight=False)
         width = min(console.width, 80)
-        console.print(layer_sheet(found) if isinstance(found, Layer) else sheet(found, width))
+        is_curve = found.kind in ("activation", "row")
+        console.print(sheet(found, width) if is_curve else layer_sheet(found))
 
 
 @app.command()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from fastact.arrays.dtypes import dtypes
-from fastact.functions.registry import get, layer_names, names, row_names
+from fastact.functions.registry import get, names
 from fastact.runtime import kernel_cache
 from fastact.runtime import loading as compiler
+from fastact.runtime.dtypes import dtypes
 from fastact.runtime.output_pool import with_output_cache
 from fastact.runtime.pool import driver_kernel
 from fastact.runtime.ufunc import LOOPS
@@ -34,8 +34,7 @@ def kernels(activations: Sequence[str] | None, types: Sequence[str]) -> Iterator
             raise ValueError(f"there is no type {name!r}; there are {', '.join(dtypes())}")
     yield partial(with_output_cache, int)  # whose own kernels large outputs need
     yield partial(driver_kernel, "meet")  # which the start of the threads needs
-    everything = (*names(), *row_names(), *layer_names())
-    for activation in [get(name) for name in activations or everything]:
+    for activation in [get(name) for name in activations or names()]:
         for ufunc in activation.ufuncs.values():
             for loop in LOOPS[ufunc]:
                 # A kernel's name ends with the type of its arrays.

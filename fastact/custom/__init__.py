@@ -13,8 +13,9 @@ import numpy as np
 
 from fastact.catalogue.definition import Definition
 from fastact.custom.snapshot import Snapshot
-from fastact.functions import Activation, PointwiseActivation, make_activation
+from fastact.functions import Function, make_function
 from fastact.functions.fused import most_parameters
+from fastact.functions.pointwise import run_elementwise
 from fastact.simd import dual, isnan, select, value_and_derivative_of
 from fastact.system.first_use import first_use
 
@@ -122,7 +123,7 @@ def _differentiable(function: Any, places: tuple[int, ...]) -> Callable[..., Any
 
 
 @overload
-def activation(function: Callable[..., Any], /) -> PointwiseActivation: ...
+def activation(function: Callable[..., Any], /) -> Function: ...
 
 
 @overload
@@ -134,7 +135,7 @@ def activation(
     learnable: str | None = ...,
     parameters_are: dict[str, str] = ...,
     reference: str = ...,
-) -> Callable[[Callable[..., Any]], PointwiseActivation]: ...
+) -> Callable[[Callable[..., Any]], Function]: ...
 
 
 def activation(function: Any = None, /, *, learnable: str | None = None, **metadata: Any) -> Any:
@@ -163,7 +164,7 @@ def activation(function: Any = None, /, *, learnable: str | None = None, **metad
 
     Returns
     -------
-    Activation
+    Function
         With all that those of the catalogue have. It pickles where the function would, as a name in its
         module; its kernels are kept in the cache where it depends on constants alone. A call raises a RuntimeError
         where the function cannot be compiled: where it needs memory, as ``np.zeros`` and ``list.append`` do, may raise
@@ -192,7 +193,7 @@ def activation(function: Any = None, /, *, learnable: str | None = None, **metad
 
 def _make(
     learnable: str | None, metadata: dict[str, Any], function: Callable[..., Any]
-) -> Activation:
+) -> Function:
     if not isinstance(function, FunctionType):
         raise TypeError(f"activation: expected a plain function, got {function!r}")
     found = inspect.signature(function).parameters
@@ -208,13 +209,13 @@ def _make(
             f"activation: {function.__name__} has {len(found) - 1} parameters; NumPy's ufuncs have room "
             f"for {most_parameters()} beside the arrays"
         )
-    return make_activation(
+    return make_function(
         CustomDefinition(function, learnable=(learnable,) if learnable else (), **metadata)
     )
 
 
 def check_derivative(
-    activation: PointwiseActivation,
+    activation: Function,
     x: Any = None,
     *,
     rtol: float = 1e-6,
@@ -225,7 +226,7 @@ def check_derivative(
 
     Parameters
     ----------
-    activation : Activation
+    activation : Function
         Of the catalogue, or your own.
     x : array_like, optional
         Where to compare, in float64; by default numbers of both signs from 1e-6 to 40.
@@ -249,8 +250,9 @@ def check_derivative(
         magnitudes = np.concatenate([np.geomspace(1e-6, 40, 2001), np.linspace(0.01, 6, 600)])
         x = np.concatenate([-magnitudes[::-1], magnitudes])
     points = np.asarray(x, np.float64)
-    stated = activation.derivative(points, **parameters)
-    automatic = activation._run("automatic_derivative", (points,), (), parameters)
+    differentiated: Any = activation
+    stated = differentiated.derivative(points, **parameters)
+    automatic = run_elementwise(activation, "automatic_derivative", (points,), parameters)
     difference = np.abs(stated - automatic)
     wrong = ~(difference <= atol + rtol * np.abs(automatic))
     wrong &= ~(np.isnan(stated) & np.isnan(automatic))

@@ -9,7 +9,7 @@ from typing import Any
 from numba.core import ir
 from numba.core.compiler import run_frontend
 
-from fastact.functions.base import Activation
+from fastact.functions import Function
 from fastact.runtime.compiler import C_LIBRARY
 from fastact.runtime.constant_arrays import NotConstantError, evaluate, value_of
 from fastact.simd.references import used_by
@@ -60,7 +60,7 @@ def _construct(graph: Any, node: Any, symbols: set[str]) -> str | None:
         return _KINDS.get(node.op)
     name = getattr(called, "__name__", "")
     is_fine = (
-        isinstance(called, FunctionType | Activation | type)
+        isinstance(called, FunctionType | Function | type)
         or hasattr(called, "fastact_function")
         or any(called is each for each in _BUILTINS)
         or (name in C_LIBRARY and f"numba_{name}" not in symbols)

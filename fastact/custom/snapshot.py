@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from fastact.functions.base import Activation
+from fastact.functions import Function
 from fastact.simd import PerDtype
 from fastact.simd.references import names_in
 
@@ -186,7 +186,7 @@ class Snapshot:
         self._note("per dtype")
         return PerDtype(self._copy(value.float32), self._copy(value.float64))
 
-    def _copy_activation(self, value: Activation, names: Any) -> Any:
+    def _copy_activation(self, value: Function, names: Any) -> Any:
         name = value._definition.kernel_name("")
         if name is None:
             return self._leave(value)
@@ -271,7 +271,7 @@ _COPIES: list[tuple[Any, _Copy]] = [
     (np.dtype, Snapshot._copy_dtype),
     (tuple | list, Snapshot._copy_sequence),
     (PerDtype, Snapshot._copy_per_dtype),
-    (Activation, Snapshot._copy_activation),
+    (Function, Snapshot._copy_activation),
     (FunctionType, Snapshot._copy_function),
     (type, Snapshot._copy_class),
     (ModuleType, Snapshot._copy_module),

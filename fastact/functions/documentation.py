@@ -1,58 +1,92 @@
-"""Docstrings of functions, written from their definitions."""
+"""Docstrings of functions and of their methods, written from their definitions and operations."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastact.catalogue import catalogue
 from fastact.catalogue.definition import REQUIRED, Definition
+from fastact.functions.operation import Operation
+from fastact.functions.options import Argument
+
+_WIDTH = 88
 
 
 def document(definition: Definition) -> str:
-    """Write an activation's docstring from its definition."""
-    sections = [definition.summary]
+    """Write a function's docstring."""
+    summary, _, own = definition.text.partition("\n\nNotes\n-----\n")
+    sections = [summary]
     if definition.parameters:
-        lines = ["Parameters", "----------"]
-        for name, default in definition.parameters.items():
-            note = "" if default is REQUIRED else f", default {default}"
-            lines.append(f"{name} : float or array_like{note}")
-            if name in definition.parameters_are:
-                lines.append(f"    {definition.parameters_are[name]}")
-        sections.append("\n".join(lines))
-    sections.append("\n".join(["Notes", "-----", *_notes(definition)]))
-    if definition.reference:
-        sections.append(
-            "\n".join(["References", "----------", *textwrap.wrap(definition.reference, 88)])
+        entries = (
+            f"{name} : float or array_like{'' if default is REQUIRED else f', default {default}'}\n"
+            + textwrap.indent(definition.parameters_are.get(name, ""), "    ")
+            for name, default in definition.parameters.items()
         )
+        sections.append(_section("Parameters", map(str.rstrip, entries)))
+    sections.append(_section("Notes", [own] if own else _notes(definition)))
+    if definition.reference:
+        sections.append(_section("References", textwrap.wrap(definition.reference, _WIDTH)))
     return "\n\n".join(sections) + "\n"
 
 
-def _notes(definition: Definition) -> list[str]:
-    """Return the lines that say how an activation behaves."""
-    formulas = [
-        f".. math:: {left} = {right}"
-        for left, right in (("f(x)", definition.formula), ("f'(x)", definition.derivative))
-        if right
-    ]
-    said = ["NaN gives NaN."]
+def document_method(definition: Definition, operation: Operation) -> str:
+    """Write the docstring of the method that runs an operation."""
+    sections = [f"Compute {operation.summary}."]
+    arguments = (*operation.arrays, *operation.options)
+    sections.append(_section("Parameters", map(_argument, arguments)))
+    results = (
+        "\n".join([f"{name} : ndarray or scalar", *_wrapped(text)])
+        for name, text in operation.returns.items()
+    )
+    sections.append(_section("Returns", results))
+    if operation.raises:
+        errors = ("\n".join([name, *_wrapped(text)]) for name, text in operation.raises.items())
+        sections.append(_section("Raises", errors))
+    return "\n\n".join(sections) + "\n"
+
+
+def _section(heading: str, lines: Iterable[str]) -> str:
+    return "\n".join([heading, "-" * len(heading), *lines])
+
+
+def _argument(argument: Argument) -> str:
+    return "\n".join([f"{argument.name} : {argument.kind}", *_wrapped(argument.text)])
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent="    ", subsequent_indent="    ")
+
+
+def _notes(definition: Definition) -> Iterator[str]:
+    """Yield the lines that say how a function behaves."""
+    for left, right in (("f(x)", definition.formula), ("f'(x)", definition.derivative)):
+        if right:
+            yield from (f".. math:: {left} = {right}", "")
+    yield from textwrap.wrap(" ".join(_said(definition)), _WIDTH)
+
+
+def _said(definition: Definition) -> Iterator[str]:
+    """Yield sentences on limits, kinks, conventions and errors."""
+    yield "NaN gives NaN."
     if definition.limits:
-        said.append("It goes to {} and {} at minus and plus infinity.".format(*definition.limits))
-    said += [f"The derivative at {at} is {chosen}." for at, chosen in definition.kinks.items()]
+        yield "It goes to {} and {} at minus and plus infinity.".format(*definition.limits)
+    for at, chosen in definition.kinks.items():
+        yield f"The derivative at {at} is {chosen}."
     for library, other in definition.choices.get("convention", {}).items():
-        said.append(f"With convention={library!r}: {difference(definition, other)}.")
+        yield f"With convention={library!r}: {difference(definition, other)}."
+    for name, domain in definition.domains.items():
+        yield f"{name} must be {domain.text}."
     if definition.errors:
-        said.append(
+        yield (
             "Errors in float32: at most {} units in the last place in the value, {} in the "
             "derivative.".format(*definition.errors)
         )
     if definition.roots:
         roots = ", ".join(map(str, definition.roots))
-        said.append(f"Within 0.4 of its roots ({roots}), the derivative's error is at most 2**-23.")
-    said.append("The same bits wherever an element stands, whatever the number of threads.")
-    return [line for formula in formulas for line in (formula, "")] + textwrap.wrap(
-        " ".join(said), 88
-    )
+        yield f"Within 0.4 of its roots ({roots}), the derivative's error is at most 2**-23."
+    yield "The same bits wherever an element stands, whatever the number of threads."
 
 
 def difference(definition: Definition, other: Definition) -> str:

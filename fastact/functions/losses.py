@@ -1,4 +1,4 @@
-"""What losses have in common: reductions, and the gradients by them."""
+"""What losses have in common: operations, reductions, and the gradients by them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import as_real_array
+from fastact.functions.function import Function
+from fastact.functions.operation import Operation
+from fastact.functions.options import DLOSS, Argument, array
 
 REDUCTIONS = ("mean", "sum", "none")
+LOSS_OPERATIONS = {
+    "forward": "the loss",
+    "backward": "the gradient alone",
+    "forward_backward": "the loss and the gradient in one pass",
+}
+_LOSS = {
+    "loss": "Of the type of the input; without a reduction, of its shape or with one value for each row."
+}
+_RAISES = {
+    "TypeError": "If an input is not real, or labels are no integers.",
+    "ValueError": "If a label is out of range (the message gives its position), shapes do not fit together, or an "
+    "option is none of the above.",
+}
 
 
-def loss_shape(where: str, reduction: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+def loss_operation(
+    name: str,
+    arrays: tuple[Argument, ...],
+    options: tuple[Argument, ...],
+    gradients: dict[str, str],
+    run: Any,
+) -> Operation:
+    """Return an operation of a loss with these arrays."""
+    if name == "backward":
+        arrays = (array("dloss", DLOSS.text), *arrays)
+    elif name == "forward_backward":
+        arrays = (*arrays, DLOSS)
+    returns = {"forward": _LOSS, "backward": gradients}.get(name, _LOSS | gradients)
+
+    def plain(function: Function, *given: Any) -> Any:
+        return run(function, function.operations[name], given, {})
+
+    return Operation(name, LOSS_OPERATIONS[name], arrays, options, returns, run, plain, _RAISES)
+
+
+def loss_shape(caller: str, reduction: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of a loss that has this shape without a reduction, or raise an error."""
     if not (isinstance(reduction, str) and reduction in REDUCTIONS):
-        raise ValueError(f"{where}: reduction must be one of {REDUCTIONS}, got {reduction!r}")
+        raise ValueError(f"{caller}: reduction must be one of {REDUCTIONS}, got {reduction!r}")
     return shape if reduction == "none" else ()
 
 
-def gradient_by_loss(where: str, dloss: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+def gradient_by_loss(caller: str, dloss: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     """Return the gradient by a loss in its shape, or raise an error that names both."""
-    gradient = as_real_array(where, "dloss", dloss)
+    gradient = as_real_array(caller, "dloss", dloss)
     if gradient.shape == shape:  # NumPy's function takes 4 us where there is nothing to do
         return gradient
     try:
         return np.broadcast_to(gradient, shape)
     except ValueError:
         raise ValueError(
-            f"{where}: dloss has shape {gradient.shape}, the loss has {shape}"
+            f"{caller}: dloss has shape {gradient.shape}, the loss has {shape}"
         ) from None

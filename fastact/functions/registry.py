@@ -1,4 +1,4 @@
-"""All activations by name."""
+"""All functions by name."""
 
 from __future__ import annotations
 
@@ -6,19 +6,9 @@ import difflib
 from functools import cache
 from typing import Any
 
-from fastact.catalogue import catalogue, row_catalogue
-from fastact.catalogue.definition import Definition
-from fastact.functions import Activation, make_activation
-from fastact.functions.layers import layers
-
-_made: dict[str, Activation] = {}
-
-
-def activation(definition: Definition) -> Activation:
-    """Return the one object of a definition of fastact's own."""
-    if definition.name not in _made:
-        _made.setdefault(definition.name, make_activation(definition))
-    return _made[definition.name]
+from fastact.catalogue import catalogue
+from fastact.catalogue.definition import KINDS, Definition
+from fastact.functions import Function, function_of
 
 
 @cache
@@ -29,40 +19,44 @@ def _others() -> dict[str, Definition]:
     return {each.name: each for each in definitions if each.name not in catalogue()}
 
 
-def activations() -> list[Activation]:
+def functions() -> list[Function]:
     """Return all there are, in all conventions."""
-    definitions = (*catalogue().values(), *row_catalogue().values(), *_others().values())
-    return [activation(each) for each in definitions]
+    return [function_of(each) for each in (*catalogue().values(), *_others().values())]
 
 
 @cache
 def aliases() -> dict[str, str]:
     """Return the name that each alias stands for: other names, and what other libraries say."""
     found: dict[str, str] = {}
-    for name, definition in catalogue().items():
+    for name, definition in catalogue("activation").items():
         for alias in (*definition.aliases, *definition.elsewhere.values()):
             if alias not in catalogue():
                 found.setdefault(alias, name)
     return found
 
 
-def names() -> list[str]:
-    """Return the names of all activations, in the catalogue's order."""
-    return list(catalogue())
+def names(*kinds: str) -> list[str]:
+    """Return the names of all functions, or of those of some kinds, in the catalogue's order.
 
+    Parameters
+    ----------
+    *kinds : {"activation", "row", "packed", "dropout", "loss"}
+        Activations of an element or of a group; functions of rows, such as the softmax; gated units and others whose
+        arrays hold two halves; dropouts; losses.
 
-def row_names() -> list[str]:
-    """Return the names of all functions of whole rows, such as the softmax."""
-    return list(row_catalogue())
-
-
-def layer_names() -> list[str]:
-    """Return the names of all layers, such as the gated units."""
-    return list(layers())
+    Raises
+    ------
+    ValueError
+        If there is no such kind.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(f"there is no kind {kind!r}; there are {', '.join(KINDS)}")
+    return [name for kind in kinds or KINDS for name in catalogue(kind)]
 
 
 def get(name: str, **parameters: Any) -> Any:
-    """Return the activation of this name or alias, or the function of rows or the layer of this name.
+    """Return the function of this name or alias.
 
     Parameters
     ----------
@@ -74,7 +68,7 @@ def get(name: str, **parameters: Any) -> Any:
 
     Returns
     -------
-    Activation or Layer
+    Function
         The very object that ``fastact.<name>`` is, or with parameters one bound to them.
 
     Raises
@@ -85,15 +79,11 @@ def get(name: str, **parameters: Any) -> Any:
         If it has no such parameter, or the name is no string.
     """
     if not isinstance(name, str):
-        raise TypeError(f"the name of an activation is a string, got {name!r}")
+        raise TypeError(f"the name of a function is a string, got {name!r}")
     own_name = aliases().get(name, name)
-    definition = (catalogue() | row_catalogue() | _others()).get(own_name)
-    if definition is None and name in layers():
-        for parameter in parameters:
-            raise TypeError(f"{name}: unknown parameter {parameter!r}; a layer binds none")
-        return layers()[name]
+    definition = (catalogue() | _others()).get(own_name)
     if definition is None:
-        near = difflib.get_close_matches(name, [*names(), *aliases(), *layers()], n=1)
+        near = difflib.get_close_matches(name, [*names(), *aliases()], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no activation is called {name!r}.{hint} There are: {', '.join(names())}")
-    return activation(definition).choose(parameters).bind(**parameters)
+        raise ValueError(f"no function is called {name!r}.{hint} There are: {', '.join(names())}")
+    return function_of(definition).choose(parameters).bind(**parameters)

@@ -3,568 +3,309 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.arrays.arguments import as_real_array, as_returned, float_type, outputs_for
-from fastact.arrays.dtypes import dtype_of, dtypes, has_loop, inner_type, parameters_in
-from fastact.arrays.rows import Operand, layout_of, row_parts, run_on_rows
-from fastact.catalogue.definition import ReducedRowDefinition, RowDefinition
-from fastact.functions.base import Activation, Made
-from fastact.runtime.output_pool import LEAST_BYTES, with_room
+from fastact.arrays.arguments import (
+    apart,
+    as_real_array,
+    as_returned,
+    float_type,
+    outputs_for,
+)
+from fastact.arrays.contiguous import run_contiguous
+from fastact.arrays.random_numbers import chance_of, drawing, key_of
+from fastact.arrays.rows import Operand, as_mask, layout_of, row_parts, run_on_rows
+from fastact.catalogue.definition import RowDefinition
+from fastact.catalogue.normalized import hardmax
+from fastact.functions.function import Function, family_of, function_of
+from fastact.functions.operation import Family, Operation
+from fastact.functions.options import (
+    KEEPDIMS,
+    LENGTHS,
+    OUT,
+    RNG,
+    ROW_AXIS,
+    TEMPERATURE,
+    WHERE,
+    Argument,
+    array,
+)
+from fastact.kernels.kernel import Contiguous, Kernel, Rows
+from fastact.runtime.dtypes import dtype_of, has_loop, inner_type
+from fastact.runtime.output_pool import LEAST_BYTES
+from fastact.simd import uniform
+from fastact.vecmath import log
 
-if TYPE_CHECKING:
-    from fastact.runtime.loading import LoopFunction
-
-# Rows of which some numbers take no part are copied: so many numbers at a time.
+# Rows of which some elements take no part are copied: so many elements at a time.
 _COPIED = 2**18
 
-
-@dataclass(frozen=True, eq=False)
-class _Operation:
-    """One of the ufuncs; `of_rows` are the operands that have a number for each row."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    summary: str
-    of_rows: frozenset[str] = frozenset()
-
-    @cached_property
-    def whole(self) -> int:
-        """The place of the first input that has rows."""
-        return next(k for k, each in enumerate(self.inputs) if each not in self.of_rows)
-
-    @cached_property
-    def are_of_rows(self) -> tuple[bool, ...]:
-        """Of each input, whether it has a number for each row."""
-        return tuple(each in self.of_rows for each in self.inputs)
-
-
-class _RowFunction(Activation):
-    """What functions of whole rows have in common.
-
-    Their ufuncs are generalized: the last dimension of ``(n)`` is the row, and the temperature follows the arrays.
-    """
-
-    _operations: ClassVar[dict[str, _Operation]]
-
-    def __init__(self, definition: RowDefinition) -> None:
-        super().__init__(definition, list(self._operations), self._make)
-        self._row_definition = definition
-        self._degrees = Made(partial(_degree, self.parameters["temperature"]))
-
-    def bind(self, **parameters: Any) -> Self:
-        """Return this function with another temperature; see `Activation.bind`.
-
-        Raises
-        ------
-        ValueError
-            If it is not positive.
-        """
-        bound = super().bind(**parameters)
-        temperature = _as_temperature(self.name, bound.parameters["temperature"])
-        bound._degrees = Made(partial(_degree, temperature))
-        return bound
-
-    def _run(
-        self,
-        operation: str,
-        arrays: tuple[Any, ...],
-        *,
-        axis: Any,
-        temperature: Any,
-        lengths: Any,
-        out: Any,
-        where: Any = None,
-        keepdims: bool = False,
-        replace: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]] | None = None,
-    ) -> Any:
-        """Call the ufunc on all rows, wherever they lie.
-
-        `replace` takes the first array and the first result's, once all is checked, and returns what is taken in
-        place of the first.
-        """
-        name, names = self._where(operation), self._operations[operation]
-        if (
-            (type(axis) is int and axis == -1)
-            and (lengths is None and where is None and not keepdims and replace is None)
-            and _are_plain(names, arrays, out)
-        ):  # 2 us in place of 16
-            degree = self._degree_of(name, temperature, arrays[0].dtype)
-            given_outputs = {} if out is None else {"out": out}
-            return self._made[operation](*arrays, degree, **given_outputs)
-        given = [
-            as_real_array(name, each, array)
-            for each, array in zip(names.inputs, arrays, strict=True)
-        ]
-        shape = given[names.whole].shape
-        layout = layout_of(name, axis, lengths, shape)
-        shapes = [shape, layout.reduced_shape(keepdims)]
-        for k, (each, is_of_row) in enumerate(zip(names.inputs, names.are_of_rows, strict=True)):
-            given[k] = _fitting(name, each, given[k], shapes[is_of_row], is_of_row)
-        dtype = float_type(arrays, given)
-        degree = self._degree_of(name, temperature, dtype)
-        results = outputs_for(
-            name,
-            out,
-            tuple(shapes[each in names.of_rows] for each in names.outputs),
-            (dtype,) * len(names.outputs),
-        )
-        for k in range(1, len(given)):  # the first result is written before these have been read
-            if np.may_share_memory(given[k], results[0]):
-                given[k] = with_room(given[k].copy)
-        if replace is not None:
-            given[0] = replace(given[0], results[0])
-        inputs = [
-            Operand(array, each not in names.of_rows)
-            for each, array in zip(names.inputs, given, strict=True)
-        ]
-        outputs = [
-            Operand(array, each not in names.of_rows)
-            for each, array in zip(names.outputs, results, strict=True)
-        ]
-        run = partial(self._run_ufunc, operation, dtype, degree)
-        if where is not None:
-            run = partial(self._run_masked, run, operation)
-            inputs.append(Operand(_as_mask(name, where, shape), True))
-        run_on_rows(layout, run, inputs, outputs)
-        return as_returned(results, out)
-
-    def _degree_of(self, where: str, temperature: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return the temperature of a call, or the function's own, as the ufuncs take it beside arrays of a type."""
-        if temperature is None:
-            return self._degrees[dtype]
-        return _degree(_as_temperature(where, temperature), dtype)
-
-    def _run_ufunc(
-        self,
-        operation: str,
-        dtype: np.dtype[Any],
-        degree: NDArray[Any],
-        inputs: list[NDArray[Any]],
-        outputs: list[NDArray[Any]],
-    ) -> None:
-        self._made[operation](
-            *inputs,
-            degree,
-            out=tuple(outputs),
-            casting="same_kind",
-            signature=_types(self._operations[operation], dtype),
-        )
-
-    def _run_masked(
-        self,
-        run: Callable[..., None],
-        operation: str,
-        inputs: list[NDArray[Any]],
-        outputs: list[NDArray[Any]],
-    ) -> None:
-        """Run it with the lowest number in place of those that the mask, the last input, leaves out."""
-        names = self._operations[operation]
-        lowest = math.inf if self._row_definition.of_minus_x else -math.inf
-        *rows, length = inputs[-1].shape
-        for part in row_parts(tuple(rows), _COPIED // max(1, length)):
-            *arrays, mask = (array[part] for array in inputs)
-            results = [array[part] for array in outputs]
-            x = names.inputs.index("x")
-            arrays[x] = np.where(mask, arrays[x], arrays[x].dtype.type(lowest))
-            run(arrays, results)
-            for each, result in zip(names.outputs, results, strict=True):
-                if each == "dx":
-                    np.copyto(result, 0, where=~mask)
-                else:
-                    self._correct_masked(result, mask)
-
-    def _correct_masked(self, y: NDArray[Any], mask: NDArray[np.bool_]) -> None:
-        """Give rows of which nothing takes part their value."""
-        raise NotImplementedError
-
-    def _make(self, name: str) -> np.ufunc:
-        from fastact.runtime.ufunc import Loop, make_ufunc
-
-        definition, operation = self._row_definition, self._operations[name]
-        inputs, outputs = (
-            ",".join("()" if each in operation.of_rows else "(n)" for each in names)
-            for names in (operation.inputs, operation.outputs)
-        )
-        loops = [
-            Loop(
-                [dtype_of(each) for each in _operand_types(operation, dtype)],
-                definition.kernel_name(f"{name}.{dtype}"),
-                partial(self._build_loop, name, dtype),
-            )
-            for dtype in dtypes()
-        ]
-        return make_ufunc(
-            definition.module,
-            definition.ufunc_name(name),
-            f"Compute {operation.summary}, of {definition.name!r} over rows.",
-            (*operation.inputs, "temperature"),
-            operation.outputs,
-            loops,
-            f"{inputs},()->{outputs}",
-        )
-
-    def _build_loop(self, name: str, dtype: str) -> LoopFunction:
-        from fastact.kernels.rows import Operand
-
-        definition, operation = self._row_definition, self._operations[name]
-        inputs, outputs = (
-            [Operand(each, dtype, each not in operation.of_rows) for each in names]
-            for names in (operation.inputs, operation.outputs)
-        )
-        inputs.append(Operand("temperature", parameters_in(dtype), False))
-        from fastact import kernels
-
-        build: Callable[..., LoopFunction] = getattr(kernels, definition.loop)
-        return build(definition, name, inputs, outputs)
+_SIGNATURES = {
+    "forward": "x(n), temperature: parameter -> y(n)",
+    "backward": "dy(n), y(n), temperature: parameter -> dx(n)",
+    "forward_backward": "x(n), dy(n), temperature: parameter -> y(n), dx(n)",
+}
+_REDUCED_SIGNATURES = {
+    "forward": "x(n), temperature: parameter -> y",
+    "backward": "dy, x(n), temperature: parameter -> dx(n)",
+    "forward_backward": "x(n), dy, temperature: parameter -> y, dx(n)",
+}
+_PERTURB = "key: int64, first: int64, threshold: int64, x(n) -> y(n)"
+_HARD = Argument(
+    "hard",
+    "bool, default False",
+    "Whether the value is 1 for the largest element of each row and 0 for the others. The gradient is that of the soft "
+    "value: the straight-through estimator.",
+    False,
+    "bool",
+)
+_ARRAYS = {
+    "x": array("x", "Of any shape and real type; integers and bools become floats as in NumPy."),
+    "y": array("y", "What the forward call returned."),
+    "dy": array("dy", "The gradient by the output, of its shape."),
+}
+_RETURNS = {
+    "y": "The value, of the shape of `x`. A row that holds a NaN or plus infinity, or nothing but minus infinity, "
+    "gives NaN, as in PyTorch.",
+    "dx": "The gradient by the input, of its shape. Sums over a row are taken in float64.",
+}
+_REDUCED_VALUE = {
+    "y": "The value, of the shape of `x` without the axes; with `lengths`, the rows take the place of the axis. A row "
+    "that holds a NaN gives NaN, else one that holds plus infinity gives plus infinity."
+}
+_RAISES = {
+    "TypeError": "If an input is not real, or `axis` or `lengths` hold no integers.",
+    "ValueError": "If `axis` is out of bounds, the temperature is not positive, the lengths do not add up to that of "
+    "the axis, shapes do not fit together, or `out` does not fit.",
+}
+_SUMMARIES = {
+    "forward": "the value",
+    "backward": "the gradient by the input",
+    "forward_backward": "the value and the gradient by the input in one pass",
+}
 
 
-class RowActivation(_RowFunction):
-    """A function of whole rows: each result depends on all numbers of its row."""
-
-    _operations: ClassVar[dict[str, _Operation]] = {
-        "forward": _Operation(("x",), ("y",), "the value"),
-        "backward": _Operation(("dy", "y"), ("dx",), "the gradient by the input, from the value"),
-        "forward_backward": _Operation(
-            ("x", "dy"), ("y", "dx"), "the value and the gradient by the input, in one pass"
-        ),
-    }
-
-    def __call__(
-        self,
-        x: Any,
-        /,
-        axis: int | Sequence[int] | None = -1,
-        *,
-        temperature: float | None = None,
-        where: Any = None,
-        lengths: Any = None,
-        out: Any = None,
-    ) -> Any:
-        """Compute the value.
-
-        Parameters
-        ----------
-        x : array_like
-            Of any shape; a real type. float16, bfloat16, float32 and float64 are kept, integers and bools become
-            the float type that NumPy's own functions choose for them.
-        axis : int, sequence of int or None, default -1
-            The axis, or the axes, along which a row runs; None takes all numbers as one row.
-        temperature : float, optional
-            What the numbers are divided by; positive. The default is 1.
-        where : array_like of bool, optional
-            The numbers that take part; it broadcasts with `x`. The others count as minus infinity. A row of
-            which none takes part gives zeros, in the logarithm minus infinity.
-        lengths : array_like of int, optional
-            Ragged rows: they lie one behind another along `axis`, and these are their lengths, which may be 0.
-        out : ndarray, optional
-            Where the result goes; it may be `x` itself.
-
-        Returns
-        -------
-        ndarray
-            Of the shape of `x`. A row that holds a NaN or plus infinity, or nothing but minus infinity, gives
-            NaN, as in PyTorch.
-
-        Raises
-        ------
-        TypeError
-            If `x` is not real, or `axis` or `lengths` hold no integers.
-        ValueError
-            If `axis` is out of bounds, the temperature is not positive, the lengths do not add up to that of
-            the axis, or `out` does not fit.
-        """
-        return self._run(
-            "forward",
-            (x,),
-            axis=axis,
-            temperature=temperature,
-            where=where,
-            lengths=lengths,
-            out=out,
-        )
-
-    def backward(
-        self,
-        dy: Any,
-        y: Any,
-        /,
-        axis: int | Sequence[int] | None = -1,
-        *,
-        temperature: float | None = None,
-        lengths: Any = None,
-        out: Any = None,
-    ) -> Any:
-        """Compute the gradient by the input from the value.
-
-        Parameters
-        ----------
-        dy : array_like
-            The gradient by the output, of the shape of `y`.
-        y : array_like
-            What the forward call returned.
-        axis, temperature, lengths, out
-            As for a call.
-
-        Returns
-        -------
-        ndarray
-            Of the shape of `y`. Sums over a row are taken in float64.
-        """
-        return self._run(
-            "backward", (dy, y), axis=axis, temperature=temperature, lengths=lengths, out=out
-        )
-
-    def forward_backward(
-        self,
-        x: Any,
-        dy: Any,
-        /,
-        axis: int | Sequence[int] | None = -1,
-        *,
-        temperature: float | None = None,
-        where: Any = None,
-        lengths: Any = None,
-        out: Any = None,
-    ) -> Any:
-        """Compute the value and the gradient by the input in one pass; see the call and `backward`.
-
-        Returns
-        -------
-        y, dx : ndarray
-            Of the shape of `x`. Where `where` leaves numbers out, their gradient is 0.
-        """
-        return self._run(
-            "forward_backward",
-            (x, dy),
-            axis=axis,
-            temperature=temperature,
-            where=where,
-            lengths=lengths,
-            out=out,
-        )
-
-    def _correct_masked(self, y: NDArray[Any], mask: NDArray[np.bool_]) -> None:
-        nothing = ~mask.any(axis=-1, keepdims=True)
-        if nothing.any():
-            value = -math.inf if self._row_definition.takes_logarithm else 0
-            np.copyto(y, value, where=nothing, casting="same_kind")
+@family_of.register
+def _(definition: RowDefinition) -> Family:
+    others = ("perturb",) if definition.is_random else ()
+    return Family(
+        {name: _operation(definition, name) for name in _SIGNATURES},
+        (*_SIGNATURES, *others),
+        partial(_kernel, definition),
+        constants=_constants_of,
+    )
 
 
-class ReducedRowActivation(_RowFunction):
-    """A function that gives one number for each row."""
+def _operation(definition: RowDefinition, name: str) -> Operation:
+    kernel = _kernel(definition, name)
+    draws = definition.is_random and name != "backward"
+    options = (
+        ROW_AXIS,
+        *((RNG,) if draws else ()),
+        TEMPERATURE,
+        *((_HARD,) if draws else ()),
+        WHERE,
+        LENGTHS,
+        *((KEEPDIMS,) if definition.is_reduced else ()),
+        OUT,
+    )
+    arrays = tuple(_ARRAYS[each.name] for each in kernel.inputs if each.name != "temperature")
+    texts = _RETURNS | (_REDUCED_VALUE if definition.is_reduced else {})
+    returns = {each.name: texts[each.name] for each in kernel.outputs}
+    run = _run_random if draws else _run
+    plain = partial(_run, options={}) if draws else _plain_call(kernel, name)
+    if draws:
 
-    _operations: ClassVar[dict[str, _Operation]] = {
-        "forward": _Operation(("x",), ("y",), "the value", frozenset({"y"})),
-        "backward": _Operation(
-            ("dy", "x"), ("dx",), "the gradient by the input", frozenset({"dy"})
-        ),
-        "forward_backward": _Operation(
-            ("x", "dy"),
-            ("y", "dx"),
-            "the value and the gradient by the input, in one pass",
-            frozenset({"y", "dy"}),
-        ),
-    }
+        def plain(function: Function, *given: Any) -> Any:
+            return _run_random(function, function.operations[name], given, {})
 
-    def __call__(
-        self,
-        x: Any,
-        /,
-        axis: int | Sequence[int] | None = -1,
-        *,
-        temperature: float | None = None,
-        where: Any = None,
-        lengths: Any = None,
-        keepdims: bool = False,
-        out: Any = None,
-    ) -> Any:
-        """Compute the value.
-
-        Parameters
-        ----------
-        x : array_like
-            Of any shape; a real type. float16, bfloat16, float32 and float64 are kept, integers and bools become
-            the float type that NumPy's own functions choose for them.
-        axis : int, sequence of int or None, default -1
-            The axis, or the axes, along which a row runs; None takes all numbers as one row.
-        temperature : float, optional
-            What the numbers are divided by; positive. The default is 1.
-        where : array_like of bool, optional
-            The numbers that take part; it broadcasts with `x`. A row of which none takes part is as one without
-            numbers.
-        lengths : array_like of int, optional
-            Ragged rows: they lie one behind another along `axis`, and these are their lengths, which may be 0.
-        keepdims : bool, default False
-            Whether the axes stay, with length 1.
-        out : ndarray, optional
-            Where the result goes.
-
-        Returns
-        -------
-        ndarray or scalar
-            Of the shape of `x` without the axes; with `lengths`, the rows take the place of the axis. A row
-            that holds a NaN gives NaN, else one that holds plus infinity gives plus infinity.
-
-        Raises
-        ------
-        TypeError
-            If `x` is not real, or `axis` or `lengths` hold no integers.
-        ValueError
-            If `axis` is out of bounds, the temperature is not positive, the lengths do not add up to that of
-            the axis, or `out` does not fit.
-        """
-        return self._run(
-            "forward",
-            (x,),
-            axis=axis,
-            temperature=temperature,
-            where=where,
-            lengths=lengths,
-            keepdims=keepdims,
-            out=out,
-        )
-
-    def backward(
-        self,
-        dy: Any,
-        x: Any,
-        /,
-        axis: int | Sequence[int] | None = -1,
-        *,
-        temperature: float | None = None,
-        where: Any = None,
-        lengths: Any = None,
-        keepdims: bool = False,
-        out: Any = None,
-    ) -> Any:
-        """Compute the gradient by the input; arguments as for a call.
-
-        Parameters
-        ----------
-        dy : array_like
-            The gradient by the output, which broadcasts to its shape.
-
-        Returns
-        -------
-        ndarray
-            Of the shape of `x`; NaN in a row that holds an infinity which is the largest number.
-        """
-        return self._run(
-            "backward",
-            (dy, x),
-            axis=axis,
-            temperature=temperature,
-            where=where,
-            lengths=lengths,
-            keepdims=keepdims,
-            out=out,
-        )
-
-    def forward_backward(
-        self,
-        x: Any,
-        dy: Any,
-        /,
-        axis: int | Sequence[int] | None = -1,
-        *,
-        temperature: float | None = None,
-        where: Any = None,
-        lengths: Any = None,
-        keepdims: bool = False,
-        out: Any = None,
-    ) -> Any:
-        """Compute value and gradient, ``y, dx``, in one pass; see the call and `backward`."""
-        return self._run(
-            "forward_backward",
-            (x, dy),
-            axis=axis,
-            temperature=temperature,
-            where=where,
-            lengths=lengths,
-            keepdims=keepdims,
-            out=out,
-        )
-
-    def _correct_masked(self, y: NDArray[Any], mask: NDArray[np.bool_]) -> None:
-        assert isinstance(self._row_definition, ReducedRowDefinition)
-        if self._row_definition.is_mean:  # of those that take part
-            with np.errstate(divide="ignore", invalid="ignore"):
-                y += np.log(mask.shape[-1] / mask.sum(axis=-1, dtype=float)).astype(y.dtype)
+    return Operation(name, _SUMMARIES[name], arrays, options, returns, run, plain, _RAISES)
 
 
-def _degree(temperature: float, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return a temperature as the ufuncs take it beside arrays of a type."""
+def _kernel(definition: RowDefinition, name: str) -> Kernel:
+    if name == "perturb":
+        return Kernel.of(_PERTURB, Contiguous(lambda: _perturbed))
+    signatures = _REDUCED_SIGNATURES if definition.is_reduced else _SIGNATURES
+    return Kernel.of(signatures[name], Rows(lambda: definition.algorithm))
+
+
+def _perturbed(words: Any, threshold: Any, x: Any) -> Any:
+    return (x - log(-log(uniform(words))),)
+
+
+def _constants_of(parameters: Mapping[str, Any]) -> Callable[[np.dtype[Any]], NDArray[Any]]:
+    """Return what gives the temperature as the ufuncs take it beside arrays of a type."""
+    return partial(_as_operand, _as_temperature("temperature", parameters["temperature"]))
+
+
+def _as_operand(temperature: float, dtype: np.dtype[Any]) -> NDArray[Any]:
     inner = inner_type(dtype)
     limits = np.finfo(inner)
-    # Beyond them its reciprocal would be infinite or 0; there, results have reached their limits.
-    return np.asarray(min(max(temperature, float(limits.tiny)), float(limits.max)), inner)
+    if not limits.tiny <= temperature <= limits.max:  # its reciprocal would be infinite or 0
+        raise ValueError(
+            f"temperature must be from {limits.tiny:.3g} to {limits.max:.3g} in {inner}, got {temperature:.3g}"
+        )
+    return np.asarray(temperature, inner)
 
 
-def _as_temperature(where: str, temperature: Any) -> float:
-    number = as_real_array(where, "temperature", temperature)
+def _as_temperature(caller: str, temperature: Any) -> float:
+    number = as_real_array(caller, "temperature", temperature)
     if number.ndim or not 0 < number < math.inf:
-        raise ValueError(f"{where}: temperature must be a positive number, got {temperature!r}")
+        raise ValueError(f"{caller}: temperature must be a positive number, got {temperature!r}")
     return float(number)
 
 
-def _are_plain(names: _Operation, arrays: tuple[Any, ...], out: Any) -> bool:
-    """Whether these are small arrays of one type whose rows lie along the last axis: a ufunc does all the rest."""
-    x = arrays[names.whole]
-    if type(x) is not np.ndarray or x.ndim == 0 or x.nbytes >= LEAST_BYTES or not has_loop(x.dtype):
-        return False
-    operands = [*zip(arrays, names.are_of_rows, strict=True)]
-    if out is not None:  # two outputs may overlap what is read between them
-        if len(names.outputs) > 1 or type(out) is not np.ndarray or not out.flags.writeable:
-            return False
-        operands.append((out, names.outputs[0] in names.of_rows))
-    for array, is_of_row in operands:
-        if type(array) is not np.ndarray or array.dtype is not x.dtype:
-            return False
-        if array.shape != (x.shape[:-1] if is_of_row else x.shape):
-            return False
-    return True
+def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
+    """Return what runs an operation on small arrays of one type whose rows lie along the last axis: one ufunc."""
+    inputs = [each for each in kernel.inputs if each.kind == "array"]
+    whole = next(k for k, each in enumerate(inputs) if each.core)
+    others = [(k, bool(each.core)) for k, each in enumerate(inputs) if k != whole]
+
+    def plain(function: Function, *arrays: Any) -> Any:
+        x = arrays[whole]
+        if type(x) is np.ndarray and x.ndim and x.nbytes < LEAST_BYTES and has_loop(x.dtype):
+            for k, is_row in others:
+                array = arrays[k]
+                if type(array) is not np.ndarray or array.dtype is not x.dtype:
+                    break
+                if array.shape != (x.shape if is_row else x.shape[:-1]):
+                    break
+            else:  # 2 us in place of 16
+                return function.kernels[name](*arrays, function.constants[x.dtype])
+        return _run(function, function.operations[name], arrays, {})
+
+    return plain
 
 
-@cache
-def _types(operation: _Operation, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
-    """Return the types of the operands."""
-    return tuple(map(dtype_of, _operand_types(operation, dtype.name)))
+def _run_random(
+    function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """Run an operation on logits with random numbers added."""
+    hard, rng = options.pop("hard", False), options.pop("rng", None)
+    axis, where, lengths = (options.get(name) for name in ("axis", "where", "lengths"))
+    key = key_of(function.caller(operation.name), rng)
+    results = _run(function, operation, arrays, options, partial(_perturb, function, key))
+    if hard:
+        y = results[0] if isinstance(results, tuple) else results
+        axis = options.get("axis", -1)
+        of_largest: Any = function_of(hardmax)
+        of_largest(y, axis, where=where, lengths=lengths, out=y)
+    return results
 
 
-def _operand_types(operation: _Operation, dtype: str) -> list[str]:
-    """Return the types of the operands beside arrays of one type."""
-    arrays, outputs = len(operation.inputs), len(operation.outputs)
-    return [dtype] * arrays + [parameters_in(dtype)] + [dtype] * outputs
+def _perturb(function: Function, key: int, x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+    """Write x plus noise into y; the softmax then runs in place."""
+    draws = drawing(key, chance_of(function.name, "p", 0.0))
+    run_contiguous(function.kernels["perturb"], draws, (x,), (), (y,), dtype_of(y.dtype.name))
+    return y
+
+
+def _run(
+    function: Function,
+    operation: Operation,
+    arrays: tuple[Any, ...],
+    options: dict[str, Any],
+    replace: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]] | None = None,
+) -> Any:
+    """Call the ufunc on all rows, wherever they lie.
+
+    `replace` takes the first array and the first result's, once all is checked, and returns what is taken in
+    place of the first.
+    """
+    caller, definition = function.caller(operation.name), function._definition
+    assert isinstance(definition, RowDefinition)
+    kernel = _kernel(definition, operation.name)
+    axis, temperature = options.get("axis", -1), options.get("temperature")
+    lengths, where, out = options.get("lengths"), options.get("where"), options.get("out")
+    are_rows = [bool(each.core) for each in kernel.inputs[:-1]]
+    whole = are_rows.index(True)
+    given = [as_real_array(caller, *each) for each in zip(operation.inputs, arrays, strict=True)]
+    shape = given[whole].shape
+    layout = layout_of(caller, axis, lengths, shape)
+    reduced = layout.reduced_shape(bool(options.get("keepdims", False)))
+    for k, is_row in enumerate(are_rows):
+        given[k] = _fitting(
+            caller, operation.inputs[k], given[k], shape if is_row else reduced, is_row
+        )
+    dtype = float_type(arrays, given)
+    if temperature is None:
+        degree = function.constants[dtype]
+    else:
+        degree = _as_operand(_as_temperature(caller, temperature), dtype)
+    shapes = tuple(shape if each.core else reduced for each in kernel.outputs)
+    mask = None if where is None else as_mask(caller, where, shape)
+    results = outputs_for(caller, out, shapes, (dtype,) * len(shapes))
+    given = list(apart(given, results))
+    if mask is not None:
+        (mask,) = apart([mask], results)
+    if replace is not None:
+        given[0] = replace(given[0], results[0])
+    inputs = [Operand(*each) for each in zip(given, are_rows, strict=True)]
+    outputs = [
+        Operand(array, bool(each.core)) for array, each in zip(results, kernel.outputs, strict=True)
+    ]
+    types = kernel.types(dtype.name)
+
+    def run(inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
+        ufunc = function.kernels[operation.name]
+        ufunc(*inputs, degree, out=tuple(outputs), casting="same_kind", signature=types)
+
+    if mask is not None:
+        inputs.append(Operand(mask, True))
+        run_on_rows(layout, partial(_run_masked, definition, operation, run), inputs, outputs)
+    else:
+        run_on_rows(layout, run, inputs, outputs)
+    return as_returned(results, out)
+
+
+def _run_masked(
+    definition: RowDefinition,
+    operation: Operation,
+    run: Callable[..., None],
+    inputs: list[NDArray[Any]],
+    outputs: list[NDArray[Any]],
+) -> None:
+    """Run with elements that count for nothing in place of those that the mask, the last input, leaves out."""
+    counts_as = {"x": definition.excluded, "y": definition.value_of_nothing}
+    *rows, length = inputs[-1].shape
+    for part in row_parts(tuple(rows), _COPIED // max(1, length)):
+        *arrays, mask = (array[part] for array in inputs)
+        results = [array[part] for array in outputs]
+        for k, name in enumerate(operation.inputs):
+            if name in counts_as:
+                arrays[k] = np.where(mask, arrays[k], arrays[k].dtype.type(counts_as[name]))
+        run(arrays, results)
+        for name, result in zip(operation.outputs, results, strict=True):
+            if name == "dx":
+                np.copyto(result, 0, where=~mask)
+            else:
+                _correct_masked(definition, result, mask)
+
+
+def _correct_masked(definition: RowDefinition, y: NDArray[Any], mask: NDArray[np.bool_]) -> None:
+    """Fill fully masked rows; a mean is of the elements that take part."""
+    if not definition.is_reduced:
+        nothing = ~mask.any(axis=-1, keepdims=True)
+        if nothing.any():
+            np.copyto(y, definition.value_of_nothing, where=nothing, casting="same_kind")
+    elif definition.is_mean:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            y += np.log(mask.shape[-1] / mask.sum(axis=-1, dtype=float)).astype(y.dtype)
 
 
 def _fitting(
-    where: str, name: str, array: NDArray[Any], shape: tuple[int, ...], broadcasts: bool
+    caller: str, name: str, array: NDArray[Any], shape: tuple[int, ...], is_row: bool
 ) -> NDArray[Any]:
     """Return an input in the shape that it must have, or raise an error that names both."""
     if array.shape == shape:
         return array
-    if broadcasts:
+    if not is_row:
         try:
             return np.broadcast_to(array, shape)
         except ValueError:
             pass
-    raise ValueError(f"{where}: {name} has shape {array.shape}, expected is {shape}") from None
-
-
-def _as_mask(where: str, mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    array = np.asarray(mask)
-    if array.dtype != np.bool_:
-        raise TypeError(f"{where}: where must hold bools, got {array.dtype}")
-    try:
-        return np.broadcast_to(array, shape)
-    except ValueError:
-        raise ValueError(
-            f"{where}: where has shape {array.shape}, which does not broadcast with x of shape {shape}"
-        ) from None
+    raise ValueError(f"{caller}: {name} has shape {array.shape}, expected is {shape}") from None

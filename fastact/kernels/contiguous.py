@@ -12,7 +12,7 @@ from fastact.simd.memory import address_of, finish_streaming, stack, words, word
 from fastact.simd.operands import Operands
 
 
-def neighbours(
+def contiguous(
     operation: Callable[..., Any], operands: Operands, has_draws: bool, is_short: bool = False
 ) -> Callable[..., None]:
     """Return the loop of a generalized ufunc that applies `operation` to every element of some rows.

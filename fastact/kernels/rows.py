@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from numba import types
 
+from fastact.kernels.kernel import Kernel
 from fastact.simd import any_lane, isnan, largest_lane, select
 from fastact.simd.blocks import Blocks
 from fastact.simd.compilable import internal
@@ -26,6 +27,7 @@ from fastact.simd.memory import (
     stack,
     words,
     words_behind,
+    zeros_of,
 )
 from fastact.simd.operands import Operands
 from fastact.simd.storage import Storage
@@ -38,24 +40,6 @@ _WIDE, _NARROW = 4, 2
 # 50,257 the cross-entropy with its gradient takes a fifth less than with 64 KiB, where it computes exponentials
 # twice, the softmax with its gradient a tenth less (Zen 4); 512 KiB gain nothing on rows of 100,000.
 _KEPT_BYTES = 2**18
-
-
-class Operand(NamedTuple):
-    """An operand of a generalized ufunc over rows.
-
-    Attributes
-    ----------
-    name : str
-        What kernels call it.
-    dtype : str
-        How its numbers lie in memory.
-    is_row : bool
-        Whether it is a row, of core dimension ``(n)``, or a number beside it, ``()``.
-    """
-
-    name: str
-    dtype: str
-    is_row: bool
 
 
 class Place(NamedTuple):
@@ -99,8 +83,10 @@ class Rows:
 
     Parameters
     ----------
-    inputs, outputs : sequence of Operand
-        In the ufunc's order; those that are rows have one type.
+    kernel : Kernel
+        Its operands of core dimension ``(n)`` are rows; the others are scalars beside them.
+    dtype : str
+        The kernel's.
     registers : int
         How many registers a block has.
     are_short : bool
@@ -119,29 +105,45 @@ class Rows:
         Memory for a number of each place of a row, but of a long one.
     places_in_block : callable
         Gives the place in a block of each of its numbers.
+    is_double : bool
+        Whether the rows are computed in float64.
+    internal : callable
+        Compiles a function that the algorithm calls.
+    zeros, doubles : callable
+        Give a block of zeros, and one register of float64 zeros for sums.
+    one_double : callable
+        Gives a vector of one lane of float64 that holds 1.
+    element_at, address_of : callable
+        Read an element at an address, and turn a pointer into an address.
     """
 
     def __init__(
         self,
-        inputs: Sequence[Operand],
-        outputs: Sequence[Operand],
+        kernel: Kernel,
+        dtype: str,
         registers: int,
         are_short: bool,
     ) -> None:
         self._are_short = are_short
-        operands = [*inputs, *outputs]
-        self._rows = [each for each in operands if each.is_row]
-        self._numbers = [each for each in operands if not each.is_row]
+        self._dtype = dtype
+        operands = kernel.operands
+        self._rows = [each for each in operands if each.core]
+        self._numbers = [each for each in operands if not each.core]
         self._count = len(operands)
-        self._places = tuple(k for k, each in enumerate(operands) if each.is_row)
-        self._number_places = tuple(k for k, each in enumerate(operands) if not each.is_row)
-        self.inputs = sum(each.is_row for each in inputs)
-        self.storage = Storage(self._rows[0].dtype)
+        self._places = tuple(k for k, each in enumerate(operands) if each.core)
+        self._number_places = tuple(k for k, each in enumerate(operands) if not each.core)
+        self.inputs = sum(bool(each.core) for each in kernel.inputs)
+        self.storage = Storage(dtype)
         self._operands = Operands((self.storage,) * len(self._rows), self.inputs, 0)
         self._blocks = Blocks(self._operands, registers)
         self.width = self._blocks.width
         self.vector = self._blocks.vector
         self.places_in_block = self._blocks.places
+        self.is_double = self.storage.computed_in == types.float64
+        self.internal = internal
+        self.zeros, self.doubles = zeros_of(self.vector), zeros_of(DOUBLES)
+        self.one_double = all_of(Vector(types.float64, 1), 1.0)
+        self.element_at, self.address_of = number_at(self.storage), address_of
         self.kept = Scratch(self.vector, 8 * _KEPT_BYTES // int(self.vector.dtype.bitwidth))
 
     def index(self, name: str) -> int:
@@ -153,6 +155,10 @@ class Rows:
         """Return whether there is an operand of this name."""
         return any(each.name == name for each in (*self._rows, *self._numbers))
 
+    def one_lane(self, number: float) -> Any:
+        """Return a function that gives a vector of one lane, of the type that is computed in."""
+        return all_of(Vector(self.storage.computed_in, 1), number)
+
     def padding(self, name: str, number: float) -> list[float]:
         """Return what rows are filled up with: this number for one of them, 0 for the others."""
         return [number if k == self.index(name) else 0.0 for k in range(self.inputs)]
@@ -160,7 +166,7 @@ class Rows:
     def number(self, name: str) -> Any:
         """Return a function that reads a number beside the row."""
         k = [each.name for each in self._numbers].index(name)
-        read = number_at(Storage(self._numbers[k].dtype))
+        read = number_at(Storage(self._numbers[k].dtype(self._dtype)))
         return internal(lambda row: read(row.numbers[k]))
 
     def integer(self, name: str) -> Any:
@@ -171,7 +177,7 @@ class Rows:
     def set_number(self, name: str) -> Any:
         """Return a function that writes a number beside the row."""
         k = [each.name for each in self._numbers].index(name)
-        write = set_number_at(Storage(self._numbers[k].dtype))
+        write = set_number_at(Storage(self._numbers[k].dtype(self._dtype)))
         return internal(lambda row, value: write(row.numbers[k], value))
 
     def prepare(self, padding: Sequence[float]) -> Any:
@@ -370,22 +376,22 @@ class Rows:
 
 
 def rows(
-    one_row: Callable[[Rows], Callable[..., None]],
-    inputs: Sequence[Operand],
-    outputs: Sequence[Operand],
+    algorithm: Callable[[Rows], Callable[..., None]], kernel: Kernel, dtype: str
 ) -> Callable[..., None]:
     """Return the loop of a generalized ufunc over rows, which has wide blocks for long rows, narrow ones for short.
 
     Parameters
     ----------
-    one_row : callable
+    algorithm : callable
         Returns for a `Rows` the function that computes one row.
-    inputs, outputs : sequence of Operand
-        In the ufunc's order.
+    kernel : Kernel
+        Its operands.
+    dtype : str
+        The dtype of its rows.
     """
-    wide = Rows(inputs, outputs, _WIDE, are_short=False)
-    narrow = Rows(inputs, outputs, _NARROW, are_short=True)
-    of_long, of_short = (internal(each.loop(internal(one_row(each)))) for each in (wide, narrow))
+    wide = Rows(kernel, dtype, _WIDE, are_short=False)
+    narrow = Rows(kernel, dtype, _NARROW, are_short=True)
+    of_long, of_short = (internal(each.loop(internal(algorithm(each)))) for each in (wide, narrow))
     most = narrow.width
 
     def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:

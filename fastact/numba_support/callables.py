@@ -24,8 +24,9 @@ from numba.core.typing.templates import AttributeTemplate, infer_getattr, signat
 from numba.extending import lower_builtin, lower_getattr_generic, models, register_model
 from numba.np.numpy_support import as_dtype
 
-from fastact import kernels
-from fastact.functions.pointwise import OPERATIONS, compiled_operation
+from fastact.functions.pointwise import OPERATIONS
+from fastact.functions.pointwise import compute as compute_of
+from fastact.kernels.elementwise import elementwise
 from fastact.simd.compilable import internal
 from fastact.simd.differentiation import Dual
 from fastact.simd.lowering import Vector, coerce
@@ -207,9 +208,7 @@ def _on_arrays(context: Any, builder: Any, of: Operation, result: Any, operands:
         pointers.append(cgutils.alloca_once_value(builder, number))
     pointers += [context.make_array(result)(context, builder, array).data for array in outputs]
     storages = (Storage(str(result.dtype)),) * len(pointers)
-    loop = kernels.elementwise(
-        of.compute(), Operands(storages, of.inputs, len(operands) - of.inputs)
-    )
+    loop = elementwise(of.compute(), Operands(storages, of.inputs, len(operands) - of.inputs))
     size = ir.Constant(INDEX, Storage(str(result.dtype)).itemsize)
     is_parameter = range(of.inputs, len(operands))
     steps = [ir.Constant(INDEX, 0) if k in is_parameter else size for k in range(len(pointers))]
@@ -271,13 +270,13 @@ def _unique_name(activation: Any) -> str:
 
 
 def _operation(activation: Any, name: str) -> Operation:
-    definition, found = activation._definition, OPERATIONS[name]
+    _, arrays, returns, _ = OPERATIONS[name]
     return Operation(
         f"{_unique_name(activation)}.{name}",
-        partial(compiled_operation, definition, name),
-        found.inputs,
+        partial(compute_of, activation._definition, name),
+        tuple(each.name for each in arrays),
         dict(activation.parameters),
-        len(found.outputs),
+        len(returns),
     )
 
 

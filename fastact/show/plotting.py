@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastact.catalogue.definition import REQUIRED
-from fastact.functions import Activation, PointwiseActivation
+from fastact.functions import Function
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,12 +46,12 @@ class Curve:
         return np.where(np.abs(y) <= largest, y, np.nan)
 
 
-def curve(activation: Activation, x: ArrayLike | None = None) -> Curve:
+def curve(activation: Function, x: ArrayLike | None = None) -> Curve:
     """Compute the value and the derivative of an activation, on both sides of its kinks too.
 
     Parameters
     ----------
-    activation : Activation
+    activation : Function
         With all parameters bound that have no default.
     x : array_like, optional
         Where; between -5 and 5 unless given.
@@ -61,7 +61,7 @@ def curve(activation: Activation, x: ArrayLike | None = None) -> Curve:
     TypeError
         If the activation takes groups of features, or a parameter has no value.
     """
-    if not isinstance(activation, PointwiseActivation):
+    if "value_and_derivative" not in activation.operations:
         raise TypeError(f"{activation.name}: a function of several inputs has no curve")
     missing = [name for name, value in activation.parameters.items() if value is REQUIRED]
     if missing:
@@ -72,11 +72,12 @@ def curve(activation: Activation, x: ArrayLike | None = None) -> Curve:
     x = x[np.all(np.abs(np.subtract.outer(x, kinks)) > aside, axis=1)]
     sides = np.add.outer(kinks, [-aside, np.nan, aside])
     x = np.insert(x, np.repeat(np.searchsorted(x, kinks), 3), sides.ravel())
-    value, derivative = activation.value_and_derivative(x)
-    return Curve(x, value, derivative, kinks, *activation.value_and_derivative(kinks))
+    value_and_derivative: Any = activation.value_and_derivative
+    value, derivative = value_and_derivative(x)
+    return Curve(x, value, derivative, kinks, *value_and_derivative(kinks))
 
 
-def kink_positions(activation: Activation) -> list[float]:
+def kink_positions(activation: Function) -> list[float]:
     """Return where the derivative jumps, with the parameters that the activation has.
 
     The definitions say it in terms of these: at ``-beta/alpha``, for instance.
@@ -112,12 +113,12 @@ def _evaluate(node: ast.AST, parameters: Mapping[str, Any]) -> Any:
     raise KeyError(ast.unparse(node))
 
 
-def plot(activation: Activation, x: ArrayLike | None = None, ax: Axes | None = None) -> Axes:
+def plot(activation: Function, x: ArrayLike | None = None, ax: Axes | None = None) -> Axes:
     """Draw the value and the derivative of an activation.
 
     Parameters
     ----------
-    activation : Activation
+    activation : Function
         With all parameters bound that have no default: ``fa.prelu.bind(weight=0.25)``.
     x : array_like, optional
         Where; between -5 and 5 unless given.
@@ -161,7 +162,7 @@ def plot(activation: Activation, x: ArrayLike | None = None, ax: Axes | None = N
     return ax
 
 
-def title(activation: Activation) -> str:
+def title(activation: Function) -> str:
     """Return the name, with the parameters that are bound."""
     bound = [f"{name}={value!r}" for name, value in activation._bound.items()]
     return ", ".join([activation.name, *bound])

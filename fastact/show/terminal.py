@@ -12,10 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fastact.catalogue.definition import RowDefinition
-from fastact.functions import Activation
+from fastact.functions import Function
 from fastact.functions.documentation import parameter
-from fastact.functions.layers import Layer
 from fastact.show.facts import LIBRARIES, arguments, facts, sections, signatures
 from fastact.show.formulas import unicode_equation
 from fastact.show.plotting import curve
@@ -26,7 +24,7 @@ _LETTERS = dict(zip(LIBRARIES, "PJKOTCF", strict=True))
 # All activations -------------------------------------------------------------------------------
 
 
-def table(activations: Iterable[Activation], library: str | None = None) -> Table:
+def table(activations: Iterable[Function], library: str | None = None) -> Table:
     """Return a table of activations, and of their names in one library or where they are at all."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("activation", no_wrap=True)
@@ -46,7 +44,7 @@ def table(activations: Iterable[Activation], library: str | None = None) -> Tabl
     return table
 
 
-def layer_table(layers: Iterable[Layer]) -> Table:
+def layer_table(layers: Iterable[Function]) -> Table:
     """Return a table of layers."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("layer", no_wrap=True)
@@ -61,14 +59,14 @@ def _paragraphs(text: str) -> list[str]:
     return [" ".join(each.split()) for each in text.replace("`", "").split("\n\n") if each]
 
 
-def _shape(activation: Activation) -> str:
+def _shape(activation: Function) -> str:
     return f"kinks at {', '.join(activation.kinks)}" if activation.kinks else "smooth"
 
 
 # One activation, or one layer ------------------------------------------------------------------
 
 
-def sheet(activation: Activation, width: int) -> Group:
+def sheet(activation: Function, width: int) -> Group:
     """Return all there is to know of an activation, with a plot that is so many columns wide."""
     equations = {"f(x)": activation.formula, "f'(x)": activation.derivative_formula}
     parts: list[RenderableType] = [
@@ -87,7 +85,7 @@ def sheet(activation: Activation, width: int) -> Group:
     return Group(*parts)
 
 
-def layer_sheet(layer: Layer) -> Group:
+def layer_sheet(layer: Function) -> Group:
     """Return all there is to know of a layer."""
     said = sections(layer)
     reference = " ".join(said.get("References", "").split())
@@ -114,12 +112,12 @@ def _notes(told: Iterable[tuple[str, str]]) -> Table:
     return notes
 
 
-def _calls(function: Activation | Layer) -> Text:
+def _calls(function: Function) -> Text:
     return Text("\n".join(signatures(function)))
 
 
-def _plot_or_why_not(activation: Activation, width: int) -> Text:
-    if isinstance(activation._definition, RowDefinition):  # how it is called says more
+def _plot_or_why_not(activation: Function, width: int) -> Text:
+    if activation.kind == "row":  # how it is called says more
         return _calls(activation)
     try:
         return Text.from_ansi(_plot(activation, width))
@@ -127,7 +125,7 @@ def _plot_or_why_not(activation: Activation, width: int) -> Text:
         return Text(f"No plot. {error}", "dim")
 
 
-def _plot(activation: Activation, width: int) -> str:
+def _plot(activation: Function, width: int) -> str:
     """Return a plot of value and derivative in characters."""
     found = curve(activation, np.linspace(-5, 5, 2001))
     figure = plotext.figure

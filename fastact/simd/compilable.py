@@ -10,6 +10,7 @@ from types import FunctionType
 from typing import Any
 
 from numba import njit
+from numba.core.dispatcher import Dispatcher
 from numba.extending import overload
 
 from fastact import simd
@@ -22,6 +23,8 @@ _compilable: set[Any] = set()
 
 def internal(function: Callable[..., Any]) -> Any:
     """Return a function that kernels can call, compiled into them, and which may call plain functions."""
+    if isinstance(function, Dispatcher):
+        return function
     for used in used_by(function):
         if isinstance(used, FunctionType):
             make_compilable(used)
@@ -50,9 +53,12 @@ def make_compilable(function: Callable[..., Any]) -> None:
                 make_compilable(used)
 
 
-def is_short(function: Callable[..., Any]) -> bool:
-    """Whether a definition of the catalogue does without the vector maths, and so has few instructions."""
-    if not function.__module__.startswith("fastact.catalogue"):
+def is_memory_bound(function: Any) -> bool:
+    """Whether a kernel of fastact's own does without the vector maths: it has few instructions, and waits for memory."""
+    function = getattr(function, "py_func", function)
+    home = str(function.__module__)
+    if not home.startswith("fastact.") or home.startswith("fastact.vecmath"):
         return False
-    used = [each for each in used_by(function) if isinstance(each, FunctionType)]
-    return all(each.__module__ == simd.__name__ or is_short(each) for each in used)
+    kinds = FunctionType | Dispatcher
+    used = [each for each in used_by(function) if isinstance(each, kinds)]
+    return all(each.__module__ == simd.__name__ or is_memory_bound(each) for each in used)

@@ -17,3 +17,10 @@ def _missing(*args: Any) -> Any:
 plot: Callable[..., Any] = _missing
 #: Takes a function and returns its type in Numba.
 numba_type: Callable[[Any], Any] = _missing
+#: Takes a name and parameters and returns the function.
+lookup: Callable[..., Any] = _missing
+
+
+def get(name: str, **parameters: Any) -> Any:
+    """Return the function of a name, bound to parameters: what a pickle of it says."""
+    return lookup(name, **parameters)

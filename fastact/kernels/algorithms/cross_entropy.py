@@ -3,51 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastact.kernels.algorithms.softmax import Exponentials, adding, total_of
-from fastact.kernels.rows import DOUBLES, Operand, Rows, rows
 from fastact.simd import fold_to_double, select, sum_lanes
-from fastact.simd.compilable import internal
-from fastact.simd.lowering import Vector
-from fastact.simd.memory import address_of, all_of, number_at, zeros_of
 
-
-def label_cross_entropy(
-    inputs: Sequence[Operand], outputs: Sequence[Operand]
-) -> Callable[..., None]:
-    """Return the loop of a generalized ufunc for rows of logits, each with a label.
-
-    Its inputs are the row ``x`` and the numbers ``label`` (negative where the row is ignored), ``weight`` and
-    ``scale``. Its outputs are the number ``loss``, ``weight (ln sum exp x - x[label])``, and the row ``dx``, the
-    gradient times ``scale``; it may be missing. A label that is no class's gives NaN in both: a loop cannot raise
-    an error, and what it would read lies outside the row.
-    """
-    return _compiled(_of_label, inputs, outputs)
-
-
-def dense_cross_entropy(
-    inputs: Sequence[Operand], outputs: Sequence[Operand]
-) -> Callable[..., None]:
-    """Return the loop of a generalized ufunc for rows of logits, each with a weight for every class.
-
-    Its inputs are the rows ``x``, ``targets`` and ``weights``, and the numbers ``label``, ``spike``, ``keep``,
-    ``uniform`` and ``scale``. The weights of the classes are ``weights (keep targets + uniform)``, and ``spike``
-    more for the label, unless that is negative. A row whose label is below -1 is ignored. Outputs are as in
-    `label_cross_entropy`, and so is what comes of a label that is no class's.
-    """
-    return _compiled(_of_weights, inputs, outputs)
-
-
-def _compiled(
-    one_row: Callable[[Rows], Callable[..., None]],
-    inputs: Sequence[Operand],
-    outputs: Sequence[Operand],
-) -> Callable[..., None]:
-    return rows(one_row, inputs, outputs)
+if TYPE_CHECKING:
+    from fastact.kernels.rows import Rows
 
 
 class _Softmax:
@@ -61,21 +26,28 @@ class _Softmax:
         self.sums_of = exponentials.sums()
         exponential = exponentials.exponential
         self.exponential_again = exponentials.again()
-        one = all_of(Vector(rows.storage.computed_in, 1), 1.0)
-        self.exponential_of = internal(
+        one = rows.one_lane(1.0)
+        self.exponential_of = rows.internal(
             lambda x, top: sum_lanes(exponential(x * one(), top, 1, 1)[1])
         )
 
 
-def _of_label(rows: Rows) -> Callable[..., None]:
+def label_cross_entropy(rows: Rows) -> Callable[..., None]:
+    """Return what computes the loss of one row of logits that has a label.
+
+    Its inputs are the row ``x`` and the numbers ``label`` (negative where the row is ignored), ``weight`` and
+    ``scale``. Its outputs are the number ``loss``, ``weight (ln sum exp x - x[label])``, and the row ``dx``, the
+    gradient times ``scale``; it may be missing. A label that is no class's gives NaN in both: a loop cannot raise
+    an error, and what it would read lies outside the row.
+    """
     softmax = _Softmax(rows)
     prepare, top_of, sums_of = softmax.prepare, softmax.top_of, softmax.sums_of
     exponential_again, exponential_of = softmax.exponential_again, softmax.exponential_of
     label_of = rows.integer("label")
     weight_of, scale_of = rows.number("weight"), rows.number("scale")
     set_loss, has_gradient = rows.set_number("loss"), rows.has("dx")
-    logit_at = number_at(rows.storage)
-    places, zeros = rows.places_in_block, zeros_of(rows.vector)
+    logit_at, address_of = rows.element_at, rows.address_of
+    places, zeros = rows.places_in_block, rows.zeros
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
         top, factor, label, at_label, row = state
@@ -111,7 +83,14 @@ def _of_label(rows: Rows) -> Callable[..., None]:
     return one_row
 
 
-def _of_weights(rows: Rows) -> Callable[..., None]:
+def dense_cross_entropy(rows: Rows) -> Callable[..., None]:
+    """Return what computes the loss of one row of logits that has a weight for every class.
+
+    Its inputs are the rows ``x``, ``targets`` and ``weights``, and the numbers ``label``, ``spike``, ``keep``,
+    ``uniform`` and ``scale``. The weights of the classes are ``weights (keep targets + uniform)``, and ``spike``
+    more for the label, unless that is negative. A row whose label is below -1 is ignored. Outputs are as in
+    `label_cross_entropy`, and so is what comes of a label that is no class's.
+    """
     softmax = _Softmax(rows)
     prepare, top_of, sums_of = softmax.prepare, softmax.top_of, softmax.sums_of
     exponential_again, padding = softmax.exponential_again, softmax.padding
@@ -120,11 +99,11 @@ def _of_weights(rows: Rows) -> Callable[..., None]:
         rows.number(name) for name in ("spike", "keep", "uniform", "scale")
     )
     set_loss, has_gradient = rows.set_number("loss"), rows.has("dx")
-    places, zeros, doubles = rows.places_in_block, zeros_of(rows.vector), zeros_of(DOUBLES)
+    places, zeros, doubles = rows.places_in_block, rows.zeros, rows.doubles
     x_at, targets_at, weights_at = (rows.index(name) for name in ("x", "targets", "weights"))
-    add, logit_at = adding(rows), number_at(rows.storage)
+    add, logit_at, address_of = adding(rows), rows.element_at, rows.address_of
 
-    @internal
+    @rows.internal
     def weights_in(arrays: Any, keep: Any, uniform: Any) -> Any:
         """Return the weight of each class, without the label's spike."""
         return arrays[weights_at] * (keep * arrays[targets_at] + uniform)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from numba import types
-
-from fastact.kernels.rows import DOUBLES, Operand, Rows, rows
 from fastact.simd import fold_to_double, select, sum_lanes
-from fastact.simd.compilable import internal
-from fastact.simd.lowering import Vector
-from fastact.simd.memory import all_of, zeros_of
 from fastact.vecmath.logarithm import log, log1p
 from fastact.vecmath.products import difference_and_lost, exp_of_difference, quotient_and_lost
+
+if TYPE_CHECKING:
+    from fastact.kernels.rows import Rows
 
 
 class Sums(NamedTuple):
@@ -52,9 +49,9 @@ def adding(rows: Rows) -> Any:
 
     Beside numbers of float32, nothing is lost that counts.
     """
-    is_compensated = rows.storage.computed_in == types.float64
+    is_compensated = rows.is_double
 
-    @internal
+    @rows.internal
     def add(so_far: Any, x: Any) -> Any:
         before, lost = so_far
         total = before + x
@@ -66,7 +63,6 @@ def adding(rows: Rows) -> Any:
     return add
 
 
-@internal
 def total_of(sum_and_lost: Any) -> Any:
     """Return the sum of the lanes of what `adding` has added up."""
     return sum_lanes(sum_and_lost[0]) + sum_lanes(sum_and_lost[1])
@@ -103,7 +99,7 @@ class Exponentials:
         """Return what gives differences to the largest number, and their exponentials."""
         sign = self._sign
 
-        @internal
+        @self._rows.internal
         def exponential(x: Any, top: Any, temperature: Any, reciprocal: Any) -> Any:
             difference, lost = difference_and_lost(sign * x, top)
             if temperature != 1:
@@ -117,7 +113,7 @@ class Exponentials:
         exponential, x_at = self.exponential, self._rows.index("x")
         kept, load_kept = self._rows.kept.count, self._rows.kept.load
 
-        @internal
+        @self._rows.internal
         def again(
             arrays: Any, begin: Any, top: Any, temperature: Any, reciprocal: Any, row: Any
         ) -> Any:
@@ -136,8 +132,8 @@ class Exponentials:
         takes_logarithm = self._takes_logarithm
         kept, keep = self._rows.kept.count, self._rows.kept.store
         exponential = self.exponential
-        zeros, doubles = zeros_of(self._rows.vector), zeros_of(DOUBLES)
-        one, add = all_of(Vector(types.float64, 1), 1.0), adding(self._rows)
+        zeros, doubles = self._rows.zeros, self._rows.doubles
+        one, add = self._rows.one_double, adding(self._rows)
 
         def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
             others, equal, weighted, dy_sum = sums
@@ -155,7 +151,7 @@ class Exponentials:
 
         fold = self._rows.fold(step, self.padding, prefetches=True)
 
-        @internal
+        @self._rows.internal
         def sums(row: Any, top: Any, temperature: Any, reciprocal: Any) -> Any:
             nothing = doubles(), doubles()
             start = nothing, zeros(), nothing, nothing
@@ -175,27 +171,17 @@ class Exponentials:
         return sums
 
 
-def normalized(
-    definition: Any, operation: str, inputs: Sequence[Operand], outputs: Sequence[Operand]
-) -> Callable[..., None]:
-    """Return the loop of a generalized ufunc that computes rows of exponentials.
+def exponentials(definition: Any, rows: Rows) -> Callable[..., None]:
+    """Return what computes one row of a function of exponentials and their sum.
 
     Parameters
     ----------
-    definition : RowDefinition
-        What is computed of each number, or of the row's sums.
-    operation : str
-        ``"forward"``, from ``x`` and ``temperature`` to ``y``; ``"forward_backward"``, from ``x``, ``dy`` and
-        ``temperature`` to ``y`` and ``dx``; ``"backward"``, from ``dy``, ``y`` and ``temperature`` to ``dx``.
-    inputs, outputs : sequence of Operand
-        In the ufunc's order.
+    definition : ExponentialsDefinition
+        What is computed of each number.
+    rows : Rows
+        Of ``x`` to ``y``, of ``x`` and ``dy`` to ``y`` and ``dx``, or of ``dy`` and ``y`` to ``dx``.
     """
-    make = _from_input
-    if definition.is_reduced:
-        make = _reduced
-    elif operation == "backward":
-        make = _from_output
-    return rows(lambda each: make(definition, each), inputs, outputs)
+    return (_from_input if rows.index("x") >= 0 else _from_output)(definition, rows)
 
 
 def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
@@ -210,7 +196,7 @@ def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
     exponential_again = exponentials.again()
     x_at, dy_at = rows.index("x"), rows.index("dy")
     temperature_of = rows.number("temperature")
-    compute = internal(definition.function)
+    compute = rows.internal(definition.function)
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
         sums, top, temperature, reciprocal, row = state
@@ -242,9 +228,9 @@ def _from_output(definition: Any, rows: Rows) -> Callable[..., None]:
     sign = -1 if definition.of_minus_x else 1
     padding = [0.0, 0.0]
     prepare = rows.prepare(padding)
-    doubles = zeros_of(DOUBLES)
+    doubles = rows.doubles
     temperature_of = rows.number("temperature")
-    compute, add = internal(definition.from_output), adding(rows)
+    compute, add = rows.internal(definition.from_output), adding(rows)
 
     def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
         dy, y = arrays
@@ -269,8 +255,9 @@ def _from_output(definition: Any, rows: Rows) -> Callable[..., None]:
     return one_row
 
 
-def _reduced(definition: Any, rows: Rows) -> Callable[..., None]:
-    exponentials = Exponentials(rows, 1, definition.takes_logarithm)
+def reduced_exponentials(definition: Any, rows: Rows) -> Callable[..., None]:
+    """Return what computes one row of a function of the sum of exponentials, which gives one number."""
+    exponentials = Exponentials(rows, 1, takes_logarithm=True)
     prepare, top_of, sums_of, has_nan = (
         rows.prepare(exponentials.padding),
         rows.largest("x", 1, exponentials.padding),
@@ -282,7 +269,7 @@ def _reduced(definition: Any, rows: Rows) -> Callable[..., None]:
     has_value, has_gradient = rows.has("y"), rows.has("dx")
     dy_of = rows.number("dy") if has_gradient else temperature_of
     set_y: Any = rows.set_number("y") if has_value else None
-    value_and_share = internal(definition.function)
+    value_and_share = rows.internal(definition.function)
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
         factor, top, temperature, reciprocal, row = state

@@ -1,28 +1,25 @@
-"""The rows in which few numbers are not zero: the projection to the simplex, and the place of the largest number."""
+"""The projection of rows to the simplex, in which few elements are not zero."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from fastact.kernels.rows import DOUBLES, Operand, Rows, rows
-from fastact.simd import any_lane, fold_to_double, isnan, largest_lane, select, sum_lanes
-from fastact.simd.compilable import internal
-from fastact.simd.memory import zeros_of
+from fastact.simd import fold_to_double, select, sum_lanes
+
+if TYPE_CHECKING:
+    from fastact.kernels.rows import Rows
 
 
-def projected(
-    definition: Any, operation: str, inputs: Sequence[Operand], outputs: Sequence[Operand]
-) -> Callable[..., None]:
-    """Return the loop of a generalized ufunc that projects rows to the simplex; operands as in `normalized`.
+def projected(definition: Any, rows: Rows) -> Callable[..., None]:
+    """Return what projects one row to the simplex; operands as of `fastact.kernels.algorithms.softmax.exponentials`.
 
     The threshold is found as C. Michelot does (J. Optim. Theory Appl. 50, 1986): the mean of those above it, less
     1 / their number, again and again until none drops out. Every step is a Newton step of a convex function, and
     rises; a handful are enough.
     """
-    make = _from_output if operation == "backward" else _from_input
-    return rows(lambda each: make(definition, each), inputs, outputs)
+    return (_from_input if rows.index("x") >= 0 else _from_output)(definition, rows)
 
 
 def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
@@ -31,8 +28,8 @@ def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
     padding = rows.padding("x", -math.inf)
     prepare, top_of = rows.prepare(padding), rows.largest("x", 1, padding)
     temperature_of = rows.number("temperature")
-    doubles, zeros = zeros_of(DOUBLES), zeros_of(rows.vector)
-    compute = internal(definition.function)
+    doubles, zeros = rows.doubles, rows.zeros
+    compute = rows.internal(definition.function)
 
     def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
         total, count, dy_sum = sums
@@ -73,8 +70,8 @@ def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
 def _from_output(definition: Any, rows: Rows) -> Callable[..., None]:
     padding = [0.0, 0.0]
     prepare, temperature_of = rows.prepare(padding), rows.number("temperature")
-    doubles, zeros = zeros_of(DOUBLES), zeros_of(rows.vector)
-    compute = internal(definition.from_output)
+    doubles, zeros = rows.doubles, rows.zeros
+    compute = rows.internal(definition.from_output)
 
     def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
         dy, y = arrays
@@ -94,53 +91,5 @@ def _from_output(definition: Any, rows: Rows) -> Callable[..., None]:
         dy_sum, count = fold(row, (doubles(), zeros()), 0)
         mean = sum_lanes(dy_sum) / sum_lanes(fold_to_double(count))
         write(row, (mean, 1 / temperature_of(row)))
-
-    return one_row
-
-
-def one_hot(
-    definition: Any, operation: str, inputs: Sequence[Operand], outputs: Sequence[Operand]
-) -> Callable[..., None]:
-    """Return the loop of a generalized ufunc that marks each row's largest number; operands as in `normalized`."""
-    make = _no_gradient if operation == "backward" else _first_largest
-    return rows(make, inputs, outputs)
-
-
-def _first_largest(rows: Rows) -> Callable[..., None]:
-    has_gradient, x_at = rows.has("dy"), rows.index("x")
-    padding = rows.padding("x", -math.inf)
-    prepare, top_of = rows.prepare(padding), rows.largest("x", 1, padding)
-    zeros, places = zeros_of(rows.vector), rows.places_in_block
-
-    def find(arrays: Any, begin: Any, found: Any, top: Any) -> Any:
-        first, nothing = found
-        x = arrays[x_at]
-        if first < 0 and any_lane(x == top):
-            first = begin - int(largest_lane(select(x == top, -places(), -math.inf)))
-        return first, nothing + select(isnan(x), x, 0)
-
-    def results(arrays: Any, begin: Any, state: Any) -> Any:
-        first, nothing = state
-        y = select(places() == first - begin, 1, 0) + nothing
-        return (y, zeros()) if has_gradient else (y,)
-
-    fold, write = rows.fold(find, padding), rows.write(results)
-
-    def one_row(row: Any) -> None:
-        prepare(row)
-        first, nothing = fold(row, (-1, zeros()), top_of(row))
-        write(row, (first, sum_lanes(nothing)))
-
-    return one_row
-
-
-def _no_gradient(rows: Rows) -> Callable[..., None]:
-    zeros = zeros_of(rows.vector)
-    prepare = rows.prepare([0.0, 0.0])
-    write = rows.write(lambda arrays, begin, state: (zeros(),))
-
-    def one_row(row: Any) -> None:
-        prepare(row)
-        write(row, 0)
 
     return one_row

@@ -1,0 +1,21 @@
+"""Activations of `x` beside those of its negative."""
+
+from __future__ import annotations
+
+from fastact.catalogue.definition import ConcatenatedDefinition
+from fastact.catalogue.rectified import relu
+
+crelu = ConcatenatedDefinition(
+    relu.function,
+    r"(\max(x, 0), \, \max(-x, 0))",
+    called="crelu",
+    said="""Concatenated relu: ``concatenate([relu(x), relu(-x)])`` along an axis, in one pass.
+
+    Nothing is lost but the sign of a zero, at the price of twice the features.
+
+    Notes
+    -----
+    NaN gives NaN in both halves, and in the gradient. The derivative at 0 is 0, as relu's is.
+    """,
+    reference="W. Shang, K. Sohn, D. Almeida, H. Lee, Understanding and Improving Convolutional Neural Networks via Concatenated Rectified Linear Units, ICML 2016.",
+)

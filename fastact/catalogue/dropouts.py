@@ -1,0 +1,72 @@
+"""Dropout and alpha dropout: random elements are dropped, the same ones in value and gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastact.catalogue.definition import define_dropout
+from fastact.simd import at_least, fma, select
+
+
+def _scaled(words: Any, threshold: Any, x: Any, scale: Any) -> Any:
+    return select(at_least(words, threshold), x * scale, 0)
+
+
+def _scale(p: float) -> tuple[float]:
+    return (1 / (1 - p) if p < 1 else 0.0,)
+
+
+@define_dropout(
+    gradient=_scaled,
+    numbers=_scale,
+    reference="N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, Dropout: A Simple Way to Prevent Neural Networks from Overfitting, JMLR 15, 2014.",
+)
+def dropout(words: Any, threshold: Any, x: Any, scale: Any) -> Any:
+    """Dropout: each element becomes 0 with the chance `p`, and is divided by ``1 - p`` otherwise.
+
+    So the mean stays what it is. Which elements are dropped depends on the seed and on their indices in C
+    order alone: not on the type, the layout, the number of threads or the machine. The gradient draws them
+    again from the same seed; nothing is kept in between::
+
+        y = fa.dropout(x, 0.1, rng=seed)
+        dx = fa.dropout.backward(dy, 0.1, rng=seed)
+
+    Take another seed for each layer and each step, such as ``np.random.SeedSequence((seed, layer, step))``; where a
+    trained net is used, leave the call out.
+
+    Notes
+    -----
+    The words are those of Philox4x32-10, see `fastact.arrays.random_numbers`; an element is kept if its word is at least
+    ``round(p * 2**32)``. What is dropped is 0 even where it was NaN or infinite.
+    """
+    return _scaled(words, threshold, x, scale)
+
+
+# What selu tends to at minus infinity, with the sign turned: the product of its two constants.
+_ALPHA = 1.7580993408473766
+
+
+def _scale_shift_and_dropped(p: float) -> tuple[float, float, float]:
+    if p == 1:
+        return 0.0, 0.0, 0.0
+    scale = 1 / math.sqrt((1 - p) * (1 + p * _ALPHA**2))
+    return scale, _ALPHA * scale * p, -_ALPHA * scale * (1 - p)
+
+
+@define_dropout(
+    gradient=_scaled,
+    numbers=_scale_shift_and_dropped,
+    reference="G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, Self-Normalizing Neural Networks, NeurIPS 2017.",
+)
+def alpha_dropout(words: Any, threshold: Any, x: Any, scale: Any, shift: Any, dropped: Any) -> Any:
+    """Alpha dropout, for nets with selu: each element becomes ``-1.7581`` with the chance `p`.
+
+    That is the value of selu at minus infinity. What is kept stays, and all are then scaled and shifted so that the
+    mean stays 0 and the variance 1 where they were so: ``y = a * z + b`` with
+    ``a = 1 / sqrt((1 - p) * (1 + p * 1.7581**2))`` and ``b = 1.7581 * a * p``, as in PyTorch. Where ``p`` is 1,
+    all is 0.
+
+    Calls are those of `fastact.dropout`, whose notes on seeds hold here too.
+    """
+    return select(at_least(words, threshold), fma(x, scale, shift), dropped)

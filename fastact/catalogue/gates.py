@@ -1,0 +1,50 @@
+"""Gated linear units: one half of the features, times an activation of the other half."""
+
+from __future__ import annotations
+
+from fastact.catalogue.definition import gated_unit
+from fastact.catalogue.gated import gelu, gelu_tanh, silu
+from fastact.catalogue.rectified import identity, relu
+from fastact.catalogue.sigmoidal import sigmoid
+
+_SHAZEER = "N. Shazeer, GLU Variants Improve Transformer, arXiv:2002.05202 (2020)."
+
+# The second half is the gate in PyTorch's glu, and in the paper; in Shazeer's paper the activated product
+# comes first, and so do the packed weights of what followed it.
+glu = gated_unit(
+    "glu",
+    sigmoid,
+    gate="second",
+    said="Gated linear unit: one half of the features, let through by the sigmoid of the other.",
+    reference="Y. Dauphin, A. Fan, M. Auli, D. Grangier, Language Modeling with Gated Convolutional Networks, ICML 2017.",
+)
+reglu = gated_unit(
+    "reglu",
+    relu,
+    said="Gated linear unit with a relu for its gate.",
+    reference=_SHAZEER,
+)
+geglu = gated_unit(
+    "geglu",
+    gelu,
+    said="Gated linear unit with a gelu for its gate; `fastact.geglu_tanh` approximates it.",
+    reference=_SHAZEER,
+)
+geglu_tanh = gated_unit(
+    "geglu_tanh",
+    gelu_tanh,
+    said="Gated linear unit with the gelu by tanh for its gate, as in Gemma.",
+    reference=f"{_SHAZEER} Gemma Team, Gemma: Open Models Based on Gemini Research and Technology, arXiv:2403.08295 (2024).",
+)
+swiglu = gated_unit(
+    "swiglu",
+    silu,
+    said="Gated linear unit with a silu for its gate: the hidden layer of most language models.",
+    reference=_SHAZEER,
+)
+bilinear = gated_unit(
+    "bilinear",
+    identity,
+    said="Bilinear layer: the product of the two halves.",
+    reference=_SHAZEER,
+)

@@ -1,0 +1,238 @@
+"""Activations of one element: which way each call goes, and their learnable and random parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fastact.arrays.arguments import as_real_array, same_shape
+from fastact.arrays.channels import call_on_channels, call_on_one_block, channel_axis
+from fastact.arrays.random_numbers import random_types
+from fastact.catalogue.definition import REQUIRED, Definition
+from fastact.functions.function import Function, check_domains, family_of
+from fastact.functions.fused import (
+    Variant,
+    check_alone,
+    chosen,
+    run_fused,
+    stage_options,
+    variants,
+)
+from fastact.functions.operation import Family, Operation
+from fastact.functions.options import Argument
+from fastact.functions.pointwise import (
+    OPERATIONS,
+    UFUNC_OPTIONS,
+    check_output_tells,
+    constants_of,
+    kernel,
+    missing,
+    operation,
+    plain_call,
+    run_elementwise,
+)
+from fastact.kernels.kernel import Channels, Kernel, Operand
+from fastact.runtime.dtypes import parameters_in
+from fastact.runtime.output_pool import with_room
+
+_SUMS = "_with_sums"
+_AXIS = Argument("axis", "int, default 1", "The axis of the parameter's channels.", 1, "int")
+_RNG = Argument(
+    "rng",
+    "numpy.random.Generator, optional",
+    "What draws a slope for each element, in the order of the elements in memory; the call then returns the slopes "
+    "too, of the shape of `x`, for the backward pass.",
+    annotation="np.random.Generator | None",
+)
+_SLOPE = Argument(
+    "slope", "array_like, optional", "Slopes drawn before.", annotation="ArrayLike | None"
+)
+
+
+@family_of.register
+def _(definition: Definition) -> Family:
+    without = dict(missing(definition))
+    names = [each for each in OPERATIONS if each not in without and each != "automatic_derivative"]
+    others: list[Any] = list(variants(definition))
+    if definition.learnable:
+        others += [f"{each}{_SUMS}" for each in ("backward", "forward_backward")]
+    return Family(
+        {each: _operation(definition, each) for each in names},
+        tuple(names),
+        partial(_kernel, definition),
+        without,
+        tuple(others),
+        constants_of,
+    )
+
+
+def _operation(definition: Definition, name: str) -> Operation:
+    options = (*stage_options(name), *UFUNC_OPTIONS)
+    if definition.learnable:
+        options = (_AXIS, *options)
+    if definition.drawn_between:
+        options = (_SLOPE, *([_RNG] if name == "forward" else []), *options)
+    plain = plain_call(name)
+    if definition.learnable or name == "backward_from_output":
+
+        def plain(function: Function, *arrays: Any) -> Any:
+            return _run(function, function.operations[name], arrays, {})
+
+    found = operation(definition, name, options, _run, plain)
+    if definition.learnable and "backward" in name and name != "backward_from_output":
+        (learnable,) = definition.learnable
+        text = f"Only where `{learnable}` is given: the gradient by it, of its shape, summed in float64."
+        found = replace(found, returns={**found.returns, f"d{learnable}": text})
+    return found
+
+
+def _kernel(definition: Definition, key: Any) -> Kernel:
+    if isinstance(key, Variant):
+        return key.kernel(definition)
+    if key.endswith(_SUMS):
+        return _kernel_with_sums(definition, key.removesuffix(_SUMS))
+    return kernel(definition, key)
+
+
+def _run(
+    function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """Run an operation: with what is fused, with drawn slopes, with the gradient of a parameter, or as it is."""
+    if chosen(function, options):
+        return run_fused(function, operation, arrays, options)
+    caller, definition = function.caller(operation.name), function._definition
+    if definition.drawn_between:
+        if options.get("rng") is not None:
+            return _with_drawn_slopes(function, operation, arrays, options)
+        options.pop("rng", None)
+        slope = options.pop("slope", None)
+        if slope is not None:
+            options |= dict.fromkeys(definition.drawn_between, slope)
+    check_alone(caller, function, options)
+    if operation.name == "backward_from_output":
+        check_output_tells(function, options)
+    if definition.learnable:
+        return _with_learnable(function, operation, arrays, options)
+    return run_elementwise(function, operation.name, arrays, options)
+
+
+# A learnable parameter ---------------------------------------------------------------------------
+
+
+def _with_learnable(
+    function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """Give the parameter the shape in which it broadcasts, or run the kernel with its gradient."""
+    caller, (name,) = function.caller(operation.name), function.learnable
+    default = function.parameters[name]
+    has_gradient = name in options or default is REQUIRED
+    weight, axis = options.pop(name, default), options.pop("axis", 1)
+    if weight is REQUIRED:
+        raise TypeError(f"{caller}: missing the argument {name!r}")
+    values = as_real_array(caller, name, weight)
+    check_domains(function, caller, {name: values})
+    if has_gradient and operation.name in ("backward", "forward_backward"):
+        return _with_gradient(function, operation, arrays, weight, axis, options)
+    if values.ndim:
+        x = np.asanyarray(arrays[-1])
+        found = channel_axis(caller, name, x, values, axis)
+        shape = () if found is None else (values.size,) + (1,) * (x.ndim - found - 1)
+        weight = values.reshape(shape)
+    return run_elementwise(function, operation.name, arrays, options | {name: weight})
+
+
+def _with_gradient(
+    function: Function,
+    operation: Operation,
+    arrays: tuple[Any, ...],
+    weight: Any,
+    axis: Any,
+    options: dict[str, Any],
+) -> Any:
+    """Run an operation together with the parameter's gradient."""
+    caller, (name,) = function.caller(operation.name), function.learnable
+    out = options.pop("out", None)
+    for unknown in options:
+        raise TypeError(f"{caller}: it takes no {unknown!r} with {name}, but {name}, axis and out")
+    given = tuple(
+        as_real_array(caller, each, array)
+        for each, array in zip(operation.inputs, arrays, strict=True)
+    )
+    same_shape(caller, operation.inputs, given)
+    channels = channel_axis(caller, name, given[0], weight, axis) if np.ndim(weight) else None
+    ufunc = function.kernels[operation.name + _SUMS]
+    if out is None and channels is None and type(weight) in (int, float):
+        results = call_on_one_block(ufunc, given, weight)
+        if results is not None:
+            return results
+    return call_on_channels(caller, ufunc, given, [weight], channels, out, has_sums=True)
+
+
+def _backward(f: Any) -> Any:
+    def operation(dy: Any, x: Any, parameter: Any) -> Any:
+        _, derivative, by_parameter = f(x, parameter)
+        return dy * derivative, dy * by_parameter
+
+    return operation
+
+
+def _forward_backward(f: Any) -> Any:
+    def operation(x: Any, dy: Any, parameter: Any) -> Any:
+        value, derivative, by_parameter = f(x, parameter)
+        return value, dy * derivative, dy * by_parameter
+
+    return operation
+
+
+def _kernel_with_sums(definition: Definition, name: str) -> Kernel:
+    """Return the kernel of an operation with the sums of the gradient by the learnable parameter."""
+    core = ("n", "c", "s")
+    _, arrays, returns, _ = OPERATIONS[name]
+    inputs = [Operand(each.name, core) for each in arrays]
+    inputs += [Operand(each, ("c",), "parameter") for each in definition.learnable]
+    outputs = [*(Operand(each, core) for each in returns), Operand("sums", ("c",), "float64")]
+    compute: Callable[[Any], Any] = {"backward": _backward, "forward_backward": _forward_backward}[
+        name
+    ]
+    schedule = Channels(lambda: compute(definition.on_vectors))
+    return Kernel(tuple(inputs), tuple(outputs), schedule)
+
+
+# A random parameter ------------------------------------------------------------------------------
+
+
+def _with_drawn_slopes(
+    function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """Return the value with a slope drawn for each element, and the slopes."""
+    name, rng = function.name, options.pop("rng")
+    if "slope" in options:
+        raise TypeError(f"{name}: give rng, which draws slopes, or slope; not both")
+    interval = function._definition.drawn_between
+    ends = [
+        as_real_array(name, each, options.pop(each, function.parameters[each])) for each in interval
+    ]
+    x = as_real_array(name, "x", arrays[0])
+    kind = function.ufuncs["forward"].resolve_dtypes((x.dtype, float, float, None))[0]
+    generator = _generator(name, rng)
+    slope = with_room(generator.random, x.shape, np.dtype(parameters_in(kind.name)))
+    slope *= (ends[1] - ends[0]).astype(slope.dtype)
+    slope += ends[0].astype(slope.dtype)
+    return _run(function, operation, arrays, options | {"slope": slope}), slope
+
+
+def _generator(name: str, rng: Any) -> np.random.Generator:
+    """Return the generator that an argument ``rng`` means: itself, or that of a seed."""
+    seed_sequence, generator = random_types()
+    if isinstance(rng, generator):
+        return rng
+    if isinstance(rng, seed_sequence | int | np.integer) and not isinstance(rng, bool):
+        return np.random.default_rng(rng)
+    raise TypeError(
+        f"{name}: rng must be an int, a numpy.random.SeedSequence or a numpy.random.Generator, "
+        f"got {rng!r}"
+    )

@@ -1,0 +1,182 @@
+"""An operation of a function, such as its backward pass: what it takes and gives, and the method that runs it."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
+
+from fastact.catalogue.definition import REQUIRED
+from fastact.functions.options import Argument
+from fastact.kernels.kernel import Kernel
+
+if TYPE_CHECKING:
+    from fastact.functions.function import Function
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that a function does.
+
+    Attributes
+    ----------
+    name : str
+        ``"forward"``, which a call of the function itself runs, or the name of a method.
+    summary : str
+        What it computes, as a sentence goes on after "Compute".
+    arrays : tuple of Argument
+        What it takes by position alone.
+    options : tuple of Argument
+        What it takes beside these.
+    returns : dict of str to str
+        What it gives, by name.
+    run : callable
+        Takes the function, the operation, the arrays and the options, and returns the results.
+    plain : callable
+        The same for a call without options: takes the function and the arrays.
+    raises : dict of str to str
+        The errors, by their classes.
+    """
+
+    name: str
+    summary: str
+    arrays: tuple[Argument, ...]
+    options: tuple[Argument, ...]
+    returns: Mapping[str, str]
+    run: Callable[[Function, Operation, tuple[Any, ...], dict[str, Any]], Any]
+    plain: Callable[..., Any]
+    raises: Mapping[str, str]
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the arrays."""
+        return tuple(each.name for each in self.arrays)
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the results."""
+        return tuple(self.returns)
+
+    @cached_property
+    def saved(self) -> tuple[str, ...]:
+        """What a backward pass needs of the forward pass: its inputs but the gradients by the outputs."""
+        return tuple(name for name in self.inputs if name not in ("dy", "dloss"))
+
+    @cached_property
+    def option_names(self) -> dict[str, Argument]:
+        """The options by name."""
+        return {each.name: each for each in self.options}
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """The signature of the method, without `self`."""
+        kinds = inspect.Parameter
+        arrays = [
+            kinds(each.name, kinds.POSITIONAL_ONLY, default=each.default) for each in self.arrays
+        ]
+        options = sorted(self.options, key=lambda each: not each.is_positional)
+        return inspect.Signature([*arrays, *(each.parameter for each in options)])
+
+    def call(
+        self,
+        function: Function,
+        arrays: tuple[Any, ...],
+        args: Sequence[Any],
+        options: dict[str, Any],
+    ) -> Any:
+        """Run a call with options, of this function or of the one that an option such as `convention` means."""
+        chosen = function.choose(options)
+        operation = self if chosen is function else chosen.operations[self.name]
+        caller = chosen.caller(self.name)
+        if args:
+            operation.bind(caller, args, options)
+        for name in options:
+            if name not in operation.option_names:
+                raise TypeError(operation.unknown(caller, name))
+        return operation.run(chosen, operation, arrays, options)
+
+    def bind(self, caller: str, args: Sequence[Any], options: dict[str, Any]) -> None:
+        """Put positional arguments among the options, by their names."""
+        names = [each.name for each in self.options if each.is_positional]
+        if len(args) > len(names):
+            raise TypeError(
+                f"{caller}: {len(args)} positional arguments after the arrays; it takes "
+                f"{', '.join(names) or 'none'} so (out is given by name)"
+            )
+        for name, value in zip(names, args, strict=False):
+            if name in options:
+                raise TypeError(f"{caller}: two values for the argument {name!r}")
+            options[name] = value
+
+    def unknown(self, caller: str, name: str) -> str:
+        """Say that there is no such argument, and which there are."""
+        near = difflib.get_close_matches(name, self.option_names, n=1)
+        hint = f" did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(self.option_names)
+        return f"{caller}: unknown argument {name!r};{hint} it takes {known}"
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a definition becomes: operations, and the kernels that they run.
+
+    Attributes
+    ----------
+    operations : dict of str to Operation
+        By name.
+    ufuncs : tuple of str
+        The names of the kernels whose ufuncs a user may call.
+    kernel : callable
+        Returns the kernel of a name.
+    missing : dict of str to str
+        Why operations are missing that others of the kind have.
+    others : tuple
+        The keys of the kernels that operations run beside those of `ufuncs`.
+    constants : callable
+        Takes parameters and returns what gives their values as arrays beside arrays of a dtype.
+    """
+
+    operations: Mapping[str, Operation]
+    ufuncs: tuple[str, ...]
+    kernel: Callable[[Any], Kernel]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    others: tuple[Any, ...] = ()
+    constants: Callable[[Mapping[str, Any]], Callable[[Any], Any]] = lambda parameters: (
+        lambda dtype: None
+    )
+
+
+def make_method(operation: Operation) -> Callable[..., Any]:
+    """Return the method that runs an operation, with its true signature."""
+    parameters = ", ".join(
+        each.name if each.default is REQUIRED else f"{each.name}={each.default!r}"
+        for each in operation.arrays
+    )
+    factory = _factory(parameters, ", ".join(operation.inputs))
+    method: Any = factory(operation, operation.plain)
+    method.__name__ = "__call__" if operation.name == "forward" else operation.name
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    signature = operation.signature
+    method.__signature__ = signature.replace(parameters=[itself, *signature.parameters.values()])
+    made: Callable[..., Any] = method
+    return made
+
+
+@cache
+def _factory(parameters: str, arrays: str) -> Callable[..., Any]:
+    """Return what makes methods with these arrays: Python binds them, and names the one that is missing."""
+    source = f"""
+def factory(operation, plain):
+    def method(self, {parameters}, /, *args, **options):
+        if args or options:
+            return operation.call(self, ({arrays},), args, options)
+        return plain(self, {arrays})
+    return method
+"""
+    names: dict[str, Any] = {}
+    exec(source, names)
+    factory: Callable[..., Any] = names["factory"]
+    return factory

@@ -1,0 +1,316 @@
+"""Functions whose arrays hold two halves along an axis: gated linear units, and activations of both signs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastact.arrays.arguments import (
+    as_axis,
+    as_real_array,
+    as_returned,
+    broadcast_shape,
+    float_type,
+    outputs_for,
+    sum_into,
+)
+from fastact.arrays.packed import call_on_rows
+from fastact.catalogue.definition import ConcatenatedDefinition, GateDefinition
+from fastact.functions.function import Function, family_of
+from fastact.functions.operation import Family, Operation
+from fastact.functions.options import AXIS, OUT, Argument, array
+from fastact.kernels.kernel import Elementwise, Kernel, Operand, Packed
+from fastact.runtime.output_pool import empty, with_output_cache
+
+_HALVES = ("2", "n")
+_SUMMARIES = {
+    "forward": "the value",
+    "backward": "the gradient by the input",
+    "forward_backward": "the value and the gradient by the input in one pass",
+}
+_RAISES = {
+    "TypeError": "If an input is not real.",
+    "ValueError": "If the axis is out of bounds or its length is odd, shapes do not fit together, or `out` does not fit.",
+}
+
+
+def _kernel(inputs: str, outputs: str, halves: tuple[str, ...], compute: Any) -> Kernel:
+    """Return a kernel over rows, of which those of some names hold two halves."""
+    read, written = (
+        tuple(Operand(name, _HALVES if name in halves else ("n",)) for name in names.split())
+        for names in (inputs, outputs)
+    )
+    return Kernel(read, written, Packed(compute))
+
+
+def _call(
+    caller: str,
+    ufunc: Any,
+    kernel: Kernel,
+    arrays: dict[str, NDArray[Any]],
+    shapes: dict[str, tuple[int, ...]],
+    axis: int,
+    out: Any,
+    **order: bool,
+) -> Any:
+    """Call a ufunc on all rows, with outputs of these shapes."""
+    inputs = [arrays[each.name] for each in kernel.inputs]
+    for each in kernel.inputs:
+        if arrays[each.name].shape != shapes[each.name]:
+            raise ValueError(
+                f"{caller}: {each.name} has shape {arrays[each.name].shape}, the output has "
+                f"{shapes[each.name]}"
+            )
+    dtype = float_type(inputs, inputs)
+    results = outputs_for(
+        caller, out, tuple(shapes[each.name] for each in kernel.outputs), (dtype,) * ufunc.nout
+    )
+    halves = [each.core == _HALVES for each in kernel.operands]
+    call_on_rows(ufunc, (*inputs, *results), halves, axis, **order)
+    return as_returned(results, out)
+
+
+# Both signs --------------------------------------------------------------------------------------
+
+
+def _concatenated(f: Any) -> Any:
+    return lambda x: (f(x)[0], f(-x)[0])
+
+
+def _concatenated_backward(f: Any) -> Any:
+    return lambda right, left, x: (right * f(x)[1] - left * f(-x)[1],)
+
+
+def _concatenated_forward_backward(f: Any) -> Any:
+    def operation(x: Any, right: Any, left: Any) -> Any:
+        one, other = f(x), f(-x)
+        return one[0], other[0], right * one[1] - left * other[1]
+
+    return operation
+
+
+_CONCATENATED: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "forward": ("x", "y", _concatenated),
+    "backward": ("dy x", "dx", _concatenated_backward),
+    "forward_backward": ("x dy", "y dx", _concatenated_forward_backward),
+}
+_CONCATENATED_TEXTS = {
+    "x": "Of a real type.",
+    "dy": "The gradient by the output, of its shape.",
+    "y": "Of the shape of `x`, but twice as long along the axis.",
+    "dx": "The gradient by the input, of its shape.",
+}
+
+
+@family_of.register
+def _(definition: ConcatenatedDefinition) -> Family:
+    def kernel(name: str) -> Kernel:
+        inputs, outputs, compute = _CONCATENATED[name]
+        return _kernel(inputs, outputs, ("y", "dy"), lambda: compute(definition.function))
+
+    def operation(name: str) -> Operation:
+        inputs, outputs, _ = _CONCATENATED[name]
+        arrays = tuple(array(each, _CONCATENATED_TEXTS[each]) for each in inputs.split())
+        returns = {each: _CONCATENATED_TEXTS[each] for each in outputs.split()}
+
+        def run(
+            function: Function,
+            operation: Operation,
+            given: tuple[Any, ...],
+            options: dict[str, Any],
+        ) -> Any:
+            caller = function.caller(name)
+            named = zip(operation.inputs, given, strict=True)
+            found = {each: as_real_array(caller, each, value) for each, value in named}
+            x = found["x"]
+            axis = as_axis(caller, options.get("axis", -1), x.ndim)
+            wide = (*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
+            shapes = {"x": x.shape, "dx": x.shape, "y": wide, "dy": wide}
+            ufunc = function.kernels[name]
+            return _call(caller, ufunc, kernel(name), found, shapes, axis, options.get("out"))
+
+        def plain(function: Function, *given: Any) -> Any:
+            return run(function, function.operations[name], given, {})
+
+        return Operation(name, _SUMMARIES[name], arrays, (AXIS, OUT), returns, run, plain, _RAISES)
+
+    return Family({name: operation(name) for name in _CONCATENATED}, tuple(_CONCATENATED), kernel)
+
+
+# Gates -------------------------------------------------------------------------------------------
+
+_GATES = ("first", "second")
+_PACKED = "_packed"
+_GATE = Argument(
+    "gate",
+    '{"first", "second"}, optional',
+    "Which half is the gate. Each unit has its own default, which its docstring states.",
+    annotation='Literal["first", "second"] | None',
+)
+_INTERLEAVED = Argument(
+    "interleaved",
+    "bool, default False",
+    "Whether elements at even and at odd positions are the halves.",
+    False,
+    "bool",
+)
+_X = array(
+    "x", "Both halves along `axis`, whose length must be even; with `second`, the first half."
+)
+_SECOND = array(
+    "second",
+    "The second half, which broadcasts with `x`.",
+    "array_like, optional",
+    None,
+)
+_DY = array("dy", "The gradient by the output, of its shape.")
+_SECOND_OR_DY = array(
+    "second",
+    "The second half; or, if there is no `dy`, the gradient by the output: ``(x, dy)`` or ``(first, second, dy)``.",
+)
+_LAST_DY = array("dy", "The gradient by the output, of its shape.", "array_like, optional", None)
+
+
+def _gate(f: Any) -> Any:
+    return lambda gate, value: (value * f(gate)[0],)
+
+
+def _gate_backward(f: Any) -> Any:
+    def operation(dy: Any, gate: Any, value: Any) -> Any:
+        opening = f(gate)
+        return dy * value * opening[1], dy * opening[0]
+
+    return operation
+
+
+def _gate_forward_backward(f: Any) -> Any:
+    def operation(gate: Any, value: Any, dy: Any) -> Any:
+        opening = f(gate)
+        return value * opening[0], dy * value * opening[1], dy * opening[0]
+
+    return operation
+
+
+_GATED: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "forward": ("x", "y", _gate),
+    "backward": ("dy x", "dx", _gate_backward),
+    "forward_backward": ("x dy", "y dx", _gate_forward_backward),
+}
+_GATED_ARRAYS = {
+    "forward": (_X, _SECOND),
+    "backward": (_DY, _X, _SECOND),
+    "forward_backward": (_X, _SECOND_OR_DY, _LAST_DY),
+}
+_GATED_RETURNS = {
+    "y": "Of the shape of one half.",
+    "dx": "Of the shape of `x`, halves as in `x`; with two arrays the gradients by both, each of its array's shape.",
+}
+_PARTS = {"x": ("gate", "value"), "dx": ("dgate", "dvalue")}
+
+
+def _parts(names: str) -> list[str]:
+    """Return names with the two halves in place of what is packed, the gate first."""
+    return [part for name in names.split() for part in _PARTS.get(name, (name,))]
+
+
+@family_of.register
+def _(definition: GateDefinition) -> Family:
+    def kernel(key: str) -> Kernel:
+        inputs, outputs, compute = _GATED[key.removesuffix(_PACKED)]
+        if key.endswith(_PACKED):
+            return _kernel(inputs, outputs, ("x", "dx"), lambda: compute(definition.function))
+        read, written = (tuple(map(Operand, _parts(names))) for names in (inputs, outputs))
+        return Kernel(read, written, Elementwise(lambda: compute(definition.function)))
+
+    def operation(name: str) -> Operation:
+        _, outputs, _ = _GATED[name]
+        returns = {each: _GATED_RETURNS[each] for each in outputs.split()}
+        options = (AXIS, _INTERLEAVED, _GATE, OUT)
+
+        def plain(function: Function, *given: Any) -> Any:
+            return _run_gate(function, function.operations[name], given, {})
+
+        return Operation(
+            name,
+            _SUMMARIES[name],
+            _GATED_ARRAYS[name],
+            options,
+            returns,
+            _run_gate,
+            plain,
+            _RAISES,
+        )
+
+    return Family(
+        {name: operation(name) for name in _GATED},
+        tuple(_GATED),
+        kernel,
+        others=tuple(name + _PACKED for name in _GATED),
+    )
+
+
+def _run_gate(
+    function: Function, operation: Operation, given: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """Run an operation on both halves of one array, or on two arrays."""
+    caller, definition, name = function.caller(operation.name), function._definition, operation.name
+    assert isinstance(definition, GateDefinition)
+    gate = options.get("gate") or definition.gate
+    if gate not in _GATES:
+        raise ValueError(f"{caller}: gate must be one of {_GATES}, got {gate!r}")
+    values = dict(zip(operation.inputs, given, strict=True))
+    if name == "forward_backward" and values["dy"] is None:
+        values |= {"second": None, "dy": values["second"]}
+    arrays = {
+        each: as_real_array(caller, each, value)
+        for each, value in values.items()
+        if not (each == "second" and value is None)
+    }
+    gate_first, out = gate == "first", options.get("out")
+    if "second" in arrays:
+        return _on_two(function, name, arrays, gate_first, out)
+    x, kernel = arrays["x"], function._family.kernel(name + _PACKED)
+    axis = as_axis(caller, options.get("axis", -1), x.ndim)
+    if x.shape[axis] % 2:
+        raise ValueError(
+            f"{caller}: the length of axis {axis} must be even, got x of shape {x.shape}"
+        )
+    half = (*x.shape[:axis], x.shape[axis] // 2, *x.shape[axis + 1 :])
+    shapes = {"x": x.shape, "dx": x.shape, "y": half, "dy": half}
+    order = {"interleaved": options.get("interleaved", False), "second_first": not gate_first}
+    ufunc = function.kernels[name + _PACKED]
+    return _call(caller, ufunc, kernel, arrays, shapes, axis, out, **order)
+
+
+def _on_two(
+    function: Function, name: str, arrays: dict[str, NDArray[Any]], gate_first: bool, out: Any
+) -> Any:
+    """Call the elementwise ufunc, and give the gradients in the order of the arrays."""
+    caller = function.caller(name)
+    inputs, outputs, _ = _GATED[name]
+    halves = ["x", "second"] if gate_first else ["second", "x"]
+    names = dict(zip(("gate", "value"), halves, strict=True))
+    gradients = dict(zip(("dgate", "dvalue"), halves, strict=True))
+    shape = broadcast_shape(caller, arrays)
+    dtype = float_type(list(arrays.values()), list(arrays.values()))
+    wanted = [*(["y"] if "y" in outputs else []), *(["x", "second"] if "dx" in outputs else [])]
+    shapes = tuple(arrays[each].shape if each in arrays else shape for each in wanted)
+    results = dict(
+        zip(wanted, outputs_for(caller, out, shapes, (dtype,) * len(wanted)), strict=True)
+    )
+    own = {
+        each: result if result.shape == shape else empty(shape, dtype)
+        for each, result in results.items()
+    }
+    with_output_cache(
+        function.kernels[name],
+        *(arrays[names.get(each, each)] for each in _parts(inputs)),
+        out=tuple(own[gradients.get(each, each)] for each in _parts(outputs)),
+        casting="same_kind",
+    )
+    for each, result in results.items():
+        if own[each] is not result:
+            sum_into(result, own[each])
+    return as_returned(tuple(results.values()), out)

@@ -1,0 +1,65 @@
+"""From the declaration of a kernel to its loop. Importing this module imports Numba."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastact.kernels.channels import channel_sums
+from fastact.kernels.contiguous import contiguous
+from fastact.kernels.elementwise import elementwise
+from fastact.kernels.groups import groups
+from fastact.kernels.kernel import (
+    Channels,
+    Contiguous,
+    Elementwise,
+    Groups,
+    Kernel,
+    Packed,
+    Rows,
+)
+from fastact.kernels.packed import packed
+from fastact.kernels.rows import rows
+from fastact.simd.compilable import is_memory_bound
+from fastact.simd.operands import Operands
+from fastact.simd.storage import Storage
+
+if TYPE_CHECKING:
+    from fastact.runtime.loading import LoopFunction
+
+
+def build(kernel: Kernel, dtype: str) -> LoopFunction:
+    """Return the loop of a kernel for arrays of a dtype."""
+    compute = kernel.schedule.compute()
+    draws = any(each.name == "key" for each in kernel.inputs)
+    match kernel.schedule:
+        case Elementwise():
+            return elementwise(compute, _operands(kernel, dtype), is_memory_bound(compute))
+        case Contiguous():
+            return contiguous(compute, _operands(kernel, dtype), draws, is_memory_bound(compute))
+        case Channels():
+            sums = any(each.kind == "float64" for each in kernel.outputs)
+            return channel_sums(compute, _operands(kernel, dtype), sums, draws)
+        case Packed():
+            halves = tuple(each.core[0] == "2" for each in kernel.operands)
+            return packed(compute, _operands(kernel, dtype), halves)
+        case Rows():
+            return rows(compute, kernel, dtype)
+        case Groups():
+            return groups(compute, kernel.schedule.operation, dtype)
+        case _:
+            raise TypeError(f"there is no such schedule: {kernel.schedule!r}")
+
+
+def _operands(kernel: Kernel, dtype: str) -> Operands:
+    """Return how arrays, parameters and outputs lie in memory, but not what is drawn or summed."""
+    inputs, outputs = (
+        [each for each in some if each.kind in ("array", "parameter") for _ in _halves(each.core)]
+        for some in (kernel.inputs, kernel.outputs)
+    )
+    storages = tuple(Storage(each.dtype(dtype)) for each in (*inputs, *outputs))
+    arrays = sum(each.kind == "array" for each in inputs)
+    return Operands(storages, arrays, len(inputs) - arrays)
+
+
+def _halves(core: tuple[str, ...]) -> range:
+    return range(2 if core[:1] == ("2",) else 1)
