@@ -103,4 +103,4 @@ def _functions() -> set[str]:
 
 @_first_use()
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "math", *_functions()})
+    return sorted({*__all__, "math", "ufuncs", "__version__", "__doc__", "__all__", *_functions()})

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastact import vecmath
+from fastact.kernels.door import make_ufunc
 from fastact.kernels.kernel import Elementwise, Kernel
 from fastact.system.first_use import first_use
 
@@ -41,6 +42,6 @@ def __dir__() -> list[str]:
 def _make(function: Callable[[Any], Any]) -> np.ufunc:
     name, doc = function.__name__, inspect.getdoc(function) or ""
     kernel = Kernel.of("x -> y", Elementwise(lambda: lambda x: (function(x),)))
-    ufunc = kernel.make_ufunc(__name__, name, doc, lambda dtype: f"math.{name}.{dtype}", repr)
+    ufunc = make_ufunc(kernel, __name__, name, doc, lambda dtype: f"math.{name}.{dtype}", repr)
     ufunc.fastact_function = function  # type: ignore[attr-defined]  # for compiled code
     return ufunc

@@ -194,7 +194,7 @@ def test_no_kernel_has_the_name_of_another(monkeypatch: pytest.MonkeyPatch) -> N
             seen.append(name)
             super().__init__(dtypes, name, *others)
 
-    monkeypatch.setattr("fastact.kernels.kernel.Loop", Loop)
+    monkeypatch.setattr("fastact.runtime.ufunc.Loop", Loop)
     for each in functions():
         function = make_function(each._definition)
         for kernel in (*function.ufuncs, *function.other_kernels):

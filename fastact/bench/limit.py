@@ -14,6 +14,7 @@ import numpy as np
 
 from fastact.bench.contenders import Case
 from fastact.bench.peers import Call
+from fastact.kernels.door import make_ufunc
 from fastact.kernels.kernel import Elementwise, Kernel, Operand
 
 # By the numbers of inputs and outputs.
@@ -44,4 +45,4 @@ def _copy(inputs: int, outputs: int) -> np.ufunc:
     kernel = Kernel(*operands, Elementwise(lambda: _COPIES[inputs, outputs]))
     doc = "Move as many arrays as an operation does."
     name = f"bench.copy.{inputs}.{outputs}"
-    return kernel.make_ufunc(__name__, "copy", doc, lambda dtype: f"{name}.{dtype}", repr)
+    return make_ufunc(kernel, __name__, "copy", doc, lambda dtype: f"{name}.{dtype}", repr)

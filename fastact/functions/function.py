@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial, singledispatch
 from types import MappingProxyType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from fastact.arrays.arguments import check_real
 from fastact.catalogue.definition import CONVENTIONS, Definition, Domain
 from fastact.functions.documentation import document, document_method
 from fastact.functions.operation import Family, Operation, make_method
+from fastact.kernels.door import make_ufunc
 from fastact.system import hooks
 from fastact.system.first_use import first_use
 
@@ -181,7 +182,8 @@ class Function:
     def _make_ufunc(self, key: Any) -> np.ufunc:
         """Return the ufunc of a kernel."""
         definition, kernel, name = self._definition, self._family.kernel(key), str(key)
-        return kernel.make_ufunc(
+        return make_ufunc(
+            kernel,
             definition.module,
             definition.ufunc_name(name),
             f"Compute {', '.join(each.name for each in kernel.outputs)} of {self.name!r}.",
@@ -189,17 +191,37 @@ class Function:
             definition.explain,
         )
 
+    def _call(
+        self,
+        operation: Operation,
+        arrays: tuple[Any, ...],
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        """Run a call with options, of this function or of the one that an option such as `convention` means."""
+        chosen = self.choose(options)
+        operation = chosen.operations[operation.name]
+        caller = chosen.caller(operation.name)
+        if args:
+            operation.bind(caller, args, options)
+        for name in options:
+            if name not in operation.option_names:
+                raise TypeError(operation.unknown(caller, name))
+        return operation.run(chosen, operation, arrays, options)
+
     @cached_property
     def _numba_type_(self) -> Any:
         """What it is to Numba, in other people's compiled code."""
         return hooks.numba_type(self)
 
-    def __getattr__(self, name: str) -> Any:
-        # What pickle and copy ask for before there is any attribute is no operation.
-        family = vars(self).get("_family")
-        if family is not None and name in family.missing:
-            raise AttributeError(f"{self.name} has no {name}: {family.missing[name]}")
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+    if not TYPE_CHECKING:  # whose checkers would take every attribute to be there
+
+        def __getattr__(self, name: str) -> Any:
+            # What pickle and copy ask for before there is any attribute is no operation.
+            family = vars(self).get("_family")
+            if family is not None and name in family.missing:
+                raise AttributeError(f"{self.name} has no {name}: {family.missing[name]}")
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __repr__(self) -> str:
         values = "".join(f", {name}={value!r}" for name, value in self._bound.items())

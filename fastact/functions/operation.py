@@ -7,14 +7,11 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastact.catalogue.definition import REQUIRED
 from fastact.functions.options import Argument
 from fastact.kernels.kernel import Kernel
-
-if TYPE_CHECKING:
-    from fastact.functions.function import Function
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Operation:
     arrays: tuple[Argument, ...]
     options: tuple[Argument, ...]
     returns: Mapping[str, str]
-    run: Callable[[Function, Operation, tuple[Any, ...], dict[str, Any]], Any]
+    run: Callable[..., Any]
     plain: Callable[..., Any]
     raises: Mapping[str, str]
 
@@ -79,24 +76,6 @@ class Operation:
         ]
         options = sorted(self.options, key=lambda each: not each.is_positional)
         return inspect.Signature([*arrays, *(each.parameter for each in options)])
-
-    def call(
-        self,
-        function: Function,
-        arrays: tuple[Any, ...],
-        args: Sequence[Any],
-        options: dict[str, Any],
-    ) -> Any:
-        """Run a call with options, of this function or of the one that an option such as `convention` means."""
-        chosen = function.choose(options)
-        operation = self if chosen is function else chosen.operations[self.name]
-        caller = chosen.caller(self.name)
-        if args:
-            operation.bind(caller, args, options)
-        for name in options:
-            if name not in operation.option_names:
-                raise TypeError(operation.unknown(caller, name))
-        return operation.run(chosen, operation, arrays, options)
 
     def bind(self, caller: str, args: Sequence[Any], options: dict[str, Any]) -> None:
         """Put positional arguments among the options, by their names."""
@@ -172,7 +151,7 @@ def _factory(parameters: str, arrays: str) -> Callable[..., Any]:
 def factory(operation, plain):
     def method(self, {parameters}, /, *args, **options):
         if args or options:
-            return operation.call(self, ({arrays},), args, options)
+            return self._call(operation, ({arrays},), args, options)
         return plain(self, {arrays})
     return method
 """

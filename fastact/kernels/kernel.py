@@ -1,7 +1,4 @@
-"""A kernel, declared: the operands of a generalized ufunc, what it computes, and how it passes over memory.
-
-Nothing here needs Numba. `Kernel.loop` is the one door behind which it is: there a declaration becomes a loop.
-"""
+"""A kernel, declared: the operands of a generalized ufunc, what it computes, and how it passes over memory."""
 
 from __future__ import annotations
 
@@ -9,15 +6,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastact.runtime.dtypes import dtype_of, dtypes, parameters_in
-from fastact.runtime.ufunc import Loop, make_ufunc
-
-if TYPE_CHECKING:
-    from fastact.runtime.loading import LoopFunction
+from fastact.runtime.dtypes import dtype_of, parameters_in
 
 
 class Operand(NamedTuple):
@@ -149,46 +142,3 @@ class Kernel:
     def types(self, dtype: str) -> tuple[np.dtype[Any], ...]:
         """Return the dtypes of all operands in the kernel for arrays of a dtype."""
         return tuple(dtype_of(each.dtype(dtype)) for each in self.operands)
-
-    def loop(self, dtype: str) -> LoopFunction:
-        """Return the loop for arrays of a dtype, for Numba to compile."""
-        from fastact.kernels.build import build
-
-        return build(self, dtype)
-
-    def make_ufunc(
-        self,
-        module: str,
-        name: str,
-        doc: str,
-        kernel_name: Callable[[str], str | None],
-        explain: Callable[[BaseException], str],
-    ) -> np.ufunc:
-        """Return the ufunc.
-
-        Parameters
-        ----------
-        module, name, doc : str
-            As for `fastact.runtime.ufunc.make_ufunc`.
-        kernel_name : callable
-            Returns what the cache calls the kernel for a dtype, or None to keep it out of the cache.
-        explain : callable
-            Takes an error of the compiler and returns what to say of it.
-        """
-        loops = [
-            Loop(self.types(dtype), kernel_name(dtype), _Build(self, dtype), explain)
-            for dtype in dtypes()
-        ]
-        inputs, outputs = ([each.name for each in some] for some in (self.inputs, self.outputs))
-        return make_ufunc(module, name, doc, inputs, outputs, loops, self.core_signature)
-
-
-@dataclass(frozen=True)
-class _Build:
-    """Builds the loop of a kernel when it is called."""
-
-    kernel: Kernel
-    dtype: str
-
-    def __call__(self) -> LoopFunction:
-        return self.kernel.loop(self.dtype)

@@ -72,7 +72,8 @@ def curve(activation: Function, x: ArrayLike | None = None) -> Curve:
     x = x[np.all(np.abs(np.subtract.outer(x, kinks)) > aside, axis=1)]
     sides = np.add.outer(kinks, [-aside, np.nan, aside])
     x = np.insert(x, np.repeat(np.searchsorted(x, kinks), 3), sides.ravel())
-    value_and_derivative: Any = activation.value_and_derivative
+    pointwise: Any = activation
+    value_and_derivative = pointwise.value_and_derivative
     value, derivative = value_and_derivative(x)
     return Curve(x, value, derivative, kinks, *value_and_derivative(kinks))
 

@@ -1,0 +1,61 @@
+"""The one door to the compiler: from a declared kernel to a ufunc, whose loops are built when they first run.
+
+All that declares and calls kernels does without Numba; what is behind `_Build` imports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastact.kernels.kernel import Kernel
+from fastact.runtime import ufunc
+from fastact.runtime.dtypes import dtypes
+
+if TYPE_CHECKING:
+    from fastact.runtime.loading import LoopFunction
+
+
+def make_ufunc(
+    kernel: Kernel,
+    module: str,
+    name: str,
+    doc: str,
+    kernel_name: Callable[[str], str | None],
+    explain: Callable[[BaseException], str],
+) -> np.ufunc:
+    """Return the ufunc of a kernel.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        Its operands, and what it computes.
+    module, name, doc : str
+        As for `fastact.runtime.ufunc.make_ufunc`.
+    kernel_name : callable
+        Returns what the cache calls the kernel for a dtype, or None to keep it out of the cache.
+    explain : callable
+        Takes an error of the compiler and returns what to say of it.
+    """
+    loops = [
+        ufunc.Loop(kernel.types(dtype), kernel_name(dtype), _Build(kernel, dtype), explain)
+        for dtype in dtypes()
+    ]
+    inputs, outputs = ([each.name for each in some] for some in (kernel.inputs, kernel.outputs))
+    return ufunc.make_ufunc(module, name, doc, inputs, outputs, loops, kernel.core_signature)
+
+
+@dataclass(frozen=True)
+class _Build:
+    """Builds the loop of a kernel for arrays of a dtype, when it is called."""
+
+    kernel: Kernel
+    dtype: str
+
+    def __call__(self) -> LoopFunction:
+        from fastact.kernels.build import build
+
+        return build(self.kernel, self.dtype)
