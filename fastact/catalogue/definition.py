@@ -224,6 +224,11 @@ class RowDefinition(Definition):
         Whether random numbers are added first.
     """
 
+    parameters_are: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "temperature": "what the elements are divided by: above 1 it makes results more alike"
+        }
+    )
     excluded: float = -math.inf
     value_of_nothing: float = 0.0
     is_reduced: bool = False

@@ -13,10 +13,6 @@ from fastact.catalogue.definition import define_on_exponentials, define_on_rows,
 from fastact.simd import any_lane, isnan, largest_lane, select, sum_lanes
 from fastact.vecmath import exp
 
-_TEMPERATURE = {
-    "temperature": "what the numbers are divided by: above 1 it makes results more alike"
-}
-
 
 def _softmax(e: Any, dy: Any, row: Any) -> Any:
     share = 1 / row.total
@@ -36,7 +32,6 @@ def _log_softmax_from_output(dy: Any, y: Any, row: Any) -> Any:
     formula=r"\frac{e^{x_i / T}}{\sum_j e^{x_j / T}}",
     derivative=r"\frac{1}{T} \, y_i \left( \delta_{ij} - y_j \right)",
     errors=(4.0, 4.0),
-    parameters_are=_TEMPERATURE,
     from_output=_softmax_from_output,
     elsewhere={
         "pytorch": "softmax",
@@ -61,7 +56,6 @@ def softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     formula=r"x_i / T - \ln \sum_j e^{x_j / T}",
     derivative=r"\frac{1}{T} \left( \delta_{ij} - e^{y_j} \right)",
     errors=(4.0, 4.0),
-    parameters_are=_TEMPERATURE,
     from_output=_log_softmax_from_output,
     takes_logarithm=True,
     value_of_nothing=-math.inf,
@@ -86,7 +80,6 @@ def log_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     formula=r"\frac{e^{-x_i / T}}{\sum_j e^{-x_j / T}}",
     derivative=r"-\frac{1}{T} \, y_i \left( \delta_{ij} - y_j \right)",
     errors=(4.0, 4.0),
-    parameters_are=_TEMPERATURE,
     from_output=_softmax_from_output,
     of_minus_x=True,
     excluded=math.inf,
@@ -102,7 +95,6 @@ def softmin(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     formula=r"\ln \sum_j e^{x_j / T}",
     derivative=r"\frac{1}{T} \frac{e^{x_i / T}}{\sum_j e^{x_j / T}}",
     errors=(4.0, 4.0),
-    parameters_are=_TEMPERATURE,
     elsewhere={
         "pytorch": "logsumexp",
         "jax": "logsumexp",
@@ -124,7 +116,6 @@ def logsumexp(sums: Any) -> Any:
     formula=r"\ln \frac{1}{n} \sum_j e^{x_j / T}",
     derivative=r"\frac{1}{T} \frac{e^{x_i / T}}{\sum_j e^{x_j / T}}",
     errors=(4.0, 4.0),
-    parameters_are=_TEMPERATURE,
     is_mean=True,
     elsewhere={"jax": "logmeanexp"},
 )
@@ -145,7 +136,6 @@ def _sparsemax_from_output(dy: Any, y: Any, mean: Any) -> Any:
     formula=r"\max(x_i / T - \tau, 0), \quad \sum_j \max(x_j / T - \tau, 0) = 1",
     derivative=r"\frac{1}{T} \left( \delta_{ij} - \frac{1}{|S|} \right) \text{ for } i, j \in S = \{k : y_k > 0\}",
     errors=(4.0, 4.0),
-    parameters_are=_TEMPERATURE,
     from_output=_sparsemax_from_output,
     kinks={"the threshold": "0"},
     elsewhere={"keras": "sparsemax"},
@@ -217,7 +207,6 @@ def hardmax(rows: Any) -> Any:
     formula=r"\frac{e^{(x_i + g_i) / T}}{\sum_j e^{(x_j + g_j) / T}}, \quad g = -\ln(-\ln u)",
     derivative=r"\frac{1}{T} \, y_i \left( \delta_{ij} - y_j \right)",
     errors=(4.0, 4.0),
-    parameters_are=_TEMPERATURE,
     from_output=_softmax_from_output,
     is_random=True,
     elsewhere={"pytorch": "gumbel_softmax", "chainer": "gumbel_softmax"},
