@@ -1,4 +1,4 @@
-"""sparsemax against the algorithm with sorting, hardmax against argmax; and ragged rows of all functions of rows."""
+"""sparsemax and entmax15 against the algorithms with sorting, hardmax against argmax; and ragged rows of all functions of rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import test_rows
 import fastact as fa
 
 Array = np.ndarray[Any, Any]
-NAMES = ["sparsemax", "hardmax"]
+NAMES = ["sparsemax", "entmax15", "hardmax"]
 
 
 def test_every_row_function_is_tested() -> None:
@@ -57,16 +57,43 @@ def test_sparsemax_of_many_equals_and_of_far_numbers() -> None:
     assert fa.sparsemax(np.array([-np.inf, 0.0, 0.5])).tolist() == [0, 0.25, 0.75]
 
 
-def test_sparsemax_finite_differences() -> None:
+@pytest.mark.parametrize("name", ["sparsemax", "entmax15"])
+def test_finite_differences(name: str) -> None:
+    f = getattr(fa, name)
     x, dy, step = numbers((2, 9), np.float64), numbers((2, 9), np.float64, 2), 1e-6
-    _, dx = fa.sparsemax.forward_backward(x, dy, axis=0, temperature=1.5)
+    _, dx = f.forward_backward(x, dy, axis=0, temperature=1.5)
     for place in np.ndindex(x.shape):
         moved = np.zeros_like(x)
         moved[place] = step
-        change = fa.sparsemax(x + moved, axis=0, temperature=1.5) - fa.sparsemax(
-            x - moved, axis=0, temperature=1.5
-        )
+        change = f(x + moved, axis=0, temperature=1.5) - f(x - moved, axis=0, temperature=1.5)
         assert abs(dx[place] - (change * dy).sum() / (2 * step)) < 1e-8
+
+
+def entmax15(row: Array) -> Array:
+    """Return the 1.5-entmax of one row as in the article: sort, and find how many elements remain."""
+    z = np.sort(row.astype(np.float64) / 2)[::-1]
+    k = np.arange(1, len(z) + 1)
+    mean = np.cumsum(z) / k
+    spread = k * (np.cumsum(z * z) / k - mean * mean)
+    threshold = mean - np.sqrt(np.maximum((1 - spread) / k, 0))
+    return np.maximum(row / 2 - threshold[np.sum(threshold <= z) - 1], 0) ** 2
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [1, 2, 17, 65, 1000, 20_000])
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 1, 100])
+def test_entmax15(dtype: Any, length: int, scale: float) -> None:
+    x, dy = numbers((3, length), dtype, scale), numbers((3, length), dtype)
+    y, dx = fa.entmax15.forward_backward(x, dy)
+    unit = np.spacing(dtype(1))
+    for row in range(3):
+        expected = entmax15(x[row].astype(np.float64) - x[row].max())
+        assert np.abs(y[row] - expected).max() <= 4 * unit
+        root = np.sqrt(y[row].astype(np.float64))
+        change = root * (dy[row] - (root * dy[row]).sum() / root.sum())
+        np.testing.assert_allclose(dx[row], change, atol=8 * unit * np.abs(dy).max())
+    np.testing.assert_allclose(fa.entmax15.backward(dy, y), dx, atol=8 * unit)
+    np.testing.assert_array_equal(fa.entmax15(x), y)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
@@ -107,7 +134,7 @@ def test_special_rows(name: str) -> None:
     mask = np.array([[True, False, True], [False] * 3])
     y, dx = f.forward_backward(np.ones((2, 3)), np.arange(6.0).reshape(2, 3), where=mask)
     assert y[0, 1] == 0
-    assert y[0].sum() == 1
+    assert y[0].sum() == pytest.approx(1, abs=4e-16)
     assert (y[1] == 0).all()
     assert (dx[~mask] == 0).all()
 
