@@ -1,4 +1,4 @@
-"""The largest errors in float32, tracked: a faster kernel must not be a worse one."""
+"""The largest errors in float32, tracked so that speed is not gained at the cost of accuracy."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 import fastact as fa
 from fastact import baseline
-from fastact.bench.contenders import ACTIVATIONS, required_parameters
+from fastact.bench.contenders import ACTIVATIONS
+from fastact.bench.workloads import required_parameters
 
-#: Where the baseline's derivative loses digits even in float64, a formula that does not.
+#: Accurate formulas where the baseline's derivative loses digits even in float64.
 DERIVATIVES = {"tanh": lambda x: 1 / np.cosh(x) ** 2}
 
 
 def inputs(elements: int) -> NDArray[np.float32]:
-    """Return numbers of both signs: half of them near 0, half of any magnitude."""
+    """Return numbers of both signs, half of them near 0, half of any magnitude."""
     random = np.random.default_rng(21)
     near = random.standard_normal(elements // 2) * 4
     signs = random.choice((-1, 1), elements // 2)
@@ -42,14 +43,14 @@ def largest_errors(activation: str, elements: int) -> dict[str, float]:
     x = inputs(elements)
     ours: Any = fa.get(activation)
     numpy = baseline.get(activation)
-    # The numbers that a float32 computation really gets.
+    # Rounded, as the float32 computation gets them.
     parameters: dict[str, Any] = {
         name: value if isinstance(value, int) else float(np.float32(value))
         for name, value in {**ours.parameters, **required_parameters(activation)}.items()
     }
     dy = np.ones(len(x) // parameters.get("pieces", 1), dtype=np.float32)
     wide, wide_dy = x.astype(np.float64), dy.astype(np.float64)
-    with np.errstate(all="ignore"):  # sums of what is computed here are too large for float32
+    with np.errstate(all="ignore"):  # the weights' gradients overflow in float32
         y, dx, *_ = ours.forward_backward(x, dy, **parameters)
         value, derivative, *_ = numpy.forward_backward(wide, wide_dy, **parameters)
         if activation in DERIVATIVES:
@@ -61,7 +62,7 @@ def largest_errors(activation: str, elements: int) -> dict[str, float]:
 
 
 class Accuracy:
-    """The largest error among many inputs."""
+    """The largest error over many inputs."""
 
     version = "1"
     timeout = 180

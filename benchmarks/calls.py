@@ -1,4 +1,4 @@
-"""What a call costs that has next to nothing to compute."""
+"""The overhead of a call: almost nothing to compute."""
 
 from __future__ import annotations
 

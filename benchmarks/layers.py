@@ -1,25 +1,23 @@
-"""Time and memory of rows and layers, fastact beside the NumPy baseline in each plot."""
+"""Time and memory of rows and layers, fastact and the NumPy baseline in one plot."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
 import fastact as fa
-from fastact.bench.contenders import NATIVE
-from fastact.bench.layers import MAKERS, Workload
+from fastact.bench.contenders import NATIVE, make_call
 from fastact.bench.peers import Call
+from fastact.bench.workloads import Workload
 
-#: A small batch, classes of a large one, and short rows.
+#: A small batch, a large one, and short rows.
 SHAPES = ("32x1000", "8192x1000", "100000x16")
 
 
 @lru_cache(maxsize=1)
 def prepare(function: str, implementation: str, shape: str) -> Call:
-    """Return the call to measure: made once, although asv sets up again before each sample."""
+    """Return the call to measure, cached because asv repeats the setup before each sample."""
     work = Workload.of(function, tuple(map(int, shape.split("x"))))
-    call = MAKERS[implementation](work)
-    call()
-    return call
+    return make_call(work, implementation, "forward_backward")
 
 
 class RowsAndLayers:

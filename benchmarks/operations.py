@@ -1,11 +1,12 @@
-"""Time and memory of the operations, fastact beside the NumPy baseline in each plot."""
+"""Time and memory of the operations, fastact and the NumPy baseline in one plot."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from fastact.bench.contenders import ACTIVATIONS, NATIVE, Case
+from fastact.bench.contenders import ACTIVATIONS, NATIVE, make_call
 from fastact.bench.peers import Call
+from fastact.bench.workloads import Workload
 
 SIZES = (1_000, 100_000, 10_000_000)
 
@@ -19,12 +20,13 @@ def prepare(
     dtype: str,
     given_outputs: bool,
 ) -> Call:
-    """Return the call to measure: made once, although asv sets up again before each sample."""
-    return Case(activation, elements, dtype).call(implementation, operation, given_outputs)
+    """Return the call to measure, cached because asv repeats the setup before each sample."""
+    work = Workload.of(activation, (elements,), dtype)
+    return make_call(work, implementation, operation, given_outputs)
 
 
 class _Operation:
-    """What the benchmarks below share: every activation, by both implementations."""
+    """Base class: every activation in both implementations."""
 
     version = "1"
     param_names = ("activation", "implementation", "elements")
@@ -43,19 +45,19 @@ class _Operation:
 
 
 class Forward(_Operation):
-    """The value, into an array that exists already."""
+    """The value, into a given array."""
 
     operation = "forward"
 
 
 class Backward(_Operation):
-    """The gradient by the input, into an array that exists already."""
+    """The gradient of the input, into a given array."""
 
     operation = "backward"
 
 
 class ForwardBackward(_Operation):
-    """Value and gradient in one call, into arrays that exist already."""
+    """Value and gradient in one call, into given arrays."""
 
 
 class ForwardBackwardFloat64(_Operation):
@@ -66,7 +68,7 @@ class ForwardBackwardFloat64(_Operation):
 
 
 class ForwardBackwardFreshOutputs(_Operation):
-    """The same into new arrays, for which the operating system clears memory each time."""
+    """The same into new arrays, for which the operating system must clear pages."""
 
     given_outputs = False
     params = (*_Operation.params[:2], SIZES[-1:])

@@ -1,7 +1,7 @@
-"""What ought to cost the same, or less: pairs of calls, measured in turn, as a table of ratios.
+"""Ratios of pairs of calls that should cost the same or less, measured in turn.
 
-An activation of one's own beside one of the catalogue, loops in compiled code beside the ufunc, and half
-types beside float32 where memory is the limit:
+A custom activation beside one of the catalogue, loops in compiled code beside the ufunc, and
+half-precision types beside float32 in memory-bound calls:
 
     python -m benchmarks.ratios
 """
@@ -24,13 +24,13 @@ IN_CACHE, LARGE = 16_384, 20_000_000
 
 @fa.activation
 def own(x: Any, beta: Any = 1.5) -> Any:
-    """Return the value only."""
+    """Return only the value."""
     return x * fa.math.logistic(beta * x)
 
 
 @fa.activation
 def own_with_derivative(x: Any) -> Any:
-    """Return the value of sigmoid, and its derivative."""
+    """Return the value and derivative of sigmoid."""
     y = fa.math.logistic(x)
     return y, y * (1 - y)
 
@@ -53,13 +53,13 @@ def numbers(elements: int, dtype: Any = np.float32) -> Any:
 
 
 def fused(activation: Any, x: Any) -> Callable[[], object]:
-    """Return the call of value and gradient, into arrays that exist already."""
+    """Return a call of value and gradient, into given arrays."""
     dy = np.roll(x, 1)
     return partial(activation.forward_backward, x, dy, out=(np.empty_like(x), np.empty_like(x)))
 
 
 def pairs() -> Iterator[tuple[str, int, Callable[[], object], Callable[[], object]]]:
-    """Yield a title, a number of threads, a call, and the call that it is compared with."""
+    """Yield a title, a number of threads, a call, and the call to compare it with."""
     x = numbers(IN_CACHE)
     yield (
         "own x logistic(1.5 x) : silu(beta=1.5)",
@@ -83,7 +83,7 @@ def pairs() -> Iterator[tuple[str, int, Callable[[], object], Callable[[], objec
 
 
 def half_types() -> list[Any]:
-    """Return the half types that there are."""
+    """Return the available half-precision types."""
     try:
         import ml_dtypes
     except ImportError:
@@ -97,8 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from rich.table import Table
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ratios", description=__doc__)
-    parser.add_argument("--samples", type=int, default=31, help="how many to take of each")
-    parser.add_argument("--only", default="", help="only pairs whose title has this in it")
+    parser.add_argument("--samples", type=int, default=31, help="samples of each call")
+    parser.add_argument("--only", default="", help="only pairs whose title contains this")
     options = parser.parse_args(arguments)
     table = Table("first : second", "threads", "first", "second", "ratio")
     threads = fa.get_num_threads()

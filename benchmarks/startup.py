@@ -1,4 +1,4 @@
-"""How long it takes until fastact is there, and until it has computed something."""
+"""The time to import fastact, and to its first result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ print(first - start, time.perf_counter() - first)
 
 
 class Import:
-    """The import alone, in a new process; fastact's contains NumPy's."""
+    """The import in a new process; fastact's includes NumPy's."""
 
     version = "1"
     param_names = ("package",)
@@ -34,26 +34,26 @@ class Import:
 
 
 class FirstCall:
-    """From ``import fastact`` to the first result, NumPy already there; and one more activation."""
+    """From ``import fastact`` to the first result, with NumPy imported; and one more activation."""
 
     version = "2"
     timeout = 300
     unit = "seconds"
 
     def track_with_empty_cache(self) -> float:
-        """Return the seconds until a kernel is compiled."""
+        """Return the seconds with compilation."""
         return statistics.median(self.measure(1)[0][0] for _ in range(3))
 
     def track_further_with_empty_cache(self) -> float:
-        """Return the seconds until the kernel of one more activation is compiled."""
+        """Return the seconds for one more activation, with compilation."""
         return statistics.median(self.measure(1)[0][1] for _ in range(3))
 
     def track_with_filled_cache(self) -> float:
-        """Return the seconds until a kernel is loaded."""
+        """Return the seconds with kernels loaded from the cache."""
         return statistics.median(first for first, _ in self.measure(6)[1:])
 
     def measure(self, processes: int) -> list[tuple[float, float]]:
-        """Run one process after another on a cache of their own that is empty at first."""
+        """Run processes one after another that share a cache, empty at first."""
         with tempfile.TemporaryDirectory() as folder:
             return [_first_and_further(folder) for _ in range(processes)]
 
@@ -61,7 +61,7 @@ class FirstCall:
 def _first_and_further(folder: str) -> tuple[float, float]:
     done = subprocess.run(
         [sys.executable, "-c", FIRST_CALL],
-        cwd=folder,  # where no source tree hides the installed package
+        cwd=folder,  # no source tree here hides the installed package
         env=os.environ | {"FASTACT_CACHE": os.path.join(folder, "cache")},
         stdout=subprocess.PIPE,
         check=True,

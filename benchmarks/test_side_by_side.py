@@ -1,25 +1,31 @@
-"""Side by side, for a review: one table for each operation, activation and size.
+"""One table for each operation, activation and size, for code reviews.
 
     pytest benchmarks/test_side_by_side.py
     pytest benchmarks/test_side_by_side.py -k "sigmoid and 1000000" --benchmark-json=sigmoid.json
 
-It needs pytest-benchmark. PyTorch takes part where it is installed.
+Requires pytest-benchmark. All implementations that are installed take part.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastact.bench.contenders import ACTIVATIONS, OPERATIONS, Case, installed_implementations
+from fastact.bench.contenders import (
+    ACTIVATIONS,
+    OPERATIONS,
+    installed_implementations,
+    make_call,
+)
+from fastact.bench.workloads import Workload
 
-if TYPE_CHECKING:  # asv imports this file where there is no pytest
+if TYPE_CHECKING:  # asv imports this file without pytest
     import pytest
 
 SIZES = (1_000, 1_000_000)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Let every implementation compute every operation of every activation."""
+    """Parametrize over all operations, activations, sizes and implementations."""
     metafunc.parametrize("implementation", installed_implementations())
     metafunc.parametrize("elements", SIZES)
     metafunc.parametrize("activation", ACTIVATIONS)
@@ -33,7 +39,7 @@ def test_speed(
     import pytest
 
     try:
-        call = Case(activation, elements).call(implementation, operation)
+        call = make_call(Workload.of(activation, (elements,)), implementation, operation)
     except NotImplementedError as error:
         pytest.skip(str(error))
     benchmark.group = f"{operation}, {activation}, {elements:,} elements"

@@ -1,10 +1,10 @@
-"""Measure from which number of elements on threads pay: the evidence for fastact's default threshold.
+"""Measure the number of elements from which threads pay: the evidence for the default threshold.
 
     python -m benchmarks.thread_threshold
 
-For a cheap activation and for dear ones, at one size after another, one thread and all threads take
-turns, and write to arrays that exist already. Calls follow each other without a pause, so the threads
-are awake. A size counts as the break-even if all threads win there and at every larger one.
+For a cheap activation and for expensive ones, one thread and all threads take turns at each size,
+writing to given arrays. Calls follow each other without a pause, so the threads are awake. The
+break-even is the smallest size from which all threads win at every size.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import fastact as fa
-from fastact.bench.contenders import ACTIVATIONS, Case
+from fastact.bench.contenders import ACTIVATIONS, make_call
 from fastact.bench.timing import Contender, Times, describe, machine, measure_in_turn
+from fastact.bench.workloads import Workload
 
 OPERATIONS = ("forward", "forward_backward")
 SIZES = [1_000, 2_000, 4_000, 6_000, 8_000, 10_000, 12_000, 16_000, 24_000, 32_000, 48_000]
@@ -23,8 +24,8 @@ SIZES += [64_000, 100_000, 150_000, 200_000, 300_000]
 
 
 @contextmanager
-def shared_from(elements: int) -> Iterator[None]:
-    """Share calls among threads from this size on, and restore all settings in the end."""
+def parallel_from(elements: int) -> Iterator[None]:
+    """Run calls in parallel from this size on; restore all settings at the end."""
     threads, threshold = fa.get_num_threads(), fa.get_parallel_threshold()
     fa.set_parallel_threshold(elements)
     try:
@@ -36,9 +37,9 @@ def shared_from(elements: int) -> Iterator[None]:
 
 def measure(name: str, operation: str, elements: int, samples: int) -> tuple[Times, Times]:
     """Return the times of one thread and of all threads."""
-    call = Case(name, elements).call("fastact", operation, given_outputs=True)
+    call = make_call(Workload.of(name, (elements,)), "fastact", operation, given_outputs=True)
     threads = fa.get_num_threads()
-    with shared_from(1):
+    with parallel_from(1):
         times = measure_in_turn(
             {
                 "one": Contender(call, lambda: fa.set_num_threads(1)),
@@ -50,7 +51,7 @@ def measure(name: str, operation: str, elements: int, samples: int) -> tuple[Tim
 
 
 def break_even(sizes: Sequence[int], times: Sequence[tuple[Times, Times]]) -> int | None:
-    """Return the smallest size from which on all threads win, or None if they lose at the largest."""
+    """Return the smallest size from which all threads win, or None if they lose at the largest."""
     found = None
     for elements, (one, every) in sorted(zip(sizes, times, strict=True), reverse=True):
         if every.median >= one.median:
@@ -63,7 +64,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.thread_threshold",
-        description="Measure from which number of elements on threads pay.",
+        description="Measure the number of elements from which threads pay.",
     )
     parser.add_argument("--elements", type=int, nargs="+", default=SIZES, metavar="N")
     parser.add_argument(
@@ -73,18 +74,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=ACTIVATIONS,
         metavar="NAME",
     )
-    parser.add_argument("--samples", type=int, default=31, help="how many to take of each")
+    parser.add_argument("--samples", type=int, default=31, help="samples of each call")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, and print a table for each operation and all break-even sizes."""
+    """Measure, and print a table for each operation and the break-even sizes."""
     from rich.console import Console
     from rich.table import Table
 
     options = parse(arguments)
     if fa.get_num_threads() == 1:
-        raise SystemExit("fastact may use one thread only: there is nothing to compare")
+        raise SystemExit("fastact may use only one thread: there is nothing to compare")
     console, where, sizes, ends = Console(), machine(), sorted(set(options.elements)), []
     for name in options.activation:
         for operation in OPERATIONS:
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 table.add_row(f"{elements:,}", str(one), str(every), ratio)
             console.print(table)
             ends.append((name, operation, break_even(sizes, times)))
-    console.print("All threads win from here on:")
+    console.print("All threads win from:")
     for name, operation, elements in ends:
         console.print(f"  {name}, {operation}: {f'{elements:,}' if elements else 'nowhere'}")
     console.print(f"The threshold is {fa.get_parallel_threshold():,}.")

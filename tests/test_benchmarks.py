@@ -25,7 +25,8 @@ from typer.testing import CliRunner
 import fastact as fa
 from fastact import baseline
 from fastact.bench import contenders, layers, limit, report, timing
-from fastact.bench.contenders import NATIVE
+from fastact.bench.contenders import NATIVE, make_call
+from fastact.bench.workloads import Workload
 from fastact.cli import app
 
 ROOT = Path(__file__).parents[1]
@@ -182,11 +183,12 @@ def test_asv_finds_the_same() -> None:
 def contenders_agree(implementation: str) -> None:
     """Check that an implementation computes what fastact computes."""
     for name in baseline.names():
-        case = contenders.Case(name, 1001)
+        work = Workload.of(name, (1001,))
         for operation in contenders.OPERATIONS:
             for given in (False, True):
                 ours, theirs = (
-                    case.call(who, operation, given)() for who in ("fastact", implementation)
+                    make_call(work, each, operation, given)()
+                    for each in ("fastact", implementation)
                 )
                 if not isinstance(ours, tuple):
                     ours, theirs = (ours,), (theirs,)
@@ -221,9 +223,9 @@ def test_torch_does_the_same_work() -> None:
 def test_given_outputs_are_written() -> None:
     """The calls that the history times do not allocate their results."""
     for name, who in itertools.product(baseline.names(), NATIVE):
-        case = contenders.Case(name, TINY)
+        work = Workload.of(name, (TINY,))
         for operation in contenders.OPERATIONS:
-            call = case.call(who, operation, given_outputs=True)
+            call = make_call(work, who, operation, given_outputs=True)
             first, second = call(), call()
             if not isinstance(first, tuple):
                 first, second = (first,), (second,)
@@ -257,13 +259,14 @@ def test_peers_do_the_same_work(implementation: str) -> None:
     if implementation not in contenders.installed_implementations():
         pytest.skip(f"{implementation} is not installed")
     code = f"""
-        from fastact.bench import report
+        from fastact.bench.report import agrees
+        from fastact.bench.workloads import Workload
         import fastact as fa
         same = []
         for name in fa.names("activation"):
             for operation in ("forward", "forward_backward"):
                 try:
-                    same.append(report.does_the_same(name, operation, {implementation!r}))
+                    same.append(agrees(Workload.of(name, (1000,)), operation, {implementation!r}))
                 except NotImplementedError:
                     continue
         print(sum(same), len(same))
@@ -274,8 +277,8 @@ def test_peers_do_the_same_work(implementation: str) -> None:
 
 
 def test_comparison_leaves_out_what_is_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(case: contenders.Case, operation: str) -> Any:
-        return lambda: (case.x, case.dy)
+    def wrong(work: Workload, operation: str) -> Any:
+        return lambda: (work.x, work.dy)
 
     fake = contenders.Implementation("Fake", ("numpy",), wrong)
     monkeypatch.setitem(contenders.IMPLEMENTATIONS, "fake", fake)
@@ -295,15 +298,15 @@ def test_every_activation_is_compared() -> None:
 
 def test_limit_moves_as_many_bytes() -> None:
     for name, operation in itertools.product(("relu", "maxout"), contenders.OPERATIONS):
-        case = contenders.Case(name, 1000)
-        call, share = limit.limit(case, operation)
+        work = Workload.of(name, (1000,))
+        call, ratio = limit.limit(work, operation)
         outputs = call.keywords["out"]
         moved = sum(array.nbytes for array in (*call.args, *outputs))
-        results = case.call("fastact", operation)()
+        results = make_call(work, "fastact", operation)()
         arrays = results if isinstance(results, tuple) else (results,)
-        inputs = {"forward": [case.x], "forward_backward": [case.x, case.dy]}
+        inputs = {"forward": [work.x], "forward_backward": [work.x, work.dy]}
         if operation in inputs:
-            assert moved / share == sum(array.nbytes for array in (*inputs[operation], *arrays))
+            assert moved / ratio == sum(array.nbytes for array in (*inputs[operation], *arrays))
         outputs[0][:] = 7
         call()
         assert (outputs[0] == (2 if operation == "backward" else 1)).all()
@@ -324,7 +327,7 @@ def test_summary_and_page() -> None:
     said = report.summary(results)
     assert "1.59 times" in said  # the sixth root of 16
     assert "0.50 times (NumPy, elu, forward_backward, 10 elements)" in said
-    assert "faster than fastact in 1 cells" in said
+    assert "faster than fastact in 1 of them" in said
     page = report.markdown_page(results, settings, "a machine")
     lines = [line for line in page.splitlines() if line.startswith("|")]
     assert len(lines) == 2 * (2 + 3)
@@ -381,9 +384,8 @@ SMALL = [(name, (4, 6)) for name, _ in layers.WORKLOADS]
 def layers_agree(*implementations: str) -> None:
     """Check that all who take part compute what fastact computes: who does not is left out."""
     settings = few(activations=[], implementations=["fastact", *implementations])
-    workloads = layers.available(SMALL)
-    results = list(layers.measure(workloads, settings))
-    assert len(results) == len(workloads) >= 6
+    results = list(layers.measure(SMALL, settings))
+    assert len(results) == len(SMALL) >= 6
     for result in results:
         assert set(result.times) == {"fastact", *implementations}, result.activation
         assert result.limit > 0
@@ -403,24 +405,25 @@ def test_layers_of_peers(implementation: str) -> None:
 
 
 def test_cross_entropy_of_peers() -> None:
-    """Baseline and peers agree with each other, whether fastact has it or not."""
+    """Baseline and peers agree with each other."""
     random = np.random.default_rng(0)
-    work = layers.Workload(
+    work = Workload(
         "softmax_cross_entropy",
         (random.standard_normal((5, 7), dtype=np.float32),),
         (random.integers(0, 7, 5),),
     )
-    loss, dlogits = layers.MAKERS["numpy"](work)()
+    loss, dlogits = make_call(work, "numpy", "forward_backward")()
     assert 0 < loss < 5
     assert abs(dlogits).max() > 0.1
     code = f"""
         import numpy as np
-        from fastact.bench import contenders, layers
+        from fastact.bench.contenders import installed_implementations, make_call
+        from fastact.bench.workloads import Workload
         random = np.random.default_rng(0)
         logits, labels = random.standard_normal((5, 7), dtype=np.float32), random.integers(0, 7, 5)
-        work = layers.Workload("softmax_cross_entropy", (logits,), (labels,))
-        for who in {{"torch", "jax"}} & {{*contenders.installed_implementations()}}:
-            loss, dlogits = layers.MAKERS[who](work)()
+        work = Workload("softmax_cross_entropy", (logits,), (labels,))
+        for each in {{"torch", "jax"}} & {{*installed_implementations()}}:
+            loss, dlogits = make_call(work, each, "forward_backward")()
             np.testing.assert_allclose(loss, {float(loss)!r}, 1e-5)
             np.testing.assert_allclose(dlogits, {dlogits.tolist()!r}, 1e-5, 1e-6)
     """
@@ -428,11 +431,12 @@ def test_cross_entropy_of_peers() -> None:
 
 
 def test_who_computes_something_else_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(work: layers.Workload) -> Any:
+    def wrong(work: Workload, operation: str) -> Any:
         y, dx = fa.get(work.name).forward_backward(*work.inputs, work.dy)
         return lambda: (y, dx + 0.1 * abs(dx).max())
 
-    monkeypatch.setitem(layers.MAKERS, "numpy", wrong)
+    fake = contenders.Implementation("Fake", ("numpy",), wrong)
+    monkeypatch.setitem(contenders.IMPLEMENTATIONS, "numpy", fake)
     settings = few(activations=[], implementations=["fastact", "numpy"])
     (result,) = layers.measure([("softmax", (4, 6))], settings)
     assert set(result.times) == {"fastact"}
@@ -441,26 +445,26 @@ def test_who_computes_something_else_is_left_out(monkeypatch: pytest.MonkeyPatch
 def test_baselines_that_need_scipy_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The history is measured where there is nothing but fastact."""
     monkeypatch.setitem(sys.modules, "scipy", None)
-    monkeypatch.setattr(layers, "find_spec", lambda name: None)
+    monkeypatch.setattr(contenders, "find_spec", lambda name: None)
     for name in (*baseline.row_names(), *baseline.layer_names(), "gelu"):
         if not hasattr(fa, name):
             continue
         with contextlib.suppress(NotImplementedError):
-            layers.MAKERS["numpy"](layers.Workload.of(name, (4, 6)))()
+            make_call(Workload.of(name, (4, 6), with_bias=True), "numpy", "forward_backward")
     with pytest.raises(NotImplementedError, match="needs SciPy"):
-        layers.MAKERS["numpy"](layers.Workload.of("geglu", (4, 6)))
+        make_call(Workload.of("geglu", (4, 6)), "numpy", "forward_backward")
 
 
 @pytest.mark.parametrize("name", [*fa.names("row"), *fa.names("packed", "dropout", "loss")])
 def test_every_row_and_layer_is_measurable(name: str) -> None:
     """There are arrays for all that the registry has."""
-    work = layers.Workload.of(name, (4, 6))
-    results = layers.MAKERS["fastact"](work)()
+    work = Workload.of(name, (4, 6))
+    results = make_call(work, "fastact", "forward_backward")()
     assert len(results) == 1 + len(work.inputs)
 
 
 def test_limit_of_bytes() -> None:
-    call = limit.limit_of(1000 * 8)
+    call = limit.limit_of_bytes(1000 * 8)
     assert sum(array.nbytes for array in (*call.args, *call.keywords["out"])) == 8000
 
 

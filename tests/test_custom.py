@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import fastact as fa
 from fastact.runtime.ufunc import make_ufunc
-from fastact.system.numpy_api import MOST_OPERANDS
+from fastact.system.numpy_api import MAX_OPERANDS
 
 Array = NDArray[Any]
 X = np.concatenate([np.linspace(-6, 6, 98), [0.005, -0.005, 20.0, -20.0]])
@@ -253,8 +253,8 @@ def test_too_many_parameters() -> None:
 
 def test_too_many_operands() -> None:
     """What is taken for NumPy's limit is NumPy's limit, and it does not make a ufunc beyond it."""
-    np.frompyfunc(max, MOST_OPERANDS - 1, 1)
-    with pytest.raises(ValueError, match=f"more than {MOST_OPERANDS} operands"):
-        np.frompyfunc(max, MOST_OPERANDS, 1)
-    with pytest.raises(ValueError, match=f"more than {MOST_OPERANDS} operands"):
-        make_ufunc("none", "too_many", "", ["x"] * MOST_OPERANDS, ["y"], [])
+    np.frompyfunc(max, MAX_OPERANDS - 1, 1)
+    with pytest.raises(ValueError, match=f"more than {MAX_OPERANDS} operands"):
+        np.frompyfunc(max, MAX_OPERANDS, 1)
+    with pytest.raises(ValueError, match=f"more than {MAX_OPERANDS} operands"):
+        make_ufunc("none", "too_many", "", ["x"] * MAX_OPERANDS, ["y"], [])

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import fastact
 from fastact import baseline
-from fastact.cli import app, demo
+from fastact.cli import app, training
 
 SMALL = ("--epochs", "3", "--hidden", "48")
 
@@ -53,7 +53,7 @@ def test_all_activations(tmp_path: Path) -> None:
 
 def test_default_run_learns() -> None:
     """The default run recognizes the digits, and both backends to the same degree."""
-    result = demo.compare("relu", demo.Settings())
+    result = training.compare("relu", training.Settings())
     assert result.agrees
     for each in (result.fastact, result.numpy):
         assert each.accuracy >= 0.95
@@ -65,8 +65,8 @@ def test_default_run_learns() -> None:
 @pytest.mark.parametrize("name", baseline.names())
 def test_deterministic(name: str) -> None:
     """The same settings give the same losses, to the last bit."""
-    settings = demo.Settings(epochs=2, hidden=32, batch_size=100)
-    first, second = (demo.compare(name, settings) for _ in range(2))
+    settings = training.Settings(epochs=2, hidden=32, batch_size=100)
+    first, second = (training.compare(name, settings) for _ in range(2))
     assert first.fastact.losses == second.fastact.losses
     assert first.numpy.losses == second.numpy.losses
     assert first.largest_difference < 1e-4
@@ -75,10 +75,10 @@ def test_deterministic(name: str) -> None:
 @pytest.mark.parametrize("name", baseline.names())
 def test_gradients(name: str) -> None:
     """The network's gradients are those of its loss, by central differences."""
-    settings = demo.Settings(dtype="float64", hidden=6, batch_size=20, learning_rate=1.0)
-    digits = demo.load_digits(settings)
+    settings = training.Settings(dtype="float64", hidden=6, batch_size=20, learning_rate=1.0)
+    digits = training.load_digits(settings)
     batch = digits.images[:20], digits.labels[:20]
-    network = demo.Network(name, baseline.get(name), settings)
+    network = training.Network(name, baseline.get(name), settings)
     start = [parameter.copy() for parameter in network.parameters]
 
     def loss(changed: int, change: Any) -> float:
@@ -97,12 +97,12 @@ def test_gradients(name: str) -> None:
 
 def test_disagreement_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses that differ too much end in an exit code and a line that says so."""
-    monkeypatch.setitem(demo.LARGEST_DIFFERENCE, "float32", -1.0)
+    monkeypatch.setitem(training.LARGEST_DIFFERENCE, "float32", -1.0)
     code, output = run("demo", *SMALL, "--output", str(tmp_path / "curves.png"))
     assert code == 1
     assert "differ by more than -1 for relu" in output
-    diverged = demo.Run((np.nan,), 0.1, 1.0, 1.0)
-    assert not demo.Comparison("relu", demo.Settings(), diverged, diverged).agrees
+    diverged = training.Run((np.nan,), 0.1, 1.0, 1.0)
+    assert not training.Comparison("relu", training.Settings(), diverged, diverged).agrees
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:

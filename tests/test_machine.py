@@ -70,14 +70,14 @@ MIB = 2**20
 def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Return a function that writes files and returns the MiB that they leave, on a machine of 64 GiB."""
     monkeypatch.setattr(machine, "_memory", lambda: 2**36)
-    monkeypatch.setattr(machine, "_limits_left", lambda: iter(()))
+    monkeypatch.setattr(machine, "_available_within_limits", lambda: iter(()))
 
     def read(process: str, files: dict[str, object]) -> float:
         write(tmp_path / "cgroup", process)
         for name, text in files.items():
             write(tmp_path / "root" / name, f"{text}\n")
         root = str(tmp_path / "root")
-        return machine.memory_left(str(tmp_path / "cgroup"), root) / MIB
+        return machine.available_memory(str(tmp_path / "cgroup"), root) / MIB
 
     return read
 
@@ -120,25 +120,25 @@ def test_memory_of_version_1(left, folder: str) -> None:
 
 def test_memory_without_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_memory", lambda: 2**36)
-    monkeypatch.setattr(machine, "_limits_left", lambda: iter((2**20, 2**21)))
-    assert machine.memory_left(str(tmp_path / "none")) == 2**20
+    monkeypatch.setattr(machine, "_available_within_limits", lambda: iter((2**20, 2**21)))
+    assert machine.available_memory(str(tmp_path / "none")) == 2**20
 
 
 def test_limits_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     resource = pytest.importorskip("resource")
     limits = {resource.RLIMIT_AS: 2**50, resource.RLIMIT_DATA: resource.RLIM_INFINITY}
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits[kind], 0))
-    (of_addresses,) = machine._limits_left()
+    (of_addresses,) = machine._available_within_limits()
     assert 0 < of_addresses < 2**50
     limits[resource.RLIMIT_DATA] = 2**50
-    _, of_data = machine._limits_left()
+    _, of_data = machine._available_within_limits()
     assert of_addresses < of_data < 2**50  # what is only read does not count
     limits[resource.RLIMIT_DATA] = 1
-    assert list(machine._limits_left())[1] == 0
+    assert list(machine._available_within_limits())[1] == 0
 
 
 def test_last_cache(tmp_path: Path) -> None:
-    assert machine.last_cache(str(tmp_path)) == 2**25
+    assert machine.last_level_cache(str(tmp_path)) == 2**25
     for index, size in enumerate(("48K", "1024K", "96M")):
         write(tmp_path / f"index{index}" / "size", f"{size}\n")
-    assert machine.last_cache(str(tmp_path)) == 96 * 2**20
+    assert machine.last_level_cache(str(tmp_path)) == 96 * 2**20

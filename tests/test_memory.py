@@ -34,7 +34,8 @@ CHILD = """
     import numpy as np
 
     import fastact as fa
-    from fastact.bench.layers import MAKERS, Workload
+    from fastact.bench.contenders import IMPLEMENTATIONS
+    from fastact.bench.workloads import Workload
 
     def peak():
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -61,8 +62,9 @@ CHILD = """
         found = []
         for shape in shapes:
             small = max(2, 400_000 // shape[1]), shape[1]
-            MAKERS[who](Workload.of(name, small))()
-            call = MAKERS[who](Workload.of(name, shape))
+            make = IMPLEMENTATIONS[who].make
+            make(Workload.of(name, small, with_bias=True), "forward_backward")()
+            call = make(Workload.of(name, shape, with_bias=True), "forward_backward")
             found.append(beside_results(lambda: (np.ones(extra, np.uint8), call())[1]))
         return found, fa.get_num_threads()
 """

@@ -18,7 +18,7 @@ from numpy._core.multiarray import get_handler_name
 
 import fastact as fa
 from fastact.runtime import output_pool
-from fastact.system.machine import memory_left
+from fastact.system.machine import available_memory
 
 MIB = 2**20
 X = np.linspace(-3, 3, 2**19, dtype=np.float32)  # 2 MiB
@@ -339,7 +339,7 @@ y = fa.relu(x)
 
 def test_environment() -> None:
     show = CALL + "print(fa.output_cache_info()[2:])"
-    usual = min(2**29, int(memory_left() // 8))
+    usual = min(2**29, int(available_memory() // 8))
     for value, most in (("0", 0), ("4000000", 4_000_000), ("", usual)):
         output = assert_clean(run_python(show, FASTACT_OUTPUT_CACHE=value))
         assert output.strip() == str((0, 0, most))

@@ -95,7 +95,7 @@ def test_without_matplotlib() -> None:
     """The error says what to install."""
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"
-        "import fastact; from fastact.plotting import plot\n"
+        "import fastact; from fastact.show.plotting import plot\n"
         "plot(fastact.get('relu'))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

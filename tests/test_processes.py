@@ -405,7 +405,7 @@ def test_fork_from_main_of_a_threads_pool(run: Run) -> None:
 def test_fork_from_main_of_a_users_threads_pool(run_default: Run) -> None:
     """Another thread has started Numba's pool, and not by fastact."""
     run_default(
-        "check('sigmoid', SMALL)\nfa.pool._preload_tbb()\n"
+        "from fastact.runtime import pool\ncheck('sigmoid', SMALL)\npool._preload_tbb()\n"
         + USERS_FUNCTION
         + textwrap.dedent("""
             in_thread(use, 1)
@@ -587,19 +587,19 @@ check("sigmoid64", SMALL)
 @needs_fork  # such systems have these signals too
 @pytest.mark.parametrize("turn", [1, 3])
 @pytest.mark.parametrize(
-    "place", ["compiler.compile_function", "kernels.disk.read", "kernels.disk.write"]
+    "place", ["compiler.compile_function", "kernel_cache.read", "kernel_cache.write"]
 )
 def test_interrupt_of_compilation(run_default: Run, tmp_path: Path, place: str, turn: int) -> None:
-    """Ctrl-C while the first call compiles the driver (two kernels) or the loop."""
+    """Ctrl-C while the first call compiles the inner loop (two functions) or the kernel."""
     script = INTERRUPTED.format(place=place, turn=turn, size="SMALL")
-    script = "from fastact import compiler, kernels\n" + script
+    script = "from fastact.runtime import compiler, kernel_cache\n" + script
     output = run_default(script, FASTACT_CACHE=str(tmp_path))
     assert output == "interrupted\n"
 
 
 BREAK_LOAD = """
 from fastact.runtime import loading, threads
-threads.prepare()  # the driver is not what fails here
+threads.inner_loop_address()  # loaded: only kernels fail below
 original = loading.load
 
 def fail(name, build, *signature):
@@ -714,8 +714,8 @@ def test_interrupt_on_the_way_to_first_loop(run_default: Run) -> None:
     """)
 
 
-def test_error_of_driver(run_default: Run, tmp_path: Path) -> None:
-    """The driver itself cannot be compiled."""
+def test_error_of_inner_loop(run_default: Run, tmp_path: Path) -> None:
+    """The inner loop itself cannot be compiled."""
     run_default(
         """
         from fastact.runtime import compiler

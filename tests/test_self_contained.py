@@ -101,7 +101,7 @@ def test_refused_by_its_name(tmp_path: Path) -> None:
     lines, _ = run(list(REFUSED), tmp_path)
     for line, (body, named) in zip(lines, REFUSED.items(), strict=True):
         assert named in line, body
-    # The two kernels of the driver, and the digest of the sources.
+    # The two functions of the inner loop, and the digest of the sources.
     assert len(list((tmp_path / "cache").iterdir())) == 3
 
 

@@ -1,12 +1,11 @@
 """Generate ``fastact/vecmath/coefficients.py``.
 
 Every polynomial is a minimax fit, found by a Remez exchange in 60-digit
-arithmetic, whose coefficients are then rounded to the number type that will
-use them. To add a polynomial, add one entry to ``POLYNOMIALS``.
+arithmetic, with coefficients rounded to the floating-point type that uses them.
+To add a polynomial, add an entry to ``POLYNOMIALS``.
 
-Run ``python tools/generate_coefficients.py`` to rewrite the file, and
-``python tools/generate_coefficients.py --check`` to find out whether the file
-is what this script would write.
+``python tools/generate_coefficients.py`` rewrites the file; with ``--check`` it
+fails if the file is out of date.
 """
 
 import argparse
@@ -39,14 +38,14 @@ Interval = tuple[Number, Number]
 
 @dataclass(frozen=True)
 class Polynomial:
-    """One polynomial Q(x) to fit to ``target(x)`` on an interval, its own for each number type.
+    """A polynomial Q(x) to fit to ``target(x)`` on an interval, separately for each type.
 
-    The fit minimises the largest ``weight(x) * |Q(x) - target(x)|``, so ``weight``
-    is what turns an error of Q into a relative error of the final result. The
-    target is the function that Q itself replaces, with the exact leading terms
-    taken off and divided out: all powers 1, x, ..., x^degree are then free, which
-    is what the Remez exchange needs to be certain of the optimum. Pinning a
-    leading term inside the fit instead silently loses bits.
+    The fit minimises the maximum of ``weight(x) * |Q(x) - target(x)|``: ``weight``
+    turns an error of Q into a relative error of the final result. The target is the
+    function that Q itself replaces, with the exact leading terms subtracted and
+    divided out. All powers 1, x, ..., x^degree are then free, as the Remez exchange
+    requires to find the optimum; pinning a leading term inside the fit would
+    silently lose bits.
     """
 
     name: str
@@ -58,7 +57,7 @@ class Polynomial:
 
 
 def everywhere(low: Number, high: Number) -> dict[str, Interval]:
-    """Return the same interval for all number types."""
+    """Return the same interval for all types."""
     return dict.fromkeys(SIGNIFICAND_BITS, (context.convert(low), context.convert(high)))
 
 
@@ -101,7 +100,7 @@ def erfcx(t: Number) -> Number:
 
 
 def from_u(u: Number, k: float) -> Number:
-    """Return the a whose u = (a - k) / (a + k) is given."""
+    """Return a for u = (a - k) / (a + k)."""
     return k * (1 + u) / (1 - u)
 
 
@@ -147,20 +146,21 @@ def cos_tail(z: Number) -> Number:
         return (context.cos(context.sqrt(z)) - 1 + z / 2) / z**2
 
 
-# Rounding x / ln2 to an integer leaves |r| <= ln2/2; the margin is for that rounding's own error.
+# Rounding x / ln2 to an integer leaves |r| <= ln2/2; the margin allows for the error of the
+# quotient.
 REDUCED = context.ln2 / 2 * (1 + context.mpf(2) ** -10)
 
-# s = f / (2 + f) at either end of sqrt(1/2) <= 1 + f <= sqrt(2).
+# The maximum of |f / (2 + f)| for sqrt(1/2) <= 1 + f <= sqrt(2), reached at both ends.
 LARGEST_S = (context.sqrt(2) - 1) / (context.sqrt(2) + 1)
 
 # Rounding x / (pi/2) to an integer leaves |r| <= pi/4, with the same margin.
 QUARTER_TURN = context.pi / 4 * (1 + context.mpf(2) ** -10)
 
-# For erfcx(a) = Q(u) / (a + W) with u = (a - K) / (a + K), and the same for the normal distribution.
-# W makes Q(u) change little from its first to its last argument, so that an error of u does little
-# harm. K gives a small degree, and is the one among the 512ths nearby whose Q(0) is nearly a number
-# of both types: rounding it costs up to a bit, which no other coefficient can mend at u = 0. From
-# ZERO on, results are zero.
+# For erfcx(a) = Q(u) / (a + W) with u = (a - K) / (a + K), and likewise for the normal
+# distribution. W makes Q(u) vary little over its range, so that an error in u does little harm. K
+# gives a small degree, and among the multiples of 1/512 nearby it is the one whose Q(0) is almost
+# representable in both types: rounding Q(0) costs up to a bit, which no other coefficient can make
+# up for at u = 0. From ZERO on, results are zero.
 ERFC_W, ERFC_K = 1.0, 2.876953125
 ERFC_ZERO = {"float32": 10.25, "float64": 27.25}
 NORMAL_W, NORMAL_K = 1.375, 3.96484375
@@ -185,7 +185,7 @@ POLYNOMIALS = (
     ),
     Polynomial(
         name="RECIPROCAL",
-        comment="1 / (1 + e) ~ Q(e) for 0 <= e <= 1, where Newton's method starts",
+        comment="1 / (1 + e) ~ Q(e) for 0 <= e <= 1, the start of Newton's method",
         target=lambda e: 1 / (1 + e),
         weight=lambda e: 1 + e,
         interval=everywhere(0, 1),
@@ -258,14 +258,14 @@ POLYNOMIALS = (
     ),
 )
 
-# LN2_SHORT_HIGH keeps this many significant bits. The rest of the significand, 12 bits in float32
-# and 21 in float64, is zeros: the product with an exponent, which has at most 8 resp. 11 bits, is
-# exact without a fused multiply-add.
+# LN2_SHORT_HIGH has this many significant bits. The other bits of the significand, 12 in float32
+# and 21 in float64, are zero: its product with an exponent of at most 8 or 11 bits is exact without
+# a fused multiply-add.
 SHORT_BITS = {"float32": 12, "float64": 32}
 
 
-# The bits of 2/pi come in words of this size: small enough to convert to floating point by adding and
-# subtracting a large number. The last word ends that many bits behind what the largest number needs.
+# The bits of 2/pi are stored in words of this size, small enough to convert to floating point by
+# adding and subtracting a large number. There is one word more than the largest number needs.
 WORD_BITS = {"float32": 22, "float64": 50}
 LARGEST_EXPONENT = {"float32": 127, "float64": 1023}
 WORDS_PER_PRODUCT = 4
@@ -273,7 +273,7 @@ WORDS_PER_PRODUCT = 4
 
 @dataclass(frozen=True)
 class Constant:
-    """One number, or a tuple of whole numbers, for each number type."""
+    """A number, or a tuple of integers, for each type."""
 
     name: str
     comment: str
@@ -281,7 +281,7 @@ class Constant:
 
 
 def parts(value: Number, dtype: str, count: int) -> list[float]:
-    """Return numbers whose sum is the value, each the nearest to what the ones before it lack."""
+    """Return the value as an unevaluated sum: each part is the rounded error of those before it."""
     found: list[float] = []
     for _ in range(count):
         found.append(float(rounded(value, SIGNIFICAND_BITS[dtype])))
@@ -290,10 +290,10 @@ def parts(value: Number, dtype: str, count: int) -> list[float]:
 
 
 def words_of_two_over_pi(dtype: str) -> tuple[int, ...]:
-    """Return a word of zeros and then the bits behind the point of 2/pi."""
+    """Return a zero word, followed by the fraction bits of 2/pi."""
     bits = WORD_BITS[dtype]
-    # From the bit that the largest number's last bit makes a 2, a product takes so many words, and a
-    # shift of less than a word one more.
+    # A product takes this many words, starting at the bit that the last bit of the largest number
+    # scales to 2; a shift of less than a word takes one more.
     needed = LARGEST_EXPONENT[dtype] + 1 - SIGNIFICAND_BITS[dtype] + WORDS_PER_PRODUCT * bits
     count = needed // bits + 2
     with context.workprec(bits * count + 20):
@@ -303,7 +303,7 @@ def words_of_two_over_pi(dtype: str) -> tuple[int, ...]:
 
 
 def constants() -> list[Constant]:
-    """Return log2(e) and ln2 in parts, and the same for pi/2 and the normal density at zero."""
+    """Return log2(e), and ln2, pi/2 and the normal density at zero in parts."""
     ln2, half_pi = +context.ln2, context.pi / 2
     density = 1 / context.sqrt(2 * context.pi)
 
@@ -331,11 +331,15 @@ def constants() -> list[Constant]:
             "ln2 - LN2_SHORT_HIGH.",
             by_dtype(lambda dtype: parts(ln2 - short_high[dtype], dtype, 1)[0]),
         ),
-        Constant("ERFC_W", "What divides ERFC.", by_dtype(lambda _: ERFC_W)),
-        Constant("ERFC_K", "The K of the variable of ERFC.", by_dtype(lambda _: ERFC_K)),
+        Constant("ERFC_W", "The offset W in the denominator of ERFC.", by_dtype(lambda _: ERFC_W)),
+        Constant("ERFC_K", "The scale K in the argument u of ERFC.", by_dtype(lambda _: ERFC_K)),
         Constant("ERFC_ZERO", "erfc is zero above.", ERFC_ZERO),
-        Constant("NORMAL_W", "What divides NORMAL.", by_dtype(lambda _: NORMAL_W)),
-        Constant("NORMAL_K", "The K of the variable of NORMAL.", by_dtype(lambda _: NORMAL_K)),
+        Constant(
+            "NORMAL_W", "The offset W in the denominator of NORMAL.", by_dtype(lambda _: NORMAL_W)
+        ),
+        Constant(
+            "NORMAL_K", "The scale K in the argument u of NORMAL.", by_dtype(lambda _: NORMAL_K)
+        ),
         Constant("NORMAL_ZERO", "Phi(-a), phi(a) and a phi(a) are zero above.", NORMAL_ZERO),
         Constant("DENSITY_HIGH", "1 / sqrt(2 pi).", part(density, 0)),
         Constant("DENSITY_LOW", "1 / sqrt(2 pi) - DENSITY_HIGH.", part(density, 1)),
@@ -345,7 +349,7 @@ def constants() -> list[Constant]:
         Constant("HALF_PI_LOW", "pi / 2 - HALF_PI_HIGH - HALF_PI_MIDDLE.", part(half_pi, 2)),
         Constant(
             "TWO_OVER_PI_WORDS",
-            "A word of zeros, then the bits of 2 / pi in words of "
+            "A zero word, then the fraction bits of 2 / pi in words of "
             + " and ".join(f"{bits} bits in {dtype}" for dtype, bits in WORD_BITS.items())
             + ".",
             by_dtype(words_of_two_over_pi),
@@ -355,12 +359,12 @@ def constants() -> list[Constant]:
 
 # --- The fit ------------------------------------------------------------------------------------
 
-# Points of the grid on which the exchange works, and of the other one on which its result is
-# measured. Between neighbours of the first grid an error peak rises by some 0.1 % at most.
+# The sizes of the grid for the exchange, and of another one to measure the result. Between points
+# of the first grid the error rises by at most 0.1 %.
 FIT_POINTS = 400
 MEASURE_POINTS = 4000
 
-# The exchange stops when the largest error exceeds the levelled one by no more than this factor.
+# The exchange stops when the largest error exceeds the levelled error by less than this fraction.
 LEVEL_TOLERANCE = 1e-6
 MAXIMUM_EXCHANGES = 100
 
@@ -368,20 +372,20 @@ MAXIMUM_EXCHANGES = 100
 def rounded(value: Number, bits: int) -> Number:
     """Return the nearest number with ``bits`` significant bits, rounded once.
 
-    Going through float() first would round to float32 twice. The exponent is not
-    limited, which is right as long as the values are no subnormal numbers.
+    Going through float() would round to float32 twice. The exponent is unbounded,
+    which is correct for normal numbers.
     """
     with context.workprec(bits):
         return +value
 
 
 def evaluate(coefficients: Sequence[Number], x: Number) -> Number:
-    """Return the polynomial at x; its coefficients come lowest order first."""
-    return functools.reduce(lambda rest, each: each + x * rest, reversed(coefficients))
+    """Return the polynomial at x; the coefficients are in ascending order."""
+    return functools.reduce(lambda total, each: each + x * total, reversed(coefficients))
 
 
 def chebyshev_points(interval: Interval, count: int) -> list[Number]:
-    """Return the extrema of a Chebyshev polynomial: dense at the ends, which belong to them."""
+    """Return the extrema of a Chebyshev polynomial: dense at the ends, and including them."""
     low, high = interval
     middle, radius = (low + high) / 2, (high - low) / 2
     return [middle - radius * context.cospi(context.mpf(i) / (count - 1)) for i in range(count)]
@@ -390,9 +394,9 @@ def chebyshev_points(interval: Interval, count: int) -> list[Number]:
 def levelled(
     points: Sequence[Number], targets: Sequence[Number], weights: Sequence[Number]
 ) -> tuple[list[Number], Number]:
-    """Return the polynomial whose weighted error is +level, -level, ... at the points, and level.
+    """Return the polynomial with weighted error +level, -level, ... at the points, and level.
 
-    It has one coefficient fewer than there are points.
+    There is one coefficient fewer than points.
     """
     count = len(points)
     matrix = context.matrix(count, count)
@@ -407,10 +411,10 @@ def levelled(
 
 
 def alternating_peaks(errors: Sequence[Number], level: Number, count: int) -> list[int]:
-    """Return the indices of ``count`` errors of alternating sign, none of them below level.
+    """Return the indices of ``count`` errors of alternating sign, none below level.
 
-    The largest error is one of them. That makes the level grow from each exchange
-    to the next, which is why the exchange converges.
+    The largest error is among them, so the level grows with each exchange, which
+    makes the exchange converge.
     """
     peaks: list[int] = []
     threshold = level * (1 - context.mpf(LEVEL_TOLERANCE) ** 2)
@@ -422,7 +426,7 @@ def alternating_peaks(errors: Sequence[Number], level: Number, count: int) -> li
         elif abs(error) > abs(errors[peaks[-1]]):
             peaks[-1] = index
     if len(peaks) < count:
-        raise ArithmeticError(f"{len(peaks)} alternating errors, {count} are needed")
+        raise ArithmeticError(f"{len(peaks)} alternating errors, but {count} are needed")
     while len(peaks) > count:
         peaks.pop(0 if abs(errors[peaks[0]]) < abs(errors[peaks[-1]]) else -1)
     return peaks
@@ -431,10 +435,10 @@ def alternating_peaks(errors: Sequence[Number], level: Number, count: int) -> li
 def minimax(
     points: Sequence[Number], targets: Sequence[Number], weights: Sequence[Number], degree: int
 ) -> list[Number]:
-    """Return the polynomial with the smallest weighted error on the points, by Remez exchange."""
+    """Return the polynomial with the least maximum weighted error, by Remez exchange."""
     count = degree + 2
-    # Indices spread evenly over a Chebyshev grid are close to the extrema of a Chebyshev
-    # polynomial, the classical start.
+    # The classical start: evenly spaced indices of a Chebyshev grid are close to the extrema of a
+    # Chebyshev polynomial.
     reference = [i * (len(points) - 1) // (count - 1) for i in range(count)]
     for _ in range(MAXIMUM_EXCHANGES):
         coefficients, level = levelled(
@@ -451,14 +455,14 @@ def minimax(
 
 
 def fit(polynomial: Polynomial, dtype: str) -> list[Number]:
-    """Return minimax coefficients that are exact in the number type.
+    """Return minimax coefficients that are exact in the type.
 
-    The lowest coefficient matters most: it is rounded first, and the others are
-    fitted again to make up for its rounding, and so on. With c pinned, what is
-    left to fit is (target - c) / x with weight |x| times the old one, so that the
-    next fit has all powers from 1 on free again.
+    The lowest coefficient matters most: it is rounded first, the others are fitted
+    again to compensate, and so on. With c pinned, the remaining target is
+    (target - c) / x with the weight multiplied by |x|, so that all powers are free
+    again in the next fit.
     """
-    # At 0 no later coefficient changes anything, so 0 cannot take part in the exchange.
+    # At 0 later coefficients have no effect, so 0 cannot take part in the exchange.
     points = [x for x in chebyshev_points(polynomial.interval[dtype], FIT_POINTS) if x != 0]
     targets = [polynomial.target(x) for x in points]
     weights = [polynomial.weight(x) for x in points]
@@ -483,10 +487,10 @@ def largest_error(polynomial: Polynomial, dtype: str, coefficients: Sequence[Num
 
 HEADER = '''\
 # Generated by tools/generate_coefficients.py; do not edit.
-"""Minimax polynomials, lowest order first, and constants, for float32 and float64.
+"""Minimax polynomials, in ascending order, and constants, for float32 and float64.
 
-Every number is exact in its number type. The errors are relative errors of the
-whole approximation, in exact arithmetic, with the coefficients as written.
+Every number is exact in its type. Errors are relative errors of the whole
+approximation, in exact arithmetic, with the coefficients as written.
 """
 '''
 
@@ -497,7 +501,7 @@ def render_polynomial(polynomial: Polynomial) -> str:
     for dtype, degree in polynomial.degree.items():
         coefficients = fit(polynomial, dtype)
         bits = -context.log(largest_error(polynomial, dtype, coefficients), 2)
-        # Round towards the larger error, so that the comment never promises too much.
+        # Round towards the larger error: the comment must not promise too much.
         achieved.append(f"{dtype}: degree {degree}, error 2^-{math.floor(bits * 10) / 10}")
         rows = "".join(f"        {float(coefficient)!r},\n" for coefficient in coefficients)
         table.append(f'    "{dtype}": (\n{rows}    ),\n')
@@ -551,8 +555,7 @@ def main() -> int:
     )
     print(*difference, sep="\n", file=sys.stderr)
     print(
-        f"{OUTPUT} is not what this script generates:"
-        " run python tools/generate_coefficients.py and commit the result.",
+        f"{OUTPUT} is out of date: run python tools/generate_coefficients.py and commit the result.",
         file=sys.stderr,
     )
     return 1

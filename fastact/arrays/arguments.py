@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.runtime.dtypes import dtypes, is_bfloat16, native
-from fastact.runtime.output_pool import empty, with_room
+from fastact.runtime.output_pool import empty, retry_without_pool
 
 
 def as_array(caller: str, name: str, value: Any) -> NDArray[Any]:
@@ -146,7 +146,7 @@ def apart(
     reads them again later, ``in_place=False`` copies those as well.
     """
     return tuple(
-        with_room(array.copy)
+        retry_without_pool(array.copy)
         if any(
             np.may_share_memory(array, output) and not (in_place and _is_same(array, output))
             for output in outputs

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import apart
-from fastact.runtime.output_pool import empty, with_room
+from fastact.runtime.output_pool import empty, retry_without_pool
 
 # Elements of one block. Blocks depend on the shape alone, so that sums over them do not depend on the number
 # of threads; one block is at least one task of a thread.
@@ -26,7 +26,7 @@ def as_contiguous(
     try:
         inputs = [np.require(array, dtype, ["C", "A"]) for array in arrays]
     except MemoryError:
-        inputs = [with_room(np.require, array, dtype, ["C", "A"]) for array in arrays]
+        inputs = [retry_without_pool(np.require, array, dtype, ["C", "A"]) for array in arrays]
     own = [
         array if array.dtype == dtype and array.flags.carray else empty(array.shape, dtype)
         for array in outputs

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import apart
-from fastact.runtime.output_pool import with_room
+from fastact.runtime.output_pool import retry_without_pool
 
 # Longer rows are cut: threads share rows.
 _LONGEST_ROW = 16_384
@@ -68,7 +68,7 @@ def _call(ufunc: np.ufunc, operands: list[NDArray[Any]]) -> None:
     try:
         ufunc(*inputs, out=outputs)
     except MemoryError:
-        with_room(ufunc, *inputs, out=outputs)
+        retry_without_pool(ufunc, *inputs, out=outputs)
 
 
 def _rows(

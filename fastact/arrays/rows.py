@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import as_array, as_axis
-from fastact.runtime.output_pool import LEAST_BYTES, empty, with_output_cache
+from fastact.runtime.output_pool import MIN_POOLED_BYTES, empty, with_output_pool
 
 # How many numbers of ragged rows are brought together at a time.
 _GATHERED = 2**16
@@ -31,8 +31,8 @@ def run_on_rows(
     layout: Axes | Segments, run: Run, inputs: Sequence[Operand], outputs: Sequence[Operand]
 ) -> None:
     """Run a function on all rows; what is copied on the way goes to memory from the output cache."""
-    if max(inputs[0].array.nbytes, inputs[-1].array.nbytes) >= LEAST_BYTES:
-        with_output_cache(layout.run, run, inputs, outputs)
+    if max(inputs[0].array.nbytes, inputs[-1].array.nbytes) >= MIN_POOLED_BYTES:
+        with_output_pool(layout.run, run, inputs, outputs)
     else:
         layout.run(run, inputs, outputs)
 

@@ -1,6 +1,6 @@
-"""The NumPy baseline: for each activation the fastest plain NumPy that a careful person writes.
+"""The NumPy baseline: for each activation, the fastest careful implementation in plain NumPy.
 
-It is the yardstick of all benchmarks, and it stands in the package so that anybody can run it::
+It is the yardstick of all benchmarks, and part of the package so that anybody can run it::
 
     from fastact import baseline
 
@@ -13,20 +13,21 @@ It is the yardstick of all benchmarks, and it stands in the package so that anyb
 A yardstick must be right and must not be slow on purpose:
 
 - NaN gives NaN, in value and derivative; infinities give the mathematical limits; -0.0 stays -0.0
-  where the function does; float32 stays float32; nothing warns.
-- At kinks the derivative is PyTorch's: 0 for `relu`, the slope for `leaky_relu` and `prelu`,
+  where the function does; float32 stays float32; there are no warnings.
+- The derivative at kinks is PyTorch's: 0 for `relu`, the slope for `leaky_relu` and `prelu`,
   `alpha` for `elu`.
-- Digits are lost only where a remedy costs far more than the function: the docstrings say where.
-- Every pass writes to an array that exists already (``out=``), and ``forward_backward`` computes
-  what value and derivative share once.
+- Accuracy is lost only where preserving it would cost far more than the function; the docstrings
+  say where.
+- Every pass writes to an existing array (``out=``), and ``forward_backward`` computes common
+  subexpressions of value and derivative once.
 
 The alternatives were timed on 10^6 float32 normal deviates times 4 (NumPy 2.4, AVX-512, one core,
-ns an element), and the winner stands in the code. Three results shaped all of it. A random mask
-makes `numpy.where`, ``copyto(where=)`` and ``array[mask] =`` mispredict branches (4 to 5); a
-mask that is written as 0.0 and 1.0 and multiplied costs 0.3. `numpy.clip` with scalar bounds is
-vectorized (0.15); `numpy.maximum` with a scalar is not (0.5), nor are `numpy.sign` (0.6),
-`numpy.copysign` (0.8) and `numpy.heaviside` (6). And a Python loop over blocks that stay in cache
-loses more in calls than it gains.
+ns an element), and the code is the winner. Three results shaped all of it. A random mask makes
+`numpy.where`, ``copyto(where=)`` and ``array[mask] =`` mispredict branches (4 to 5); multiplying by
+a mask of 0.0 and 1.0 costs 0.3. `numpy.clip` with scalar bounds is vectorized (0.15);
+`numpy.maximum` with a scalar is not (0.5), nor are `numpy.sign` (0.6), `numpy.copysign` (0.8) and
+`numpy.heaviside` (6). And a Python loop over blocks that fit in cache loses more to calls than it
+gains.
 
 An ``out`` must have the result's shape and dtype, and must not share memory with an input. `dy`
 must be finite: infinity times a derivative of 0 is NaN.
@@ -83,7 +84,7 @@ def names() -> tuple[str, ...]:
 
 
 def row_names() -> tuple[str, ...]:
-    """Return the names of all functions of whole rows that have a baseline."""
+    """Return the names of all functions of rows that have a baseline."""
     return _names_in(rows)
 
 
@@ -93,7 +94,7 @@ def layer_names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Baseline:
-    """Return the baseline of the activation `name`; a ValueError lists the names that there are."""
+    """Return the baseline of an activation; the ValueError for an unknown name lists all names."""
     if name not in names():
         raise ValueError(f"no baseline is called {name!r}; there are {', '.join(names())}")
     found: Baseline = getattr(pointwise, name)

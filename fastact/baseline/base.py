@@ -1,4 +1,4 @@
-"""What all baselines share: their class, and the checks of inputs and outputs."""
+"""The class of all baselines, and checks of inputs and outputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ class Baseline:
     Attributes
     ----------
     name : str
-        The name, the same as in `fastact.names()`.
+        The name, as in `fastact.names()`.
     forward : callable
         ``forward(x, out=None, **parameters)`` -> y.
     backward : callable
         ``backward(dy, x, out=None, **parameters)`` -> dx. For `prelu` -> (dx, dweight); `maxout`
-        takes the index of the largest piece in place of `x`.
+        takes the index of the largest piece instead of `x`.
     forward_backward : callable
         ``forward_backward(x, dy, out=None, **parameters)`` -> (y, dx); for `prelu` -> (y, dx,
         dweight).
@@ -41,7 +41,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class IndexedBaseline(Baseline):
-    """An activation that picks elements, and whose gradient needs to know which.
+    """An activation that selects elements, and whose gradient takes their index.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class IndexedBaseline(Baseline):
 
 
 def float_array(x: ArrayLike) -> Array:
-    """Return `x` as an array of the float type that NumPy's own float ufuncs would choose."""
+    """Return `x` as an array of the float type that NumPy's float ufuncs would choose."""
     x = np.asarray(x)
     dtype = np.exp.resolve_dtypes((x.dtype, None))[1]
     if dtype.kind != "f":
@@ -62,7 +62,7 @@ def float_array(x: ArrayLike) -> Array:
 
 
 def result(out: Out, model: Array, *inputs: Array) -> Array:
-    """Return `out` if it can hold a result like `model`, or else a new array."""
+    """Return `out` if it fits a result like `model`; without `out`, a new array."""
     if isinstance(out, tuple):
         if len(out) != 1:
             raise ValueError(f"out must hold 1 array, but holds {len(out)}")
@@ -98,13 +98,13 @@ def two_results(out: Out, models: tuple[Array, Array], *inputs: Array) -> tuple[
 
 
 def split_last(out: Out, count: int) -> tuple[Out, Array | None]:
-    """Split the last of `count` outputs off; it is small and copied in the end."""
+    """Split off the last of `count` outputs, which is small and copied at the end."""
     *others, last = each_of(out, count)
     return tuple(others), last
 
 
 def copied(result: Array, out: Array | None) -> Array:
-    """Return `out` with the `result` in it, if there is one."""
+    """Copy the result to `out`, if given, and return it."""
     if out is None:
         return result
     if out.shape != result.shape:
@@ -122,21 +122,21 @@ def gradient_for(dy: ArrayLike, x: Array) -> Array:
 
 
 def prepare(dy: ArrayLike, x: ArrayLike, out: Out) -> tuple[Array, Array, Array]:
-    """Return `dy` and `x` as arrays, and the array for dx."""
+    """Return `dy` and `x` as arrays, and an array for dx."""
     x = float_array(x)
     dy = gradient_for(dy, x)
     return dy, x, result(out, x, dy)
 
 
 def prepare_both(x: ArrayLike, dy: ArrayLike, out: Out) -> tuple[Array, Array, Array, Array]:
-    """Return `x` and `dy` as arrays, and the arrays for y and dx."""
+    """Return `x` and `dy` as arrays, and arrays for y and dx."""
     x = float_array(x)
     dy = gradient_for(dy, x)
     return x, dy, *two_results(out, (x, x), dy)
 
 
 def restore_nan(x: Array, dx: Array) -> None:
-    """Make `dx` NaN where `x` is: it was computed by comparisons, and those are false for NaN."""
-    # NaN is rare, and to see that there is none costs 0.05 ns an element.
+    """Set `dx` to NaN where `x` is NaN: it was computed with comparisons, which are false for NaN."""
+    # NaN is rare, and checking for it costs 0.05 ns an element.
     if np.isnan(np.max(x, initial=-np.inf)):
         np.copyto(dx, np.nan, where=np.isnan(x))

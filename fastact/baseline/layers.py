@@ -1,6 +1,6 @@
-"""The baselines of layers, and of gelu with a bias before it.
+"""Baselines of layers, and of gelu with a bias.
 
-Their inputs must be finite. What is computed twice is only what would cost an array to keep.
+Inputs must be finite. Nothing is computed twice unless saving it would take another array.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from fastact.baseline.base import (
 )
 from fastact.baseline.rows import exponentials
 
-#: Writes the value of an activation to `y`, and its derivative to `d` if that is asked for.
+#: Writes the value of an activation to `y`, and its derivative to `d` unless that is None.
 ValueAndDerivative = Callable[[Array, Array, Array | None], None]
 
 
@@ -40,17 +40,29 @@ def _halves(x: Array, axis: int) -> tuple[Array, Array]:
 
 
 def _half_like(x: Array, axis: int) -> Array:
-    """Return a new array of the shape of one half."""
+    """Return a new array with the shape of one half."""
     return np.empty_like(_halves(x, axis)[0], order="C")
 
 
 def _double_like(x: Array, axis: int) -> Array:
-    """Return a new array that is twice as long along an axis."""
+    """Return a new array of twice the length along an axis."""
     axis = normalize_axis_index(axis, x.ndim)
     return np.empty((*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :]), x.dtype)
 
 
-# Activations: the value, and the derivative beside it -------------------------------------------
+def _independent(
+    name: str, forward: Callable[..., Array], backward: Callable[..., Array]
+) -> Baseline:
+    """Return a baseline whose value and gradient have no computation in common."""
+
+    def forward_backward(x: ArrayLike, dy: ArrayLike, axis: int = -1, out: Out = None) -> Any:
+        y, dx = each_of(out, 2)
+        return forward(x, axis, y), backward(dy, x, axis, dx)
+
+    return Baseline(name, forward, backward, forward_backward)
+
+
+# Activations: value and derivative --------------------------------------------------------------
 
 
 @np.errstate(over="ignore")
@@ -73,22 +85,22 @@ def _relu(x: Array, y: Array, d: Array | None) -> None:
 
 def _silu(x: Array, y: Array, d: Array | None) -> None:
     """Write y = x s(x), and its derivative s (1 + x - y)."""
-    share = y if d is None else d
-    _sigmoid(x, share, None)
-    np.multiply(x, share, out=y)
+    sigmoid = y if d is None else d
+    _sigmoid(x, sigmoid, None)
+    np.multiply(x, sigmoid, out=y)
     if d is not None:
-        rest = np.subtract(x, y)
-        rest += 1
-        d *= rest
+        factor = np.subtract(x, y)
+        factor += 1
+        d *= factor
 
 
 def _gelu(x: Array, y: Array, d: Array | None) -> None:
-    """Write y = x P(x), and its derivative P(x) + x p(x): NumPy has no P, but SciPy has."""
+    """Write y = x P(x), and its derivative P(x) + x p(x); P comes from SciPy, as NumPy lacks it."""
     from scipy.special import ndtr
 
-    share = y if d is None else d
-    ndtr(x, out=share)
-    np.multiply(x, share, out=y)
+    probability = y if d is None else d
+    ndtr(x, out=probability)
+    np.multiply(x, probability, out=y)
     if d is not None:
         density = np.square(x)
         density *= -0.5
@@ -102,7 +114,7 @@ def _gelu(x: Array, y: Array, d: Array | None) -> None:
 
 
 def _gated(name: str, activation: ValueAndDerivative, gate_first: bool = True) -> Baseline:
-    """Return the value times an activation of the gate, which are the halves of the features."""
+    """Return a gated unit: one half of the features times an activation of the other."""
 
     def split(x: Array, axis: int) -> tuple[Array, Array]:
         """Return the gate and the value."""
@@ -159,21 +171,13 @@ def _bilinear_backward(dy: ArrayLike, x: ArrayLike, axis: int = -1, out: Out = N
     return dx
 
 
-def _bilinear_forward_backward(
-    x: ArrayLike, dy: ArrayLike, axis: int = -1, out: Out = None
-) -> tuple[Array, Array]:
-    """Return the pair of both."""
-    first, second = each_of(out, 2)
-    return _bilinear_forward(x, axis, first), _bilinear_backward(dy, x, axis, second)
-
-
-bilinear = Baseline("bilinear", _bilinear_forward, _bilinear_backward, _bilinear_forward_backward)
+bilinear = _independent("bilinear", _bilinear_forward, _bilinear_backward)
 
 # crelu ------------------------------------------------------------------------------------------
 
 
 def _crelu_forward(x: ArrayLike, axis: int = -1, out: Out = None) -> Array:
-    """Return max(x, 0) beside max(-x, 0)."""
+    """Return max(x, 0) and max(-x, 0), concatenated."""
     x = float_array(x)
     y = result(out, _double_like(x, axis), x)
     right, left = _halves(y, axis)
@@ -197,21 +201,13 @@ def _crelu_backward(dy: ArrayLike, x: ArrayLike, axis: int = -1, out: Out = None
     return dx
 
 
-def _crelu_forward_backward(
-    x: ArrayLike, dy: ArrayLike, axis: int = -1, out: Out = None
-) -> tuple[Array, Array]:
-    """Return the pair of both, which share nothing."""
-    first, second = each_of(out, 2)
-    return _crelu_forward(x, axis, first), _crelu_backward(dy, x, axis, second)
-
-
-crelu = Baseline("crelu", _crelu_forward, _crelu_backward, _crelu_forward_backward)
+crelu = _independent("crelu", _crelu_forward, _crelu_backward)
 
 # gelu with a bias -------------------------------------------------------------------------------
 
 
 def _gelu_forward(x: ArrayLike, bias: ArrayLike, out: Out = None) -> Array:
-    """Return gelu(x + bias), with one bias for each index of the last axis."""
+    """Return gelu(x + bias), with the bias along the last axis."""
     z = float_array(x) + bias
     y = result(out, z)
     _gelu(z, y, None)
@@ -272,7 +268,7 @@ def _cross_entropy_forward_backward(
 def _cross_entropy_backward(
     dloss: Any, logits: ArrayLike, labels: NDArray[np.integer[Any]], out: Array | None = None
 ) -> Array:
-    """Return the gradient by the logits."""
+    """Return the gradient of the logits."""
     dlogits = _cross_entropy_forward_backward(logits, labels, out)[1]
     dlogits *= dloss
     return dlogits

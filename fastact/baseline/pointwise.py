@@ -1,7 +1,7 @@
-"""The baselines of activations that take each number by itself, or in groups.
+"""Baselines of elementwise activations and of maxout.
 
-The alternatives were timed on 10^6 float32 normal deviates times 4 (NumPy 2.4, AVX-512, one core,
-ns an element), and the winner stands in the code.
+Times in comments are ns an element, on 10^6 float32 normal deviates times 4 (NumPy 2.4, AVX-512,
+one core).
 """
 
 from typing import Any
@@ -25,16 +25,16 @@ from fastact.baseline.base import (
     two_results,
 )
 
-#: From this number of pieces on, maxout's passes over one piece at a time lose to argmax.
+#: From this number of pieces, argmax beats passes over one piece at a time.
 MANY_PIECES = 24
-#: So many terms BLAS may add one after another in their own precision; the sum goes on in float64.
-TERMS_IN_A_ROW = 1024
-#: So many accumulators a dot product of BLAS has at least.
+#: The most terms that BLAS may accumulate in their own precision; longer sums continue in float64.
+MAX_TERMS = 1024
+#: The least number of accumulators of a BLAS dot product.
 DOT_LANES = 32
 
 
 def _slope(x: Array, negative_slope: Any, slope: Array) -> None:
-    """Write to `slope`: 1 where `x` is positive, `negative_slope` elsewhere, NaN included."""
+    """Write 1 to `slope` where `x` is positive, and `negative_slope` elsewhere, including NaN."""
     np.greater(x, 0, out=slope)
     if not np.all((negative_slope >= 0) & (negative_slope <= 1)):
         negative = np.less_equal(x, 0, out=np.empty_like(slope))
@@ -47,25 +47,25 @@ def _slope(x: Array, negative_slope: Any, slope: Array) -> None:
 
 
 def _two_lines(x: Array, negative_slope: Any, y: Array) -> None:
-    """Write to `y`: `x` where it is positive, ``negative_slope * x`` elsewhere."""
+    """Write `x` to `y` where it is positive, and ``negative_slope * x`` elsewhere."""
     if np.ndim(negative_slope) == 0 and negative_slope == 0:
         np.clip(x, 0, np.inf, out=y)  # 0 times infinity is NaN
     elif np.all((negative_slope <= 1) & (negative_slope != 0)):
         np.multiply(x, negative_slope, out=y)
-        np.maximum(x, y, out=y)  # the upper of the two lines; the bend is convex
+        np.maximum(x, y, out=y)  # convex: the upper of the two lines
     else:
         _slope(x, negative_slope, y)
         y *= x
 
 
 # sigmoid ---------------------------------------------------------------------------------------
-# exp(-x) and not exp(-|x|): the latter needs a mask to choose the branch (1.96 ns against 1.35).
-# It overflows to infinity only where the value is below the smallest normal number.
+# exp(-x), not exp(-|x|), which needs a mask to choose the branch (1.96 ns instead of 1.35). It
+# overflows to infinity only where the value is below the smallest normal number.
 
 
 @np.errstate(over="ignore")
 def _sigmoid_forward(x: ArrayLike, out: Out = None) -> Array:
-    """Return 1 / (1 + exp(-x)); results below the smallest normal number may come out as 0."""
+    """Return 1 / (1 + exp(-x)); results below the smallest normal number may be 0."""
     x = float_array(x)
     y = result(out, x)
     np.negative(x, out=y)
@@ -76,7 +76,7 @@ def _sigmoid_forward(x: ArrayLike, out: Out = None) -> Array:
 
 
 def _sigmoid_backward(dy: ArrayLike, x: ArrayLike, out: Out = None) -> Array:
-    """Return dy s(x) s(-x); only results below the smallest normal number lose digits."""
+    """Return dy s(x) s(-x), accurate down to the smallest normal number."""
     dy, x, dx = prepare(dy, x, out)
     _sigmoid_forward_backward(x, dy, (None, dx))
     return dx
@@ -84,14 +84,14 @@ def _sigmoid_backward(dy: ArrayLike, x: ArrayLike, out: Out = None) -> Array:
 
 @np.errstate(over="ignore")
 def _sigmoid_forward_backward(x: ArrayLike, dy: ArrayLike, out: Out = None) -> tuple[Array, Array]:
-    """Return the pair of both."""
+    """Return y and dx."""
     x, dy, y, dx = prepare_both(x, dy, out)
     np.negative(x, out=dx)
     np.exp(dx, out=dx)
     np.add(dx, 1, out=y)
     np.divide(1, y, out=y)
-    # s(-x) = exp(-x) s(x). The usual 1 - s(x) is 0.15 ns cheaper, but from x = 17 on it is 0. The
-    # clip keeps infinity times 0 away.
+    # s(-x) = exp(-x) s(x). The usual 1 - s(x) is 0.15 ns cheaper, but 0 from x = 17. The clip
+    # avoids infinity times 0.
     np.clip(dx, 0, np.finfo(dx.dtype).max, out=dx)
     dx *= y
     dx *= y
@@ -115,8 +115,9 @@ def _tanh_forward(x: ArrayLike, out: Out = None) -> Array:
 def _tanh_backward(dy: ArrayLike, x: ArrayLike, out: Out = None) -> Array:
     """Return dy (1 - tanh(x)^2).
 
-    The difference cancels: in float32 half of the digits are gone at abs(x) = 4.5, and from 9.02 on
-    (19.1 in float64) the result is 0. The remedy 1/cosh(x)^2 takes half as long again.
+    The difference suffers cancellation: in float32 half of the digits are lost at abs(x) = 4.5, and
+    from 9.02 (19.1 in float64) the result is 0. The alternative 1/cosh(x)^2 takes half as long
+    again.
     """
     dy, x, dx = prepare(dy, x, out)
     np.tanh(x, out=dx)
@@ -127,7 +128,7 @@ def _tanh_backward(dy: ArrayLike, x: ArrayLike, out: Out = None) -> Array:
 
 
 def _tanh_forward_backward(x: ArrayLike, dy: ArrayLike, out: Out = None) -> tuple[Array, Array]:
-    """Return the pair of both."""
+    """Return y and dx."""
     x, dy, y, dx = prepare_both(x, dy, out)
     np.tanh(x, out=y)
     np.square(y, out=dx)
@@ -152,14 +153,14 @@ def _relu_forward(x: ArrayLike, out: Out = None) -> Array:
 def _relu_backward(dy: ArrayLike, x: ArrayLike, out: Out = None) -> Array:
     """Return dy where x > 0, and 0 elsewhere."""
     dy, x, dx = prepare(dy, x, out)
-    np.greater(x, 0, out=dx)  # the mask as 0.0 and 1.0 at once: a bool mask takes 0.05 ns more
+    np.greater(x, 0, out=dx)  # written as 0.0 and 1.0: a bool mask takes 0.05 ns more
     dx *= dy
     restore_nan(x, dx)
     return dx
 
 
 def _relu_forward_backward(x: ArrayLike, dy: ArrayLike, out: Out = None) -> tuple[Array, Array]:
-    """Return the pair of both."""
+    """Return y and dx."""
     x, dy, y, dx = prepare_both(x, dy, out)
     np.clip(x, 0, np.inf, out=y)
     np.greater(x, 0, out=dx)
@@ -197,7 +198,7 @@ def _leaky_relu_backward(
 def _leaky_relu_forward_backward(
     x: ArrayLike, dy: ArrayLike, negative_slope: float = 0.01, out: Out = None
 ) -> tuple[Array, Array]:
-    """Return the pair of both."""
+    """Return y and dx."""
     x, dy, y, dx = prepare_both(x, dy, out)
     _two_lines(x, negative_slope, y)
     _slope(x, negative_slope, dx)
@@ -228,7 +229,7 @@ def _weight_along(x: Array, weight: ArrayLike, axis: int) -> Array:
 
 
 def _weight_gradient(x: Array, dy: Array, weight: ArrayLike, axis: int) -> Array:
-    """Return the sum of dy min(x, 0) over all elements that share a weight."""
+    """Return the sum of dy min(x, 0) over all elements of each weight."""
     shape = np.shape(weight)
     channels = int(np.prod(shape))
     before = () if channels == 1 else x.shape[: normalize_axis_index(axis, x.ndim)]
@@ -237,27 +238,27 @@ def _weight_gradient(x: Array, dy: Array, weight: ArrayLike, axis: int) -> Array
     negative = np.clip(x, -np.inf, 0).reshape(outer, channels, inner)
     dy = np.broadcast_to(dy, x.shape).reshape(outer, channels, inner)
     gradient = np.zeros(channels)
-    # A float32 that counts equal terms stops at 2^24 of them, hence the blocks.
+    # In blocks: a float32 sum of equal terms stops growing at 2^24 of them.
     if inner > 8:
-        length = TERMS_IN_A_ROW * DOT_LANES
+        length = MAX_TERMS * DOT_LANES
         for start in range(0, inner, length):
             block = slice(start, start + length)
             dots = np.vecdot(negative[..., block], dy[..., block])
             gradient += dots.sum(axis=0, dtype=np.float64)
     elif inner:
-        # vecdot over strided data takes 2 ns an element, a matrix product with ones 0.06.
+        # vecdot on strided data takes 2 ns an element, a matrix product with ones 0.06.
         negative *= dy
         rows = negative.reshape(outer, channels * inner)
-        ones = np.ones(min(outer, TERMS_IN_A_ROW), dtype=rows.dtype)
-        for start in range(0, outer, TERMS_IN_A_ROW):
-            some = rows[start : start + TERMS_IN_A_ROW]
+        ones = np.ones(min(outer, MAX_TERMS), dtype=rows.dtype)
+        for start in range(0, outer, MAX_TERMS):
+            some = rows[start : start + MAX_TERMS]
             gradient += (ones[: len(some)] @ some).reshape(channels, inner).sum(axis=1)
     return gradient.astype(x.dtype).reshape(shape)
 
 
 @np.errstate(over="ignore")
 def _prelu_forward(x: ArrayLike, weight: ArrayLike, axis: int = 1, out: Out = None) -> Array:
-    """Return x where x > 0, and weight x elsewhere, with one weight for each index of `axis`."""
+    """Return x where x > 0, and weight x elsewhere, with the weights along `axis`."""
     x = float_array(x)
     y = result(out, x)
     _two_lines(x, _weight_along(x, weight, axis), y)
@@ -267,7 +268,7 @@ def _prelu_forward(x: ArrayLike, weight: ArrayLike, axis: int = 1, out: Out = No
 def _prelu_backward(
     dy: ArrayLike, x: ArrayLike, weight: ArrayLike, axis: int = 1, out: Out = None
 ) -> tuple[Array, Array]:
-    """Return dx and dweight, of which the latter has the shape of `weight`."""
+    """Return dx and dweight; the latter has the shape of `weight`."""
     out, given = split_last(out, 2)
     dy, x, dx = prepare(dy, x, out)
     _slope(x, _weight_along(x, weight, axis), dx)
@@ -297,10 +298,10 @@ prelu = Baseline("prelu", _prelu_forward, _prelu_backward, _prelu_forward_backwa
 
 
 def _join(x: Array, alpha: float, y: Array) -> None:
-    """Turn `y`, which holds expm1(min(x, 0)), into the value."""
+    """Compute the value in place from expm1(min(x, 0)) in `y`."""
     if 0 <= alpha < 1:
         y *= alpha
-    np.maximum(x, y, out=y)  # for x < 0 and alpha up to 1 the curve lies above the line
+    np.maximum(x, y, out=y)  # for x < 0 and alpha up to 1 the curve lies above the line x
     if 0 <= alpha <= 1:
         return
     slope = np.empty_like(y)
@@ -311,9 +312,9 @@ def _join(x: Array, alpha: float, y: Array) -> None:
 def _elu_forward(x: ArrayLike, alpha: float = 1.0, out: Out = None) -> Array:
     """Return x where x > 0, and alpha expm1(x) elsewhere.
 
-    NumPy has a vectorized expm1 only for AVX-512. Other processors take 9 ns an element for it, and
-    would take 2 for ``2 t / (1 - t)`` with ``t = tanh(x / 2)``, which here takes half as long again
-    as expm1.
+    NumPy's expm1 is vectorized only for AVX-512. On other processors it takes 9 ns an element, and
+    ``2 t / (1 - t)`` with ``t = tanh(x / 2)`` would take 2; here that takes half as long again as
+    expm1.
     """
     x = float_array(x)
     y = result(out, x)
@@ -339,12 +340,12 @@ def _elu_backward(dy: ArrayLike, x: ArrayLike, alpha: float = 1.0, out: Out = No
 def _elu_forward_backward(
     x: ArrayLike, dy: ArrayLike, alpha: float = 1.0, out: Out = None
 ) -> tuple[Array, Array]:
-    """Return the pair of both."""
+    """Return y and dx."""
     x, dy, y, dx = prepare_both(x, dy, out)
     np.clip(x, -np.inf, 0, out=dx)
     np.expm1(dx, out=y)
     _join(x, alpha, y)
-    # y + alpha in place of the second exp saves 0.15 ns of 1.6, but is 0 from x = -17 on.
+    # y + alpha instead of the second exp saves 0.15 ns of 1.6, but is 0 for x below -17.
     np.exp(dx, out=dx)
     if alpha != 1:
         slope = np.empty_like(dx)
@@ -360,7 +361,7 @@ elu = Baseline("elu", _elu_forward, _elu_backward, _elu_forward_backward)
 
 
 def _split(x: Array, pieces: int, axis: int) -> Array:
-    """Return a view of `x` whose first axis counts the pieces of each group."""
+    """Return a view of `x` whose first axis runs over the pieces of each group."""
     axis = normalize_axis_index(axis, x.ndim)
     length = x.shape[axis]
     if pieces < 1 or length % pieces:
@@ -376,7 +377,7 @@ def _maxout_forward(x: ArrayLike, pieces: int, axis: int = -1, out: Out = None) 
     """Return the maximum over groups of `pieces` consecutive features."""
     parts = _split(float_array(x), pieces, axis)
     y = result(out, parts[0])
-    # max(axis=-1) starts anew for each group: 19 ns an element for two pieces, this way 0.3.
+    # max(axis=-1) restarts for each group: 19 ns an element for two pieces, instead of 0.3.
     if pieces < MANY_PIECES:
         np.copyto(y, parts[0])
         for part in parts[1:]:
@@ -387,12 +388,12 @@ def _maxout_forward(x: ArrayLike, pieces: int, axis: int = -1, out: Out = None) 
 
 
 def _largest(parts: Array, y: Array) -> Array:
-    """Write the maximum over the first axis to `y`, and return which piece it is."""
+    """Write the maximum over the first axis to `y`, and return its index."""
     if len(parts) >= MANY_PIECES:
         which: Array = parts.argmax(axis=0)
         np.copyto(y, np.take_along_axis(parts, which[np.newaxis], axis=0)[0])
         return which
-    # argmax starts anew for each group: 5 ns an element for two pieces, this way 0.4. The copy
+    # argmax restarts for each group: 5 ns an element for two pieces, instead of 0.4. The copy
     # makes all passes over a piece contiguous, and saves more than it costs.
     np.copyto(y, parts[0])
     which = np.zeros(y.shape, dtype=np.uint8)
@@ -402,14 +403,14 @@ def _largest(parts: Array, y: Array) -> Array:
         larger *= np.uint8(index)
         np.maximum(which, larger, out=which)
         np.maximum(y, part, out=y)
-    if np.isnan(np.max(y, initial=-np.inf)):  # comparisons have overlooked it
+    if np.isnan(np.max(y, initial=-np.inf)):  # the comparisons missed it
         nan = np.isnan(y)
         which[nan] = parts[:, nan].argmax(axis=0)
     return which
 
 
 def _scatter(dy: Array, which: Array, parts: Array) -> None:
-    """Write `dy` to the piece `which` of `parts`, and 0 to the others."""
+    """Write `dy` to the pieces of `parts` with index `which`, and 0 to the others."""
     if len(parts) >= MANY_PIECES:
         parts[...] = 0
         np.put_along_axis(parts, which[np.newaxis], dy[np.newaxis], axis=0)
@@ -423,9 +424,9 @@ def _scatter(dy: Array, which: Array, parts: Array) -> None:
 def _maxout_forward_with_index(
     x: ArrayLike, pieces: int, axis: int = -1, out: Out = None
 ) -> tuple[Array, NDArray[np.integer[Any]]]:
-    """Return the maximum and which piece of its group it is: the first of equal ones, NaN first.
+    """Return the maximum of each group and its index: the first of equal pieces, NaN above all others.
 
-    The index comes in bytes if it fits: the fewer there are, the faster the backward pass.
+    The index is stored in bytes if possible: less memory makes the backward pass faster.
     """
     out, given = split_last(out, 2)
     parts = _split(float_array(x), pieces, axis)
@@ -436,7 +437,7 @@ def _maxout_forward_with_index(
 def _maxout_backward(
     dy: ArrayLike, which: Array, pieces: int, axis: int = -1, out: Out = None
 ) -> Array:
-    """Return `dy` where the maximum came from, and 0 elsewhere."""
+    """Return `dy` at the position of the maximum, and 0 elsewhere."""
     dy = float_array(dy)
     if dy.shape != which.shape:
         raise ValueError(f"dy and which must have one shape, but have {dy.shape} and {which.shape}")
@@ -450,7 +451,7 @@ def _maxout_backward(
 def _maxout_forward_backward(
     x: ArrayLike, dy: ArrayLike, pieces: int, axis: int = -1, out: Out = None
 ) -> tuple[Array, Array]:
-    """Return the pair of both."""
+    """Return y and dx."""
     x = float_array(x)
     parts = _split(x, pieces, axis)
     dy = np.broadcast_to(np.asarray(dy), parts[0].shape)

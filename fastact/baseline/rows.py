@@ -1,10 +1,10 @@
-"""The baselines of functions of whole rows.
+"""Baselines of functions of rows.
 
-Passes over the whole array, as everybody writes them: a loop over blocks of rows that stay in cache
-saves a tenth from 8 million numbers on, and nothing below (NumPy 2.4, AVX-512, one core, float32).
-`numpy.vecdot` sums a product without writing it anywhere, which saves another tenth.
+They are ordinary passes over the whole array: a loop over blocks of rows that fit in cache saves a
+tenth from 8 million elements, and nothing below (NumPy 2.4, AVX-512, one core, float32).
+`numpy.vecdot` sums a product without storing it, which saves another tenth.
 
-NaN spoils its row, and so do plus infinity and nothing but minus infinity. The sums are taken in the
+A row is NaN if it contains NaN or plus infinity, or only minus infinity. Sums are taken in the
 precision of the arrays. `backward` takes the value.
 """
 
@@ -16,23 +16,23 @@ from numpy.typing import ArrayLike
 
 from fastact.baseline.base import Array, Baseline, Out, float_array, prepare, prepare_both, result
 
-#: Writes the value of rows along an axis to another array.
+#: Takes the input and the axis, and writes the value.
 Value = Callable[[Array, int, Array], None]
-#: Takes the gradient by the output, the value and the axis, and writes the gradient by the input.
+#: Takes the gradient of the output, the value and the axis, and writes the gradient of the input.
 Gradient = Callable[[Array, Array, int, Array], None]
-#: Takes the input, the gradient by the output and the axis, and writes both.
+#: Takes the input, the gradient of the output and the axis, and writes value and gradient.
 Both = Callable[[Array, Array, int, Array, Array], None]
 
 
 def exponentials(x: Array, axis: int, out: Array) -> tuple[Array, Array]:
-    """Write the exponentials of the differences to the largest number; return that, and their sum."""
+    """Write exp(x - max(x)) for each row; return the maximum and the sum."""
     largest = _differences(x, axis, out)
     np.exp(out, out=out)
     return largest, np.sum(out, axis, keepdims=True)
 
 
 def _differences(x: Array, axis: int, out: Array) -> Array:
-    """Write the differences to the largest number of each row, and return that."""
+    """Write x - max(x) for each row, and return the maximum."""
     largest: Array = np.max(x, axis, keepdims=True)
     with np.errstate(invalid="ignore"):  # the difference of two infinities
         np.subtract(x, largest, out=out)
@@ -40,7 +40,7 @@ def _differences(x: Array, axis: int, out: Array) -> Array:
 
 
 def _dot(a: Array, b: Array, axis: int) -> Array:
-    """Return the sum of the product along an axis, which stays as one of length 1."""
+    """Return the sum of the product along an axis, which is kept with length 1."""
     sums: Array = np.vecdot(a, b, axis=axis, keepdims=True)  # type: ignore[call-overload]
     return sums
 
@@ -69,7 +69,7 @@ def _log_softmax_gradient(dy: Array, y: Array, axis: int, dx: Array) -> None:
 
 
 def _log_softmax_both(x: Array, dy: Array, axis: int, y: Array, dx: Array) -> None:
-    """Write both with one exponential."""
+    """Write value and gradient with one exponential."""
     _differences(x, axis, y)
     np.exp(y, out=dx)
     total = np.sum(dx, axis, keepdims=True)
@@ -91,7 +91,7 @@ def _softmin_gradient(dy: Array, y: Array, axis: int, dx: Array) -> None:
 
 
 def _baseline(name: str, value: Value, gradient: Gradient, both: Both | None = None) -> Baseline:
-    """Return a baseline of what writes the value, the gradient from the value, and both at once."""
+    """Return a baseline from functions for the value, the gradient, and optionally both at once."""
 
     def forward(x: ArrayLike, axis: int = -1, out: Out = None) -> Array:
         x = float_array(x)

@@ -1,6 +1,7 @@
-"""How fast fastact is beside its peers: what ``fastact bench`` runs.
+"""Benchmarks of fastact beside its peers: the code behind ``fastact bench``.
 
-`timing` measures calls in turn, `contenders` knows the calls of fastact and of the NumPy baseline, `peers` those
-of other libraries, `layers` all of these for rows and layers, `limit` what the memory allows, `report` makes
-tables of it, and `chart` a picture.
+`workloads` makes the arrays, `contenders` the calls of fastact and of the NumPy baseline, and
+`peers` those of other libraries; `limit` measures what the memory allows, `timing` takes the
+samples, `report` compares and prints tables, `layers` does so for rows, layers and a bias, and
+`chart` draws.
 """

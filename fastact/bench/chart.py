@@ -1,4 +1,4 @@
-"""Where fastact stands, as a picture: every time as a multiple of what the memory allows."""
+"""A chart of all times, as multiples of the streaming limit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from fastact.bench.contenders import IMPLEMENTATIONS
 from fastact.bench.report import Result, Settings
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; and marks, which everybody can.
-_LOOKS = {
+# Okabe and Ito's colours, safe for the colour-blind, and distinct markers.
+_STYLES = {
     "fastact": ("#000000", "o"),
     "numpy": ("#0072B2", "s"),
     "torch": ("#D55E00", "^"),
@@ -25,7 +25,7 @@ _LOOKS = {
 
 
 def draw(results: Sequence[Result], settings: Settings, files: Sequence[Path]) -> None:
-    """Draw a panel for each size, and write it to files: PNG, SVG, or what else matplotlib knows."""
+    """Draw a panel for each size, and save the figure in any format that matplotlib supports."""
     from matplotlib.figure import Figure
 
     operation = settings.operations[-1]
@@ -47,7 +47,7 @@ def draw(results: Sequence[Result], settings: Settings, files: Sequence[Path]) -
         handles.values(), handles.keys(), loc="outside lower center", ncols=6, frameon=False
     )
     figure.suptitle(
-        f"{operation.replace('_', ' and ')}, {settings.dtype}: time as a multiple of moving the same bytes",
+        f"{operation.replace('_', ' and ')}, {settings.dtype}: time as a multiple of the streaming limit",
         fontsize=11,
     )
     for file in files:
@@ -55,7 +55,7 @@ def draw(results: Sequence[Result], settings: Settings, files: Sequence[Path]) -
 
 
 def _order(results: Sequence[Result], elements: int) -> list[str]:
-    """Return the activations, those that take longest at a size first, at the bottom."""
+    """Return the activations, slowest first: they are drawn at the bottom."""
     times = {r.activation: r.times["fastact"].median for r in results if r.elements == elements}
     return sorted(times, key=lambda name: -times[name])
 
@@ -66,7 +66,7 @@ def _draw_panel(panel: Any, results: Sequence[Result], order: Sequence[str]) -> 
     panel.grid(axis="x", which="major", color="0.9")
     panel.grid(axis="y", color="0.95")
     panel.set_axisbelow(True)
-    for name, (color, mark) in _LOOKS.items():
+    for name, (color, marker) in _STYLES.items():
         points = [
             (result.times[name].median / result.limit, order.index(result.activation))
             for result in results
@@ -77,7 +77,7 @@ def _draw_panel(panel: Any, results: Sequence[Result], order: Sequence[str]) -> 
                 *zip(*points, strict=True),
                 s=34 if name == "fastact" else 16,
                 color=color,
-                marker=mark,
+                marker=marker,
                 linewidths=0,
                 alpha=1 if name == "fastact" else 0.8,
                 zorder=3 if name == "fastact" else 2,

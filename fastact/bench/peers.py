@@ -1,8 +1,8 @@
 """The calls of other libraries, as their users write them.
 
-A function here takes a `fastact.bench.contenders.Case` and an operation, and returns a call without arguments
-whose result is that of fastact's: the value, the gradient, or both. What a library calls an activation is
-taken from its definition. Where it has none, NotImplementedError says so.
+Each function takes a workload and an operation, and returns a call without arguments with the same
+results as fastact's: the value, the gradients, or both. A library's name for an activation comes
+from the activation's definition. A NotImplementedError says that the library lacks the function.
 """
 
 from __future__ import annotations
@@ -10,63 +10,85 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from fastact.bench.contenders import Case
+import fastact as fa
+from fastact.bench.workloads import Workload
 
 Call = Callable[..., Any]
 
 
 def package(name: str) -> Any:
-    """Import what need not be installed."""
+    """Import an optional package."""
     return importlib.import_module(name)
 
 
-def _name_in(library: str, case: Case) -> str:
-    """Return what a library calls the activation."""
-    name: str | None = case.definition.elsewhere.get(library)
-    if name is None:
-        raise NotImplementedError(f"{library} has no {case.name}")
+def _name_in(library: str, work: Workload) -> str:
+    """Return a library's name for an activation."""
+    name = work.definition.elsewhere.get(library) if work.is_pointwise else None
+    if name is None or work.has_bias:
+        raise NotImplementedError(f"{library} has no {work.title}")
     return name
 
 
-def _found(places: list[Any], name: str, case: Case) -> Any:
-    for place in places:
-        if hasattr(place, name):
-            return getattr(place, name)
-    raise NotImplementedError(f"there is no function {name} for {case.name}")
+def _find(modules: list[Any], library: str, work: Workload) -> Any:
+    name = _name_in(library, work)
+    for module in modules:
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise NotImplementedError(f"there is no function {name} for {work.name}")
 
 
 # PyTorch ----------------------------------------------------------------------------------------
 
 
 def set_torch_threads(number: int) -> None:
-    """Let PyTorch use as many threads as fastact."""
+    """Set the number of threads of PyTorch."""
     package("torch").set_num_threads(number)
 
 
-def _torch_function(case: Case) -> Callable[..., Any]:
-    torch = package("torch")
-    if case.name == "maxout":  # not there, but easily written
-        return lambda x, pieces: x.unflatten(-1, (-1, pieces)).max(-1).values
-    if case.name == "gelu_tanh":  # there, as a choice
-        return partial(torch.nn.functional.gelu, approximate="tanh")
-    return _found([torch, torch.nn.functional], _name_in("pytorch", case), case)  # type: ignore[no-any-return]
+@cache
+def _torch_formulas() -> dict[str, Callable[..., Any]]:
+    """Return functions that PyTorch has under other conventions, or that are easily written."""
+    functional = package("torch").nn.functional
+
+    def swiglu(x: Any) -> Any:
+        gate, value = x.chunk(2, -1)
+        return functional.silu(gate) * value
+
+    return {
+        "maxout": lambda x, pieces: x.unflatten(-1, (-1, pieces)).max(-1).values,
+        "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+        "softmax": partial(functional.softmax, dim=-1),
+        "log_softmax": partial(functional.log_softmax, dim=-1),
+        "softmax_cross_entropy": functional.cross_entropy,
+        "swiglu": swiglu,
+        "gelu with bias": lambda x, bias: functional.gelu(x + bias),
+    }
 
 
-def torch(case: Case, operation: str, transform: Callable[[Any], Any] = lambda f: f) -> Call:
-    """Return what a user of PyTorch writes, with its automatic differentiation."""
+def _torch_function(work: Workload) -> Callable[..., Any]:
+    torch, formulas = package("torch"), _torch_formulas()
+    name = f"{work.name} with bias" if work.has_bias else work.name
+    return formulas.get(name) or _find([torch, torch.nn.functional], "pytorch", work)
+
+
+def torch(work: Workload, operation: str, transform: Callable[[Any], Any] = lambda f: f) -> Call:
+    """Return eager PyTorch code with automatic differentiation."""
     torch = package("torch")
-    function = transform(_torch_function(case))
-    x, dy = torch.from_numpy(case.x).requires_grad_(), torch.from_numpy(case.dy)
-    learnable = [
-        x.new_tensor([value], requires_grad=True)
-        for name, value in case.parameters.items()
-        if name in case.definition.learnable
+    function = transform(_torch_function(work))
+    inputs = [torch.from_numpy(array).requires_grad_() for array in work.inputs]
+    constants = [torch.from_numpy(array) for array in work.constants]
+    dy = None if work.dy is None else torch.from_numpy(work.dy)
+    learnable = work.definition.learnable if work.is_pointwise else ()
+    numbers = [value for name, value in work.parameters.items() if name not in learnable]
+    weights = [
+        inputs[0].new_tensor([value], requires_grad=True)
+        for name, value in work.parameters.items()
+        if name in learnable
     ]
-    numbers = [v for n, v in case.parameters.items() if n not in case.definition.learnable]
-    forward = partial(function, x, *numbers, *learnable)
+    forward = partial(function, *inputs, *numbers, *weights, *constants)
+    variables = (*inputs, *weights)
 
     def forward_alone() -> Any:
         with torch.no_grad():
@@ -74,24 +96,24 @@ def torch(case: Case, operation: str, transform: Callable[[Any], Any] = lambda f
 
     def forward_backward() -> Any:
         y = forward()
-        return y.detach(), *torch.autograd.grad(y, (x, *learnable), dy)
+        return y.detach(), *torch.autograd.grad(y, variables, dy)
 
     if operation == "forward":
         return forward_alone
     if operation == "forward_backward":
         return forward_backward
-    backward = partial(torch.autograd.grad, forward(), (x, *learnable), dy, retain_graph=True)
-    return backward if learnable else lambda: backward()[0]
+    backward = partial(torch.autograd.grad, forward(), variables, dy, retain_graph=True)
+    return backward if len(variables) > 1 else lambda: backward()[0]
 
 
-def torch_compile(case: Case, operation: str) -> Call:
-    """Return the same, compiled by PyTorch; the first call compiles, and is not measured."""
-    return torch(case, operation, package("torch").compile)
+def torch_compile(work: Workload, operation: str) -> Call:
+    """Return the same with ``torch.compile``; the first call compiles, and is not measured."""
+    return torch(work, operation, package("torch").compile)
 
 
 @cache
 def _torch_kernels() -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]:
-    """Return PyTorch's own kernels: the value of x, and the gradient of dy, x and y."""
+    """Return PyTorch's kernels: the value from x, and the gradient from dy, x and y."""
     a = package("torch").ops.aten
     return {
         "relu": (a.relu, lambda dy, x, y: a.threshold_backward(dy, x, 0.0)),
@@ -126,13 +148,13 @@ def _torch_kernels() -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]
     }
 
 
-def torch_raw(case: Case, operation: str) -> Call:
-    """Return PyTorch's kernels alone, without its automatic differentiation."""
+def torch_raw(work: Workload, operation: str) -> Call:
+    """Return PyTorch's forward and backward kernels, without automatic differentiation."""
     torch = package("torch")
-    if case.name not in _torch_kernels():
-        raise NotImplementedError(f"PyTorch has no pair of kernels for {case.name}")
-    value, gradient = _torch_kernels()[case.name]
-    x, dy = torch.from_numpy(case.x), torch.from_numpy(case.dy)
+    if work.name not in _torch_kernels():
+        raise NotImplementedError(f"PyTorch has no pair of kernels for {work.name}")
+    value, gradient = _torch_kernels()[work.name]
+    x, dy = torch.from_numpy(work.x), torch.from_numpy(work.dy)
     y = value(x)
 
     def forward_backward() -> Any:
@@ -149,32 +171,62 @@ def torch_raw(case: Case, operation: str) -> Call:
 # JAX --------------------------------------------------------------------------------------------
 
 
-def jax(case: Case, operation: str) -> Call:
-    """Return what a user of JAX writes: one jitted function."""
+@cache
+def _jax_formulas() -> dict[str, Callable[..., Any]]:
+    """Return functions that JAX has under other conventions, or that are easily written."""
     jax = package("jax")
-    if case.x.dtype == "float64":
-        jax.config.update("jax_enable_x64", True)
-    function = _found([jax.nn, jax.numpy], _name_in("jax", case), case)
-    if case.name == "gelu":
-        function = partial(function, approximate=False)
-    x, dy = jax.numpy.asarray(case.x), jax.numpy.asarray(case.dy)
 
-    def both(x: Any, dy: Any) -> Any:
-        y, gradient = jax.vjp(function, x)
-        return y, gradient(dy)[0]
+    def cross_entropy(x: Any, labels: Any) -> Any:
+        chosen = jax.numpy.take_along_axis(x, labels[:, None], axis=-1)[:, 0]
+        return (jax.nn.logsumexp(x, axis=-1) - chosen).mean()
+
+    def swiglu(x: Any) -> Any:
+        gate, value = jax.numpy.split(x, 2, axis=-1)
+        return jax.nn.silu(gate) * value
+
+    gelu = partial(jax.nn.gelu, approximate=False)
+    return {
+        "gelu": gelu,
+        "gelu with bias": lambda x, bias: gelu(x + bias),
+        "softmax": jax.nn.softmax,
+        "log_softmax": jax.nn.log_softmax,
+        "softmax_cross_entropy": cross_entropy,
+        "swiglu": swiglu,
+    }
+
+
+def jax(work: Workload, operation: str) -> Call:
+    """Return one jitted JAX function."""
+    jax, formulas = package("jax"), _jax_formulas()
+    if work.x.dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+    name = f"{work.name} with bias" if work.has_bias else work.name
+    function = formulas.get(name) or _find([jax.nn, jax.numpy], "jax", work)
+    inputs, constants, others = (
+        [jax.numpy.asarray(array) for array in arrays]
+        for arrays in (work.inputs, work.constants, work.others)
+    )
+
+    def both(*arrays: Any) -> Any:
+        inputs, others = arrays[: len(work.inputs)], arrays[len(work.inputs) :]
+        if work.dy is not None:
+            y, gradients = jax.vjp(function, *inputs)
+            return y, *gradients(*others)
+        loss, gradients = jax.vjp(lambda *inputs: function(*inputs, *others), *inputs)
+        return loss, *gradients(jax.numpy.ones_like(loss))
 
     forward, fused = jax.jit(function), jax.jit(both)
-    backward = jax.jit(lambda x, dy: both(x, dy)[1])
+    backward = jax.jit(lambda *arrays: both(*arrays)[1])
     return {
-        "forward": lambda: forward(x).block_until_ready(),
-        "backward": lambda: backward(x, dy).block_until_ready(),
-        "forward_backward": lambda: jax.block_until_ready(fused(x, dy)),
+        "forward": lambda: forward(*inputs, *constants).block_until_ready(),
+        "backward": lambda: backward(*inputs, *others).block_until_ready(),
+        "forward_backward": lambda: jax.block_until_ready(fused(*inputs, *others)),
     }[operation]
 
 
-# Expressions, and forward alone -----------------------------------------------------------------
+# Expressions, and others ------------------------------------------------------------------------
 
-# The value of x, and the gradient of dy, x and y.
+# The value from x, and the gradient from dy, x and y.
 _EXPRESSIONS = {
     "relu": ("where(x > 0, x, 0)", "where(x > 0, dy, 0)"),
     "leaky_relu": ("where(x > 0, x, x * s)", "where(x > 0, dy, dy * s)"),
@@ -187,16 +239,16 @@ _EXPRESSIONS = {
 
 
 def set_numexpr_threads(number: int) -> None:
-    """Let numexpr use as many threads as fastact."""
+    """Set the number of threads of numexpr."""
     package("numexpr").set_num_threads(number)
 
 
-def numexpr(case: Case, operation: str) -> Call:
-    """Return numexpr's expressions of the value and of the gradient."""
-    if case.name not in _EXPRESSIONS:
-        raise NotImplementedError(f"there is no expression for {case.name}")
-    evaluate, (value, gradient) = package("numexpr").evaluate, _EXPRESSIONS[case.name]
-    arrays = {"x": case.x, "dy": case.dy, "s": case.x.dtype.type(0.01)}
+def numexpr(work: Workload, operation: str) -> Call:
+    """Return numexpr expressions for value and gradient."""
+    if work.name not in _EXPRESSIONS:
+        raise NotImplementedError(f"there is no expression for {work.name}")
+    evaluate, (value, gradient) = package("numexpr").evaluate, _EXPRESSIONS[work.name]
+    arrays = {"x": work.x, "dy": work.dy, "s": work.x.dtype.type(0.01)}
     arrays["y"] = evaluate(value, arrays)
 
     def forward_backward() -> Any:
@@ -210,21 +262,21 @@ def numexpr(case: Case, operation: str) -> Call:
     }[operation]
 
 
-def scipy(case: Case, operation: str) -> Call:
-    """Return SciPy's function, of which there is the value alone."""
+def scipy(work: Workload, operation: str) -> Call:
+    """Return SciPy's function; it has no gradients."""
     names = {"sigmoid": "expit", "logsigmoid": "log_expit"}
-    if operation != "forward" or case.name not in names:
-        raise NotImplementedError(f"SciPy has no {operation} of {case.name}")
-    return partial(getattr(package("scipy.special"), names[case.name]), case.x)
+    if operation != "forward" or work.name not in names:
+        raise NotImplementedError(f"SciPy has no {operation} of {work.name}")
+    return partial(getattr(package("scipy.special"), names[work.name]), work.x)
 
 
-def thinc(case: Case, operation: str) -> Call:
-    """Return the functions of thinc's NumPy backend."""
-    ops, name = package("thinc.api").NumpyOps(), _name_in("thinc", case)
+def thinc(work: Workload, operation: str) -> Call:
+    """Return functions of thinc's NumPy backend."""
+    ops, name = package("thinc.api").NumpyOps(), _name_in("thinc", work)
     value, gradient = getattr(ops, name), getattr(ops, f"backprop_{name}")
-    if case.name == "maxout" or "slope" in case.definition.parameters:
+    if work.name == "maxout" or "slope" in work.definition.parameters:
         raise NotImplementedError(f"thinc's {name} takes other arguments")
-    x, dy = case.x.reshape(1, -1), case.dy.reshape(1, -1)
+    x, dy = work.x.reshape(1, -1), work.others[0].reshape(1, -1)
     takes_output = name in ("sigmoid", "relu")
 
     def arguments(y: Any) -> tuple[Any, ...]:
@@ -242,15 +294,13 @@ def thinc(case: Case, operation: str) -> Call:
     }[operation]
 
 
-def onnxruntime(case: Case, operation: str) -> Call:
-    """Return a session of ONNX Runtime with a model of one node, of which there is the value alone."""
-    name = _name_in("onnx", case)
+def onnxruntime(work: Workload, operation: str) -> Call:
+    """Return the run of an ONNX Runtime session with a model of one node; it has no gradients."""
+    name = _name_in("onnx", work)
     if operation != "forward":
         raise NotImplementedError("ONNX Runtime computes no gradients")
-    import fastact as fa
-
     onnx, runtime = package("onnx"), package("onnxruntime")
-    kind = onnx.helper.np_dtype_to_tensor_dtype(case.x.dtype)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(work.x.dtype)
     ends = [onnx.helper.make_tensor_value_info(each, kind, ["n"]) for each in "xy"]
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node(name, ["x"], ["y"])], name, ends[:1], ends[1:]
@@ -262,6 +312,6 @@ def onnxruntime(case: Case, operation: str) -> Call:
     options.log_severity_level = 4
     try:
         session = runtime.InferenceSession(model.SerializeToString(), options)
-    except Exception as error:  # its own classes of errors: it lacks the node, or the type
+    except Exception as error:  # ONNX Runtime's own: it lacks the operator or the type
         raise NotImplementedError(f"ONNX Runtime refuses {name}: {error}") from None
-    return lambda: session.run(None, {"x": case.x})[0]
+    return lambda: session.run(None, {"x": work.x})[0]

@@ -1,7 +1,8 @@
-"""The comparison: who is measured on what, and tables of the results."""
+"""The comparison of activations: measurements, and tables of the results."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fastact as fa
-from fastact.bench.contenders import IMPLEMENTATIONS, Case
+from fastact.bench.contenders import IMPLEMENTATIONS, make_call
 from fastact.bench.limit import limit
-from fastact.bench.peers import Call
 from fastact.bench.timing import WARM_UP, Contender, Times, measure_in_turn
+from fastact.bench.workloads import Workload
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,22 +24,22 @@ _LIMIT = "limit"
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is measured, and how.
+    """What to measure, and how.
 
     Attributes
     ----------
     activations, operations, implementations : sequence of str
-        Names, fastact among the implementations.
+        Names; fastact is one of the implementations.
     elements : sequence of int
         Lengths of the input.
     dtype : str
         The type of all arrays.
     given_outputs : bool
-        Whether fastact and NumPy write to arrays that exist already; else every call returns new ones.
+        Whether fastact and NumPy write to existing arrays; otherwise every call returns new ones.
     samples : int
-        How many samples are taken of each.
+        Samples for each call.
     warm_up : float
-        How many seconds each runs before each sample.
+        Seconds for which each call runs before each sample.
     """
 
     activations: Sequence[str]
@@ -56,7 +57,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How long one operation of one activation takes at one size.
+    """The times of one operation of one activation at one size.
 
     Attributes
     ----------
@@ -65,9 +66,9 @@ class Result:
     elements : int
         The length of the input.
     times : dict of str to Times
-        One entry for each implementation that has the activation.
+        By implementation, for those that have the activation.
     limit : float
-        The seconds that moving the same bytes takes.
+        The seconds that it takes to move the same bytes.
     """
 
     activation: str
@@ -77,72 +78,61 @@ class Result:
     limit: float
 
     def ratio(self, implementation: str) -> float:
-        """Return how many times faster fastact is."""
+        """Return how many times as long an implementation takes as fastact."""
         return self.times[implementation].median / self.times["fastact"].median
 
     @property
-    def share(self) -> float:
-        """The share of the streaming limit that fastact reaches."""
+    def fraction_of_limit(self) -> float:
+        """The fraction of the streaming limit that fastact reaches."""
         return self.limit / self.times["fastact"].median
 
     @property
     def fastest_peer(self) -> str | None:
-        """The fastest of the others, or None where there is none."""
+        """The fastest other implementation, or None."""
         others = [name for name in self.times if name != "fastact"]
         return min(others, key=lambda name: self.times[name].median, default=None)
 
 
 def measure(settings: Settings) -> Iterator[Result]:
-    """Measure all activations at all sizes, everybody in turn."""
-    for implementation in settings.implementations:
-        IMPLEMENTATIONS[implementation].set_threads(fa.get_num_threads())
+    """Measure all activations at all sizes, the implementations in turn."""
     for elements in settings.elements:
         for operation in settings.operations:
             for name in settings.activations:
-                yield _measure_one(settings, name, operation, elements)
+                work = Workload.of(name, (elements,), settings.dtype)
+                sample = Workload.of(name, (1000,))
+                times, limit = measure_workload(work, operation, settings, sample)
+                yield Result(name, operation, elements, times, limit)
 
 
-def _measure_one(settings: Settings, name: str, operation: str, elements: int) -> Result:
-    case = Case(name, elements, settings.dtype)
-    copy, share = limit(case, operation)
-    contenders = {}
-    for implementation in settings.implementations:
-        try:
-            if not does_the_same(name, operation, implementation):
-                continue
-            call = case.call(implementation, operation, settings.given_outputs)
-        except NotImplementedError:
-            continue
-        contenders[implementation] = Contender(call)
-    return Result(name, operation, elements, *time_beside(contenders, copy, share, settings))
-
-
-def time_beside(
-    contenders: Mapping[str, Contender], copy: Call, share: float, settings: Settings
+def measure_workload(
+    work: Workload, operation: str, settings: Settings, sample: Workload
 ) -> tuple[dict[str, Times], float]:
-    """Return the times of all contenders, and of a loop that moves a share of their bytes, divided by it."""
+    """Return the times of all implementations that agree on a sample, and the streaming limit."""
+    copy, ratio = limit(work, operation)
     copy()
-    times = measure_in_turn(
-        {_LIMIT: Contender(copy), **contenders}, settings.samples, settings.warm_up
-    )
-    return times, times.pop(_LIMIT).median / share
+    contenders = {_LIMIT: Contender(copy)}
+    for implementation in settings.implementations:
+        IMPLEMENTATIONS[implementation].set_threads(fa.get_num_threads())
+        with contextlib.suppress(NotImplementedError):
+            if agrees(sample, operation, implementation):
+                call = make_call(work, implementation, operation, settings.given_outputs)
+                contenders[implementation] = Contender(call)
+    times = measure_in_turn(contenders, settings.samples, settings.warm_up)
+    return times, times.pop(_LIMIT).median / ratio
 
 
-def does_the_same(name: str, operation: str, implementation: str) -> bool:
-    """Whether an implementation computes what fastact computes, by its defaults and to a few digits.
+def agrees(work: Workload, operation: str, implementation: str) -> bool:
+    """Whether an implementation with its defaults gives fastact's results to a few digits.
 
     Raises
     ------
     NotImplementedError
-        If it lacks the activation.
+        If it lacks the function.
     """
-    case = Case(name, 1000)
-    return agree(*(case.call(who, operation)() for who in ("fastact", implementation)))
-
-
-def agree(our_results: Any, their_results: Any) -> bool:
-    """Whether results are the same to a few digits; theirs may be more."""
-    ours, theirs = _as_tuple(our_results), _as_tuple(their_results)
+    ours, theirs = (
+        _as_tuple(make_call(work, name, operation)()) for name in ("fastact", implementation)
+    )
+    # The gradient of a parameter is left out if only they have it.
     return len(ours) <= len(theirs) and all(
         np.allclose(
             np.ravel(our), np.ravel(their), rtol=1e-2, atol=1e-2 * _scale(our), equal_nan=True
@@ -152,7 +142,7 @@ def agree(our_results: Any, their_results: Any) -> bool:
 
 
 def _scale(array: Any) -> float:
-    """Return the largest magnitude, or 1 if that is less."""
+    """Return the largest magnitude, at most 1."""
     return min(1.0, float(np.max(np.abs(array), initial=0)))
 
 
@@ -163,52 +153,62 @@ def _as_tuple(results: Any) -> tuple[Any, ...]:
 def rows(
     results: Sequence[Result], implementations: Sequence[str], with_spread: bool
 ) -> list[list[str]]:
-    """Return a table as text: a row of titles, and a row for each result."""
+    """Return the cells of a table: a row of headings, and a row for each result."""
     others = [
         each
         for each in implementations
         if each != "fastact" and any(each in result.times for result in results)
     ]
-    found = [["activation", "fastact", "limit", *(IMPLEMENTATIONS[o].title for o in others)]]
+    cells = [["activation", "fastact", "limit", *(IMPLEMENTATIONS[o].title for o in others)]]
     for result in results:
         own = result.times["fastact"]
-        row = [result.activation, str(own) if with_spread else own.short, f"{result.share:.0%}"]
+        row = [
+            result.activation,
+            str(own) if with_spread else own.short,
+            f"{result.fraction_of_limit:.0%}",
+        ]
         row += [f"{result.ratio(o):.1f}" if o in result.times else "" for o in others]
-        found.append(row)
-    return found
+        cells.append(row)
+    return cells
+
+
+#: The columns of all tables.
+COLUMNS = (
+    "median time of a call, its fraction of the streaming limit, and the times of the others as "
+    "multiples of fastact's"
+)
 
 
 def heading(operation: str, elements: int, settings: Settings) -> str:
-    """Say what a table shows."""
-    where = "given" if settings.given_outputs else "new"
+    """Return the title of a table."""
+    outputs = "given" if settings.given_outputs else "new"
     what = {"forward": "Value", "backward": "Gradient", "forward_backward": "Value and gradient"}
     return (
-        f"{what[operation]}, {elements:,} elements, {settings.dtype}, {where} outputs: median time of a "
-        "call, the share of the streaming limit, and how many times longer the others take"
+        f"{what[operation]}, {elements:,} elements, {settings.dtype}, {outputs} outputs: {COLUMNS}"
     )
 
 
 def summary(results: Sequence[Result]) -> str:
-    """Say in a sentence how fastact stands against the fastest peer of each cell."""
-    cells = [
+    """Summarize how fastact compares with the fastest other implementation of each result."""
+    found = [
         (result.ratio(peer), peer, result) for result in results if (peer := result.fastest_peer)
     ]
-    if not cells:
-        return "There is nobody to compare with."
-    mean = math.exp(sum(math.log(ratio) for ratio, _, _ in cells) / len(cells))
-    ratio, peer, worst = min(cells, key=lambda cell: cell[0])
-    slower = sum(ratio < 1 for ratio, _, _ in cells)
+    if not found:
+        return "There is no other implementation to compare with."
+    mean = math.exp(sum(math.log(ratio) for ratio, _, _ in found) / len(found))
+    ratio, peer, worst = min(found, key=lambda each: each[0])
+    slower = sum(ratio < 1 for ratio, _, _ in found)
     return (
-        f"The fastest other takes {mean:.2f} times as long (geometric mean over {len(cells)} cells); at worst "
-        f"{ratio:.2f} times ({IMPLEMENTATIONS[peer].title}, {worst.activation}, {worst.operation}, "
-        f"{worst.elements:,} elements). It is faster than fastact in {slower} cells."
+        f"The fastest other implementation takes {mean:.2f} times as long as fastact (geometric mean of {len(found)} "
+        f"results), at worst {ratio:.2f} times ({IMPLEMENTATIONS[peer].title}, {worst.activation}, "
+        f"{worst.operation}, {worst.elements:,} elements). It is faster than fastact in {slower} of them."
     )
 
 
 def tables(
     results: Sequence[Result], settings: Settings, with_spread: bool = False
 ) -> Iterator[tuple[str, list[list[str]]]]:
-    """Yield the heading and the rows of each table: one for each operation and size."""
+    """Yield the title and the cells of each table: one for each operation and size."""
     for operation in settings.operations:
         for elements in settings.elements:
             some = [r for r in results if (r.operation, r.elements) == (operation, elements)]
@@ -219,7 +219,7 @@ def tables(
 
 
 def rich_table(cells: list[list[str]]) -> Table:
-    """Return a table for the terminal."""
+    """Return cells as a table for the terminal."""
     from rich import box
     from rich.table import Table
 
@@ -232,7 +232,7 @@ def rich_table(cells: list[list[str]]) -> Table:
 
 
 def markdown_table(title: str, cells: list[list[str]]) -> str:
-    """Return a table for a Markdown file."""
+    """Return cells as a table in Markdown."""
     rule = [":--"] + ["--:"] * (len(cells[0]) - 1)
     lines = [f"| {' | '.join(row)} |" for row in [cells[0], rule, *cells[1:]]]
     return "\n".join([f"{title}:", "", *lines, ""])
@@ -240,20 +240,20 @@ def markdown_table(title: str, cells: list[list[str]]) -> str:
 
 _PAGE = """# Benchmarks
 
-What `fastact bench` measures, and what it measured.
+Method and results of `fastact bench`.
 {picture}
-All contenders get the same arrays (normal deviates times 4) and take turns in one run. Each runs for {warm_up:.0f} ms before
-each of its {samples} samples, and a sample lasts 5 ms or one call. Times are medians ± half the interquartile range;
-the other columns say how many times longer the others take. fastact's call is
-`fa.<name>.forward_backward(x, dy)` and the like, with default settings. PyTorch is eager mode with its automatic
-differentiation; "kernels" are PyTorch's own forward and backward kernels, called without it; JAX is one jitted
-function. Who computes something else by default is left out. New outputs cost the others fresh pages of the
-system where their allocator gives large blocks back, which depends on what the process has done before.
+All implementations get the same arrays (normal deviates times 4) and take turns in one run. Each runs for
+{warm_up:.0f} ms before each of its {samples} samples; a sample lasts 5 ms or one call. Times are medians ± half the
+interquartile range; the other columns give multiples of fastact's time. fastact is called as
+`fa.<name>.forward_backward(x, dy)` and the like, with default settings. PyTorch is eager mode with automatic
+differentiation; "kernels" are PyTorch's own forward and backward kernels, called directly; JAX is one jitted function.
+Implementations that compute something else by default are left out. For new outputs, the other libraries need fresh
+pages from the system if their allocator returns large blocks, which depends on the history of the process.
 
-The streaming limit is a loop of fastact's own engine that loads and stores as many bytes as the operation,
-on as many threads and past the caches where that is faster, and computes nothing.
+The streaming limit is a loop of fastact's own engine that loads and stores as many bytes as the operation, on as many
+threads, with non-temporal stores where they are faster, and computes nothing.
 
-{where}
+{machine}
 
 {summary}
 
@@ -261,29 +261,29 @@ on as many threads and past the caches where that is faster, and computes nothin
 
 
 def markdown_page(
-    results: Sequence[Result], settings: Settings, where: str, picture: str | None = None
+    results: Sequence[Result], settings: Settings, machine: str, picture: str | None = None
 ) -> str:
-    """Return the whole page for the documentation, with a picture of this path in it."""
+    """Return the whole page for the documentation, with a link to a picture."""
     parts = [
         markdown_table(title, cells) for title, cells in tables(results, settings, with_spread=True)
     ]
-    shown = "Each time as a multiple of the time that moving the same bytes takes"
+    caption = "Each time as a multiple of the time it takes to move the same bytes"
     head = _PAGE.format(
-        picture=f"\n![{shown}]({picture})\n" if picture else "",
+        picture=f"\n![{caption}]({picture})\n" if picture else "",
         warm_up=settings.warm_up * 1000,
         samples=settings.samples,
-        where=where,
+        machine=machine,
         summary=summary(results),
     )
     return head + "\n".join(parts)
 
 
 def as_json(
-    results: Sequence[Result], settings: Settings, where: Mapping[str, Any]
+    results: Sequence[Result], settings: Settings, machine: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return everything for a file; times are in seconds."""
+    """Return everything as JSON; times are in seconds."""
     return {
-        "machine": dict(where),
+        "machine": dict(machine),
         "settings": dataclasses.asdict(settings),
         "results": [dataclasses.asdict(result) for result in results],
     }

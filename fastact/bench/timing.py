@@ -1,4 +1,4 @@
-"""Times of several calls side by side, measured in turn."""
+"""Timing of several calls, measured in turn."""
 
 from __future__ import annotations
 
@@ -16,30 +16,29 @@ from typing import Any
 import fastact as fa
 from fastact.system.target import TARGET
 
-#: A sample calls so often that it lasts this long.
+#: A sample repeats the call for this long.
 SECONDS_PER_SAMPLE = 0.005
-#: So long nothing runs before each sample: the threads that wait for work after a call go to sleep, and
-#: do not hold a core that the next contender needs.
+#: Idle time before each sample: threads that spin after a call go to sleep, and do not occupy a
+#: core that the next contender needs.
 PAUSE = 0.005
-#: So long a contender then runs before its sample begins: threads that have slept take up to 20 ms until
-#: all cores take part again (measured on a virtual machine).
+#: Time for which a contender then runs before its sample: after sleeping, threads take up to 20 ms
+#: until all cores work again (measured on a virtual machine).
 WARM_UP = 0.02
 
-
-#: Whose versions are told.
+#: Packages whose versions are reported.
 PACKAGES = ("numpy", "numba", "tbb", "torch", "jax", "numexpr", "scipy", "thinc", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds a call, of several samples.
+    """Statistics of several samples, in seconds a call.
 
     Attributes
     ----------
     median : float
-        Half of the samples are faster.
+        The median.
     lower, upper : float
-        A quarter of the samples are faster, or slower.
+        The quartiles.
     """
 
     median: float
@@ -48,14 +47,14 @@ class Times:
 
     @classmethod
     def of(cls, samples: list[float]) -> Times:
-        """Sum up samples."""
+        """Return the statistics of samples."""
         if len(samples) == 1:
             return cls(*samples * 3)
         lower, median, upper = statistics.quantiles(samples, n=4, method="inclusive")
         return cls(median, lower, upper)
 
     def _in_units(self) -> tuple[str, float, int]:
-        """Return the unit, how many of it make a second, and the digits after the point."""
+        """Return the unit, its number in a second, and the digits after the decimal point."""
         unit, scale = ("ms", 1e3) if self.median >= 1e-3 else ("µs", 1e6)
         return unit, scale, max(0, 2 - math.floor(math.log10(self.median * scale)))
 
@@ -73,7 +72,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Contender:
-    """A call, and what has to be set before it is measured."""
+    """A call, and what prepares for it before each measurement."""
 
     call: Callable[[], object]
     prepare: Callable[[], object] = lambda: None
@@ -82,16 +81,16 @@ class Contender:
 def measure_in_turn(
     contenders: Mapping[str, Contender], samples: int, warm_up: float = WARM_UP
 ) -> dict[str, Times]:
-    """Measure all contenders alternately, so that a slow moment of the machine strikes all of them.
+    """Measure all contenders in turn, so that a slow moment of the machine affects all of them.
 
     Parameters
     ----------
     contenders : mapping of str to Contender
-        The calls; each has run before.
+        The calls, warmed up.
     samples : int
-        How many to take of each.
+        The number of samples of each.
     warm_up : float, optional
-        How many seconds a contender runs before each of its samples.
+        Seconds for which a contender runs before each of its samples.
     """
     counts = {}
     for name, contender in contenders.items():
@@ -112,7 +111,7 @@ def measure_in_turn(
 
 
 def _sample(call: Callable[[], object], count: int) -> float:
-    """Return the seconds a call, on the average of some calls."""
+    """Return the mean seconds a call."""
     start = time.perf_counter()
     for _ in range(count):
         call()
@@ -120,7 +119,7 @@ def _sample(call: Callable[[], object], count: int) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Describe what the figures depend on."""
+    """Describe the machine, system and versions that results depend on."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -132,18 +131,18 @@ def machine() -> dict[str, Any]:
 
 
 def describe(machine: Mapping[str, Any]) -> str:
-    """Return the machine as a sentence, and another one if it was busy."""
+    """Return the description of a machine as text, with a warning if it was busy."""
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     load = machine["load"] or 0.0
-    disturbed = f" Other processes were running: the load was {load} before." if load > 0.5 else ""
+    busy = f" Other processes were running: the load was {load} before." if load > 0.5 else ""
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads; "
-        f"{machine['system']}; {versions}.{disturbed}"
+        f"{machine['system']}; {versions}.{busy}"
     )
 
 
 def _processor() -> str:
-    """Return the name of the processor's model and its kind: virtual machines tell half of the name."""
+    """Return the processor's model and LLVM name: virtual machines hide part of the former."""
     return f"{_model_name()} ({TARGET.cpu})"
 
 

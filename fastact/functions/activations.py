@@ -37,7 +37,7 @@ from fastact.functions.pointwise import (
 )
 from fastact.kernels.kernel import Channels, Kernel, Operand
 from fastact.runtime.dtypes import parameters_in
-from fastact.runtime.output_pool import with_room
+from fastact.runtime.output_pool import retry_without_pool
 
 _SUMS = "_with_sums"
 _AXIS = Argument("axis", "int, default 1", "The axis of the parameter's channels.", 1, "int")
@@ -219,7 +219,7 @@ def _with_drawn_slopes(
     x = as_real_array(name, "x", arrays[0])
     kind = function.ufuncs["forward"].resolve_dtypes((x.dtype, float, float, None))[0]
     generator = _generator(name, rng)
-    slope = with_room(generator.random, x.shape, np.dtype(parameters_in(kind.name)))
+    slope = retry_without_pool(generator.random, x.shape, np.dtype(parameters_in(kind.name)))
     slope *= (ends[1] - ends[0]).astype(slope.dtype)
     slope += ends[0].astype(slope.dtype)
     return _run(function, operation, arrays, options | {"slope": slope}), slope

@@ -28,7 +28,7 @@ from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, REDUCTION, Argument, array
 from fastact.kernels.kernel import Kernel, Rows
 from fastact.runtime.dtypes import inner_type, parameters_in
-from fastact.runtime.output_pool import with_room
+from fastact.runtime.output_pool import retry_without_pool
 
 # Per-row temporaries are allocated for at most this many rows.
 _ROWS = 2**15
@@ -117,7 +117,7 @@ def _run(
     )
     given, is_dense = classes.check_targets(caller, values["targets"], rows, x.shape)
     if is_dense:
-        given = with_room(given.astype, dtype, copy=False)
+        given = retry_without_pool(given.astype, dtype, copy=False)
     gradient = gradient_by_loss(caller, values.get("dloss", 1.0), shape)
     shapes = {"forward": (shape,), "backward": (x.shape,)}.get(operation.name, (shape, x.shape))
     results = outputs_for(caller, out, shapes, (dtype,) * len(shapes))

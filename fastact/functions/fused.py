@@ -39,7 +39,7 @@ from fastact.functions.options import RNG, Argument
 from fastact.functions.pointwise import OPERATIONS
 from fastact.kernels.kernel import Channels, Contiguous, Kernel, Operand, parameters
 from fastact.runtime.dtypes import inner_type
-from fastact.system.numpy_api import MOST_OPERANDS
+from fastact.system.numpy_api import MAX_OPERANDS
 
 _GRADIENTS = ("backward", "forward_backward")
 
@@ -224,7 +224,7 @@ def most_parameters() -> int:
         + each.has_sums
         for each in everything
     )
-    return MOST_OPERANDS - max(beside)
+    return MAX_OPERANDS - max(beside)
 
 
 def _compute(definition: Definition, variant: Variant) -> Callable[..., Any]:

@@ -31,7 +31,7 @@ from fastact.functions.losses import LOSS_OPERATIONS, gradient_by_loss, loss_ope
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, Argument, array
 from fastact.runtime.dtypes import inner_type
-from fastact.runtime.output_pool import empty, with_output_cache
+from fastact.runtime.output_pool import empty, with_output_pool
 
 # How many rows are computed at a time. BLAS is slower with few of them: (512, 768) by (50257, 768) in float32 took
 # 0.51 s on 2 cores with 512 rows at a time, 2% longer with 256, 13% with 128 and 29% with 64. So there are 512 where
@@ -144,7 +144,7 @@ def _run(
     )
     results = dict(zip(names, outputs, strict=True))
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        losses = with_output_cache(_compute, problem, step, results)
+        losses = with_output_pool(_compute, problem, step, results)
         if "loss" in results:
             results["loss"][...] = (
                 losses.reshape(rows) if reduction == "none" else losses.sum() / divisor

@@ -21,7 +21,7 @@ from fastact.functions.function import Function, family_of
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import AXIS, OUT, Argument, array
 from fastact.kernels.kernel import Groups, Kernel
-from fastact.runtime.output_pool import with_room
+from fastact.runtime.output_pool import retry_without_pool
 
 # The core dimension p runs over the pieces of a group; "which" is the index of the chosen one.
 _SIGNATURES = {
@@ -134,7 +134,9 @@ def _run(
     ]
     count, ufunc = len(given), function.kernels[operation.name]
     types = kernel.types(dtype.name)
-    with_room(ufunc, *views[:count], out=tuple(views[count:]), casting="same_kind", signature=types)
+    retry_without_pool(
+        ufunc, *views[:count], out=tuple(views[count:]), casting="same_kind", signature=types
+    )
     return as_returned(results, out)
 
 
@@ -153,7 +155,7 @@ def _indices(caller: str, which: Any) -> NDArray[np.intp]:
     array = as_array(caller, "which", which)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{caller}: which must hold integers, got {array.dtype}")
-    indices: NDArray[np.intp] = with_room(array.astype, np.intp, copy=False)
+    indices: NDArray[np.intp] = retry_without_pool(array.astype, np.intp, copy=False)
     return indices
 
 

@@ -22,7 +22,7 @@ from fastact.functions.function import Function, family_of
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import AXIS, OUT, Argument, array
 from fastact.kernels.kernel import Elementwise, Kernel, Operand, Packed
-from fastact.runtime.output_pool import empty, with_output_cache
+from fastact.runtime.output_pool import empty, with_output_pool
 
 _HALVES = ("2", "n")
 _SUMMARIES = {
@@ -304,7 +304,7 @@ def _on_two(
         each: result if result.shape == shape else empty(shape, dtype)
         for each, result in results.items()
     }
-    with_output_cache(
+    with_output_pool(
         function.kernels[name],
         *(arrays[names.get(each, each)] for each in _parts(inputs)),
         out=tuple(own[gradients.get(each, each)] for each in _parts(outputs)),

@@ -22,7 +22,7 @@ from fastact.functions.operation import Operation
 from fastact.functions.options import OUT, Argument, array
 from fastact.kernels.kernel import Elementwise, Kernel, Operand, parameters
 from fastact.runtime.dtypes import dtypes, has_loop, inner_type
-from fastact.runtime.output_pool import LEAST_BYTES, with_output_cache, with_room
+from fastact.runtime.output_pool import MIN_POOLED_BYTES, retry_without_pool, with_output_pool
 from fastact.simd import derivative_of, dual, isnan, select
 
 Compute = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -226,7 +226,7 @@ def plain_call(name: str) -> Callable[..., Any]:
 
     def plain(function: Function, *arrays: Any) -> Any:
         first = arrays[0]
-        if type(first) is ndarray and first.nbytes < LEAST_BYTES:
+        if type(first) is ndarray and first.nbytes < MIN_POOLED_BYTES:
             constants = function.constants[first.dtype]
             try:
                 if constants == ():
@@ -257,13 +257,13 @@ def run_elementwise(
     if isinstance(options.get("out"), tuple):
         each_output(function.caller(name), options["out"], ufunc.nout)
     try:
-        if getattr(arrays[0], "nbytes", 0) < LEAST_BYTES:
+        if getattr(arrays[0], "nbytes", 0) < MIN_POOLED_BYTES:
             return ufunc(*arrays, **options)
-        return with_output_cache(ufunc, *arrays, **options)
+        return with_output_pool(ufunc, *arrays, **options)
     except (TypeError, ValueError) as error:
         explain(function, name, arrays, options, error)
     except MemoryError:
-        return with_room(ufunc, *arrays, **options)
+        return retry_without_pool(ufunc, *arrays, **options)
 
 
 def _name_all_types(function: Function, name: str, options: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ from fastact.functions.options import (
 )
 from fastact.kernels.kernel import Contiguous, Kernel, Rows
 from fastact.runtime.dtypes import dtype_of, has_loop, inner_type
-from fastact.runtime.output_pool import LEAST_BYTES
+from fastact.runtime.output_pool import MIN_POOLED_BYTES
 from fastact.simd import uniform
 from fastact.vecmath import log
 
@@ -167,7 +167,7 @@ def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
 
     def plain(function: Function, *arrays: Any) -> Any:
         x = arrays[whole]
-        if type(x) is np.ndarray and x.ndim and x.nbytes < LEAST_BYTES and has_loop(x.dtype):
+        if type(x) is np.ndarray and x.ndim and x.nbytes < MIN_POOLED_BYTES and has_loop(x.dtype):
             for k, is_row in others:
                 array = arrays[k]
                 if type(array) is not np.ndarray or array.dtype is not x.dtype:

@@ -183,13 +183,13 @@ class Rows:
     def prepare(self, padding: Sequence[float]) -> Any:
         """Return a function to call once for each row, before `fold`, with the same padding."""
         width, (fill, copy_in) = self.width, self._padded(padding)
-        are_short, moves_masked = self._are_short, self._blocks.moves_masked
+        are_short, has_masked_moves = self._are_short, self._blocks.has_masked_moves
 
         @internal
         def prepare(row: Any) -> None:
             """Copy what is less than a block, for all the times that the row is gone through."""
             if are_short:
-                if not (row.is_plain and (moves_masked or row.n == width)):
+                if not (row.is_plain and (has_masked_moves or row.n == width)):
                     fill(row.own)
                     copy_in(row.base, row.core, row.own, 0, row.n)
             elif row.is_plain and row.n % width:
@@ -206,13 +206,13 @@ class Rows:
         """Return a function that loads a row that is no longer than a block, padded: ``load(row)``."""
         width, place, load = self.width, self._blocks.place, self._blocks.load_arrays
         load_some = self._blocks.load_some(range(self.inputs), padding)
-        moves_masked = self._blocks.moves_masked
+        has_masked_moves = self._blocks.has_masked_moves
 
         @internal
         def load_short(row: Any) -> Any:
             if row.is_plain and row.n == width:
                 return load(place(row.base, 0))
-            if row.is_plain and moves_masked:
+            if row.is_plain and has_masked_moves:
                 return load_some(place(row.base, 0), row.n)
             return load(row.own)
 
@@ -295,14 +295,14 @@ class Rows:
         results, keeps_order = internal(compute), self.storage.name != "bfloat16"
 
         load_row, store_some = self._load_short([0.0] * self.inputs), blocks.store_some
-        moves_masked = blocks.moves_masked
+        has_masked_moves = blocks.has_masked_moves
 
         @internal
         def write_short(row: Any, state: Any) -> None:
             outputs = results(load_row(row), 0, state)
             if row.is_plain and row.n == width:
                 store(place(row.base, 0), outputs)
-            elif row.is_plain and moves_masked:
+            elif row.is_plain and has_masked_moves:
                 store_some(place(row.base, 0), outputs, row.n)
             else:
                 store(row.own, outputs)

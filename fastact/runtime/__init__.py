@@ -1,1 +1,1 @@
-"""From functions to machine code and to ufuncs: the compiler and its cache, the thread pool, memory for outputs."""
+"""Compiler, kernel cache, ufuncs, threads and the output pool."""

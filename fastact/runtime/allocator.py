@@ -1,6 +1,7 @@
-"""The allocator of the output cache, as NumPy calls it: compiled code, which needs no Python to run.
+"""The allocator of the output pool, as NumPy calls it: compiled code that runs without Python.
 
-Arrays call it when they are created and when they end, with the GIL held, perhaps while Python shuts down.
+NumPy calls it when arrays are created and destroyed, with the GIL held, possibly during interpreter
+shutdown.
 """
 
 from __future__ import annotations
@@ -12,78 +13,83 @@ from numba import types
 
 from fastact.simd.compilable import internal
 from fastact.simd.memory import call_at, stack, words
-from fastact.system.memory_layout import BLOCK, CACHE, CACHE_BLOCKS
+from fastact.system.memory_layout import BLOCK, OUTPUT_POOL, OUTPUT_POOL_BLOCKS
 
-_call_with_one = call_at(types.intp, 1)
-_call_with_two = call_at(types.intp, 2)
-_call_with_three = call_at(types.intp, 3)
-_seconds_and_nanoseconds = stack(2)
+_call_1 = call_at(types.intp, 1)
+_call_2 = call_at(types.intp, 2)
+_call_3 = call_at(types.intp, 3)
+_timespec = stack(2)
 
-# Outputs that begin with a page are aligned for streaming stores, and an input of NumPy's own, 16 bytes
-# into a page, is then never loaded right behind a store that looks like one to its address: in cache, that
-# halves the time of relu. Where the system can give huge pages, it does so for whole ones only.
+# Page-aligned outputs are aligned for non-temporal stores. They also never alias, modulo 4 KiB, an
+# input that NumPy allocated, which starts 16 bytes into a page: loads just behind such stores
+# stall, and without them relu takes half the time in cache. Huge pages must be aligned to their own
+# size.
 _PAGE, _HUGE_PAGE = 2**12, 2**21
-_HUGE_FROM = 2**22
-_ADVISE_HUGE_PAGES = 14  # MADV_HUGEPAGE
-_ADVISE_UNUSED = 4  # MADV_DONTNEED
-_MONOTONIC = getattr(
-    time, "CLOCK_MONOTONIC", 0
-)  # Windows, where nothing is kept, has no such clock
+_MIN_HUGE_BLOCK = 2**22
+_MADV_HUGEPAGE = 14
+_MADV_DONTNEED = 4
+# Windows has no such clock, but no output pool either.
+_MONOTONIC = getattr(time, "CLOCK_MONOTONIC", 0)
 _SECOND = 10**9
 
 
 @internal
 def _now(state: Any) -> Any:
     """Return the time in nanoseconds."""
-    passed = _seconds_and_nanoseconds()
-    _call_with_two(state[CACHE.clock], (_MONOTONIC, passed))
-    return passed[0] * _SECOND + passed[1]
+    timespec = _timespec()
+    _call_2(state[OUTPUT_POOL.clock], (_MONOTONIC, timespec))
+    return timespec[0] * _SECOND + timespec[1]
 
 
 @internal
 def _remove(state: Any, block: int) -> Any:
-    """Take a block out, let the younger ones follow, and return its address."""
+    """Remove the entry of a block, move the younger ones down, and return the block's address."""
     address = state[block + BLOCK.address]
-    state[CACHE.held] -= state[block + BLOCK.size]
-    state[CACHE.kept] -= 1
-    for place in range(block, CACHE.first + len(BLOCK) * state[CACHE.kept]):
-        state[place] = state[place + len(BLOCK)]
+    state[OUTPUT_POOL.cached_bytes] -= state[block + BLOCK.size]
+    state[OUTPUT_POOL.cached_blocks] -= 1
+    for i in range(block, OUTPUT_POOL.first_block + len(BLOCK) * state[OUTPUT_POOL.cached_blocks]):
+        state[i] = state[i + len(BLOCK)]
     return address
 
 
 @internal
 def _free_oldest(state: Any) -> bool:
-    """Free the block that has been kept for longest; return whether there was one."""
-    if state[CACHE.kept] == 0:
+    """Free the oldest cached block; return whether there was one."""
+    if state[OUTPUT_POOL.cached_blocks] == 0:
         return False
-    _call_with_one(state[CACHE.free], (_remove(state, CACHE.first),))
+    _call_1(state[OUTPUT_POOL.free], (_remove(state, OUTPUT_POOL.first_block),))
     return True
 
 
 @internal
 def _return_oldest(state: Any) -> None:
-    """Free the block that has been kept for longest, and give its pages back to the system.
+    """Free the oldest cached block and return its pages to the system.
 
-    The C library alone may keep them: it takes blocks of up to 32 MiB from its heap, once one of that size has
-    been freed.
+    ``free`` alone may not return them: once a block of up to 32 MiB has been freed, glibc serves
+    that size from its heap.
     """
-    address, size = state[CACHE.first + BLOCK.address], state[CACHE.first + BLOCK.size]
-    if state[CACHE.advise] != 0:
+    address = state[OUTPUT_POOL.first_block + BLOCK.address]
+    size = state[OUTPUT_POOL.first_block + BLOCK.size]
+    if state[OUTPUT_POOL.advise] != 0:
         begin = -(-address // _PAGE) * _PAGE
         end = (address + size) // _PAGE * _PAGE
-        _call_with_three(state[CACHE.advise], (begin, end - begin, _ADVISE_UNUSED))
+        _call_3(state[OUTPUT_POOL.advise], (begin, end - begin, _MADV_DONTNEED))
     _free_oldest(state)
 
 
 @internal
 def _return_idle(state: Any, now: int) -> None:
-    """Give back the blocks that have been kept for too long."""
-    while state[CACHE.kept] > 0 and now - state[CACHE.first + BLOCK.since] >= state[CACHE.idle]:
+    """Return the blocks that have been idle for too long to the system."""
+    released_at = OUTPUT_POOL.first_block + BLOCK.released_at
+    while (
+        state[OUTPUT_POOL.cached_blocks] > 0
+        and now - state[released_at] >= state[OUTPUT_POOL.idle_nanoseconds]
+    ):
         _return_oldest(state)
 
 
-def _persistent(call: Any) -> Any:
-    """Return a function that calls an allocator until it succeeds or nothing is kept any more."""
+def _retrying(call: Any) -> Any:
+    """Return a function that retries an allocation until it succeeds or the pool is empty."""
 
     @internal
     def allocate(state: Any, allocator: int, arguments: Any) -> Any:
@@ -95,82 +101,85 @@ def _persistent(call: Any) -> Any:
     return allocate
 
 
-_allocate_by_one = _persistent(_call_with_one)
-_allocate_by_two = _persistent(_call_with_two)
+_allocate_1 = _retrying(_call_1)
+_allocate_2 = _retrying(_call_2)
 
 
 @internal
 def _new(state: Any, size: int) -> Any:
     """Return the address of a new large block, or 0."""
-    if size >= _HUGE_FROM:
+    if size >= _MIN_HUGE_BLOCK:
         whole = -(-size // _HUGE_PAGE) * _HUGE_PAGE
-        address = _call_with_two(state[CACHE.aligned_alloc], (_HUGE_PAGE, whole))
+        address = _call_2(state[OUTPUT_POOL.aligned_alloc], (_HUGE_PAGE, whole))
         if address != 0:
-            if state[CACHE.advise] != 0:
-                _call_with_three(state[CACHE.advise], (address, whole, _ADVISE_HUGE_PAGES))
+            if state[OUTPUT_POOL.advise] != 0:
+                _call_3(state[OUTPUT_POOL.advise], (address, whole, _MADV_HUGEPAGE))
             return address
-    # The C library takes up to a huge page more to align one: where memory is short, this may still fit.
+    # Huge alignment can cost a huge page more: under memory pressure this may still fit.
     whole = -(-size // _PAGE) * _PAGE
-    return _allocate_by_two(state, state[CACHE.aligned_alloc], (_PAGE, whole))
+    return _allocate_2(state, state[OUTPUT_POOL.aligned_alloc], (_PAGE, whole))
 
 
-def allocate(cache: int, size: int) -> Any:
-    """Return the address of a block of this size, one that is kept or a new one, or 0."""
-    state = words(cache)
-    if size < state[CACHE.least]:
-        return _allocate_by_one(state, state[CACHE.malloc], (size,))
-    # The youngest first: it may still be in the processor's cache.
-    for i in range(state[CACHE.kept] - 1, -1, -1):
-        block = CACHE.first + len(BLOCK) * i
+def allocate(pool: int, size: int) -> Any:
+    """Return the address of a block of this size, cached or new, or 0."""
+    state = words(pool)
+    if size < state[OUTPUT_POOL.min_bytes]:
+        return _allocate_1(state, state[OUTPUT_POOL.malloc], (size,))
+    # The youngest first: it may still be in the CPU's caches.
+    for i in range(state[OUTPUT_POOL.cached_blocks] - 1, -1, -1):
+        block = OUTPUT_POOL.first_block + len(BLOCK) * i
         if state[block + BLOCK.size] == size:
-            state[CACHE.hits] += 1
+            state[OUTPUT_POOL.hits] += 1
             return _remove(state, block)
-    if state[CACHE.kept] > 0:
+    if state[OUTPUT_POOL.cached_blocks] > 0:
         _return_idle(state, _now(state))
     address = _new(state, size)
     if address != 0:
-        state[CACHE.misses] += 1
+        state[OUTPUT_POOL.misses] += 1
     return address
 
 
-def release(cache: int, address: int, size: int) -> Any:
-    """Keep a block that nothing refers to any more, in place of the oldest ones, or free it."""
-    state = words(cache)
-    if size < state[CACHE.least] or size > state[CACHE.most]:
-        _call_with_one(state[CACHE.free], (address,))
+def release(pool: int, address: int, size: int) -> Any:
+    """Cache a released block, evicting the oldest ones if needed, or free it."""
+    state = words(pool)
+    if size < state[OUTPUT_POOL.min_bytes] or size > state[OUTPUT_POOL.max_bytes]:
+        _call_1(state[OUTPUT_POOL.free], (address,))
         return 0
     now = _now(state)
     _return_idle(state, now)
-    while state[CACHE.held] + size > state[CACHE.most] or state[CACHE.kept] == CACHE_BLOCKS:
+    while (
+        state[OUTPUT_POOL.cached_bytes] + size > state[OUTPUT_POOL.max_bytes]
+        or state[OUTPUT_POOL.cached_blocks] == OUTPUT_POOL_BLOCKS
+    ):
         _free_oldest(state)
-    block = CACHE.first + len(BLOCK) * state[CACHE.kept]
+    block = OUTPUT_POOL.first_block + len(BLOCK) * state[OUTPUT_POOL.cached_blocks]
     state[block + BLOCK.address] = address
     state[block + BLOCK.size] = size
-    state[block + BLOCK.since] = now
-    state[CACHE.kept] += 1
-    state[CACHE.held] += size
+    state[block + BLOCK.released_at] = now
+    state[OUTPUT_POOL.cached_blocks] += 1
+    state[OUTPUT_POOL.cached_bytes] += size
     return 0
 
 
-def trim(cache: int, most: int) -> Any:
-    """Give back the blocks that have been kept for too long, and the oldest while they are more than so many bytes."""
-    state = words(cache)
-    if state[CACHE.kept] > 0:
+def trim(pool: int, max_bytes: int) -> Any:
+    """Return idle blocks to the system, then the oldest until at most `max_bytes` are cached."""
+    state = words(pool)
+    if state[OUTPUT_POOL.cached_blocks] > 0:
         _return_idle(state, _now(state))
-    while state[CACHE.held] > most:
+    while state[OUTPUT_POOL.cached_bytes] > max_bytes:
         _return_oldest(state)
     return 0
 
 
-def allocate_zeros(cache: int, count: int, size: int) -> Any:
-    """Return the address of a new block of zeros, or 0."""
-    state = words(cache)
-    return _allocate_by_two(state, state[CACHE.calloc], (count, size))
+def allocate_zeros(pool: int, count: int, size: int) -> Any:
+    """Return the address of a new zeroed block, or 0."""
+    state = words(pool)
+    return _allocate_2(state, state[OUTPUT_POOL.calloc], (count, size))
 
 
-def reallocate(cache: int, address: int, size: int) -> Any:
-    """Return the address of a block with the same content and another size, or 0."""
-    state = words(cache)
-    # Of no bytes, the C library would free the block and return 0, and a second call would free it again.
-    whole = 1 if size == 0 else size
-    return _allocate_by_two(state, state[CACHE.realloc], (address, whole))
+def reallocate(pool: int, address: int, size: int) -> Any:
+    """Return the address of a resized block with the same content, or 0."""
+    state = words(pool)
+    # realloc to 0 bytes would free the block and return 0; the retry would then free it again.
+    nonzero = 1 if size == 0 else size
+    return _allocate_2(state, state[OUTPUT_POOL.realloc], (address, nonzero))

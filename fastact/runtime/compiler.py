@@ -1,8 +1,9 @@
-"""From a Python function to an object file that needs nothing but the C library. Numba is the front end only.
+"""Compile a Python function to an object file that depends only on the C library.
 
-Kernels are compiled with Numba's default settings, whatever ``NUMBA_`` variables, a ``.numba_config.yaml`` or
-``numba.config`` say. Those are for the user's own functions; one that changed a kernel's code would have to be in the
-key of the cache. The variables that choose the CPU are in it, see `fastact.system.target`.
+Numba is only the front end. Kernels are compiled with its default settings, whatever ``NUMBA_``
+variables, a ``.numba_config.yaml`` or ``numba.config`` say: those are for the user's own functions,
+and any that changed a kernel's code would have to be part of the cache key. The variables that
+select the CPU are part of it, see `fastact.system.target`.
 """
 
 from __future__ import annotations
@@ -19,34 +20,35 @@ from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from fastact.runtime import constant_arrays  # noqa: F401  what arrays of constants are in a kernel
-from fastact.system.target import VARIABLES, target_machine
+from fastact.runtime import constant_arrays  # noqa: F401  registers a rewrite with Numba
+from fastact.system.target import CPU_VARIABLES, target_machine
 
-_MATHS = (
+_MATH = (
     "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp10 exp2 expm1 fabs floor fma fmax "
     "fmin fmod frexp hypot ldexp lgamma log log10 log1p log2 nearbyint nextafter pow remainder rint round roundeven sin sincos "
     "sinh sqrt tan tanh tgamma trunc"
 )
-# The C library, which every process has: what LLVM calls of its own accord, and mathematics in float64 and float32.
+# Available in every process: the functions that LLVM itself emits calls to, and libm in float64 and
+# float32.
 C_LIBRARY = frozenset(
     {
         "memcmp",
         "memcpy",
         "memmove",
         "memset",
-        *_MATHS.split(),
-        *(f"{name}f" for name in _MATHS.split()),
+        *_MATH.split(),
+        *(f"{name}f" for name in _MATH.split()),
     }
 )
 
 
 class NotSelfContainedError(Exception):
-    """A function that needs more than kernels have: Numba's run time, or Python to raise an error in.
+    """A function that needs more than a kernel may: Numba's runtime, or Python to raise an exception.
 
     Attributes
     ----------
     symbols : set of str
-        The names that the machine code refers to.
+        The unresolved symbols of the machine code.
     """
 
     def __init__(self, symbols: set[str]) -> None:
@@ -56,16 +58,18 @@ class NotSelfContainedError(Exception):
 
 @contextlib.contextmanager
 def default_settings() -> Iterator[None]:
-    """Let Numba compile as it does by default."""
+    """Make Numba compile with its default settings."""
     with global_compiler_lock:
-        config.reload_config()  # now: it keeps what has been set since, as long as the environment stays
+        # Up front: the reloads that compilation triggers then leave the settings below alone, as
+        # the environment is unchanged.
+        config.reload_config()
         before = {name: value for name, value in vars(config).items() if name.isupper()}
         code_generator = cpu_target.target_context.codegen()
         levels = code_generator._loopvect, code_generator._opt_level
-        kept = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+        cpu = {name: os.environ[name] for name in CPU_VARIABLES if name in os.environ}
         try:
             config._env_reloader.process_environ(
-                kept | {"NUMBA_NUM_THREADS": str(config.NUMBA_NUM_THREADS)}
+                cpu | {"NUMBA_NUM_THREADS": str(config.NUMBA_NUM_THREADS)}
             )
             code_generator._loopvect, code_generator._opt_level = False, 0
             yield
@@ -75,7 +79,7 @@ def default_settings() -> Iterator[None]:
 
 
 def compile_function(build: Callable[[], Callable[..., Any]], signature: Any) -> tuple[str, bytes]:
-    """Return the name of a function's entry, and the object file that defines it.
+    """Return the symbol of a compiled function, and the object file that defines it.
 
     Parameters
     ----------
@@ -98,7 +102,7 @@ def compile_function(build: Callable[[], Callable[..., Any]], signature: Any) ->
 
 
 def llvm_module(build: Callable[[], Callable[..., Any]], signature: Any) -> tuple[str, Any]:
-    """Return the name of a function's entry, and the module that defines it."""
+    """Return the symbol of a compiled function, and the LLVM module that defines it."""
     with default_settings():
         compiled = cfunc(signature(), error_model="numpy")(build())
     module = llvm.parse_assembly(compiled.inspect_llvm())
@@ -107,11 +111,11 @@ def llvm_module(build: Callable[[], Callable[..., Any]], signature: Any) -> tupl
 
 
 def _drop_error_handling(module: Any, entry: str) -> None:
-    """Remove the code for an exception that no kernel raises.
+    """Remove the code for exceptions, which no kernel raises.
 
-    Numba's entry function asks whether the function proper has raised one, and would report it through
-    functions of Numba's own, which are not there where Numba is not loaded. That the answer is always
-    no shows once the function is known to be called from here only.
+    Numba's C wrapper checks the status of the function proper and reports errors through Numba's
+    own functions, which do not exist in a process without Numba. With internal linkage LLVM can
+    prove that the status is always "ok".
     """
     for function in module.functions:
         if not function.is_declaration and function.name != entry:
@@ -125,13 +129,13 @@ def _drop_error_handling(module: Any, entry: str) -> None:
     passes.run(module, llvm.create_pass_builder(target_machine(), tuning))
 
 
-# An entry of ELF: the place of its name, kind, visibility, section, address, size.
+# An ELF symbol: offset of its name, type, visibility, section, address, size.
 _SYMBOL = struct.Struct("<IBBHQQ")
-_MADE_BY_THE_LINKER = "_GLOBAL_OFFSET_TABLE_"
+_LINKER_DEFINED = "_GLOBAL_OFFSET_TABLE_"
 
 
 def undefined_symbols(code: bytes) -> set[str]:
-    """Return the names that an object file refers to and does not define.
+    """Return the undefined symbols of an object file.
 
     https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.symtab.html
     """
@@ -142,4 +146,4 @@ def undefined_symbols(code: bytes) -> set[str]:
     for name, _, _, section, _, _ in _SYMBOL.iter_unpack(sections[b".symtab"]):
         if name and not section:
             found.add(names[name : names.index(b"\0", name)].decode())
-    return found - {_MADE_BY_THE_LINKER}
+    return found - {_LINKER_DEFINED}

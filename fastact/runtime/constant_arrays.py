@@ -1,8 +1,9 @@
-"""Arrays and lists of constants inside a definition: evaluated once, by the compiler.
+"""Constant folding of arrays and lists inside a definition.
 
-Numba would make ``np.array([1.0, 0.5])`` anew in each call, in memory from its own run time, which kernels do without.
-Its value is put into the code instead, as that of a global array is. Importing this module registers that with Numba,
-for the functions that kernels consist of.
+Numba would build ``np.array([1.0, 0.5])`` anew in each call, in memory from its runtime, which
+kernels must not depend on. Here its value becomes a constant in the code, like a global array.
+Importing this module registers the rewrite with Numba; it applies to the functions that kernels
+consist of.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numba.core.rewrites import Rewrite, register_rewrite
 
 from fastact.simd.compilable import is_compilable
 
-# Functions without effects, whose value depends on their arguments alone.
+# Pure functions.
 PURE: tuple[Any, ...] = (
     np.array,
     np.asarray,
@@ -27,20 +28,20 @@ PURE: tuple[Any, ...] = (
     np.float32,
 )
 PURE += (np.float64, np.int32, np.int64)
-# Methods of lists and arrays that change them.
-_CHANGING = ("append", "extend", "fill", "insert", "pop", "remove", "reverse", "sort")
+# Methods that modify a list or array in place.
+_MUTATORS = ("append", "extend", "fill", "insert", "pop", "remove", "reverse", "sort")
 
 
 class NotConstantError(Exception):
-    """A value that is known only when the kernel runs."""
+    """A value that is known only at run time."""
 
 
 @register_rewrite("before-inference")
 class ConstantArrays(Rewrite):
-    """Put the value in place of each expression that gives a constant array, or a list of constants."""
+    """Replace each expression that evaluates to a constant array or list by its value."""
 
     def match(self, function: Any, block: Any, types: Any, signatures: Any) -> bool:
-        """Find such expressions in a block of a function."""
+        """Find constant expressions in a block of a function."""
         if not is_compilable(function.func_id.func):
             return False
         self._block, self._found = block, {}
@@ -51,7 +52,7 @@ class ConstantArrays(Rewrite):
         return bool(self._found)
 
     def apply(self) -> Any:
-        """Return the block with the values in it."""
+        """Return the block with values in place of the expressions."""
         block = self._block.copy()
         block.clear()
         for each in self._block.body:
@@ -61,32 +62,32 @@ class ConstantArrays(Rewrite):
 
 
 def value_of(function: Any, assignment: Any) -> np.ndarray[Any, Any] | None:
-    """Return the array that takes the place of an assignment's expression, if there is one."""
+    """Return the constant array that an assignment's expression evaluates to, or None."""
     kind = getattr(assignment.value, "op", None)
-    if kind not in ("call", "build_list") or _may_change(function, assignment.target.name):
+    if kind not in ("call", "build_list") or _may_be_mutated(function, assignment.target.name):
         return None
     try:
         value = np.asarray(evaluate(function, assignment.value))
-    except Exception:  # it is no constant, or not one that can be made: Numba will tell
+    except Exception:  # not constant, or invalid: Numba reports the error
         return None
     return value if value.size and value.ndim and value.dtype.kind in "fiub" else None
 
 
-def _may_change(function: Any, name: str) -> bool:
-    """Whether something is stored into what a variable holds, or a method such as ``append`` is asked for."""
+def _may_be_mutated(function: Any, name: str) -> bool:
+    """Whether the function assigns to an item of a variable, or uses a mutating method of it."""
     nodes = [node for block in function.blocks.values() for node in block.body]
     values = [node.value for node in nodes if isinstance(node, ir.Assign)]
     stored = [node.target.name for node in nodes if isinstance(node, ir.SetItem | ir.StaticSetItem)]
-    asked = [
+    mutated = [
         value.value.name
         for value in values
-        if getattr(value, "op", None) == "getattr" and value.attr in _CHANGING
+        if getattr(value, "op", None) == "getattr" and value.attr in _MUTATORS
     ]
-    return name in stored or name in asked
+    return name in stored or name in mutated
 
 
 def evaluate(function: Any, node: Any) -> Any:
-    """Return the value of a node of Numba's intermediate representation, if it is constant."""
+    """Return the value of a constant node of Numba's intermediate representation."""
     if isinstance(node, ir.Var):
         return evaluate(function, function.get_definition(node))
     if isinstance(node, ir.Const | ir.Global | ir.FreeVar):

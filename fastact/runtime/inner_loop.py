@@ -1,11 +1,8 @@
-"""What stands between NumPy and a serial loop: compile it on first use, share it among threads.
+"""The inner loop between NumPy and a kernel: it compiles the kernel, and runs it in parallel.
 
-Two functions, compiled once for all activations. `drive` is the inner loop that every ufunc holds; what
-it needs to know of its own loop it finds in the record that NumPy passes as ``data``. `run_chunk` is
-what a thread of the pool runs.
-
-Records and settings are arrays of ``intp`` that Python writes and compiled code reads; `SETTING` and
-`RECORD` name their places.
+`inner_loop` is compiled once and shared by all ufuncs; it finds its kernel through the ``data``
+that NumPy passes along, whose layout is `LOOP_DATA`. `run_chunk` is the task that the threads of
+the pool run.
 """
 
 from __future__ import annotations
@@ -20,14 +17,14 @@ from numba.extending import intrinsic
 from fastact.simd.compilable import internal
 from fastact.simd.lowering import call_llvm
 from fastact.simd.memory import address_of, call_at, reserve_words, stack, words, words_behind
-from fastact.system.memory_layout import MEETING, RECORD, SETTING, TEAM_SIZES, TEAMS
+from fastact.system.memory_layout import BARRIER, LOOP_DATA, SETTING, TEAM_SIZES, TEAMS
 from fastact.system.target import TARGET
 
 
-class _FramePlaces(NamedTuple):
-    """Places in what `drive` hands to `run_chunk`."""
+class _TaskLayout(NamedTuple):
+    """Indices into the array that `inner_loop` passes to `run_chunk`."""
 
-    loop: int = 0
+    kernel: int = 0
     args: int = 1
     dimensions: int = 2
     steps: int = 3
@@ -37,25 +34,22 @@ class _FramePlaces(NamedTuple):
     streaming: int = 7
 
 
-_FRAME = _FramePlaces()
+_TASK = _TaskLayout()
 _CHUNKS_PER_THREAD = 4
 _CHUNK_MULTIPLE = 64
 
-
-_call_loop = call_at(types.void, 4)
+_call_kernel = call_at(types.void, 4)
 _call_parallel_for = call_at(types.void, 8)
 _call_get = call_at(types.intp, 0)
 _call_set = call_at(types.void, 1)
 _call_with_one = call_at(types.intp, 1)
 _call_set_async_exc = call_at(types.void, 2)
 
+_new_task = stack(len(_TASK))
+_new_word = stack(1)
 
-_one_frame = stack(len(_FRAME))
-_one_word = stack(1)
-
-
-# A comparison with a NaN, or an exponential that underflows on its way to a right result, raises a
-# floating-point flag that NumPy would report as a warning. The flags are put back as they were.
+# Comparing with NaN, or an exponential that underflows in an intermediate result, raises a
+# floating-point flag that NumPy would report as a warning. So the flags are saved and restored.
 _ON_X86 = TARGET.is_x86
 
 
@@ -64,9 +58,9 @@ def _read_float_status(context: Any) -> Any:
     def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
         if not _ON_X86:
             return ir.Constant(ir.IntType(32), 0)
-        place = cgutils.alloca_once(builder, ir.IntType(32))
-        call_llvm(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [_byte_pointer(builder, place)])
-        return builder.load(place)
+        slot = cgutils.alloca_once(builder, ir.IntType(32))
+        call_llvm(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [_byte_pointer(builder, slot)])
+        return builder.load(slot)
 
     return types.int32(), emit
 
@@ -75,8 +69,8 @@ def _read_float_status(context: Any) -> Any:
 def _write_float_status(context: Any, status: Any) -> Any:
     def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
         if _ON_X86:
-            place = cgutils.alloca_once_value(builder, values[0])
-            pointer = _byte_pointer(builder, place)
+            slot = cgutils.alloca_once_value(builder, values[0])
+            pointer = _byte_pointer(builder, slot)
             call_llvm(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [pointer])
         return context.get_dummy_value()
 
@@ -88,11 +82,11 @@ def _byte_pointer(builder: Any, pointer: Any) -> Any:
 
 
 @internal
-def _is_shareable(args: Any, steps: Any, n: int, inputs: int, operands: int) -> bool:
-    """Whether threads may take the elements in any order.
+def _is_order_free(args: Any, steps: Any, n: int, inputs: int, operands: int) -> bool:
+    """Whether the elements may be computed in any order.
 
-    NumPy allows an output to lie behind its input in the same memory, as in ``f(x[1:], out=x[:-1])``,
-    and counts on a loop that goes from the first element to the last.
+    NumPy allows an output to trail its input in the same memory, as in ``f(x[1:], out=x[:-1])``,
+    and relies on the loop to run from the first element to the last.
     """
     for i in range(inputs):
         for o in range(inputs, operands):
@@ -109,25 +103,25 @@ def _is_shareable(args: Any, steps: Any, n: int, inputs: int, operands: int) -> 
 
 @internal
 def _is_recurrence(args: Any, steps: Any, inputs: int, operands: int) -> Any:
-    """Whether each element needs the result of the one before: NumPy's reduce and accumulate."""
+    """Whether each element depends on the previous result, as in NumPy's reduce and accumulate."""
     if inputs < 2 or operands != inputs + 1:
         return False
     return steps[inputs] == 0 or args[0] + steps[inputs] == args[inputs]
 
 
 @internal
-def _run_one_by_one(args: Any, dimensions: Any, steps: Any, record: Any) -> None:
-    own_args, own_dimensions = reserve_words(record[RECORD.operands]), _one_word()
+def _run_element_by_element(args: Any, dimensions: Any, steps: Any, loop_data: Any) -> None:
+    own_args, own_dimensions = reserve_words(loop_data[LOOP_DATA.operands]), _new_word()
     own_dimensions[0] = 1
     for i in range(dimensions[0]):
-        for k in range(record[RECORD.operands]):
+        for k in range(loop_data[LOOP_DATA.operands]):
             own_args[k] = args[k] + i * steps[k]
-        _call_loop(record[RECORD.loop], (own_args, own_dimensions, steps, 0))
+        _call_kernel(loop_data[LOOP_DATA.kernel], (own_args, own_dimensions, steps, 0))
 
 
 @internal
-def _elements_of_one(dimensions: Any, core_dimensions: int) -> Any:
-    """Return how many elements one step of the loop is about: 1 but for a generalized ufunc."""
+def _elements_per_step(dimensions: Any, core_dimensions: int) -> Any:
+    """Return the number of elements of one iteration: the product of the core dimensions."""
     elements = 1
     for k in range(core_dimensions):
         elements *= dimensions[k + 1]
@@ -135,23 +129,23 @@ def _elements_of_one(dimensions: Any, core_dimensions: int) -> Any:
 
 
 @internal
-def _is_streaming(dimensions: Any, steps: Any, record: Any, settings: Any) -> Any:
-    """Whether the operands are so large that outputs should go past the caches."""
+def _is_streaming(dimensions: Any, steps: Any, loop_data: Any, settings: Any) -> Any:
+    """Whether the operands are so large that outputs should use non-temporal stores."""
     moved = 0
-    for k in range(record[RECORD.operands]):
+    for k in range(loop_data[LOOP_DATA.operands]):
         moved += abs(steps[k])
     return moved * dimensions[0] >= settings[SETTING.streaming]
 
 
 @internal
-def _thread_count(args: Any, dimensions: Any, steps: Any, record: Any, settings: Any) -> Any:
-    """Return how many threads this call should use."""
-    n, core_dimensions = dimensions[0], record[RECORD.core_dimensions]
-    elements = n * _elements_of_one(dimensions, core_dimensions)
+def _thread_count(args: Any, dimensions: Any, steps: Any, loop_data: Any, settings: Any) -> Any:
+    """Return the number of threads for this call."""
+    n, core_dimensions = dimensions[0], loop_data[LOOP_DATA.core_dimensions]
+    elements = n * _elements_per_step(dimensions, core_dimensions)
     if elements < settings[SETTING.threshold] or settings[SETTING.threads] <= 1:
         return 1
-    if core_dimensions == 0 and not _is_shareable(
-        args, steps, n, record[RECORD.inputs], record[RECORD.operands]
+    if core_dimensions == 0 and not _is_order_free(
+        args, steps, n, loop_data[LOOP_DATA.inputs], loop_data[LOOP_DATA.operands]
     ):
         return 1
     if settings[SETTING.parallel_for] == 0:
@@ -169,9 +163,9 @@ def _thread_count(args: Any, dimensions: Any, steps: Any, record: Any, settings:
 
 @internal
 def _thread_mask(settings: Any) -> Any:
-    """Return how many threads Numba's user lets this thread use; 0 where Numba has not said so.
+    """Return this thread's limit set with `numba.set_num_threads`; 0 if there is none.
 
-    Its pool says -1 where Numba itself has not started it, and would go on to say so in this thread.
+    A pool that Numba itself did not start answers -1, and would do so in this thread for good.
     """
     mask = _call_get(settings[SETTING.get_num_threads], ())
     if mask < 0:
@@ -182,7 +176,7 @@ def _thread_mask(settings: Any) -> Any:
 
 @internal
 def _team_size(settings: Any, threads: int) -> Any:
-    """Return how many threads this thread may use under OpenMP, which makes it a team of its own."""
+    """Return the number of threads of this thread's team: OpenMP has one for each caller."""
     state = _call_get(settings[SETTING.this_thread], ())
     thread = _call_with_one(settings[SETTING.thread_id], (state,))
     team = words_behind(words(settings[SETTING.teams]), thread % TEAMS)
@@ -194,91 +188,91 @@ def _team_size(settings: Any, threads: int) -> Any:
 
 
 @internal
-def _share(
+def _run_in_parallel(
     arguments: Any,
     dimensions: Any,
     steps: Any,
-    record: Any,
+    loop_data: Any,
     settings: Any,
     threads: int,
     streaming: int,
 ) -> None:
-    """Cut a call into chunks and let the pool run them."""
-    n, core_dimensions = dimensions[0], record[RECORD.core_dimensions]
-    frame = _one_frame()
-    frame[_FRAME.loop] = record[RECORD.loop]
-    frame[_FRAME.args] = address_of(arguments)
-    frame[_FRAME.dimensions] = address_of(dimensions)
-    frame[_FRAME.steps] = address_of(steps)
-    frame[_FRAME.operands] = record[RECORD.operands]
-    frame[_FRAME.core_dimensions] = core_dimensions
-    frame[_FRAME.streaming] = streaming
-    # Several chunks for each thread, so that one that loses its core for a while does not hold up the
-    # call, and not fewer, so that few blocks are shared evenly; whole cache lines of any type, so that no
-    # two threads write to one.
-    elements = _elements_of_one(dimensions, core_dimensions)
+    """Split a call into chunks and run them on the pool."""
+    n, core_dimensions = dimensions[0], loop_data[LOOP_DATA.core_dimensions]
+    task = _new_task()
+    task[_TASK.kernel] = loop_data[LOOP_DATA.kernel]
+    task[_TASK.args] = address_of(arguments)
+    task[_TASK.dimensions] = address_of(dimensions)
+    task[_TASK.steps] = address_of(steps)
+    task[_TASK.operands] = loop_data[LOOP_DATA.operands]
+    task[_TASK.core_dimensions] = core_dimensions
+    task[_TASK.streaming] = streaming
+    # At least this many chunks for each thread: a thread that loses its core for a while then does
+    # not hold up the call, and few blocks are balanced evenly. Whole cache lines of any type: no
+    # two threads write to the same one.
+    elements = _elements_per_step(dimensions, core_dimensions)
     chunk = max(settings[SETTING.chunk] // elements, n // (threads * _CHUNKS_PER_THREAD))
     multiple = max(1, _CHUNK_MULTIPLE // elements)
     chunk = max(1, -(-chunk // multiple)) * multiple
-    frame[_FRAME.chunk] = chunk
+    task[_TASK.chunk] = chunk
 
-    chunks, first, one = _one_word(), _one_word(), _one_word()
+    chunks, first, one = _new_word(), _new_word(), _new_word()
     chunks[0] = -(-n // chunk)
-    first[0] = address_of(frame)
+    first[0] = address_of(task)
     one[0] = 1
     mask = _thread_mask(settings)
     _call_parallel_for(
         settings[SETTING.parallel_for],
-        (settings[SETTING.run_chunk], first, chunks, one, frame, 0, 1, threads),
+        (settings[SETTING.run_chunk], first, chunks, one, task, 0, 1, threads),
     )
     _call_set(settings[SETTING.set_num_threads], (mask,))
 
 
 def run_chunk(position: Any, count: Any, one: Any, data: Any) -> None:
-    """Run some chunks of a call on the thread that calls.
+    """Run some chunks of a call on the calling thread.
 
-    Numba's ``numba_parallel_for`` hands on a base address plus the index of the first chunk; the base
-    is the frame's own address.
+    `position` is a base address plus the index of the first chunk, as ``numba_parallel_for``
+    computes it; the base is the address of the task.
     """
-    frame = words(data)
-    args = words(frame[_FRAME.args])
-    dimensions = words(frame[_FRAME.dimensions])
-    steps = words(frame[_FRAME.steps])
-    own_args = reserve_words(frame[_FRAME.operands])
-    own_dimensions = reserve_words(1 + frame[_FRAME.core_dimensions])
-    for k in range(frame[_FRAME.core_dimensions]):
+    task = words(data)
+    args = words(task[_TASK.args])
+    dimensions = words(task[_TASK.dimensions])
+    steps = words(task[_TASK.steps])
+    own_args = reserve_words(task[_TASK.operands])
+    own_dimensions = reserve_words(1 + task[_TASK.core_dimensions])
+    for k in range(task[_TASK.core_dimensions]):
         own_dimensions[k + 1] = dimensions[k + 1]
-    begin = (address_of(position[0]) - address_of(data)) * frame[_FRAME.chunk]
-    own_dimensions[0] = min(count[0] * frame[_FRAME.chunk], dimensions[0] - begin)
-    for k in range(frame[_FRAME.operands]):
+    begin = (address_of(position[0]) - address_of(data)) * task[_TASK.chunk]
+    own_dimensions[0] = min(count[0] * task[_TASK.chunk], dimensions[0] - begin)
+    for k in range(task[_TASK.operands]):
         own_args[k] = args[k] + begin * steps[k]
-    _call_loop(frame[_FRAME.loop], (own_args, own_dimensions, steps, frame[_FRAME.streaming]))
+    _call_kernel(task[_TASK.kernel], (own_args, own_dimensions, steps, task[_TASK.streaming]))
 
 
-def meet(position: Any, count: Any, one: Any, data: Any) -> None:
-    """Wait until all others have come as well, so that each of them takes a thread of the pool.
+def barrier(position: Any, count: Any, one: Any, data: Any) -> None:
+    """Block until all tasks have arrived, so that each occupies a thread of its own.
 
-    Each is an index, as in `run_chunk`.
+    A task is an index, as in `run_chunk`.
     """
-    meeting = words(data)
-    come = words_behind(meeting, len(MEETING))
+    state = words(data)
+    arrived = words_behind(state, len(BARRIER))
     for index in range(count[0]):
-        come[address_of(position[0]) - address_of(data) + index] = 1
-    for _ in range(meeting[MEETING.turns]):
-        missing = meeting[MEETING.expected]
-        for index in range(meeting[MEETING.expected]):
-            missing -= come[index]
+        arrived[address_of(position[0]) - address_of(data) + index] = 1
+    for _ in range(state[BARRIER.max_polls]):
+        missing = state[BARRIER.threads]
+        for index in range(state[BARRIER.threads]):
+            missing -= arrived[index]
         if missing == 0:
             return
-        _call_with_one(meeting[MEETING.sleep], (meeting[MEETING.microseconds],))
+        _call_with_one(state[BARRIER.usleep], (state[BARRIER.microseconds],))
 
 
 @internal
 def _raise(settings: Any, error: int) -> None:
-    """Raise an error in this thread as soon as the ufunc that is running returns to Python.
+    """Raise an error in this thread as soon as the running ufunc returns to Python.
 
-    An inner loop has no way to report an error; without this the caller, its output not computed, would
-    go on (think of Ctrl-C during the compilation).
+    An inner loop cannot report errors; without this the caller would go on with outputs that were
+    never computed, after Ctrl-C during compilation for instance.
     """
     state = _call_get(settings[SETTING.gil_ensure], ())
     _raise_under_gil(settings, error)
@@ -287,74 +281,75 @@ def _raise(settings: Any, error: int) -> None:
 
 @internal
 def _raise_under_gil(settings: Any, error: int) -> None:
-    """Raise an error where Python does so for asynchronous ones, after a trial.
+    """Raise an error asynchronously, after probing that this works.
 
-    Python 3.11 keeps a thread that it could not start, under the number of the one that tried, and would
-    raise in that. Then the error is set here and now, and comes out as the cause of a SystemError.
+    Python 3.11 keeps the state of a thread that it failed to start, under the id of the thread that
+    tried, and would raise the error in that state. In this case the error is set here and now, and
+    surfaces as the cause of a SystemError.
     """
     thread = _call_get(settings[SETTING.thread_ident], ())
-    _call_set_async_exc(settings[SETTING.set_async_exc], (thread, settings[SETTING.trial_error]))
-    result = _call_with_one(settings[SETTING.call], (settings[SETTING.trial],))
+    _call_set_async_exc(settings[SETTING.set_async_exc], (thread, settings[SETTING.probe_error]))
+    result = _call_with_one(settings[SETTING.call_no_args], (settings[SETTING.probe],))
     if result == 0:
         found = _call_get(settings[SETTING.error_occurred], ())
-        if found != settings[SETTING.trial_error]:
-            error = found  # of a signal handler
+        if found != settings[SETTING.probe_error]:
+            error = found  # raised by a signal handler
         _call_set_async_exc(settings[SETTING.set_async_exc], (thread, error))
         _call_get(settings[SETTING.clear_error], ())
     else:
-        _call_set(settings[SETTING.release], (result,))
+        _call_set(settings[SETTING.dec_ref], (result,))
         _call_set(settings[SETTING.set_error], (error,))
 
 
 @internal
 def _call_python(settings: Any, function: int) -> Any:
-    """Call a function of `fastact.runtime.threads.raised_by_driver`; return whether there was an error to raise.
+    """Call a function made by `fastact.runtime.threads.returning_error`; return whether it failed.
 
-    Nothing that it raises is lost, wherever it is interrupted: ctypes would print it and go on.
+    No exception is lost, wherever the function is interrupted; ctypes would print it and carry on.
     """
     state = _call_get(settings[SETTING.gil_ensure], ())
-    result = _call_with_one(settings[SETTING.call], (function,))
+    result = _call_with_one(settings[SETTING.call_no_args], (function,))
     if result == 0:
         error = _call_get(settings[SETTING.error_occurred], ())
-        _call_set(settings[SETTING.keep], (error,))
+        _call_set(settings[SETTING.inc_ref], (error,))
         _call_get(settings[SETTING.clear_error], ())
         _raise_under_gil(settings, error)
-        _call_set(settings[SETTING.release], (error,))
+        _call_set(settings[SETTING.dec_ref], (error,))
     else:
         if result != settings[SETTING.none]:
             _raise_under_gil(settings, result)
-        _call_set(settings[SETTING.release], (result,))
+        _call_set(settings[SETTING.dec_ref], (result,))
     _call_set(settings[SETTING.gil_release], (state,))
     return result != settings[SETTING.none]
 
 
-def drive(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
-    """Run a loop over all its elements, on one thread or several."""
-    record = words(data)
-    settings = words(record[RECORD.settings])
-    if record[RECORD.loop] == 0:
-        # NumPy may call many times before Python raises the error: only the first time compiles.
-        if record[RECORD.error] == 0 and _call_python(settings, record[RECORD.compile]):
+def inner_loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
+    """Run a kernel over all elements, on one thread or several."""
+    loop_data = words(data)
+    settings = words(loop_data[LOOP_DATA.settings])
+    if loop_data[LOOP_DATA.kernel] == 0:
+        # NumPy may call again before Python raises the error: only the first call compiles.
+        if loop_data[LOOP_DATA.error] == 0 and _call_python(settings, loop_data[LOOP_DATA.compile]):
             return
-        if record[RECORD.error] != 0:
-            _raise(settings, record[RECORD.error])
-        if record[RECORD.loop] == 0:
+        if loop_data[LOOP_DATA.error] != 0:
+            _raise(settings, loop_data[LOOP_DATA.error])
+        if loop_data[LOOP_DATA.kernel] == 0:
             return
     status = _read_float_status()
     args = words(arguments)
     is_recurrence = (
         dimensions[0] > 1
-        and record[RECORD.core_dimensions] == 0
-        and _is_recurrence(args, steps, record[RECORD.inputs], record[RECORD.operands])
+        and loop_data[LOOP_DATA.core_dimensions] == 0
+        and _is_recurrence(args, steps, loop_data[LOOP_DATA.inputs], loop_data[LOOP_DATA.operands])
     )
     if is_recurrence:
-        _run_one_by_one(args, dimensions, steps, record)
+        _run_element_by_element(args, dimensions, steps, loop_data)
         _write_float_status(status)
         return
-    threads = _thread_count(args, dimensions, steps, record, settings)
-    streaming = 1 if _is_streaming(dimensions, steps, record, settings) else 0
+    threads = _thread_count(args, dimensions, steps, loop_data, settings)
+    streaming = 1 if _is_streaming(dimensions, steps, loop_data, settings) else 0
     if threads > 1:
-        _share(arguments, dimensions, steps, record, settings, threads, streaming)
+        _run_in_parallel(arguments, dimensions, steps, loop_data, settings, threads, streaming)
     else:
-        _call_loop(record[RECORD.loop], (arguments, dimensions, steps, streaming))
+        _call_kernel(loop_data[LOOP_DATA.kernel], (arguments, dimensions, steps, streaming))
     _write_float_status(status)

@@ -1,19 +1,22 @@
-"""Machine code on disk: an entry is found only by whoever would compile the very same thing, and by nobody else's doing.
+"""The on-disk cache of machine code: never stale, never planted by someone else, never torn.
 
-**Nothing stale.** The key of an entry is a digest of everything that the code depends on: what fastact's sources do
-(`fastact.runtime.sources`; comments and docstrings do nothing), the versions of what compiles, the CPU, and the name of the
-kernel, which for a user's own activation holds the digest of the snapshot that it is compiled from
-(`fastact.custom.snapshot`). Settings of the compiler are not in it, as kernels are compiled with fixed ones
-(`fastact.runtime.compiler`). A process that may have loaded sources of two kinds, because they have been edited meanwhile,
-stores nothing.
+**Never stale.** The key of an entry is a digest of everything that its code depends on: the
+semantics of fastact's sources (`fastact.runtime.sources`: comments and docstrings do not count),
+the versions of the compiler's packages, the CPU, and the name of the kernel, which for a user's own
+activation contains the digest of the snapshot that it is compiled from (`fastact.custom.snapshot`).
+Compiler settings are not part of the key, because kernels are compiled with fixed ones
+(`fastact.runtime.compiler`). A process whose sources were edited while it ran may have imported a
+mixture, and stores nothing.
 
-**Nothing planted.** Code from the cache is run. So the folder is used only where nobody but this user and root can
-write to it or to a folder above it, and an entry only if it is one of theirs; see SECURITY.md.
+**Never planted.** Code from the cache is executed. So the folder is used only if nobody but this
+user and root can write to it or to any folder above it, and an entry only if it belongs to one of
+the two; see SECURITY.md.
 
-**Nothing broken.** An entry is written under another name and then renamed, and starts with a digest of its key and its
-content: a reader sees a whole entry or none. What a killed process leaves, the next one deletes.
+**Never torn.** An entry is written under a temporary name and then renamed, and starts with a
+digest of its key and content: a reader sees a whole entry or none. The next process deletes what a
+killed one left behind.
 
-The environment variable ``FASTACT_CACHE`` turns the cache off (``0``) or names its folder.
+The environment variable ``FASTACT_CACHE`` disables the cache (``0``) or sets its folder.
 """
 
 from __future__ import annotations
@@ -49,12 +52,12 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 _ENTRY = re.compile(r"[0-9a-f]{16}-[0-9a-f]{64}")
 _UNFINISHED = re.compile(r"tmp\w{8}\.part")
 _HOMELESS = "this user has no home folder; set FASTACT_CACHE to a folder of its own"
-_ABANDONED_AFTER = 3600  # seconds, where the system does not tell whether the writer still lives
+_ABANDONED_AFTER = 3600  # seconds, on systems that cannot tell whether the writer is still alive
 
 
 @cache
 def directory() -> Path | None:
-    """Return the folder of the cache, or None where it is turned off or there is no home to keep it in."""
+    """Return the folder of the cache, or None if it is disabled or the user has no home folder."""
     chosen = os.environ.get("FASTACT_CACHE")
     if chosen == "0":
         return None
@@ -74,21 +77,21 @@ def directory() -> Path | None:
 
 @cache
 def _warn(reason: str) -> None:
-    """Warn, once of each reason, of whatever slows every process down."""
+    """Warn, once for each reason, that every process has to compile."""
     warnings.warn(
         f"fastact compiles its kernels anew in each process: {reason}", RuntimeWarning, stacklevel=2
     )
 
 
 def _user() -> int | None:
-    """Return the number of the user, or None on Windows, whose rights are others."""
+    """Return the effective user id, or None on Windows, where permissions work differently."""
     return os.geteuid() if hasattr(os, "geteuid") else None
 
 
-def _usable_directory() -> Path | None:
-    """Return the folder of the cache if it is there and can be trusted."""
+def _trusted_directory() -> Path | None:
+    """Return the folder of the cache if it exists and can be trusted."""
     folder = directory()
-    if folder is None or not os.path.isdir(folder):  # False too where it is out of reach
+    if folder is None or not os.path.isdir(folder):  # False also without access
         return None
     reason = _distrust(folder, _user())
     if reason is None:
@@ -99,13 +102,13 @@ def _usable_directory() -> Path | None:
 
 @cache
 def _distrust(folder: Path, user: int | None) -> str | None:
-    """Say why somebody else could change what is in a folder, if so; else sweep it."""
+    """Return why others could modify a folder's content; if they cannot, delete abandoned files."""
     with contextlib.suppress(OSError):
-        for place in (folder, *folder.parents):
-            fault = _fault(os.lstat(place), user, is_above=place != folder)
+        for each in (folder, *folder.parents):
+            fault = _fault(os.lstat(each), user, is_parent=each != folder)
             if fault:
                 return (
-                    f"its cache {folder} is not safe, as {place} {fault}; change that, or set "
+                    f"its cache {folder} is not safe, as {each} {fault}; change that, or set "
                     "FASTACT_CACHE to a folder of your own"
                 )
         for file in folder.iterdir():
@@ -114,28 +117,28 @@ def _distrust(folder: Path, user: int | None) -> str | None:
     return None
 
 
-def trouble() -> str | None:
-    """Say why kernels cannot be kept, if they cannot."""
+def why_unusable() -> str | None:
+    """Return why kernels cannot be cached, or None if they can."""
     folder = directory()
     if folder is None:
         return "FASTACT_CACHE is 0" if os.environ.get("FASTACT_CACHE") == "0" else _HOMELESS
-    _made_directory()
+    _create_directory()
     if not os.access(folder, os.W_OK | os.X_OK):
         return f"{folder} cannot be written to"
     return _distrust(folder, _user())
 
 
-def _fault(status: os.stat_result, user: int | None, *, is_above: bool = False) -> str | None:
-    """Say who else can change a file or folder, if anybody can.
+def _fault(status: os.stat_result, user: int | None, *, is_parent: bool = False) -> str | None:
+    """Return who else can modify a file or folder, or None.
 
-    In a sticky folder, such as /tmp, everybody can make files, but only their owner can rename or delete them: it may
-    stand above.
+    A sticky folder, such as /tmp, is fine as a parent: everybody can create files there, but only
+    their owner can rename or delete them.
     """
     if user is None:
         return None
     if status.st_uid not in (0, user):
         return f"belongs to the user {status.st_uid}"
-    is_sticky = bool(status.st_mode & stat.S_ISVTX) and is_above
+    is_sticky = bool(status.st_mode & stat.S_ISVTX) and is_parent
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not is_sticky:
         return f"can be written to by others (its mode is {stat.S_IMODE(status.st_mode):o})"
     return None
@@ -143,47 +146,49 @@ def _fault(status: os.stat_result, user: int | None, *, is_above: bool = False) 
 
 @cache
 def _environment() -> bytes | None:
-    """Digest all that one process's kernels have in common; None where that cannot be told."""
-    meaning = _meaning()
-    if meaning is None:
+    """Return the digest of all that this process's kernels have in common, or None if unknown."""
+    semantics = _semantics()
+    if semantics is None:
         return None
     system = sys.version_info, sys.platform, getattr(sys.implementation, "_multiarch", "")
-    versions = _release_of_numba(), llvmlite.__version__, np.__version__
-    return hashlib.sha256(repr((meaning, versions, system, TARGET)).encode()).digest()
+    versions = _numba_version(), llvmlite.__version__, np.__version__
+    return hashlib.sha256(repr((semantics, versions, system, TARGET)).encode()).digest()
 
 
-def _release_of_numba() -> bytes | str:
-    """Return what tells one release of Numba from another, mostly without importing it."""
+def _numba_version() -> bytes | str:
+    """Return something that identifies the release of Numba, usually without importing it."""
     spec: Any = importlib.util.find_spec("numba")
     with contextlib.suppress(AttributeError, OSError, TypeError):
-        # `importlib.metadata` takes 7 ms to say the same, a twentieth of a process's first result.
+        # `importlib.metadata` takes 7 ms for the same, a twentieth of the time to a process's first
+        # result.
         file = os.path.join(os.path.dirname(spec.origin), "_version.py")
         text: bytes = spec.loader.get_data(file)
-        if b'"version":' in text:  # a release, and no clone of its repository
+        if b'"version":' in text:  # a release, not a clone of the repository
             return text
     return str(importlib.import_module("numba").__version__)
 
 
-def _meaning() -> str | None:
-    """Return `fastact.runtime.sources.meaning_digest`, from the cache or anew."""
+def _semantics() -> str | None:
+    """Return `fastact.runtime.sources.semantic_digest`, cached on disk."""
     if sources.AT_START is None:
         return None
-    key = _meaning_key(sources.AT_START)
-    kept = _read(_usable_directory(), key)
-    if kept is not None:
-        return kept.decode()
-    meaning = sources.meaning_digest()
-    if meaning is not None:
-        _write(_made_directory(), key, meaning.encode())
-    return meaning
+    key = _semantics_key(sources.AT_START)
+    cached = _read(_trusted_directory(), key)
+    if cached is not None:
+        return cached.decode()
+    semantics = sources.semantic_digest()
+    if semantics is not None:
+        _write(_create_directory(), key, semantics.encode())
+    return semantics
 
 
-def _meaning_key(text_digest: str) -> str:
-    return f"{text_digest[:16]}-{hashlib.sha256(f'meaning {text_digest}'.encode()).hexdigest()}"
+def _semantics_key(source_digest: str) -> str:
+    digest = hashlib.sha256(f"semantics {source_digest}".encode()).hexdigest()
+    return f"{source_digest[:16]}-{digest}"
 
 
 def key(name: str) -> str | None:
-    """Return the key of the kernel of this name, or None where the cache cannot be used."""
+    """Return the key of the kernel of this name, or None if the cache cannot be used."""
     environment = _environment()
     if environment is None:
         return None
@@ -196,25 +201,25 @@ class Entries(NamedTuple):
     Attributes
     ----------
     own : list of Path
-        The kernels of this installation.
+        Kernels of this installation.
     others : list of Path
-        What others have left there.
-    notes : list of Path
-        What this installation keeps beside its kernels.
+        Files of other versions, environments and machines.
+    metadata : list of Path
+        Files of this installation other than kernels.
     """
 
     own: list[Path]
     others: list[Path]
-    notes: list[Path]
+    metadata: list[Path]
 
 
 def entries() -> Entries:
-    """Return the files of the cache; others, should somebody have chosen a folder with such in it, are not touched."""
+    """Return the files of the cache; foreign files in the same folder are left out."""
     found = Entries([], [], [])
-    folder = _usable_directory()
+    folder = _trusted_directory()
     for file in () if folder is None else folder.iterdir():
-        if file.name == _meaning_key(sources.AT_START or ""):
-            found.notes.append(file)
+        if file.name == _semantics_key(sources.AT_START or ""):
+            found.metadata.append(file)
         elif _ENTRY.fullmatch(file.name) and file.name.startswith(str(key(""))[:17]):
             found.own.append(file)
         elif _ENTRY.fullmatch(file.name) or _UNFINISHED.fullmatch(file.name):
@@ -223,15 +228,15 @@ def entries() -> Entries:
 
 
 def read(name: str) -> bytes | None:
-    """Return what `write` stored, or None where nothing whole is found."""
-    folder = _usable_directory()
-    found = key(name) if folder else None  # the first of which reads all sources
+    """Return what `write` stored under a name, or None if there is no intact entry."""
+    folder = _trusted_directory()
+    found = key(name) if folder else None  # the first call reads all sources
     return _read(folder, found) if found else None
 
 
 def write(name: str, content: bytes) -> None:
-    """Store an entry. A folder that cannot be written to leaves the cache as it is."""
-    folder = _made_directory()
+    """Store an entry; do nothing if the folder is not writable."""
+    folder = _create_directory()
     found = key(name) if folder and sources.are_unchanged() else None
     if found:
         _write(folder, found, content)
@@ -268,7 +273,7 @@ def _write(folder: Path | None, key: str, content: bytes) -> None:
         descriptor, path = tempfile.mkstemp(dir=folder, suffix=".part")
         try:
             with os.fdopen(descriptor, "wb") as file, _locked(descriptor):
-                if hasattr(os, "fchmod"):  # what root has put into an image serves all its users
+                if hasattr(os, "fchmod"):  # a cache that root fills in an image serves all users
                     os.fchmod(descriptor, 0o644)
                 file.write(_digest(key, content) + content)
             os.replace(path, folder / key)
@@ -278,23 +283,23 @@ def _write(folder: Path | None, key: str, content: bytes) -> None:
             raise
 
 
-def _made_directory() -> Path | None:
-    """Return the folder of the cache, made if need be, if it can be trusted.
+def _create_directory() -> Path | None:
+    """Create the folder of the cache if needed, and return it if it can be trusted.
 
-    Whatever the umask allows, nobody else can write to the folders that are made.
+    Whatever the umask, nobody else can write to the created folders.
     """
     folder = directory()
     if folder is not None:
         with contextlib.suppress(OSError):
-            for place in (*reversed(folder.parents), folder):
-                if not place.exists():
-                    place.mkdir(0o755, exist_ok=True)
-    return _usable_directory()
+            for each in (*reversed(folder.parents), folder):
+                if not each.exists():
+                    each.mkdir(0o755, exist_ok=True)
+    return _trusted_directory()
 
 
 @contextlib.contextmanager
 def _locked(descriptor: int) -> Iterator[None]:
-    """Hold a lock, which ends with its process at the latest: `_delete_abandoned` sees who still writes."""
+    """Hold a lock that dies with the process: it tells `_delete_abandoned` that the writer lives."""
     if fcntl is not None:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -302,7 +307,7 @@ def _locked(descriptor: int) -> Iterator[None]:
 
 
 def _delete_abandoned(path: Path) -> None:
-    """Delete an unfinished file whose writer has died."""
+    """Delete an unfinished file whose writer is dead."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
         try:

@@ -1,21 +1,21 @@
-"""Outputs that nobody refers to any more come back for the next call of that size.
+"""The output pool: memory of released outputs, reused by the next call of the same size.
 
-The system gives a process zeroed pages, one fault for each: for large outputs that takes longer than the
-arithmetic. The memory comes back where NumPy frees an array's memory, through a memory handler
-(https://numpy.org/doc/stable/reference/c-api/data_memory.html), which every array carries with it: so
-as long as anything refers to an array, a view, a memoryview or a tensor, its memory stays.
+The system hands out zeroed pages, with one fault for each: for large outputs that takes longer than
+the arithmetic. The pool gets a block back when NumPy frees the array's memory, through a memory
+handler (https://numpy.org/doc/stable/reference/c-api/data_memory.html) that every array carries
+with it: the memory is never reused while a view, a memoryview or a tensor still refers to it.
 
-What is kept must not be missed elsewhere:
+The pool must not starve others:
 
-- At most 512 MiB are kept, and at most an eighth of what the machine, the control groups and the limits of the
-  process leave it at the first large call (`fastact.system.machine.memory_left`).
-- An allocation that fails is tried again for as long as there is a block to free, the oldest first. That holds
-  for whatever NumPy allocates while a large call runs. Other allocations, of NumPy outside such calls or of other
-  libraries, fail without being heard of here.
-- A block that has been kept for 30 seconds goes back to the system. No thread and no timer sees to that, of which
-  a process that forks would have to know: it is looked for when a large output is let go or newly allocated, and
-  after the collections of Python's garbage collector, which last 1 us longer for it, in processes that go on with
-  other work. One that sleeps keeps what it has. To have 240 MiB anew takes 30 ms (Zen 4, huge pages).
+- It caches at most 512 MiB, and at most an eighth of the memory available at the first large call
+  (`fastact.system.machine.available_memory`).
+- A failed allocation is retried as long as there is a block to free, oldest first. This covers
+  everything that NumPy allocates during a large call. Other allocations, by NumPy outside such
+  calls or by other libraries, fail without the pool noticing.
+- A block that has been idle for 30 seconds is returned to the system. There is no thread or timer
+  for this, which forks would have to deal with: the pool looks for idle blocks when a large output
+  is released or allocated, and after Python's garbage collections, which take 1 us longer for it. A
+  sleeping process keeps its memory. Getting 240 MiB anew takes 30 ms (Zen 4, huge pages).
 """
 
 from __future__ import annotations
@@ -35,33 +35,40 @@ from numpy.typing import NDArray
 from fastact.runtime import threads
 from fastact.system import numpy_api
 from fastact.system.first_use import first_use
-from fastact.system.machine import memory_left
-from fastact.system.memory_layout import BLOCK, CACHE, CACHE_BLOCKS, address_of, allocate, keep
+from fastact.system.machine import available_memory
+from fastact.system.memory_layout import (
+    BLOCK,
+    OUTPUT_POOL,
+    OUTPUT_POOL_BLOCKS,
+    address_of,
+    allocate_words,
+    keep_alive,
+)
 
-_DEFAULT_BYTES, _SHARE_OF_MEMORY = 2**29, 8
-_UNDECIDED = -1  # until it is asked for: the files of control groups take time to read
-# To have 512 MiB again takes 0.1 s of page faults: of half a minute, less than a hundredth.
+_DEFAULT_MAX_BYTES, _MEMORY_FRACTION = 2**29, 8
+_UNDECIDED = -1  # until needed: reading the files of control groups takes time
+# Getting 512 MiB again takes 0.1 s of page faults: less than a hundredth of half a minute.
 _IDLE_SECONDS = 30
-# Smaller blocks come from the C library's own free lists, mostly; setting the handler costs 1.5 us.
-LEAST_BYTES = 2**19
+# Smaller blocks mostly come from the C library's free lists; setting the handler costs 1.5 us.
+MIN_POOLED_BYTES = 2**19
 
-_STATE = allocate(len(CACHE) + len(BLOCK) * CACHE_BLOCKS)
-_STATE[CACHE.least] = LEAST_BYTES
+_STATE = allocate_words(len(OUTPUT_POOL) + len(BLOCK) * OUTPUT_POOL_BLOCKS)
+_STATE[OUTPUT_POOL.min_bytes] = MIN_POOLED_BYTES
 
 
 class OutputCacheInfo(NamedTuple):
-    """What the output cache has done, and what it holds.
+    """Statistics of the output cache.
 
     Attributes
     ----------
     hits, misses : int
-        How many large outputs came from the cache, and how many did not.
+        The numbers of large outputs served from the cache, and newly allocated.
     blocks : int
-        How many blocks of memory it holds.
+        The number of cached blocks of memory.
     bytes : int
-        Their size.
+        Their total size.
     max_bytes : int
-        The largest size that they may have.
+        The limit on their total size.
     """
 
     hits: int
@@ -72,34 +79,42 @@ class OutputCacheInfo(NamedTuple):
 
 
 def output_cache_info() -> OutputCacheInfo:
-    """Return what the output cache has done, and what it holds."""
-    _decide_size()
-    places = CACHE.hits, CACHE.misses, CACHE.kept, CACHE.held, CACHE.most
-    return OutputCacheInfo(*(int(_STATE[place]) for place in places))
+    """Return statistics of the output cache."""
+    _decide_max_bytes()
+    return OutputCacheInfo(
+        hits=int(_STATE[OUTPUT_POOL.hits]),
+        misses=int(_STATE[OUTPUT_POOL.misses]),
+        blocks=int(_STATE[OUTPUT_POOL.cached_blocks]),
+        bytes=int(_STATE[OUTPUT_POOL.cached_bytes]),
+        max_bytes=int(_STATE[OUTPUT_POOL.max_bytes]),
+    )
 
 
-def _decide_size() -> None:
-    """Set how much is kept, unless somebody has."""
-    if _STATE[CACHE.most] == _UNDECIDED:
-        _STATE[CACHE.most] = int(min(_DEFAULT_BYTES, memory_left() // _SHARE_OF_MEMORY))
+def _decide_max_bytes() -> None:
+    """Set the default limit, unless the user has set one."""
+    if _STATE[OUTPUT_POOL.max_bytes] == _UNDECIDED:
+        default = min(_DEFAULT_MAX_BYTES, available_memory() // _MEMORY_FRACTION)
+        _STATE[OUTPUT_POOL.max_bytes] = int(default)
 
 
 def set_output_cache(*, max_bytes: int | None = None, idle_seconds: float | None = None) -> None:
-    """Set how much memory of past outputs is kept for outputs to come, and for how long.
+    """Set how much memory of released outputs is cached for reuse, and for how long.
 
-    Outputs of at least 512 KiB that are let go are used again, in place of new memory from the system, which
-    costs more time than computing them. Memory that anything still refers to never is. What is not given
-    stays as it is.
+    The memory of outputs of at least 512 KiB is reused once they are released, because new memory
+    from the system takes longer to get than to fill. Memory that anything still refers to is never
+    reused. An argument that is not given leaves its setting unchanged.
 
     Parameters
     ----------
     max_bytes : int, optional
-        The most to keep. At first 2**29 (512 MiB), or an eighth of what the machine's memory, a container's limit
-        or one of the process (``ulimit -v``) leaves it, if that is less. 0 keeps nothing, and frees what was
-        kept. The environment variable ``FASTACT_OUTPUT_CACHE`` does the same from outside.
+        The most to cache. The default is 2**29 (512 MiB), or an eighth of the memory that the
+        machine, a container's limit or the process's own (``ulimit -v``) leaves available, if that
+        is less. 0 disables the cache and frees its memory. The environment variable
+        ``FASTACT_OUTPUT_CACHE`` sets the same.
     idle_seconds : float, optional
-        Memory that has been kept for so long goes back to the system, at first 30 seconds; `math.inf` keeps
-        it. That happens in calls with large outputs and in Python's garbage collections.
+        How long unused memory stays cached before it is returned to the system; 30 seconds by
+        default, `math.inf` for ever. Idle memory is looked for in calls with large outputs and in
+        Python's garbage collections.
 
     Raises
     ------
@@ -110,8 +125,8 @@ def set_output_cache(*, max_bytes: int | None = None, idle_seconds: float | None
 
     Notes
     -----
-    An allocation in a large call that fails frees what is kept and is tried again. Where memory is short for
-    others, keep less.
+    ----- An allocation that fails in a large call is retried with the cache emptied. If others run
+    short of memory, lower the limit.
     """
     if max_bytes is not None:
         try:
@@ -127,57 +142,58 @@ def set_output_cache(*, max_bytes: int | None = None, idle_seconds: float | None
             raise TypeError(f"idle_seconds must be a number; got {idle_seconds!r}") from None
         if not is_duration:
             raise ValueError(f"idle_seconds must not be negative; got {idle_seconds!r}")
-        _STATE[CACHE.idle] = int(min(idle_seconds * 10**9, sys.maxsize))
+        _STATE[OUTPUT_POOL.idle_nanoseconds] = int(min(idle_seconds * 10**9, sys.maxsize))
     if max_bytes is not None:
-        _STATE[CACHE.most] = most
-    _trim(int(_STATE[CACHE.most]))
+        _STATE[OUTPUT_POOL.max_bytes] = most
+    _trim(int(_STATE[OUTPUT_POOL.max_bytes]))
 
 
-def with_output_cache(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Call a function whose large new arrays may come from the cache.
+def with_output_pool(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Call a function whose large new arrays may come from the pool.
 
-    Allocations that fail in it have nothing kept in their way, and where it runs out of memory, nothing is kept.
+    Its allocations fail only once the pool is empty; after a MemoryError the pool is emptied.
     """
-    if not _STATE[CACHE.most]:
+    if not _STATE[OUTPUT_POOL.max_bytes]:
         return function(*args, **options)
     set_handler, own, default = _handlers()
     before = set_handler(own)
     try:
-        if before is not default:  # somebody else's, who has reasons
+        if before is not default:  # another library's: leave it in charge
             set_handler(before)
         return function(*args, **options)
     except MemoryError:
-        _trim(0)  # of outputs that the function had before it failed
+        _trim(0)  # outputs that the function released when it failed
         raise
     finally:
         set_handler(before)
 
 
-def with_room(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Call a function that may allocate, and where it fails to, do it again with nothing kept.
+def retry_without_pool(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Call a function; on a MemoryError empty the pool and call it again.
 
-    For what takes no blocks of the cache, or is mostly too small to pay for the handler; it must change nothing
-    before it has all its memory, as ufuncs do not. Small calls try for themselves first, which costs them nothing.
+    For functions that take no blocks from the pool, or whose outputs are mostly too small to pay
+    for setting the handler. The function must have no effect before it has all its memory, which
+    holds for ufuncs. Small calls catch the first MemoryError themselves, which is free.
     """
     try:
         return function(*args, **options)
     except MemoryError:
-        if not _STATE[CACHE.kept]:
+        if not _STATE[OUTPUT_POOL.cached_blocks]:
             raise
     _trim(0)
     return function(*args, **options)
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return a new array, which may come from the cache."""
+    """Return a new array, possibly from the pool."""
     array: NDArray[Any]
-    if dtype.itemsize * math.prod(shape) >= LEAST_BYTES:
-        array = with_output_cache(np.empty, shape, dtype)
+    if dtype.itemsize * math.prod(shape) >= MIN_POOLED_BYTES:
+        array = with_output_pool(np.empty, shape, dtype)
     else:
         try:
             array = np.empty(shape, dtype)
         except MemoryError:
-            array = with_room(np.empty, shape, dtype)
+            array = retry_without_pool(np.empty, shape, dtype)
     return array
 
 
@@ -199,43 +215,45 @@ _CAPSULE = b"mem_handler"
 _HANDLER_VERSION = 1
 
 
-def _trim(most: int) -> None:
-    """Give back what has been kept for too long, or is more than so many bytes."""
-    if _STATE[CACHE.kept]:
-        _trimmer()(_STATE.ctypes.data, most)
+def _trim(max_bytes: int) -> None:
+    """Return idle blocks to the system, then the oldest until at most `max_bytes` are cached."""
+    if _STATE[OUTPUT_POOL.cached_blocks]:
+        _trim_function()(_STATE.ctypes.data, max_bytes)
 
 
 @cache
-def _trimmer() -> Callable[[int, int], int]:
+def _trim_function() -> Callable[[int, int], int]:
     function = ctypes.PYFUNCTYPE(ctypes.c_ssize_t, *[ctypes.c_ssize_t] * 2)
     return function(_kernel("trim", 2))
 
 
-def _after_collections() -> Callable[[str, Any], None]:
-    """Return what Python's garbage collector calls, even while modules end: all names are its own."""
-    trim, state, most = _trimmer(), _STATE.ctypes.data, sys.maxsize
-    kept = ctypes.c_ssize_t.from_address(_STATE[CACHE.kept :].ctypes.data)
+def _gc_callback() -> Callable[[str, Any], None]:
+    """Return a callback for the garbage collector, a closure because it may outlive its module."""
+    trim, state, most = _trim_function(), _STATE.ctypes.data, sys.maxsize
+    cached_blocks = ctypes.c_ssize_t.from_address(_STATE[OUTPUT_POOL.cached_blocks :].ctypes.data)
 
-    def give_back(phase: str, info: Any) -> None:
-        if phase == "stop" and kept.value:
+    def return_idle(phase: str, info: Any) -> None:
+        if phase == "stop" and cached_blocks.value:
             trim(state, most)
 
-    return give_back
+    return return_idle
 
 
 @cache
 @first_use()
 def _handlers() -> tuple[Callable[[Any], Any], Any, Any]:
-    """Return NumPy's function that sets the handler, the handler of the cache, and NumPy's own."""
-    _decide_size()
+    """Return NumPy's function to set the memory handler, the pool's handler, and the default one."""
+    _decide_max_bytes()
     library = ctypes.CDLL(None)
     for name in ("malloc", "calloc", "realloc", "free", "aligned_alloc"):
-        _STATE[getattr(CACHE, name)] = address_of(getattr(library, name))
-    _STATE[CACHE.clock] = address_of(library.clock_gettime)
+        _STATE[getattr(OUTPUT_POOL, name)] = address_of(getattr(library, name))
+    _STATE[OUTPUT_POOL.clock] = address_of(library.clock_gettime)
     if sys.platform == "linux":
-        _STATE[CACHE.advise] = address_of(library.madvise)
-    default = ctypes.py_object.from_address(numpy_api.of_arrays(numpy_api.DEFAULT_HANDLER)).value
-    own = keep(
+        _STATE[OUTPUT_POOL.advise] = address_of(library.madvise)
+    default = ctypes.py_object.from_address(
+        numpy_api.array_function(numpy_api.DEFAULT_HANDLER)
+    ).value
+    own = keep_alive(
         _Handler(
             b"fastact",
             _HANDLER_VERSION,
@@ -249,10 +267,10 @@ def _handlers() -> tuple[Callable[[Any], Any], Any, Any]:
     new_capsule = ctypes.pythonapi.PyCapsule_New
     new_capsule.restype = ctypes.py_object
     new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-    gc.callbacks.append(_after_collections())
+    gc.callbacks.append(_gc_callback())
     set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)
     return (
-        set_handler(numpy_api.of_arrays(numpy_api.SET_HANDLER)),
+        set_handler(numpy_api.array_function(numpy_api.SET_HANDLER)),
         new_capsule(ctypes.addressof(own), _CAPSULE, None),
         default,
     )
@@ -266,10 +284,12 @@ def _kernel(name: str, arguments: int) -> int:
 
         return getattr(allocator, name)  # type: ignore[no-any-return]
 
-    return loading.load(f"output_cache.{name}", build, partial(loading.of_words, arguments))
+    return loading.load(f"output_pool.{name}", build, partial(loading.word_signature, arguments))
 
 
-_STATE[CACHE.idle] = _IDLE_SECONDS * 10**9
-# The blocks have no lock but Python's own; Windows cannot free aligned memory as it frees other.
+_STATE[OUTPUT_POOL.idle_nanoseconds] = _IDLE_SECONDS * 10**9
+# The GIL is the pool's only lock; Windows cannot release aligned memory with free().
 if getattr(sys, "_is_gil_enabled", lambda: True)() and sys.platform != "win32":
-    _STATE[CACHE.most] = threads.from_environment("FASTACT_OUTPUT_CACHE", _UNDECIDED, least=0)
+    _STATE[OUTPUT_POOL.max_bytes] = threads.from_environment(
+        "FASTACT_OUTPUT_CACHE", _UNDECIDED, least=0
+    )

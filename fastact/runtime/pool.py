@@ -1,11 +1,11 @@
-"""The threads that calls are shared among.
+"""The thread pool: Numba's, on TBB if it is installed, else on OpenMP.
 
-The pool is Numba's: on TBB where it is installed, else on OpenMP. Numba's own fallback, ``workqueue``,
-aborts the process when two threads use it at once, even when one of them is somebody else's: where it is
-all there is, calls stay on one thread. The pool starts with the first call that is large enough for it.
+Numba's own fallback, ``workqueue``, aborts the process when two threads use it at once, even if one
+of them is somebody else's: if there is nothing else, calls stay on one thread. The pool starts with
+the first call that is large enough for it.
 
-TBB and OpenMP end the process where they cannot start a thread. So threads are started beforehand, to see
-whether they can be, and calls stay on one thread where not.
+TBB and OpenMP abort the process when they cannot start a thread. So threads are started beforehand
+as a test, and if that fails calls stay on one thread.
 """
 
 from __future__ import annotations
@@ -21,46 +21,47 @@ from typing import Any
 
 import numpy as np
 
-from fastact.system.first_use import PROCESS, first_use, tell_of_forks
-from fastact.system.machine import has_room
+from fastact.system.first_use import PROCESS, call_after_forks, first_use
+from fastact.system.machine import can_reserve
 from fastact.system.memory_layout import (
-    MEETING,
+    BARRIER,
     SETTING,
     SETTINGS,
     TEAM_SIZES,
     TEAMS,
     address_of,
-    allocate,
-    keep,
+    allocate_words,
+    keep_alive,
 )
 
-_LEAST_TBB = 12_060  # the oldest interface that Numba takes
-# What a thread of TBB's or OpenMP's may need beside its stack, and what their library and Numba do.
-_BYTES_OF_THREAD, _BYTES_OF_POOL = 2**24, 2**27
-_BYTES_OF_SEMAPHORE = 64  # at most
-_PATIENCE = 0.1  # seconds, for threads to come or to go
+_MIN_TBB = 12_060  # the oldest interface version that Numba accepts
+# Upper bounds on the address space of one thread of TBB or OpenMP besides its stack, and of the
+# libraries themselves.
+_BYTES_PER_THREAD, _BYTES_OF_POOL = 2**24, 2**27
+_MAX_SEMAPHORE_BYTES = 64
+_TIMEOUT = 0.1  # seconds, for threads to start or to end
 
 
 class Pool:
-    """Numba's thread pool, as far as this process has it.
+    """Numba's thread pool in this process.
 
     Attributes
     ----------
     layer : str or None
-        ``"tbb"`` or ``"omp"``; None where calls stay on one thread.
+        ``"tbb"`` or ``"omp"``; None if calls stay on one thread.
     """
 
     def __init__(self) -> None:
-        # In a forked child, which may have lost it. Where the fork was before this import, a pool that
-        # Numba runs may be that of the parent.
+        # A forked child may have lost the threads. If it forked before this import, a pool of
+        # Numba's may be its parent's.
         self._is_forbidden = os.getpid() != PROCESS and _numbas_pool() is not None
         self._has_warned = False
         self.layer: str | None = None
-        self._teams = allocate(TEAMS)
+        self._teams = allocate_words(TEAMS)
 
     @first_use()
     def start(self) -> None:
-        """Start the pool and tell the settings where it is; leave calls serial where that fails."""
+        """Start the pool and store its address in the settings; if that fails, calls stay serial."""
         threads = int(SETTINGS[SETTING.threads])
         if SETTINGS[SETTING.parallel_for] or threads <= 1:
             return
@@ -74,26 +75,27 @@ class Pool:
         self.layer = "tbb" if module.__name__ == _module_of("tbb") else "omp"
         SETTINGS[SETTING.get_num_threads] = module.get_num_threads
         SETTINGS[SETTING.set_num_threads] = module.set_num_threads
-        # Threads that Numba has started it starts anew: OpenMP in each thread of Python's, TBB after a fork.
+        # A pool that Numba started gets new threads: OpenMP for each Python thread, TBB after a
+        # fork.
         SETTINGS[SETTING.teams] = self._teams.ctypes.data if own is None else 0
         if self.layer == "tbb":
-            _meet(module.parallel_for, threads)
+            _start_threads(module.parallel_for, threads)
         SETTINGS[SETTING.threads] = threads
-        SETTINGS[SETTING.parallel_for] = module.parallel_for  # last: it says that all is ready
+        SETTINGS[SETTING.parallel_for] = module.parallel_for  # last: it signals readiness
 
     @first_use()
     def form_team(self) -> None:
-        """Note how many threads the calling thread may use."""
+        """Determine how many threads the calling thread may use."""
         thread = _thread_id()
         mask = ctypes.CFUNCTYPE(ctypes.c_int)(int(SETTINGS[SETTING.get_num_threads]))()
         wanted = min(int(SETTINGS[SETTING.threads]), mask)
         granted = wanted if self._can_have(wanted) else 1
         if granted > 1 and self.layer == "tbb":
-            _meet(int(SETTINGS[SETTING.parallel_for]), granted)
+            _start_threads(int(SETTINGS[SETTING.parallel_for]), granted)
         self._teams[thread % TEAMS] = (thread * TEAM_SIZES + wanted) * TEAM_SIZES + granted
 
     def _can_have(self, threads: int) -> bool:
-        """Whether so many threads can run at once; warn where not, for the first time."""
+        """Whether this many threads can run at once; if not, warn the first time."""
         reason = _why_no_more_threads(threads - 1)
         if reason and not self._has_warned:
             self._has_warned = True
@@ -106,14 +108,14 @@ class Pool:
         return not reason
 
     def after_fork_in_parent(self) -> None:
-        """Let threads be started anew, which TBB ends before a fork."""
+        """Forget the teams: TBB ends its threads before a fork, and starts new ones."""
         self._teams[:] = 0
 
     def after_fork_in_child(self) -> None:
-        """Stay on one thread in a child of a process that has a pool, whoever had started it.
+        """Stay on one thread in the child of a process with a pool, whoever started it.
 
-        OpenMP ends a forked child that uses its threads; TBB restarts its own only if the thread that
-        forked had started them, and else hangs.
+        OpenMP aborts a forked child that uses its threads; TBB restarts its own only if the forking
+        thread had started them, and hangs otherwise.
         """
         module = _numbas_pool()
         if module is None and not SETTINGS[SETTING.parallel_for]:
@@ -121,33 +123,34 @@ class Pool:
         self._is_forbidden, self.layer = True, None
         SETTINGS[SETTING.threads] = 1
         SETTINGS[SETTING.parallel_for] = 0
-        # At its exit the child would wait for ever for TBB's threads, which it may not have: the module
-        # that would wait, once nobody refers to it, is referred to for ever.
+        # When the module is destroyed at exit, it would wait for ever for TBB's threads, which the
+        # child does not have.
         if module is not None:
-            keep(module)
+            keep_alive(module)
 
 
 def _module_of(layer: str) -> str:
-    """Return the name of the module in which Numba has a layer."""
+    """Return the name of Numba's module for a threading layer."""
     return f"numba.np.ufunc.{layer}pool"
 
 
 def _numbas_pool() -> Any:
-    """Return the module of the pool that Numba has started, if it may be used."""
+    """Return the module of the pool that Numba has started, if it is usable."""
     numba = sys.modules.get("numba")
     try:
         layer = str(numba.threading_layer())  # type: ignore[union-attr]
-    except (AttributeError, ValueError):  # not imported, or half; not started
+    except (AttributeError, ValueError):  # not or only half imported; not started
         return None
     return sys.modules.get(_module_of(layer)) if layer in ("tbb", "omp") else None
 
 
 def _load_tbb() -> Any:
-    """Load Numba's pool on TBB, if Numba would choose it.
+    """Load Numba's TBB pool without importing Numba, if Numba would choose TBB.
 
-    It is not started as Numba starts it: it works without, TBB starts its threads itself; and what Numba
-    adds is that TBB ends them before each fork, or says on standard error that it cannot. Nor is Numba
-    imported, which takes up to half a second. Should it start its pool later, that is in the same library.
+    Importing Numba would take up to half a second. The pool works without Numba's own launch, since
+    TBB starts its threads by itself; Numba would only make TBB end its threads before each fork, or
+    complain on standard error that it cannot. If Numba launches its pool later, it uses the same
+    library.
     """
     if not _would_choose_tbb() or not _preload_tbb():
         return None
@@ -172,20 +175,20 @@ def _load_tbb() -> Any:
 
 
 def _start_by_numba() -> Any:
-    """Let Numba start its pool, on the layer that it chooses; return its module, if it may be used."""
+    """Let Numba start its pool on the layer of its choice; return its module, if it is usable."""
     _preload_tbb()
     try:
         import numba
 
         numba.get_num_threads()  # starts the pool
-    except (ImportError, ValueError):  # a layer that NUMBA_THREADING_LAYER asks for is missing
+    except (ImportError, ValueError):  # the layer requested by NUMBA_THREADING_LAYER is missing
         return None
     return _numbas_pool()
 
 
 def _would_choose_tbb() -> bool:
-    """Whether Numba takes TBB where it is installed."""
-    if sys.modules.get(_module_of("tbb"), 0) is None:  # somebody forbids to import it
+    """Whether Numba would choose TBB if it is installed."""
+    if sys.modules.get(_module_of("tbb"), 0) is None:  # its import is blocked
         return False
     config = getattr(sys.modules.get("numba"), "config", None)
     if config is not None:
@@ -201,25 +204,25 @@ def _would_choose_tbb() -> bool:
 
 
 def _preload_tbb() -> bool:
-    """Load the TBB library; return whether it is there.
+    """Load the TBB library; return whether it is available.
 
-    The wheel puts it into the environment's ``lib`` folder, where the loader does not look, and so
-    Numba calls TBB unavailable (https://github.com/numba/numba/issues/6108). Once loaded, it is found
-    by its name.
+    The wheel installs it into the environment's ``lib`` folder, where the dynamic loader does not
+    look, so Numba reports TBB as unavailable (https://github.com/numba/numba/issues/6108). Once
+    loaded, it is found by name.
     """
-    import importlib.metadata  # not when fastact is imported: it takes 10 ms
+    import importlib.metadata  # here, because it takes 10 ms
 
     names = {"libtbb.so.12", "libtbb.12.dylib", "tbb12.dll"}
     with contextlib.suppress(importlib.metadata.PackageNotFoundError, OSError):
         for file in importlib.metadata.files("tbb") or ():
             if file.name in names:
                 library = ctypes.CDLL(str(file.locate()), mode=ctypes.RTLD_GLOBAL)
-                return bool(library.TBB_runtime_interface_version() >= _LEAST_TBB)
+                return bool(library.TBB_runtime_interface_version() >= _MIN_TBB)
     return False
 
 
 def _thread_id() -> int:
-    """Return a number that no other thread of this process has, nor will have."""
+    """Return an id of this thread that is never reused in this process."""
     python = ctypes.pythonapi
     state = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyGILState_GetThisThreadState", python))
     number = ctypes.PYFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p)(("PyThreadState_GetID", python))
@@ -227,71 +230,71 @@ def _thread_id() -> int:
 
 
 def _why_no_more_threads(count: int) -> str:
-    """Return why so many threads more cannot run at once; nothing where they can.
+    """Return why this many more threads cannot run at once, or an empty string if they can.
 
-    They are threads of the system's: where Python cannot start one of its own, Python 3.11 goes on to raise
-    asynchronous errors, those of the driver, in the thread that is not there.
+    The test uses native threads: after failing to start one of its own, Python 3.11 raises
+    asynchronous errors, such as those of the inner loop, in the thread that never started.
     """
     if sys.platform != "linux":
         return ""
     system = ctypes.CDLL(None)
-    leave = ctypes.create_string_buffer(_BYTES_OF_SEMAPHORE)
-    system.sem_init(leave, 0, 0)
-    others = _tasks()
+    finish = ctypes.create_string_buffer(_MAX_SEMAPHORE_BYTES)
+    system.sem_init(finish, 0, 0)
+    others = _native_threads()
     started = []
     try:
         for _ in range(count):
             thread = ctypes.c_size_t()
-            error = system.pthread_create(ctypes.byref(thread), None, system.sem_wait, leave)
-            if error:  # the limits of a user, a container or of memory
+            error = system.pthread_create(ctypes.byref(thread), None, system.sem_wait, finish)
+            if error:  # a limit of the user, the container or memory
                 return f"a thread cannot be started ({os.strerror(error)})"
             started.append(thread)
-        if not has_room(_BYTES_OF_POOL + count * _BYTES_OF_THREAD):
+        if not can_reserve(_BYTES_OF_POOL + count * _BYTES_PER_THREAD):
             return "there is too little address space for more"
         return ""
     finally:
-        own = _tasks() - others
+        own = _native_threads() - others
         for _ in started:
-            system.sem_post(leave)
+            system.sem_post(finish)
         for thread in started:
             system.pthread_join(thread, None)
-        # The system counts them a moment longer.
-        deadline = time.monotonic() + _PATIENCE
-        while own & _tasks() and time.monotonic() < deadline:
+        # The system lists them a moment longer.
+        deadline = time.monotonic() + _TIMEOUT
+        while own & _native_threads() and time.monotonic() < deadline:
             time.sleep(1e-5)
 
 
-def _tasks() -> set[str]:
-    """Return the system's numbers of this process's threads."""
+def _native_threads() -> set[str]:
+    """Return the system's ids of this process's threads."""
     return set(os.listdir("/proc/self/task"))
 
 
-def _meet(parallel_for: int, threads: int) -> None:
-    """Let all threads of a pool meet: a pool starts them when they are needed, and then they might not be.
+def _start_threads(parallel_for: int, threads: int) -> None:
+    """Start all threads of a pool now, with a barrier: later, on demand, that might fail.
 
     Parameters
     ----------
     parallel_for : int
         Address of the pool's function.
     threads : int
-        How many there are, with the one that calls.
+        The number of threads, including the caller.
     """
     if os.name != "posix":
         return
-    meeting = np.zeros(len(MEETING) + threads, np.intp)
-    meeting[MEETING.expected] = threads
-    meeting[MEETING.sleep] = address_of(ctypes.CDLL(None).usleep)
-    meeting[MEETING.microseconds] = 20
-    meeting[MEETING.turns] = 1e6 * _PATIENCE / 100  # each takes longer than it sleeps
-    arguments = np.array([meeting.ctypes.data, threads, 1], np.intp)
+    barrier = np.zeros(len(BARRIER) + threads, np.intp)
+    barrier[BARRIER.threads] = threads
+    barrier[BARRIER.usleep] = address_of(ctypes.CDLL(None).usleep)
+    barrier[BARRIER.microseconds] = 20
+    barrier[BARRIER.max_polls] = 1e6 * _TIMEOUT / 100  # a poll takes longer than its sleep
+    arguments = np.array([barrier.ctypes.data, threads, 1], np.intp)
     base, count, one = (arguments.ctypes.data + k * arguments.itemsize for k in range(3))
     pointers, numbers = [ctypes.c_void_p] * 5, [ctypes.c_size_t] * 2
     run = ctypes.CFUNCTYPE(None, *pointers, *numbers, ctypes.c_int)(parallel_for)
-    run(driver_kernel("meet"), base, count, one, meeting.ctypes.data, 0, 1, threads)
+    run(inner_loop_function("barrier"), base, count, one, barrier.ctypes.data, 0, 1, threads)
 
 
-def driver_kernel(name: str) -> int:
-    """Return the address of a function of `fastact.runtime.inner_loop`."""
+def inner_loop_function(name: str) -> int:
+    """Return the address of a compiled function of `fastact.runtime.inner_loop`."""
     from fastact.runtime import loading
 
     def build() -> loading.LoopFunction:
@@ -303,7 +306,7 @@ def driver_kernel(name: str) -> int:
 
 
 def _level_of_caller() -> int:
-    """Return the ``stacklevel`` by which a warning points to the code that calls fastact."""
+    """Return the ``stacklevel`` that makes a warning point to the code that calls fastact."""
     level, frame = 1, sys._getframe(1)
     own = ("fastact.", "contextlib")
     while frame.f_back and frame.f_globals.get("__name__", "").startswith(own):
@@ -312,4 +315,4 @@ def _level_of_caller() -> int:
 
 
 POOL = Pool()
-tell_of_forks(POOL.after_fork_in_parent, POOL.after_fork_in_child)
+call_after_forks(POOL.after_fork_in_parent, POOL.after_fork_in_child)

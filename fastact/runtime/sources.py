@@ -1,8 +1,9 @@
-"""The sources that shape machine code, as one digest: of what they do, whatever comments and docstrings say.
+"""A digest of the semantics of the sources that shape machine code.
 
-Reading the sources takes 3 ms, and telling what they do a hundred times as long; so the cache keeps the digest of their
-meaning under that of their text. Sources are found as Python finds them, in folders, in zip files, as ``.pyc`` files
-alone or frozen; where they cannot be read, there is no digest.
+Comments and docstrings do not count. Reading the sources takes 3 ms, compiling them to bytecode a
+hundred times as long; so the kernel cache stores the semantic digest under the digest of the text.
+Sources are found as Python finds them: in folders, in zip files, as bare ``.pyc`` files or frozen.
+If they cannot be read, there is no digest.
 """
 
 from __future__ import annotations
@@ -15,37 +16,29 @@ from importlib.machinery import ModuleSpec
 from types import CodeType
 from typing import Any
 
-# What is never loaded where a kernel is compiled, as tests/test_sources.py checks.
-_WITHOUT = frozenset(
-    f"fastact.{name}"
-    for name in (
-        "baseline",
-        "bench",
-        "cli",
-        "show",
-    )
-)
+# Never imported to compile a kernel, as tests/test_sources.py checks.
+_EXCLUDED = frozenset({"fastact.baseline", "fastact.bench", "fastact.cli", "fastact.show"})
 
 
 def specs() -> list[ModuleSpec]:
-    """Return what the import system knows of each module."""
+    """Return the import spec of each module."""
     package = importlib.util.find_spec("fastact")
-    return [] if package is None else [package, *_below(package)]
+    return [] if package is None else [package, *_submodules(package)]
 
 
-def _below(package: ModuleSpec) -> Iterator[ModuleSpec]:
-    places = package.submodule_search_locations
-    for found in pkgutil.iter_modules(places, f"{package.name}."):
+def _submodules(package: ModuleSpec) -> Iterator[ModuleSpec]:
+    locations = package.submodule_search_locations
+    for found in pkgutil.iter_modules(locations, f"{package.name}."):
         finder: Any = found.module_finder
-        spec = None if found.name in _WITHOUT else finder.find_spec(found.name)
+        spec = None if found.name in _EXCLUDED else finder.find_spec(found.name)
         if spec is not None:
             yield spec
             if found.ispkg:
-                yield from _below(spec)
+                yield from _submodules(spec)
 
 
-def text_digest() -> str | None:
-    """Return the digest of all sources as they are now, or None where they cannot be read."""
+def source_digest() -> str | None:
+    """Return the digest of the current text of all sources, or None if they cannot be read."""
     digest = hashlib.sha256()
     try:
         found = specs()
@@ -57,20 +50,20 @@ def text_digest() -> str | None:
     return digest.hexdigest() if len(found) > 1 else None
 
 
-#: The digest of the sources that this process has begun with.
-AT_START = text_digest()
+#: The digest of the sources when this process started.
+AT_START = source_digest()
 
 
 def are_unchanged() -> bool:
-    """Whether the sources are what they were when the process began.
+    """Whether the sources are still those of the process's start.
 
-    If not, modules imported later may be newer than those before, and what they make is neither the old nor the new.
+    If not, later imports may mix with older ones, and their kernels belong to neither version.
     """
-    return text_digest() == AT_START
+    return source_digest() == AT_START
 
 
-def meaning_digest() -> str | None:
-    """Return the digest of what the sources do, or None where Python runs something else, such as an old ``.pyc`` file."""
+def semantic_digest() -> str | None:
+    """Return the digest of the sources' semantics, or None if Python runs stale ``.pyc`` files."""
     digest = hashlib.sha256()
     for spec in specs():
         loader: Any = spec.loader
@@ -81,16 +74,16 @@ def meaning_digest() -> str | None:
                 return None
             without_docstrings = 2
             code = compile(source, "", "exec", dont_inherit=True, optimize=without_docstrings)
-        digest.update(repr((spec.name, list(_facts(code)))).encode())
+        digest.update(repr((spec.name, list(_semantics(code)))).encode())
     return digest.hexdigest()
 
 
-def _facts(code: CodeType) -> Iterator[Any]:
-    """Yield what a piece of code does, but not where it stands in its file."""
+def _semantics(code: CodeType) -> Iterator[Any]:
+    """Yield everything that a code object does, without its line numbers."""
     yield code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
     yield code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_exceptiontable
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _facts(constant)
-        else:  # a set has no order of its own
+            yield from _semantics(constant)
+        else:  # the order of a set varies between processes
             yield sorted(map(repr, constant)) if isinstance(constant, frozenset) else repr(constant)

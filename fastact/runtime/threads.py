@@ -1,6 +1,6 @@
-"""How many threads a call uses, and from which size on.
+"""Settings for parallel calls: the number of threads, and the size from which they are used.
 
-Compiled code reads these settings in each call; the threads themselves come from `fastact.runtime.pool`.
+Compiled code reads these settings in each call; the threads come from `fastact.runtime.pool`.
 """
 
 from __future__ import annotations
@@ -12,41 +12,43 @@ import sys
 from collections.abc import Callable
 from functools import cache
 
-from fastact.runtime.pool import POOL, driver_kernel
+from fastact.runtime.pool import POOL, inner_loop_function
 from fastact.system.first_use import first_use
-from fastact.system.machine import available_cpus, last_cache
-from fastact.system.memory_layout import SETTING, SETTINGS, address_of, keep
+from fastact.system.machine import available_cpus, last_level_cache
+from fastact.system.memory_layout import SETTING, SETTINGS, address_of, keep_alive
 
-# Sharing a call costs some 3 us while the threads are awake (TBB, two cores), which the second core wins back from
-# 10,000 elements of gelu, 33,000 of sigmoid and 65,000 to 100,000 of relu. But a thread that sleeps takes longer to
-# wake than such a call takes, and may then hold it up: at 50,000 elements of sigmoid 16 us in place of 10 (an idle
-# virtual machine). From this number on, sharing wins with threads that are awake, whatever is computed, and costs at
-# most a fifth with threads that are not. benchmarks/thread_threshold.py measures it anew.
+# A parallel call costs about 3 us while the threads are awake (TBB, two cores), which the second
+# core earns back from 10,000 elements of gelu, 33,000 of sigmoid and 65,000 to 100,000 of relu. But
+# waking a sleeping thread takes longer than such a call, and may delay it: 16 us instead of 10 at
+# 50,000 elements of sigmoid (idle virtual machine). From this number on, parallel calls win with
+# threads that are awake, whatever the function, and lose at most a fifth with sleeping ones.
+# benchmarks/thread_threshold.py measures it anew.
 _DEFAULT_THRESHOLD = 98_304
-_SMALLEST_CHUNK = 8_192
-# Ordinary stores first read what they overwrite. Past the caches that is a third of the traffic: at 2 * 10**7
-# float32 elements relu.forward_backward takes 0.28 ns an element with streaming stores, 0.36 without. While
-# an output still fits into the last cache, they are slower, up to twice: they win from 1.5 times its size on
-# (2 cores, 32 MiB of cache, forward alone as well as fused).
+_MIN_CHUNK = 8_192
+# Ordinary stores first read the cache lines that they overwrite. For operands larger than the
+# caches that is a third of the traffic: at 2 * 10**7 float32 elements relu.forward_backward takes
+# 0.28 ns an element with non-temporal stores, 0.36 without. While an output still fits into the
+# last-level cache they are slower, up to twice: they win from 1.5 times its size on (2 cores, 32
+# MiB of cache, forward alone as well as fused).
 _STREAMING_CACHES = 1.5
 
 
 def get_num_threads() -> int:
-    """Return the largest number of threads that one call uses."""
+    """Return the maximum number of threads of a call."""
     return int(SETTINGS[SETTING.threads])
 
 
 def set_num_threads(n: int) -> None:
-    """Set the largest number of threads that one call uses.
+    """Set the maximum number of threads of a call.
 
-    The environment variable ``FASTACT_NUM_THREADS`` does the same from outside. Results never depend
-    on this number.
+    The environment variable ``FASTACT_NUM_THREADS`` sets the same. Results never depend on this
+    number.
 
     Parameters
     ----------
     n : int
-        From 1 to the number of CPUs that this process may run on, by its affinity and the quota of its
-        container.
+        From 1 to the number of CPUs available to this process, given its affinity mask and its
+        container's quota.
 
     Raises
     ------
@@ -63,14 +65,14 @@ def set_num_threads(n: int) -> None:
 
 
 def get_parallel_threshold() -> int:
-    """Return the number of elements from which a call is shared among threads."""
+    """Return the number of elements from which a call runs in parallel."""
     return int(SETTINGS[SETTING.threshold])
 
 
 def set_parallel_threshold(elements: int) -> None:
-    """Set the number of elements from which a call is shared among threads.
+    """Set the number of elements from which a call runs in parallel.
 
-    The environment variable ``FASTACT_PARALLEL_THRESHOLD`` does the same from outside.
+    The environment variable ``FASTACT_PARALLEL_THRESHOLD`` sets the same.
 
     Parameters
     ----------
@@ -98,7 +100,7 @@ def _integer(name: str, value: object) -> int:
 
 
 def from_environment(name: str, default: int, least: int = 1) -> int:
-    """Return the number that an environment variable holds."""
+    """Return the integer value of an environment variable, or a default if it is not set."""
     text = os.environ.get(name, "").strip()
     if not text:
         return default
@@ -109,24 +111,25 @@ def from_environment(name: str, default: int, least: int = 1) -> int:
     return int(text)
 
 
-def raised_by_driver(function: Callable[[], None]) -> Callable[[], type[BaseException] | None]:
-    """Let a function that the driver calls return its error, as a class: Python takes one there.
+def returning_error(function: Callable[[], None]) -> Callable[[], type[BaseException] | None]:
+    """Wrap a function for the inner loop, which takes its error as a return value.
 
-    What is raised outside, in the function's first or last instruction, the driver raises as well, but
-    knows the class alone.
+    The error is returned as a class, which Python expects there.     The inner loop also raises
+    errors from outside the try block, in the first or last instruction of the wrapper, but then
+    knows only their class.
     """
 
     def call() -> type[BaseException] | None:
         try:
             function()
         except BaseException as error:
-            return _class_that_makes(error)
+            return _class_of(error)
         return None
 
     return call
 
 
-def _class_that_makes(error: BaseException) -> type[BaseException]:
+def _class_of(error: BaseException) -> type[BaseException]:
     """Return a class whose only instance is this error."""
     return type(type(error).__name__, (BaseException,), {"__new__": lambda *_: error})
 
@@ -135,25 +138,25 @@ def _do_nothing() -> None:
     pass
 
 
-class _TrialError(BaseException):
-    """What the driver raises in `_do_nothing` to see whether it can."""
+class _ProbeError(BaseException):
+    """Raised in `_do_nothing` by the inner loop, to probe whether asynchronous errors work."""
 
 
-_start_pool = raised_by_driver(POOL.start)
-_form_team = raised_by_driver(POOL.form_team)
+_start_pool = returning_error(POOL.start)
+_form_team = returning_error(POOL.form_team)
 
 
 @cache
 @first_use()
-def prepare() -> int:
-    """Load the driver and return its address: the inner loop of every ufunc."""
+def inner_loop_address() -> int:
+    """Return the address of the inner loop that all ufuncs share."""
     python = ctypes.pythonapi
     for setting, function in (
         (SETTING.gil_ensure, python.PyGILState_Ensure),
         (SETTING.gil_release, python.PyGILState_Release),
-        (SETTING.call, python.PyObject_CallNoArgs),
-        (SETTING.keep, python.Py_IncRef),
-        (SETTING.release, python.Py_DecRef),
+        (SETTING.call_no_args, python.PyObject_CallNoArgs),
+        (SETTING.inc_ref, python.Py_IncRef),
+        (SETTING.dec_ref, python.Py_DecRef),
         (SETTING.set_error, python.PyErr_SetNone),
         (SETTING.error_occurred, python.PyErr_Occurred),
         (SETTING.clear_error, python.PyErr_Clear),
@@ -167,17 +170,17 @@ def prepare() -> int:
         (SETTING.start_pool, _start_pool),
         (SETTING.form_team, _form_team),
         (SETTING.none, None),
-        (SETTING.trial, _do_nothing),
-        (SETTING.trial_error, _TrialError),
+        (SETTING.probe, _do_nothing),
+        (SETTING.probe_error, _ProbeError),
     ):
-        SETTINGS[setting] = id(keep(value))
-    SETTINGS[SETTING.run_chunk] = driver_kernel("run_chunk")
-    return driver_kernel("drive")
+        SETTINGS[setting] = id(keep_alive(value))
+    SETTINGS[SETTING.run_chunk] = inner_loop_function("run_chunk")
+    return inner_loop_function("inner_loop")
 
 
 SETTINGS[SETTING.threads] = min(
     from_environment("FASTACT_NUM_THREADS", available_cpus()), available_cpus()
 )
 SETTINGS[SETTING.threshold] = from_environment("FASTACT_PARALLEL_THRESHOLD", _DEFAULT_THRESHOLD)
-SETTINGS[SETTING.chunk] = _SMALLEST_CHUNK
-SETTINGS[SETTING.streaming] = int(_STREAMING_CACHES * last_cache())
+SETTINGS[SETTING.chunk] = _MIN_CHUNK
+SETTINGS[SETTING.streaming] = int(_STREAMING_CACHES * last_level_cache())

@@ -1,6 +1,6 @@
-"""Genuine NumPy ufuncs around compiled loops, through NumPy's public C API.
+"""Real NumPy ufuncs around compiled kernels, through NumPy's public C API.
 
-A loop is compiled when it first runs: one for each type in use.
+Each kernel is compiled when its loop first runs: only the types in use are.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from numpy.typing import NDArray
 from fastact.runtime import loading, threads
 from fastact.system import numpy_api
 from fastact.system.first_use import first_use
-from fastact.system.memory_layout import RECORD, SETTINGS, allocate, keep
+from fastact.system.memory_layout import LOOP_DATA, SETTINGS, allocate_words, keep_alive
 
 
 @dataclass(frozen=True)
 class Loop:
-    """One loop of a ufunc.
+    """One loop of a ufunc: a combination of types and its kernel.
 
     Attributes
     ----------
     dtypes : sequence of dtype
         One for each operand, inputs first.
     name : str or None
-        The kernel's name, unique in fastact; None where the cache must not keep it.
+        The kernel's name, unique in fastact; None if it must not be cached.
     build : callable
         Returns the function to compile.
     explain : callable, optional
-        Takes an error of the compiler and returns what to say of it.
+        Turns a compiler error into a message for the user.
     """
 
     dtypes: Sequence[Any]
@@ -42,7 +42,7 @@ class Loop:
     explain: Callable[[BaseException], str] = lambda error: f"{type(error).__name__}: {error}"
 
 
-#: The loops of each ufunc, to compile them ahead.
+#: The loops of each ufunc, for compiling them ahead of time.
 LOOPS: dict[np.ufunc, Sequence[Loop]] = {}
 
 
@@ -60,30 +60,30 @@ def make_ufunc(
     Parameters
     ----------
     module, name : str
-        Where it is found again when it is unpickled.
+        The location that pickle stores.
     doc : str
-        Its documentation.
+        The docstring.
     inputs, outputs : sequence of str
-        The operands' names, which its signature shows.
+        The operands' names, shown in the signature.
     loops : sequence of Loop
-        Narrowest type first: NumPy takes the first one that the inputs can safely be cast to.
+        Narrowest type first: NumPy picks the first one that the inputs can safely be cast to.
     core_signature : str, optional
         The signature of a generalized ufunc, such as ``"(p)->()"``.
     """
     core_dimensions = len(set(_core_names(core_signature))) if core_signature else 0
     operands = len(inputs) + len(outputs)
-    driver = threads.prepare()
-    all_loops, loops = loops, [loop for loop in loops if not _is_foreign(loop)]
-    data = [_record(loop, len(inputs), operands, core_dimensions) for loop in loops]
+    inner_loop = threads.inner_loop_address()
+    all_loops, loops = loops, [loop for loop in loops if not _has_user_type(loop)]
+    data = [_loop_data(loop, len(inputs), operands, core_dimensions) for loop in loops]
     numbers = bytes(np.dtype(dtype).num for loop in loops for dtype in loop.dtypes)
-    functions = (ctypes.c_void_p * len(loops))(*[driver] * len(loops))
-    records = (ctypes.c_void_p * len(loops))(*data)
+    functions = (ctypes.c_void_p * len(loops))(*[inner_loop] * len(loops))
+    pointers = (ctypes.c_void_p * len(loops))(*data)
     types = ctypes.create_string_buffer(numbers, len(numbers))
     texts = [None if text is None else text.encode() for text in (name, doc, core_signature)]
-    keep((functions, records, types, texts))  # NumPy takes no more than their addresses
+    keep_alive((functions, pointers, types, texts))  # NumPy stores only their addresses
     ufunc: np.ufunc = _constructor()(
         ctypes.addressof(functions),
-        ctypes.addressof(records),
+        ctypes.addressof(pointers),
         ctypes.addressof(types),
         len(loops),
         len(inputs),
@@ -94,11 +94,11 @@ def make_ufunc(
         0,
         texts[2],
     )
-    for loop in filter(_is_foreign, all_loops):
-        record = _record(loop, len(inputs), operands, core_dimensions)
-        _add_loop(ufunc, loop, driver, record)
+    for loop in filter(_has_user_type, all_loops):
+        loop_data = _loop_data(loop, len(inputs), operands, core_dimensions)
+        _register_loop(ufunc, loop, inner_loop, loop_data)
     LOOPS[ufunc] = all_loops
-    # A ufunc is pickled as a name in its module; help() and editors show the signature.
+    # Pickle stores module and name; help() and editors show the signature.
     ufunc.__module__ = module
     ufunc.__signature__ = _signature(inputs, len(outputs), core_signature is None)  # type: ignore[misc]
     return ufunc
@@ -108,44 +108,46 @@ def _core_names(core_signature: str) -> list[str]:
     return core_signature.translate(str.maketrans("()->,", "     ")).split()
 
 
-def _record(loop: Loop, inputs: int, operands: int, core_dimensions: int) -> int:
-    """Return the address of a new loop's record."""
-    record = allocate(len(RECORD))
+def _loop_data(loop: Loop, inputs: int, operands: int, core_dimensions: int) -> int:
+    """Return the address of the ``data`` of a loop."""
+    loop_data = allocate_words(len(LOOP_DATA))
 
-    @threads.raised_by_driver
+    @threads.returning_error
     @first_use()
     def compile_loop() -> None:
         try:
-            record[RECORD.loop] = loading.load(loop.name, loop.build)
+            loop_data[LOOP_DATA.kernel] = loading.load(loop.name, loop.build)
         except Exception as error:
-            record[RECORD.error] = id(keep(_error_class(error, loop.explain(error), record)))
+            loop_data[LOOP_DATA.error] = id(
+                keep_alive(_error_class(error, loop.explain(error), loop_data))
+            )
 
-    record[RECORD.compile] = id(keep(compile_loop))
-    record[RECORD.settings] = SETTINGS.ctypes.data
-    record[RECORD.inputs] = inputs
-    record[RECORD.operands] = operands
-    record[RECORD.core_dimensions] = core_dimensions
-    return record.ctypes.data
+    loop_data[LOOP_DATA.compile] = id(keep_alive(compile_loop))
+    loop_data[LOOP_DATA.settings] = SETTINGS.ctypes.data
+    loop_data[LOOP_DATA.inputs] = inputs
+    loop_data[LOOP_DATA.operands] = operands
+    loop_data[LOOP_DATA.core_dimensions] = core_dimensions
+    return loop_data.ctypes.data
 
 
-def _error_class(error: Exception, text: str, record: NDArray[np.intp]) -> type[Exception]:
-    """Return the class of the error to raise: Python takes a class there and makes the instance.
+def _error_class(error: Exception, text: str, loop_data: NDArray[np.intp]) -> type[Exception]:
+    """Return the class of the error to raise: Python expects a class there and instantiates it.
 
-    Once the instance is made, the next call may try again.
+    Instantiation clears the error, so that the next call tries again.
     """
     text = f"fastact could not compile a kernel: {text}"
     bases = (RuntimeError, MemoryError) if isinstance(error, MemoryError) else (RuntimeError,)
 
     def __init__(self: Exception) -> None:
         super(raised, self).__init__(text)
-        record[RECORD.error] = 0
+        loop_data[LOOP_DATA.error] = 0
 
     raised: type[Exception] = type("CompilationError", bases, {"__init__": __init__})
     return raised
 
 
 def _signature(inputs: Sequence[str], outputs: int, is_elementwise: bool) -> inspect.Signature:
-    """Describe the call as NumPy's own ufuncs do."""
+    """Return the signature in the form of NumPy's own ufuncs."""
     kinds = inspect.Parameter
     options: dict[str, Any] = {"casting": "same_kind", "order": "K", "dtype": None, "subok": True}
     if is_elementwise:
@@ -161,21 +163,21 @@ def _signature(inputs: Sequence[str], outputs: int, is_elementwise: bool) -> ins
 
 
 _NO_IDENTITY = -1  # PyUFunc_None
-_FIRST_FOREIGN_TYPE = 256  # NPY_USERDEF: types that other packages register, bfloat16 among them
+_FIRST_USER_TYPE = 256  # NPY_USERDEF: types that other packages register, such as bfloat16
 
 
-def _is_foreign(loop: Loop) -> bool:
-    return any(np.dtype(dtype).num >= _FIRST_FOREIGN_TYPE for dtype in loop.dtypes)
+def _has_user_type(loop: Loop) -> bool:
+    return any(np.dtype(dtype).num >= _FIRST_USER_TYPE for dtype in loop.dtypes)
 
 
-def _add_loop(ufunc: np.ufunc, loop: Loop, driver: int, record: int) -> None:
-    """Give a ufunc a loop for a type that NumPy itself does not have."""
+def _register_loop(ufunc: np.ufunc, loop: Loop, inner_loop: int, loop_data: int) -> None:
+    """Register a loop for a user-defined type with a ufunc."""
     numbers = [np.dtype(dtype).num for dtype in loop.dtypes]
     types = (ctypes.c_int * len(numbers))(*numbers)
     pointers = [ctypes.c_void_p] * 3
     kind = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_int, *pointers)
-    register = kind(numpy_api.of_ufuncs(numpy_api.REGISTER_LOOP_FOR_TYPE))
-    register(ufunc, max(numbers), driver, ctypes.addressof(types), record)
+    register = kind(numpy_api.ufunc_function(numpy_api.REGISTER_LOOP_FOR_TYPE))
+    register(ufunc, max(numbers), inner_loop, ctypes.addressof(types), loop_data)
 
 
 def _constructor() -> Callable[..., np.ufunc]:
@@ -184,4 +186,4 @@ def _constructor() -> Callable[..., np.ufunc]:
     kind = ctypes.PYFUNCTYPE(
         ctypes.py_object, *pointers, *numbers, *texts, ctypes.c_int, ctypes.c_char_p
     )
-    return kind(numpy_api.of_ufuncs(numpy_api.FROM_FUNC_AND_DATA_AND_SIGNATURE))
+    return kind(numpy_api.ufunc_function(numpy_api.FROM_FUNC_AND_DATA_AND_SIGNATURE))

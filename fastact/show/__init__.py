@@ -1,1 +1,1 @@
-"""What people see: facts, formulas, tables on a terminal, plots."""
+"""Presentation of functions: facts, formulas, tables in the terminal, plots."""

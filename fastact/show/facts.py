@@ -1,4 +1,4 @@
-"""What there is to say of an activation or a layer, on the terminal and in the documentation."""
+"""Facts about activations and layers, for the terminal and the documentation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from fastact.catalogue.definition import Definition
 from fastact.functions.documentation import difference
 
-#: What the libraries are called, by their key in `Definition.elsewhere`.
+#: The display names of libraries, by their key in `Definition.elsewhere`.
 LIBRARIES = {
     "pytorch": "PyTorch",
     "jax": "JAX",
@@ -23,7 +23,7 @@ LIBRARIES = {
 
 
 def facts(definition: Definition) -> Iterator[tuple[str, str]]:
-    """Yield headings and what stands beside them."""
+    """Yield pairs of a heading and its text."""
     yield from definition.parameters_are.items()
     if definition.learnable:
         yield "learnable", ", ".join(definition.learnable)
@@ -33,19 +33,20 @@ def facts(definition: Definition) -> Iterator[tuple[str, str]]:
         low, high = definition.limits
         yield "limits", f"{low} at -inf, {high} at inf".replace("inf", "∞")
     if definition.errors:
-        of_value, of_derivative = definition.errors
         yield (
             "error",
-            f"at most {of_value} ulp in the value, {of_derivative} in the derivative (float32)",
+            "at most {} ulp in the value, {} in the derivative (float32)".format(
+                *definition.errors
+            ),
         )
     if definition.roots:
         roots = ", ".join(f"{root:.4g}" for root in definition.roots)
         yield "roots", f"within 0.4 of {roots}, the derivative's error is at most 2**-23"
     if definition.aliases:
         yield "also called", ", ".join(definition.aliases)
-    for library, full_name in LIBRARIES.items():
-        if said := in_library(definition, library):
-            yield f"in {full_name}", said
+    for library, title in LIBRARIES.items():
+        if name := in_library(definition, library):
+            yield f"in {title}", name
     for keyword, choices in definition.choices.items():
         if keyword != "convention":
             yield keyword, ", ".join(f"{value}: {found.name}" for value, found in choices.items())
@@ -54,26 +55,26 @@ def facts(definition: Definition) -> Iterator[tuple[str, str]]:
 
 
 def in_library(definition: Definition, library: str) -> str:
-    """Return what a library calls an activation, and what is different there; nothing if it has none."""
-    its_name = definition.elsewhere.get(library, "")
+    """Return a library's name for an activation, and the difference in brackets; may be empty."""
+    name = definition.elsewhere.get(library, "")
     other = definition.choices.get("convention", {}).get(library)
     if other is None:
-        return its_name
-    return f"{its_name} ({difference(definition, other)})".lstrip()
+        return name
+    return f"{name} ({difference(definition, other)})".lstrip()
 
 
-# What takes whole arrays: its methods, from their signatures and docstrings ----------------------
+# Methods, from their signatures and docstrings ---------------------------------------------------
 
 
 def sections(documented: Any) -> dict[str, str]:
-    """Return the sections of a docstring by their headings, and what stands before them by ``""``."""
+    """Return the sections of a docstring by heading; the text before the first one has ``""``."""
     parts = re.split(r"^(\w.*)\n-+\n", inspect.getdoc(documented) or "", flags=re.MULTILINE)
     headings, texts = ["", *parts[1::2]], parts[::2]
     return {heading: text.strip() for heading, text in zip(headings, texts, strict=True)}
 
 
 def methods(function: Any) -> dict[str, Any]:
-    """Return what can be called, by what one writes before the parenthesis."""
+    """Return the public callables of a function by name, such as ``softmax.backward``."""
     name = function.name
     found = {f"{name}.{each}": getattr(function, each, None) for each in _METHODS}
     return {name: function.__call__} | {call: each for call, each in found.items() if each}
@@ -83,7 +84,7 @@ _METHODS = ("backward", "forward_backward")
 
 
 def signatures(function: Any) -> list[str]:
-    """Return a line for each method: its arguments and their defaults."""
+    """Return one line for each method, with its arguments and their defaults."""
     return [f"{call}{_signature(method)}" for call, method in methods(function).items()]
 
 
@@ -94,7 +95,7 @@ def _signature(method: Any) -> str:
 
 
 def arguments(function: Any) -> dict[str, str]:
-    """Return what each argument of the methods is: as the first method says it that has it."""
+    """Return the description of each argument, from the first method that has it."""
     found: dict[str, str] = {}
     for method in methods(function).values():
         entries = re.split(r"\n(?=\S)", sections(method).get("Parameters", ""))

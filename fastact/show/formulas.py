@@ -1,7 +1,7 @@
-"""Formulas for the terminal: TeX as Unicode text.
+"""TeX formulas as Unicode text, for the terminal.
 
-The library pylatexenc knows the symbols. What has a second dimension on paper becomes what one writes on
-a line, such as ``(x + 1)/2`` and ``√(x² + b)``; only a distinction of cases takes several lines.
+pylatexenc supplies the symbols. Fractions and roots are written on one line, as in ``(x + 1)/2``
+and ``√(x² + b)``; only a case distinction takes several lines.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pylatexenc.latex2text import (
     get_default_latex_context_db,
 )
 
-_FIXED_SPACE = "\N{NO-BREAK SPACE}"  # other spaces are as many as look good
+_FIXED_SPACE = "\N{NO-BREAK SPACE}"  # for alignment: ordinary spaces are collapsed
 _SCRIPTS = {
     "^": str.maketrans("0123456789+-=()xyznk", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ˣʸᶻⁿᵏ"),
     "_": str.maketrans("0123456789+-=()xjkn", "₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₓⱼₖₙ"),
 }
 
-# A group, raised, lowered or neither; or one character raised or lowered, unless the underscore is part of
-# a name such as min_val.
+# A group, as superscript, subscript or neither; or a single superscript or subscript character,
+# unless the underscore belongs to a name such as min_val.
 _GROUP = re.compile(
     r"(?P<script>[\^_]?)\{(?P<content>[^{}]*)\}"
     r"|(?P<short_script>\^|(?<![A-Za-z]{2})_)(?P<character>[^\s{}(])"
@@ -33,14 +33,14 @@ _GROUP = re.compile(
 
 
 def unicode_equation(left: str, right: str) -> str:
-    r"""Return an equation as text, of several lines where it distinguishes cases.
+    r"""Return an equation as text, on several lines if it distinguishes cases.
 
     Parameters
     ----------
     left : str
-        As it is to be printed.
+        The left-hand side, as plain text.
     right : str
-        In TeX.
+        The right-hand side, in TeX.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def unicode_equation(left: str, right: str) -> str:
     """
     right = re.sub(r"\\lvert\s*(.*?)\s*\\rvert", r"|\1|", right)
     right = re.sub(r",\s*\\quad", r"\\quad", right)
-    # pylatexenc drops spaces between commands, unless they are commands themselves.
+    # pylatexenc drops spaces between commands unless they are commands ("\ ") themselves.
     right = re.sub(r"(?<!\\sqrt)(?<!\\frac) +(?=\\[a-z])", r"\\ ", right)
     text = _converter().latex_to_text(right)
     first, *others = f"{left} = {_resolve_braces(text)}".splitlines()
@@ -61,7 +61,7 @@ def unicode_equation(left: str, right: str) -> str:
 
 @cache
 def _converter() -> LatexNodes2Text:
-    """Return a converter that writes fractions, roots and cases our way, and keeps braces."""
+    """Return a converter with our fractions, roots and cases; it leaves braces in place."""
     symbols = get_default_latex_context_db()
     symbols.add_context_category(
         "fastact",
@@ -84,7 +84,7 @@ def _converter() -> LatexNodes2Text:
 
 
 def _cases(node: Any, l2tobj: LatexNodes2Text) -> str:
-    """Return one line for each case, aligned beside a tall brace."""
+    """Return one line for each case, aligned behind a tall brace."""
     body = _resolve_braces(l2tobj.nodelist_to_text(node.nodelist))
     rows = [[cell.strip() for cell in line.split("\t")] for line in body.splitlines()]
     width = max(len(value) for value, _ in rows)
@@ -96,7 +96,7 @@ def _cases(node: Any, l2tobj: LatexNodes2Text) -> str:
 
 
 def _resolve_braces(text: str) -> str:
-    """Turn TeX's groups into raised and lowered characters or parentheses, the innermost first."""
+    """Turn TeX groups into superscripts, subscripts or parentheses, innermost first."""
     text = re.sub(r" *([≤≥·]) *", r" \1 ", text)
     text = re.sub(r" +(?=[ ,)^}\t\n]|$)|(?<=\() +", "", text)
     while (resolved := _GROUP.sub(_write_group, text)) != text:
@@ -111,7 +111,7 @@ def _write_group(match: re.Match[str]) -> str:
         if all(ord(character) in _SCRIPTS[script] for character in content):
             return content.translate(_SCRIPTS[script])
         return f"{script}({content})" if len(content) > 1 else script + content
-    outside = content
-    while (without := re.sub(r"\([^()]*\)", "", outside)) != outside:
-        outside = without
-    return f"({content})" if re.search(r"[ /]", outside) else content
+    unparenthesized = content
+    while (rest := re.sub(r"\([^()]*\)", "", unparenthesized)) != unparenthesized:
+        unparenthesized = rest
+    return f"({content})" if re.search(r"[ /]", unparenthesized) else content

@@ -1,4 +1,4 @@
-"""Curves of activations: the value and the derivative, with their kinks."""
+"""Plots of activations: value and derivative, with their kinks."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Curve:
-    """What there is to draw.
+    """The value and derivative of an activation, sampled for a plot.
 
     Attributes
     ----------
     x, value, derivative : ndarray
-        Points in order. NaN separates the two sides of a kink, where the derivative jumps.
+        The samples, in order of `x`. NaN separates the two sides of a kink, where the derivative
+        jumps.
     kinks, kink_values, kink_derivatives : ndarray
-        The kinks themselves, with the derivative that is chosen there.
+        The kinks, with the derivative chosen there.
     """
 
     x: Array
@@ -40,26 +41,26 @@ class Curve:
     kink_values: Array
     kink_derivatives: Array
 
-    def shown(self, y: Array) -> Array:
-        """Cut off the tops of poles and exponentials, which would flatten all the rest."""
+    def clipped(self, y: Array) -> Array:
+        """Replace large values by NaN: poles and exponentials would flatten the rest of the plot."""
         largest = max(10.0, 2 * float(np.nanmax(np.abs(self.x))))
         return np.where(np.abs(y) <= largest, y, np.nan)
 
 
 def curve(activation: Function, x: ArrayLike | None = None) -> Curve:
-    """Compute the value and the derivative of an activation, on both sides of its kinks too.
+    """Sample the value and the derivative of an activation, on both sides of its kinks too.
 
     Parameters
     ----------
     activation : Function
-        With all parameters bound that have no default.
+        Its required parameters must be bound.
     x : array_like, optional
-        Where; between -5 and 5 unless given.
+        The points; from -5 to 5 by default.
 
     Raises
     ------
     TypeError
-        If the activation takes groups of features, or a parameter has no value.
+        If the activation is not pointwise, or a parameter has no value.
     """
     if "value_and_derivative" not in activation.operations:
         raise TypeError(f"{activation.name}: a function of several inputs has no curve")
@@ -73,19 +74,18 @@ def curve(activation: Function, x: ArrayLike | None = None) -> Curve:
     sides = np.add.outer(kinks, [-aside, np.nan, aside])
     x = np.insert(x, np.repeat(np.searchsorted(x, kinks), 3), sides.ravel())
     pointwise: Any = activation
-    value_and_derivative = pointwise.value_and_derivative
-    value, derivative = value_and_derivative(x)
-    return Curve(x, value, derivative, kinks, *value_and_derivative(kinks))
+    value, derivative = pointwise.value_and_derivative(x)
+    return Curve(x, value, derivative, kinks, *pointwise.value_and_derivative(kinks))
 
 
 def kink_positions(activation: Function) -> list[float]:
-    """Return where the derivative jumps, with the parameters that the activation has.
+    """Return where the derivative jumps for the activation's parameters.
 
-    The definitions say it in terms of these: at ``-beta/alpha``, for instance.
+    Definitions give the positions in terms of these, such as ``-beta/alpha``.
     """
     found = []
     for at in activation.kinks:
-        # Your own may say in words where they are.
+        # A user's own activation may describe them in words.
         with suppress(SyntaxError, KeyError):
             found.append(float(_evaluate(ast.parse(at, mode="eval").body, activation.parameters)))
     return sorted(found)
@@ -100,7 +100,7 @@ _OPERATORS = {
 
 
 def _evaluate(node: ast.AST, parameters: Mapping[str, Any]) -> Any:
-    """Evaluate an arithmetic expression in the parameters; a KeyError tells that it is none."""
+    """Evaluate an arithmetic expression in the parameters; raise a KeyError if it is not one."""
     match node:
         case ast.Constant(value=int() | float() as number):
             return number
@@ -115,28 +115,28 @@ def _evaluate(node: ast.AST, parameters: Mapping[str, Any]) -> Any:
 
 
 def plot(activation: Function, x: ArrayLike | None = None, ax: Axes | None = None) -> Axes:
-    """Draw the value and the derivative of an activation.
+    """Plot the value and the derivative of an activation.
 
     Parameters
     ----------
     activation : Function
-        With all parameters bound that have no default: ``fa.prelu.bind(weight=0.25)``.
+        Its required parameters must be bound: ``fa.prelu.bind(weight=0.25)``.
     x : array_like, optional
-        Where; between -5 and 5 unless given.
+        The points; from -5 to 5 by default.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; pyplot's current axes unless given.
+        The axes to draw into; pyplot's current axes by default.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Where it is drawn. Dots mark kinks, and the derivative that is chosen there.
+        The axes. Dots mark kinks, and the derivative chosen there.
 
     Raises
     ------
     ModuleNotFoundError
         If matplotlib is not installed.
     TypeError
-        If the activation takes groups of features, or a parameter has no value.
+        If the activation is not pointwise, or a parameter has no value.
     """
     if ax is None:
         try:
@@ -146,16 +146,16 @@ def plot(activation: Function, x: ArrayLike | None = None, ax: Axes | None = Non
                 'plotting needs matplotlib: pip install "fastact[plot]"', name=error.name
             ) from None
         ax = pyplot.gca()
-    found = curve(activation, x)
+    sampled = curve(activation, x)
     ax.axhline(0, color="gray", linewidth=0.8)
     ax.axvline(0, color="gray", linewidth=0.8)
     styles: list[tuple[str, Array, Array, dict[str, Any]]] = [
-        ("value", found.value, found.kink_values, {"color": "#1f4e79", "linewidth": 2}),
-        ("derivative", found.derivative, found.kink_derivatives, {"color": "#d9782d"}),
+        ("value", sampled.value, sampled.kink_values, {"color": "#1f4e79", "linewidth": 2}),
+        ("derivative", sampled.derivative, sampled.kink_derivatives, {"color": "#d9782d"}),
     ]
     for label, y, at_kinks, style in styles:
-        ax.plot(found.x, found.shown(y), label=label, **style)
-        ax.plot(found.kinks, at_kinks, "o", markersize=5, color=style["color"])
+        ax.plot(sampled.x, sampled.clipped(y), label=label, **style)
+        ax.plot(sampled.kinks, at_kinks, "o", markersize=5, color=style["color"])
     ax.set_xlabel("x")
     ax.set_title(title(activation))
     ax.grid(alpha=0.3)
@@ -164,6 +164,6 @@ def plot(activation: Function, x: ArrayLike | None = None, ax: Axes | None = Non
 
 
 def title(activation: Function) -> str:
-    """Return the name, with the parameters that are bound."""
+    """Return the name and the bound parameters."""
     bound = [f"{name}={value!r}" for name, value in activation._bound.items()]
     return ", ".join([activation.name, *bound])

@@ -1,4 +1,4 @@
-"""What the terminal shows of activations and layers: ``fastact list`` and ``fastact show``."""
+"""The output of ``fastact list`` and ``fastact show``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LETTERS = dict(zip(LIBRARIES, "PJKOTCF", strict=True))
 
 
 def table(activations: Iterable[Function], library: str | None = None) -> Table:
-    """Return a table of activations, and of their names in one library or where they are at all."""
+    """Return a table of activations, with their names in one library, or all their libraries."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("activation", no_wrap=True)
     table.add_column(f"in {LIBRARIES[library]}" if library else "in", no_wrap=True)
@@ -55,7 +55,7 @@ def layer_table(layers: Iterable[Function]) -> Table:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Return a description, each paragraph on one line; the first is one sentence."""
+    """Return the paragraphs of a description, each on one line; the first is one sentence."""
     return [" ".join(each.split()) for each in text.replace("`", "").split("\n\n") if each]
 
 
@@ -67,7 +67,7 @@ def _shape(activation: Function) -> str:
 
 
 def sheet(activation: Function, width: int) -> Group:
-    """Return all there is to know of an activation, with a plot that is so many columns wide."""
+    """Return the full description of an activation, with a plot of the given width in columns."""
     equations = {"f(x)": activation.formula, "f'(x)": activation.derivative_formula}
     parts: list[RenderableType] = [
         Text(
@@ -86,11 +86,11 @@ def sheet(activation: Function, width: int) -> Group:
 
 
 def layer_sheet(layer: Function) -> Group:
-    """Return all there is to know of a layer."""
-    said = sections(layer)
-    reference = " ".join(said.get("References", "").split())
+    """Return the full description of a layer."""
+    found = sections(layer)
+    reference = " ".join(found.get("References", "").split())
     notes = [*arguments(layer).items(), *([("reference", reference)] if reference else [])]
-    paragraphs = [*_paragraphs(said[""]), *_paragraphs(said.get("Notes", ""))]
+    paragraphs = [*_paragraphs(found[""]), *_paragraphs(found.get("Notes", ""))]
     equations = [unicode_equation("y", layer.formula)] if layer.formula else []
     parts: list[RenderableType] = [
         Text(layer.name, "bold"),
@@ -102,12 +102,12 @@ def layer_sheet(layer: Function) -> Group:
     return Group(*parts)
 
 
-def _notes(told: Iterable[tuple[str, str]]) -> Table:
-    """Return headings and what stands beside them."""
+def _notes(entries: Iterable[tuple[str, str]]) -> Table:
+    """Return a table of headings and their texts."""
     notes = Table.grid(padding=(0, 2, 0, 0))
     notes.add_column(style="bold", no_wrap=True)
     notes.add_column()
-    for heading, text in told:
+    for heading, text in entries:
         notes.add_row(Text(heading), Text(text))
     return notes
 
@@ -117,7 +117,7 @@ def _calls(function: Function) -> Text:
 
 
 def _plot_or_why_not(activation: Function, width: int) -> Text:
-    if activation.kind == "row":  # how it is called says more
+    if activation.kind == "row":  # signatures instead
         return _calls(activation)
     try:
         return Text.from_ansi(_plot(activation, width))
@@ -126,21 +126,21 @@ def _plot_or_why_not(activation: Function, width: int) -> Text:
 
 
 def _plot(activation: Function, width: int) -> str:
-    """Return a plot of value and derivative in characters."""
-    found = curve(activation, np.linspace(-5, 5, 2001))
+    """Return a text plot of value and derivative."""
+    sampled = curve(activation, np.linspace(-5, 5, 2001))
     figure = plotext.figure
     figure.clear()
     figure.theme("simple")
     figure.plot_size(width, 16)
     figure.ruler("x").ticks([-4, -2, 0, 2, 4])
-    value, derivative = found.shown(found.value), found.shown(found.derivative)
+    value, derivative = sampled.clipped(sampled.value), sampled.clipped(sampled.derivative)
     low, high = float(np.nanmin([value, derivative])), float(np.nanmax([value, derivative]))
     gray = plotext.pixel(foreground="gray")
     figure.draw(figure.segment((-5, 5), (0, 0), marker=plotext.marker("─").fill(gray)))
     figure.draw(figure.segment((0, 0), (low, high), marker=plotext.marker("│").fill(gray)))
-    # Without color, as in a pipe, the markers tell the curves apart. A legend would cover curves.
+    # Different markers: there is no colour in a pipe. A legend would cover the curves.
     figure.title("value ⠒⠒⠒   derivative ···")
     for y, marker in ((derivative, "·"), (value, "braille")):
-        there = ~np.isnan(y)
-        figure.draw(figure.signal(found.x[there].tolist(), y[there].tolist(), marker=marker))
+        valid = ~np.isnan(y)
+        figure.draw(figure.signal(sampled.x[valid].tolist(), y[valid].tolist(), marker=marker))
     return str(figure.build()).rstrip("\n")

@@ -249,9 +249,9 @@ class Blocks:
         return load
 
     @property
-    def moves_masked(self) -> bool:
+    def has_masked_moves(self) -> bool:
         """Whether there are instructions for parts of blocks."""
-        fits = all(TARGET.moves_masked(storage.itemsize) for storage in self._storages)
+        fits = all(TARGET.has_masked_moves(storage.itemsize) for storage in self._storages)
         return fits and not self.is_apart
 
     def load_some(self, operands: range, padding: Sequence[float]) -> Any:

@@ -368,7 +368,7 @@ def _copy_function(module: Any, itemsize: int, fills_target: bool) -> Any:
         with cgutils.for_range_slice(builder, number(0), whole, number(lanes), INDEX) as (i, _):
             move(i, register)
         builder.store(whole, done)
-        if TARGET.moves_masked(itemsize):
+        if TARGET.has_masked_moves(itemsize):
             with builder.if_then(builder.icmp_signed("<", whole, count)):
                 move_rest(whole, builder.sub(count, whole))
             builder.store(count, done)

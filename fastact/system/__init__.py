@@ -1,1 +1,1 @@
-"""What the machine and the process have: processors, memory, signals and forks, NumPy's C API."""
+"""The machine and the process: CPUs, memory, signals, forks, and NumPy's C API."""

@@ -1,9 +1,9 @@
-"""What happens once in a process: imports, compilation, the start of threads.
+"""One-time work in a process: imports, compilation, starting threads.
 
-All of it happens under one lock, and a fork waits for that: the child would inherit what is half done, and
-locks, Python's and Numba's among them, whose owner it does not have. Signal handlers wait as well: one that
-raises, as Ctrl-C does, would leave Numba half imported for good, and one that forks or calls fastact itself
-would meet what is half done.
+All of it runs under one lock. Forks wait for that lock: a child would inherit half-finished state,
+and locks, Python's and Numba's among them, whose owner does not exist in the child. Signal handlers
+are deferred too: one that raises, as Ctrl-C does, would leave Numba half imported for good, and one
+that forks or calls fastact would see the half-finished state.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 
-# Without the enums of `signal`, which take ten times as long.
+# Not from `signal`: its enums make each call ten times slower.
 from _signal import getsignal, signal  # type: ignore[import-not-found]
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,60 +21,60 @@ from functools import partial
 from signal import valid_signals
 from typing import Any
 
-PROCESS = os.getpid()  # which imported fastact; a forked child is another
-_lock = threading.RLock()  # for a handler that forks on the very thread that holds it
+PROCESS = os.getpid()  # the one that imported fastact: a forked child has another
+_lock = threading.RLock()  # reentrant: a signal handler may fork on the thread that holds it
 
 
 @contextmanager
 def first_use() -> Iterator[None]:
-    """Do what is done once: no fork and no signal handler comes in between.
+    """Run one-time work with forks and signal handlers held off.
 
-    Also a decorator. In the midst of a compilation of Numba's it adds nothing: a fork waits for that as
-    well, and threads that held the two locks in different orders would wait for each other.
+    Also a decorator. Inside a Numba compilation it does nothing: forks wait for Numba's compiler
+    lock as well, and threads that took the two locks in different orders would deadlock.
     """
     if _is_compiling():
         yield
         return
-    _hear_of_forks()
-    handlers = _Handlers()
+    _register_fork_handlers()
+    handlers = _DeferredHandlers()
     try:
         with _lock, handlers:
             yield
     finally:
-        handlers.call_those_that_waited()
+        handlers.deliver()
 
 
-class _Handlers:
-    """The signal handlers of this process, which wait while this context is entered."""
+class _DeferredHandlers:
+    """The signal handlers of this process, deferred while this context is active."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, Callable[[int, Any], Any]] = {}
-        self.arrived: list[int] = []
+        self._deferred: dict[int, Callable[[int, Any], Any]] = {}
+        self.pending: list[int] = []
 
     def __enter__(self) -> None:
         if threading.get_ident() != threading.main_thread().ident:
-            return  # Python calls them on the main thread alone
+            return  # Python runs handlers on the main thread only
         try:
             for number in _SIGNALS:
                 handler = getsignal(number)
                 if callable(handler) and not isinstance(
-                    getattr(handler, "__self__", None), _Handlers
+                    getattr(handler, "__self__", None), _DeferredHandlers
                 ):
-                    self._waiting[number] = handler
-                    signal(number, self._note)
-        except BaseException:  # of a handler that was called before it was replaced
-            self.put_back()
+                    self._deferred[number] = handler
+                    signal(number, self._record)
+        except BaseException:  # raised by a handler that ran before it was replaced
+            self.restore()
             raise
 
     def __exit__(self, *error: object) -> None:
-        self.put_back()
+        self.restore()
 
-    def _note(self, number: int, frame: Any) -> None:
-        self.arrived.append(number)
+    def _record(self, number: int, frame: Any) -> None:
+        self.pending.append(number)
 
-    def put_back(self) -> None:
-        """Let handlers be called again; one that is back already may raise before the last one is."""
-        left, errors = dict(self._waiting), []
+    def restore(self) -> None:
+        """Restore all handlers, even if one that is already restored raises meanwhile."""
+        left, errors = dict(self._deferred), []
         while left:
             try:
                 while left:
@@ -86,33 +86,33 @@ class _Handlers:
         if errors:
             raise errors[0]
 
-    def call_those_that_waited(self) -> None:
-        """Call the handlers of the signals that have arrived, all of them, whatever the first one raises."""
+    def deliver(self) -> None:
+        """Call the handlers of all signals that arrived meanwhile, even if one of them raises."""
         with ExitStack() as calls:
-            for number in reversed(self.arrived):
-                calls.callback(self._waiting[number], number, sys._getframe())
+            for number in reversed(self.pending):
+                calls.callback(self._deferred[number], number, sys._getframe())
 
 
 _SIGNALS = sorted(map(int, valid_signals()))
 
 
 def _is_compiling() -> bool:
-    """Whether this thread is in the midst of a compilation of Numba's."""
+    """Whether this thread is inside a Numba compilation."""
     lock = _compiler_lock()
     return lock is not None and bool(lock.is_locked())
 
 
 def _compiler_lock() -> Any:
-    """Return the lock that Numba holds while it compiles, or None where Numba is not imported."""
+    """Return the lock that Numba holds while it compiles, or None if Numba is not imported."""
     module = sys.modules.get("numba.core.compiler_lock")
     return getattr(module, "global_compiler_lock", None)
 
 
 class _Fork:
-    """A fork: it waits until no other thread is in the midst of a first use, or compiles."""
+    """A fork in progress: it waits until no other thread does one-time work or compiles."""
 
     def __init__(self) -> None:
-        self._handlers = _Handlers()
+        self._handlers = _DeferredHandlers()
         self._compiler_lock = _compiler_lock()
         self._handlers.__enter__()
         _lock.acquire()
@@ -120,26 +120,26 @@ class _Fork:
             self._compiler_lock.acquire()
 
     def end(self) -> list[int]:
-        """Let go of all; return the signals that have arrived."""
+        """Release the locks, restore the handlers, and return the signals that arrived meanwhile."""
         if self._compiler_lock is not None:
             self._compiler_lock.release()
         _lock.release()
-        self._handlers.put_back()
-        return self._handlers.arrived
+        self._handlers.restore()
+        return self._handlers.pending
 
 
-_fork: _Fork | None = None  # the one that is under way
-_arrived: list[int] = []  # while it waited
-_hears_of_forks = False
-_told_in_parent: list[Callable[[], None]] = []
-_told_in_child: list[Callable[[], None]] = []
+_fork: _Fork | None = None  # in progress
+_pending: list[int] = []  # signals that arrived during the fork
+_is_registered = False
+_after_in_parent: list[Callable[[], None]] = []
+_after_in_child: list[Callable[[], None]] = []
 
 
-def tell_of_forks(in_parent: Callable[[], None], in_child: Callable[[], None]) -> None:
-    """Let functions be called after each fork."""
-    _hear_of_forks()
-    _told_in_parent.append(in_parent)
-    _told_in_child.append(in_child)
+def call_after_forks(in_parent: Callable[[], None], in_child: Callable[[], None]) -> None:
+    """Register functions to be called after each fork, in the parent and in the child."""
+    _register_fork_handlers()
+    _after_in_parent.append(in_parent)
+    _after_in_child.append(in_child)
 
 
 def _before_fork() -> None:
@@ -148,35 +148,36 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
-    _end_fork(_told_in_parent)
+    _end_fork(_after_in_parent)
 
 
 def _after_fork_in_child() -> None:
-    _end_fork(_told_in_child)
-    _arrived.clear()  # they were meant for the parent
+    _end_fork(_after_in_child)
+    _pending.clear()  # they were meant for the parent
 
 
-def _end_fork(told: list[Callable[[], None]]) -> None:
+def _end_fork(functions: list[Callable[[], None]]) -> None:
     global _fork
-    for function in told:
+    for function in functions:
         function()
     fork, _fork = _fork, None
-    # None where another thread registered these functions amid the fork.
-    _arrived[:] = [] if fork is None else fork.end()
+    # None if another thread registered these functions during the fork.
+    _pending[:] = [] if fork is None else fork.end()
 
 
-def _hear_of_forks() -> None:
-    """Let forks wait from now on; not from the import on, which Numba causes in every process that compiles."""
-    global _hears_of_forks
-    if _hears_of_forks or not hasattr(os, "register_at_fork"):
+def _register_fork_handlers() -> None:
+    """Make forks wait from now on; not on import, which Numba does in every compiling process."""
+    global _is_registered
+    if _is_registered or not hasattr(os, "register_at_fork"):
         return
     os.register_at_fork(
         before=_before_fork,
         after_in_parent=_after_fork_in_parent,
         after_in_child=_after_fork_in_child,
     )
-    # What a handler raises in here Python prints and drops. So it is called once `os.fork` has returned:
-    # the signals are set again by a function in C that calls one in C for each of them.
+    # Python prints and drops what a handler raises inside these functions, so pending signals are
+    # raised again and handled once `os.fork` has returned. `max` with a key is a C function that
+    # calls another C function for each signal: no Python frame in between could run a handler.
     set_again = ctypes.pythonapi.PyErr_SetInterruptEx
-    os.register_at_fork(after_in_parent=partial(max, _arrived, key=set_again, default=None))
-    _hears_of_forks = True  # last: two threads may register twice, and a fork then waits twice
+    os.register_at_fork(after_in_parent=partial(max, _pending, key=set_again, default=None))
+    _is_registered = True  # last: two threads may register twice, and a fork then waits twice

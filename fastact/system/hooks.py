@@ -1,6 +1,6 @@
-"""What objects of a lower floor offer by way of a higher one, which they must not import.
+"""Late-bound functions of higher floors, for methods of objects that live below them.
 
-`fastact` itself puts the functions here; each loads its module when it is first called.
+`fastact` itself fills these in; each imports its module on the first call.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ def _missing(*args: Any) -> Any:
     raise RuntimeError("import fastact first")
 
 
-#: Takes a function, `x` and `ax`, and draws it.
+#: Plots a function; takes the function, `x` and `ax`.
 plot: Callable[..., Any] = _missing
-#: Takes a function and returns its type in Numba.
+#: Returns the Numba type of a function.
 numba_type: Callable[[Any], Any] = _missing
 #: Takes a name and parameters and returns the function.
 lookup: Callable[..., Any] = _missing

@@ -1,4 +1,4 @@
-"""What the machine gives this process: CPUs, memory and caches."""
+"""The CPUs, memory and caches available to this process."""
 
 from __future__ import annotations
 
@@ -9,53 +9,53 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-_USUAL_CACHE = 2**25
-_GROUPS, _HIERARCHIES = "/proc/self/cgroup", "/sys/fs/cgroup"
+_DEFAULT_CACHE_BYTES = 2**25
+_CGROUPS, _CGROUP_ROOT = "/proc/self/cgroup", "/sys/fs/cgroup"
 
 
-def affine_cpus() -> int:
-    """Count the CPUs that this process may run on by its affinity alone, as Numba does."""
+def cpus_by_affinity() -> int:
+    """Count the CPUs in this process's affinity mask, as Numba does."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def available_cpus() -> int:
-    """Count the CPUs that this process may run on: its affinity, and the quota of its container."""
-    # A part of a CPU does not count: who uses up the quota is stopped until the next period.
-    return max(1, math.floor(min(affine_cpus(), cpu_quota())))
+    """Count the CPUs that this process may use, by its affinity mask and its container's quota."""
+    # Rounded down: a process that exceeds its quota is stopped until the next period.
+    return max(1, math.floor(min(cpus_by_affinity(), cpu_quota())))
 
 
-def cpu_quota(process: str = _GROUPS, root: str = _HIERARCHIES) -> float:
-    """Return how many CPUs' time the control groups of this process leave it; infinite without a quota.
+def cpu_quota(process: str = _CGROUPS, root: str = _CGROUP_ROOT) -> float:
+    """Return the CPU quota of this process's control groups, in CPUs; infinity if there is none.
 
     Parameters
     ----------
     process : str
-        The file that lists the process's groups.
+        The file that lists the process's control groups.
     root : str
-        Where the groups' hierarchies are mounted, those of version 1 each in a folder of its own.
+        The mount point of the hierarchies; in version 1 each has a folder of its own below.
     """
     return min(map(_quota, _groups("cpu", process, root)), default=math.inf)
 
 
-def memory_left(process: str = _GROUPS, root: str = _HIERARCHIES) -> float:
-    """Return how many bytes more this process may have; infinite where nothing limits it.
+def available_memory(process: str = _CGROUPS, root: str = _CGROUP_ROOT) -> float:
+    """Return how many more bytes this process may allocate; infinity if nothing limits it.
 
-    Limits are the memory of the machine, those of the process's control groups, and its own
-    (``RLIMIT_AS`` and ``RLIMIT_DATA``).
+    The limits are the machine's memory, those of the process's control groups, and the process's
+    own (``RLIMIT_AS`` and ``RLIMIT_DATA``).
 
     Parameters
     ----------
     process, root : str
         As for `cpu_quota`.
     """
-    of_groups = map(_memory_left, _groups("memory", process, root))
-    return min(_memory(), *of_groups, *_limits_left())
+    in_groups = map(_available_in_group, _groups("memory", process, root))
+    return min(_memory(), *in_groups, *_available_within_limits())
 
 
 def _groups(controller: str, process: str, root: str) -> Iterator[Path]:
-    """Yield the folders of the process's control groups: all of version 2, one controller's of version 1."""
+    """Yield the folders of the process's control groups: version 2, and one controller of version 1."""
     try:
         lines = Path(process).read_text().splitlines()
     except OSError:  # not Linux
@@ -63,16 +63,16 @@ def _groups(controller: str, process: str, root: str) -> Iterator[Path]:
     for line in lines:
         number, controllers, path = line.split(":", 2)
         if number == "0":  # version 2
-            yield from _and_parents(Path(root), path)
+            yield from _with_parents(Path(root), path)
         elif controller in controllers.split(","):
             for name in {controllers, controller}:
-                yield from _and_parents(Path(root, name), path)
+                yield from _with_parents(Path(root, name), path)
 
 
-def _and_parents(root: Path, path: str) -> Iterator[Path]:
-    """Yield the folder of a group and those of the groups around it: the narrowest limit holds.
+def _with_parents(root: Path, path: str) -> Iterator[Path]:
+    """Yield the folders of a group and its ancestors: the tightest limit applies.
 
-    In a container the path may be that of the host, of which only the root is there.
+    In a container the path may be the host's, of which only the root is mounted.
     """
     parts = [part for part in path.split("/") if part not in ("", "..")]
     for length in range(len(parts) + 1):
@@ -80,47 +80,50 @@ def _and_parents(root: Path, path: str) -> Iterator[Path]:
 
 
 def _quota(group: Path) -> float:
-    """Return how many CPUs' time a control group has."""
+    """Return the CPU quota of a control group, in CPUs."""
     with contextlib.suppress(OSError, ValueError):
         quota, period = (group / "cpu.max").read_text().split()
-        return float(quota) / float(period)  # "max" is no number
-    old_quota = _number_in(group / "cpu.cfs_quota_us", -1)  # version 1: -1 where there is none
+        return float(quota) / float(period)  # a quota of "max" raises
+    old_quota = _number_in(group / "cpu.cfs_quota_us", -1)  # version 1: -1 for no quota
     return (
         old_quota / _number_in(group / "cpu.cfs_period_us", math.nan) if old_quota > 0 else math.inf
     )
 
 
-def _memory_left(group: Path) -> float:
-    """Return how many bytes more a control group may have."""
-    # Version 1 has the last of each, and as its limit a number past all memory where there is none.
+def _available_in_group(group: Path) -> float:
+    """Return how many more bytes a control group may allocate."""
+    # The last name of each is version 1's, which has no limit if the number exceeds the machine's
+    # memory.
     limits = "memory.max", "memory.high", "memory.limit_in_bytes"
     limit = min(_number_in(group / name, math.inf) for name in limits)
     if limit >= _memory():
         return math.inf
     used = max(_number_in(group / f"memory.{name}", 0) for name in ("current", "usage_in_bytes"))
-    # Copies of files count as used, but give way.
+    # The page cache counts as used, but is reclaimed on demand.
     with contextlib.suppress(OSError, ValueError):
         lines = (group / "memory.stat").read_text().splitlines()
         found = {name: int(number) for name, number in map(str.split, lines)}
         for name in ("active_file", "inactive_file"):
-            used -= found.get(f"total_{name}", found.get(name, 0))  # in version 1 with its children
+            used -= found.get(
+                f"total_{name}", found.get(name, 0)
+            )  # "total": with children, version 1
     return max(0, limit - used)
 
 
 def _memory() -> float:
-    """Return how many bytes of memory the machine has, or infinity where that is unknown."""
+    """Return the size of the machine's memory in bytes; infinity if unknown."""
     with contextlib.suppress(AttributeError, ValueError):  # Windows
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return math.inf
 
 
-def _limits_left() -> Iterator[float]:
-    """Yield how many bytes more the process's own limits leave it."""
+def _available_within_limits() -> Iterator[float]:
+    """Yield how many more bytes each of the process's own limits allows."""
     try:
         import resource
     except ImportError:  # Windows
         return
-    # Of the numbers of pages there, the first is the address space, the sixth what is private and writable.
+    # Indices into statm: the first number of pages is the address space, the sixth data and stack.
     for limit, used in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
         left, _ = resource.getrlimit(limit)
         if left != resource.RLIM_INFINITY:
@@ -130,40 +133,41 @@ def _limits_left() -> Iterator[float]:
             yield left
 
 
-def _number_in(file: Path, otherwise: float) -> float:
-    """Return the number that a file holds, or another one where it holds none."""
+def _number_in(file: Path, default: float) -> float:
+    """Return the integer in a file, or a default if there is none."""
     with contextlib.suppress(OSError, ValueError):
         return int(file.read_text())
-    return otherwise
+    return default
 
 
-def has_room(size: int) -> bool:
-    """Whether this process may have so many bytes more; none of them is touched.
+def can_reserve(size: int) -> bool:
+    """Whether this process can reserve this many more bytes of address space, without touching them.
 
-    LLVM, TBB and OpenMP end the process where memory fails them: so who needs it asks before.
+    LLVM, TBB and OpenMP abort the process when they run out of memory, so their callers check
+    first.
     """
     if not hasattr(mmap, "MAP_ANONYMOUS"):  # Windows
         return True
     try:
-        # Not by NumPy, whose memory the output cache may keep.
+        # Not through NumPy: the output pool might cache the memory.
         mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
     except OSError:
         return False
     return True
 
 
-def require_room(size: int, purpose: str) -> None:
-    """Raise a MemoryError unless there is room for so many bytes."""
-    if not has_room(size):
+def require_address_space(size: int, purpose: str) -> None:
+    """Raise a MemoryError unless this many bytes of address space can be reserved."""
+    if not can_reserve(size):
         raise MemoryError(f"fastact needs {size >> 20} MiB of address space to {purpose}")
 
 
-def last_cache(folder: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
-    """Return the size of the last cache before the memory, in bytes; 32 MiB where that is unknown."""
+def last_level_cache(folder: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
+    """Return the size of the last-level cache in bytes; 32 MiB if unknown."""
     units = {"K": 2**10, "M": 2**20, "G": 2**30}
     sizes = []
     for file in Path(folder).glob("index*/size"):
         with contextlib.suppress(OSError, ValueError, KeyError):
             text = file.read_text().strip()
             sizes.append(int(text[:-1]) * units[text[-1]])
-    return max(sizes, default=_USUAL_CACHE)
+    return max(sizes, default=_DEFAULT_CACHE_BYTES)

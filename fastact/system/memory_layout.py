@@ -1,7 +1,8 @@
-"""The memory that Python writes and compiled code reads: settings of the process, and one record a loop.
+"""Layout of the memory that Python shares with compiled code: arrays of ``intp``.
 
-Both are arrays of ``intp``, and so is the state of the output cache. They are never freed, not even when
-Python shuts down, because NumPy keeps pointers to them.
+There is one array of settings for the process, one array for each inner loop, which NumPy passes to
+it as ``data``, and the state of the output pool. None of them is ever freed, not even at
+interpreter shutdown, because NumPy holds pointers to them.
 """
 
 from __future__ import annotations
@@ -15,108 +16,108 @@ from numpy.typing import NDArray
 _T = TypeVar("_T")
 
 
-class SettingPlaces(NamedTuple):
-    """Places in the settings."""
+class SettingLayout(NamedTuple):
+    """Indices into `SETTINGS`."""
 
-    threads: int = 0  # how many threads a call may use
-    threshold: int = 1  # number of elements from which a call is shared among threads
-    chunk: int = 2  # fewest elements that are worth a task of their own
+    threads: int = 0  # the most threads that a call may use
+    threshold: int = 1  # number of elements from which a call runs in parallel
+    chunk: int = 2  # the fewest elements worth a task
     start_pool: int = 3  # address of the Python function that fills in the next four
-    parallel_for: int = 4  # address of Numba's numba_parallel_for, or 0 before the pool has started
+    parallel_for: int = 4  # address of Numba's numba_parallel_for; 0 until the pool has started
     get_num_threads: int = 5  # addresses of Numba's thread mask, which a parallel call overwrites
     set_num_threads: int = 6
-    teams: int = 7  # address of the teams of Python's threads, or 0 where all share one
-    form_team: int = 8  # address of the Python function that fills in one of them
+    teams: int = 7  # address of the teams of Python's threads; 0 where all share one
+    form_team: int = 8  # address of the Python function that fills in a team
     run_chunk: int = 9  # address of `fastact.runtime.inner_loop.run_chunk`
-    streaming: int = 10  # bytes moved by a call from which its outputs go past the caches
-    # Addresses of Python's own functions.
+    streaming: int = 10  # bytes of a call's operands from which it uses non-temporal stores
+    # Addresses of functions of CPython's C API.
     gil_ensure: int = 11
     gil_release: int = 12
-    call: int = 13
-    release: int = 14
+    call_no_args: int = 13
+    dec_ref: int = 14
     error_occurred: int = 15
     clear_error: int = 16
     thread_ident: int = 17
     set_async_exc: int = 18
     this_thread: int = 19
     thread_id: int = 20
-    keep: int = 21
+    inc_ref: int = 21
     set_error: int = 22
     # Addresses of None, of a function that does nothing, and of an error to raise in it.
     none: int = 23
-    trial: int = 24
-    trial_error: int = 25
+    probe: int = 24
+    probe_error: int = 25
 
 
-class RecordPlaces(NamedTuple):
-    """Places in the record of one loop."""
+class LoopDataLayout(NamedTuple):
+    """Indices into the ``data`` of one inner loop."""
 
-    loop: int = 0  # address of the serial loop, or 0 before it is compiled
-    compile: int = 1  # address of the Python function that fills in the first or the last of these
+    kernel: int = 0  # address of the kernel; 0 until it is compiled
+    compile: int = 1  # address of the Python function that fills in `kernel` or `error`
     settings: int = 2  # address of the settings
     inputs: int = 3
     operands: int = 4  # inputs and outputs
     core_dimensions: int = 5  # of a generalized ufunc, else 0
-    error: int = 6  # address of the class of the error to raise instead of running, or 0
+    error: int = 6  # address of the exception class to raise instead of running; 0 for none
 
 
-class CachePlaces(NamedTuple):
-    """Places in the state of the output cache."""
+class OutputPoolLayout(NamedTuple):
+    """Indices into the state of the output pool."""
 
-    malloc: int = 0  # addresses of the C library's functions
+    malloc: int = 0  # addresses of functions of the C library
     calloc: int = 1
     realloc: int = 2
     free: int = 3
     aligned_alloc: int = 4
     clock: int = 5
-    advise: int = 6  # and of madvise, or 0 where the system has none
-    least: int = 7  # bytes of the smallest block to keep
-    most: int = 8  # bytes that all kept blocks may have together
-    idle: int = 9  # nanoseconds for which a block is kept
-    held: int = 10  # bytes that the kept blocks have
-    kept: int = 11  # how many they are
-    hits: int = 12  # how many allocations they have served
+    advise: int = 6  # madvise; 0 where the system has none
+    min_bytes: int = 7  # the smallest block to cache
+    max_bytes: int = 8  # the largest total of all cached blocks
+    idle_nanoseconds: int = 9  # how long a block stays cached
+    cached_bytes: int = 10
+    cached_blocks: int = 11
+    hits: int = 12  # allocations served from the pool
     misses: int = 13
-    first: int = 14  # here the blocks begin, oldest first
+    first_block: int = 14  # here the blocks begin, oldest first
 
 
-class BlockPlaces(NamedTuple):
-    """Places in what is known of a block that the output cache keeps."""
+class BlockLayout(NamedTuple):
+    """Indices into the entry of one cached block."""
 
     address: int = 0
     size: int = 1
-    since: int = 2  # when it was let go, in nanoseconds
+    released_at: int = 2  # nanoseconds of the monotonic clock
 
 
-class MeetingPlaces(NamedTuple):
-    """Places in what threads that wait for each other know; behind them one word for each that has come."""
+class BarrierLayout(NamedTuple):
+    """Indices into the state of a barrier; one word for each thread, set on arrival, follows."""
 
-    expected: int = 0  # how many there are
-    sleep: int = 1  # address of the C library's usleep
-    microseconds: int = 2  # of sleep between two looks
-    turns: int = 3  # most looks
+    threads: int = 0  # how many the barrier waits for
+    usleep: int = 1  # address of the C library's usleep
+    microseconds: int = 2  # of sleep between two polls
+    max_polls: int = 3
 
 
-SETTING = SettingPlaces()
-MEETING = MeetingPlaces()
-RECORD = RecordPlaces()
-CACHE = CachePlaces()
-BLOCK = BlockPlaces()
-CACHE_BLOCKS = 64
-# What is known of the team of a thread of Python's: one word, ``(the thread's number * TEAM_SIZES + threads
-# wanted) * TEAM_SIZES + threads granted``, at the remainder of that number by TEAMS.
+SETTING = SettingLayout()
+LOOP_DATA = LoopDataLayout()
+OUTPUT_POOL = OutputPoolLayout()
+BLOCK = BlockLayout()
+BARRIER = BarrierLayout()
+OUTPUT_POOL_BLOCKS = 64
+# The team of a Python thread is one word, ``(thread id * TEAM_SIZES + threads wanted) * TEAM_SIZES
+# + threads granted``, at the index ``thread id % TEAMS``.
 TEAMS = 64
 TEAM_SIZES = 2**12
 
 
-def keep(thing: _T) -> _T:
-    """Keep for ever what NumPy or compiled code knows by its address alone, and return it.
+def keep_alive(value: _T) -> _T:
+    """Leak a reference to an object that is known by address only, and return the object.
 
-    A list in a module would not do: it ends with the module, which may be loaded anew or forgotten while
-    arrays, ufuncs and threads are still there.
+    A module-level list would not do: it dies with its module, which may be reloaded or dropped from
+    `sys.modules` while arrays, ufuncs and threads live on.
     """
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
-    return thing
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+    return value
 
 
 def address_of(function: Any) -> int:
@@ -124,10 +125,11 @@ def address_of(function: Any) -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
-def allocate(places: int) -> NDArray[np.intp]:
-    """Return zeroed memory of so many words, kept for ever."""
-    return keep(np.zeros(places, np.intp))
+def allocate_words(count: int) -> NDArray[np.intp]:
+    """Return zeroed words that are never freed."""
+    return keep_alive(np.zeros(count, np.intp))
 
 
-# If this module is loaded anew, its settings stay those that other modules and compiled code have.
-SETTINGS: NDArray[np.intp] = globals().get("SETTINGS", allocate(len(SETTING)))
+# A reload of this module must not replace the settings that other modules and compiled code already
+# hold.
+SETTINGS: NDArray[np.intp] = globals().get("SETTINGS", allocate_words(len(SETTING)))

@@ -1,6 +1,6 @@
-"""NumPy's public C API: functions by their places in the tables that extension modules use.
+"""NumPy's public C API: functions by their index in the tables that extension modules use.
 
-They find the tables by the capsules that ``import_array()`` and ``import_ufunc()`` read, and so does this.
+The tables are found through the capsules that ``import_array()`` and ``import_ufunc()`` read.
 https://numpy.org/doc/stable/reference/c-api/
 """
 
@@ -10,12 +10,14 @@ import ctypes
 from functools import cache
 from typing import Any
 
-FROM_FUNC_AND_DATA_AND_SIGNATURE = 31  # of the ufuncs' table
+# Indices into the table of ufuncs.
+FROM_FUNC_AND_DATA_AND_SIGNATURE = 31
 REGISTER_LOOP_FOR_TYPE = 2
-SET_HANDLER = 304  # of the arrays' table
-DEFAULT_HANDLER = 306  # the address of a variable
+# Indices into the table of arrays.
+SET_HANDLER = 304
+DEFAULT_HANDLER = 306  # a variable
 
-MOST_OPERANDS = 64  # of a ufunc: NPY_MAXARGS
+MAX_OPERANDS = 64  # of a ufunc: NPY_MAXARGS
 
 
 @cache
@@ -37,13 +39,13 @@ def _table(name: str) -> Any:
     )
 
 
-def of_ufuncs(place: int) -> int:
-    """Return the address of one of NumPy's functions for ufuncs."""
-    address: int = _table("_UFUNC_API")[place]
+def ufunc_function(index: int) -> int:
+    """Return the address of a function of NumPy's ufunc API."""
+    address: int = _table("_UFUNC_API")[index]
     return address
 
 
-def of_arrays(place: int) -> int:
-    """Return the address of one of NumPy's functions for arrays, or of a variable."""
-    address: int = _table("_ARRAY_API")[place]
+def array_function(index: int) -> int:
+    """Return the address of a function or variable of NumPy's array API."""
+    address: int = _table("_ARRAY_API")[index]
     return address

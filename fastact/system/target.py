@@ -1,7 +1,7 @@
 """The CPU that kernels are compiled for.
 
-Numba's own variables ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` choose another CPU than the host's,
-for tests of the narrower instruction sets and for caches that several machines share.
+Numba's variables ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` select a CPU other than the host's,
+to test narrower instruction sets and to share one cache between machines.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
-from fastact.system.machine import require_room
+from fastact.system.machine import require_address_space
 
 if "llvmlite.binding" not in sys.modules:
-    require_room(2**28, "load LLVM")
+    require_address_space(2**28, "load LLVM")
 
 import llvmlite.binding as llvm
 
-#: Numba's variables that choose the CPU.
-VARIABLES = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX")
+#: Numba's environment variables that select the CPU.
+CPU_VARIABLES = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX")
 
 
 @dataclass(frozen=True)
 class Target:
-    """An instruction set, as LLVM names it.
+    """A CPU and its features, as LLVM names them.
 
     Attributes
     ----------
     cpu : str
-        LLVM's name of the processor.
+        LLVM's name for the CPU.
     features : str
         LLVM's feature string, such as ``"+avx2,+fma,-avx512f"``.
     """
@@ -51,38 +51,38 @@ class Target:
 
     @property
     def has_avx512(self) -> bool:
-        """Whether 512-bit vectors with masks are there."""
+        """Whether the CPU has 512-bit vectors and masks (AVX-512F)."""
         return "avx512f" in self._enabled
 
-    def moves_masked(self, itemsize: int) -> bool:
-        """Whether there are instructions that load and store some numbers of this size of a register."""
+    def has_masked_moves(self, itemsize: int) -> bool:
+        """Whether the CPU has masked loads and stores for elements of this size."""
         if itemsize >= 4:
             return "avx" in self._enabled
         return "avx512bw" in self._enabled
 
     @property
     def converts_float16(self) -> bool:
-        """Whether there are instructions to and from float16."""
+        """Whether the CPU has conversions from and to float16."""
         return not self.is_x86 or "f16c" in self._enabled
 
     @property
     def vector_bytes(self) -> int:
-        """Width of one vector register: AVX-512, AVX, else SSE or NEON."""
+        """The width of a vector register: AVX-512, AVX, else SSE or NEON."""
         if self.has_avx512:
             return 64
         return 32 if "avx" in self._enabled else 16
 
     @property
     def vector_registers(self) -> int:
-        """How many vector registers there are."""
+        """The number of vector registers."""
         return 16 if self.is_x86 and not self.has_avx512 else 32
 
 
 def _host() -> Target:
-    name, features, avx = map(os.environ.get, VARIABLES)
+    name, features, avx = map(os.environ.get, CPU_VARIABLES)
     if features is None:
         host = llvm.get_host_cpu_features()
-        if avx == "0":  # Numba's front end then knows none of them
+        if avx == "0":  # Numba's front end then turns all of these off
             host.update({name: False for name in host if name.startswith("avx")})
         features = host.flatten()
     return Target(name or llvm.get_host_cpu_name(), features)
@@ -92,7 +92,7 @@ TARGET = _host()
 
 
 def target_machine() -> Any:
-    """Return LLVM's code generator for this CPU, a new one: an engine owns the one that it is given."""
+    """Return a new code generator for this CPU; an execution engine takes ownership of it."""
     _initialize_llvm()
     return llvm.Target.from_default_triple().create_target_machine(
         cpu=TARGET.cpu,

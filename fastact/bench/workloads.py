@@ -1,0 +1,142 @@
+"""Workloads: a function and the arrays that all implementations compute it on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastact as fa
+from fastact.catalogue.definition import Definition
+
+Array = NDArray[Any]
+
+#: Values of parameters that have no default.
+REQUIRED_PARAMETERS = {"weight": 0.25, "pieces": 2, "threshold": 0.5, "value": 0.25}
+# Arrays without a gradient, by the name of the argument, or of function and argument.
+_CONSTANTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
+    "targets": lambda random, shape: random.integers(0, shape[-1], shape[:-1]),
+    "sigmoid_binary_cross_entropy.targets": lambda random, shape: random.random(shape, np.float32),
+}
+
+
+def required_parameters(name: str) -> dict[str, Any]:
+    """Return values for the required parameters of an activation."""
+    return {
+        parameter: REQUIRED_PARAMETERS[parameter]
+        for parameter, default in fa.get(name).parameters.items()
+        if default is inspect.Parameter.empty
+    }
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A function and the arrays that all implementations compute it on, the same in every run.
+
+    Attributes
+    ----------
+    name : str
+        The name of the function in fastact and in the baseline.
+    inputs : tuple of ndarray
+        The differentiable inputs: normal deviates times 4, then the bias of a pointwise activation,
+        or the weights of a linear layer with as many classes as features.
+    constants : tuple of ndarray
+        Inputs without a gradient, such as labels.
+    dy : ndarray or None
+        The gradient of the output; None for a loss, which is differentiated itself.
+    parameters : mapping of str to Any
+        Other arguments of fastact's call: required parameters, or a seed.
+    """
+
+    name: str
+    inputs: tuple[Array, ...]
+    constants: tuple[Array, ...] = ()
+    dy: Array | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, name: str, shape: tuple[int, ...], dtype: str = "float32", with_bias: bool = False
+    ) -> Workload:
+        """Return the workload of a function on an input of a shape.
+
+        The last axis is rounded up to whole groups of `maxout`; `with_bias` gives activations a
+        bias along it.
+
+        Raises
+        ------
+        NotImplementedError
+            If the function needs arrays of an unknown kind.
+        """
+        random, function = np.random.default_rng(20), fa.get(name)
+
+        def deviates(shape: tuple[int, ...]) -> Array:
+            return random.standard_normal(shape, dtype)  # type: ignore[call-overload, no-any-return]
+
+        if function.kind == "activation":
+            parameters = required_parameters(name)
+            pieces = parameters.get("pieces", 1)
+            *outer, length = shape
+            groups = -(-length // pieces)
+            x, dy = deviates((*outer, groups * pieces)), deviates((*outer, groups))
+            bias = (deviates((length,)),) if with_bias else ()
+            return cls(name, (4 * x, *bias), dy=dy, parameters=parameters)
+        arguments = inspect.signature(function.forward_backward).parameters
+        options = {"rng": 0} if "rng" in arguments else {}
+        _, *others = (each.name for each in arguments.values() if _is_required(each))
+        x = 4 * deviates(shape)
+        if not others or others == ["dy"]:  # a gated unit takes any number of inputs
+            dy = deviates(np.shape(function(x, **options)))
+            return cls(name, (x,), dy=dy, parameters=options)
+        inputs = [x]
+        if "weight" in others:
+            others.remove("weight")
+            inputs.append(deviates((shape[-1], shape[-1])))
+        missing = ", ".join(other for other in others if other not in _CONSTANTS)
+        if missing:
+            raise NotImplementedError(f"there are no arrays for {missing} of {name}")
+        constants = tuple(
+            _CONSTANTS.get(f"{name}.{other}", _CONSTANTS[other])(random, shape) for other in others
+        )
+        return cls(name, tuple(inputs), constants, parameters=options)
+
+    @property
+    def x(self) -> Array:
+        """The first input."""
+        return self.inputs[0]
+
+    @property
+    def others(self) -> tuple[Array, ...]:
+        """Further arguments of ``forward_backward``: `dy`, or the constants of a loss."""
+        return self.constants if self.dy is None else (self.dy,)
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether the function is an activation, as opposed to a function of rows or a layer."""
+        return bool(fa.get(self.name).kind == "activation")
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether the last input is the bias of an activation."""
+        return self.is_pointwise and len(self.inputs) > 1
+
+    @property
+    def definition(self) -> Definition:
+        """The definition of the activation."""
+        found: Definition = fa.get(self.name)._definition
+        return found
+
+    @property
+    def title(self) -> str:
+        """The name and shape, for tables."""
+        return f"{self.name}{' with bias' if self.has_bias else ''} {self.x.shape}"
+
+
+def _is_required(argument: inspect.Parameter) -> bool:
+    """Whether an argument is positional and has no default."""
+    positional = (argument.POSITIONAL_ONLY, argument.POSITIONAL_OR_KEYWORD)
+    return argument.default is argument.empty and argument.kind in positional
