@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
+from operator import attrgetter
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
@@ -25,7 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CustomDefinition(Definition):
-    """An activation that a user wrote: its function returns the value, or value and derivative."""
+    """An activation that a user wrote: its function returns the value, or value and derivative.
+
+    Attributes
+    ----------
+    metadata : dict of str to Any
+        The keywords of `activation`.
+    """
+
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
     def _snapshot(self) -> Snapshot:
@@ -49,6 +59,14 @@ class CustomDefinition(Definition):
     def module(self) -> str:
         """The module of the function, where pickle finds it."""
         return self.function.__module__
+
+    @cached_property
+    def wrapped(self) -> FunctionType:
+        """The function with the metadata as its attributes, named as pickle finds it."""
+        function: Any = self.function
+        copied = _renamed(function, function.__qualname__ + _WRAPPED)
+        vars(copied).update(self.metadata)
+        return copied
 
     def ufunc_name(self, operation: str) -> str:
         """Return the way from the module to a ufunc."""
@@ -75,25 +93,26 @@ class CustomDefinition(Definition):
         )
 
     def _explain_types(self) -> str | None:
-        """Say what Numba says of the function alone."""
+        """Say what Numba cannot compile in the function alone, in one line."""
         from numba import njit, types
-        from numba.core.errors import NumbaError
+        from numba.core.errors import NumbaError, UnsupportedBytecodeError
 
+        from fastact.custom.diagnosis import diagnose, first_line
+        from fastact.simd.compilable import make_compilable
         from fastact.simd.differentiation import Dual
-        from fastact.simd.lowering import Vector
+        from fastact.simd.lowering import Mask, Vector
 
-        vector, dispatcher = Vector(types.float32, 0), njit(self._snapshot.function)
+        function, vector = self._snapshot.function, Vector(types.float32, 0)
+        kinds = (Dual(vector), *[vector] * len(self.parameters))
+        make_compilable(function)  # and with it the functions that it calls
+        dispatcher = njit(function)
         try:
-            dispatcher.compile((Dual(vector), *[vector] * len(self.parameters)))
-        except NumbaError as own_error:
-            reason = str(own_error).split("\nDuring: ")[0]
-            reason = reason.removeprefix(
-                "Failed in nopython mode pipeline (step: nopython frontend)"
-            )
-            where = "" if "File " in reason else f"\n{own_error.loc or self.function.__code__}"
-            return f"{self.name} cannot be compiled: {reason.strip()}{where}"
-        if not isinstance(dispatcher.nopython_signatures[0].return_type, Dual | types.BaseTuple):
-            return f"{self.name} cannot be differentiated: its result does not depend on x"
+            dispatcher.compile(kinds)
+        except (NumbaError, UnsupportedBytecodeError) as error:
+            return f"{self.name}: {diagnose(function, kinds) or first_line(error)}"
+        result = dispatcher.nopython_signatures[0].return_type
+        if not isinstance(result, Dual | Vector | Mask | types.BaseTuple):
+            return f"{self.name}: its result does not depend on x"
         return None
 
     def kernel_name(self, loop: str) -> str | None:
@@ -120,6 +139,61 @@ def _differentiable(function: Any, places: tuple[int, ...]) -> Callable[..., Any
         return value_and_derivative(x, *parameters) + (value_and_derivative_of(result)[1],)
 
     return with_parameter
+
+
+class CustomFunction(Function):
+    """An activation that a user wrote, and how it is copied and pickled.
+
+    Pickle finds it as it finds a function: by its name in its module. cloudpickle takes functions by value where that
+    name does not serve elsewhere (``__main__``, notebooks, lambdas, nested functions), and decides so from the
+    function itself. So what is pickled is a function: `__wrapped__`, which is found under the activation's name.
+    """
+
+    @property
+    def __wrapped__(self) -> FunctionType:
+        definition: Any = self._definition
+        wrapped: FunctionType = definition.wrapped
+        return wrapped
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.__wrapped__, self._bound)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+_WRAPPED = ".__wrapped__"
+
+
+def _restore(wrapped: FunctionType, bound: dict[str, Any]) -> Function:
+    """Return the activation in whose module the function was found, or a new one of a function that came by value."""
+    name = wrapped.__qualname__.removesuffix(_WRAPPED)
+    try:
+        found: Any = attrgetter(name)(sys.modules[wrapped.__module__])
+    except (AttributeError, KeyError):
+        found = None
+    if getattr(found, "__wrapped__", None) is not wrapped:
+        metadata = dict(vars(wrapped))
+        found = _make(metadata.pop("learnable"), metadata, _renamed(wrapped, name))
+    restored: Function = found.bind(**bound)
+    return restored
+
+
+def _renamed(function: FunctionType, qualname: str) -> FunctionType:
+    """Copy a function under another qualified name."""
+    copied = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copied.__qualname__, copied.__module__ = qualname, function.__module__
+    copied.__doc__, copied.__annotations__ = function.__doc__, function.__annotations__
+    return copied
 
 
 @overload
@@ -209,9 +283,13 @@ def _make(
             f"activation: {function.__name__} has {len(found) - 1} parameters; NumPy's ufuncs have room "
             f"for {most_parameters()} beside the arrays"
         )
-    return make_function(
-        CustomDefinition(function, learnable=(learnable,) if learnable else (), **metadata)
+    definition = CustomDefinition(
+        function,
+        learnable=(learnable,) if learnable else (),
+        metadata={"learnable": learnable, **metadata},
+        **metadata,
     )
+    return make_function(definition, CustomFunction)
 
 
 def check_derivative(

@@ -10,6 +10,7 @@ from numba.core import ir
 from numba.core.compiler import run_frontend
 
 from fastact.functions import Function
+from fastact.numba_support.numpy_names import OFFERED
 from fastact.runtime.compiler import C_LIBRARY
 from fastact.runtime.constant_arrays import NotConstantError, evaluate, value_of
 from fastact.simd.references import used_by
@@ -51,11 +52,11 @@ def constructs(
 
 def _construct(graph: Any, node: Any, symbols: set[str]) -> str | None:
     """Say what a node of Numba's intermediate representation is, if it may need the run time."""
-    if node.op == "getitem" and _value(graph, node.index) is None:
+    if node.op == "getitem" and constant_of(graph, node.index) is None:
         return "an index that may be out of bounds"
     if node.op == "make_function" and "<listcomp>" in repr(node.code):
         return "a list"
-    called = _value(graph, node.func) if node.op == "call" else None
+    called = constant_of(graph, node.func) if node.op == "call" else None
     if called is None:
         return _KINDS.get(node.op)
     name = getattr(called, "__name__", "")
@@ -63,12 +64,13 @@ def _construct(graph: Any, node: Any, symbols: set[str]) -> str | None:
         isinstance(called, FunctionType | Function | type)
         or hasattr(called, "fastact_function")
         or any(called is each for each in _BUILTINS)
+        or any(called is each for each in OFFERED)
         or (name in C_LIBRARY and f"numba_{name}" not in symbols)
     )
-    return None if is_fine else _text(graph, node.func)
+    return None if is_fine else text_of(graph, node.func)
 
 
-def _value(graph: Any, node: Any) -> Any:
+def constant_of(graph: Any, node: Any) -> Any:
     """Return the value of a node that is a constant, else None."""
     try:
         return evaluate(graph, node)
@@ -76,12 +78,12 @@ def _value(graph: Any, node: Any) -> Any:
         return None
 
 
-def _text(graph: Any, node: Any) -> str:
+def text_of(graph: Any, node: Any) -> str:
     """Write what is called as it stands in the function."""
     if isinstance(node, ir.Var):
         if not node.name.startswith("$"):
             return str(node.name)
-        return _text(graph, graph.get_definition(node))
+        return text_of(graph, graph.get_definition(node))
     if isinstance(node, ir.Expr) and node.op == "getattr":
-        return f"{_text(graph, node.value)}.{node.attr}"
+        return f"{text_of(graph, node.value)}.{node.attr}"
     return str(node.name) if isinstance(node, ir.Global | ir.FreeVar) else "this"
