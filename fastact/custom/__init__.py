@@ -80,7 +80,9 @@ class CustomDefinition(Definition):
         with default_settings():
             if isinstance(error, NotSelfContainedError):
                 return self._explain_needs(error)
-            return self._explain_types() or super().explain(error)
+            from fastact.custom.diagnosis import first_line
+
+            return self._explain_types() or f"{self.name}: {first_line(error)}"
 
     def _explain_needs(self, error: NotSelfContainedError) -> str:
         """Say what in the function needs more than kernels have."""

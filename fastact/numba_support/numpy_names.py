@@ -164,18 +164,22 @@ def _(a: Any, a_min: Any = None, a_max: Any = None) -> Any:
     return lambda a, a_min=None, a_max=None: minimum(of(a), of(a_max))
 
 
-def _as_numbers(x: Any, *dtype: Any) -> Any:
-    """Return what ``float`` and the method ``astype`` do: the type stays that of the vector, and masks are numbers."""
+@overload(float, strict=False, jit_options=JIT_OPTIONS)
+def _(x: Any) -> Any:
     vector = _vector_among((x,))
-    if vector is None:
-        return None
+    return _converted(operator.pos, vector, 1) if vector else None
+
+
+def _astype(x: Any, dtype: Any) -> Any:
+    """Return what the method ``astype`` does: masks become numbers, and all else stays as it is."""
+    vector = _vector_among((x,))
+    assert vector is not None
     of = _numbers(vector)
-    return (lambda x, dtype: of(x)) if dtype else lambda x: of(x)
+    return lambda x, dtype: of(x)
 
 
-overload(float, strict=False, jit_options=JIT_OPTIONS)(_as_numbers)
 for kind in (Vector, Mask, Dual):
-    overload_method(kind, "astype", strict=False, jit_options=JIT_OPTIONS)(_as_numbers)
+    overload_method(kind, "astype", strict=False, jit_options=JIT_OPTIONS)(_astype)
 
 
 # --- Operators ----------------------------------------------------------------------------------
