@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,28 +10,18 @@ import pytest
 from references import Array, assert_exactly_accurate, assert_same_bits, context
 
 import fastact as fa
-from fastact import kernels, vecmath
-from fastact.arrays.dtypes import dtype_of
-from fastact.runtime.ufunc import Loop, make_ufunc
-from fastact.simd.operands import Operands
-from fastact.simd.storage import Storage
+from fastact import vecmath
+from fastact.kernels.door import make_ufunc
+from fastact.kernels.kernel import Elementwise, Kernel
 
 FUNCTIONS = {"power": vecmath.power, "hypot": vecmath.hypot, "logaddexp": vecmath.logaddexp}
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def ufunc_of(name: str) -> Any:
-    def build(dtype: str) -> Any:
-        function = FUNCTIONS[name]
-        return kernels.elementwise(
-            lambda x, y: (function(x, y),), Operands((Storage(dtype),) * 3, 2, 0)
-        )
-
-    loops = [
-        Loop([dtype_of(dtype)] * 3, f"tests.{name}.{dtype}", partial(build, dtype))
-        for dtype in ("float32", "float64")
-    ]
-    return make_ufunc("tests", name, "", ["x", "y"], ["z"], loops)
+    function = FUNCTIONS[name]
+    kernel = Kernel.of("x, y -> z", Elementwise(lambda: lambda x, y: (function(x, y),)))
+    return make_ufunc(kernel, "tests", name, "", lambda dtype: f"tests.{name}.{dtype}", repr)
 
 
 UFUNCS = {name: ufunc_of(name) for name in FUNCTIONS}

@@ -1,4 +1,4 @@
-"""What in a function's text makes it need Numba's run time: said to whoever wrote it, where it is refused."""
+"""The constructs in a user's function that need Numba's runtime, for the message that rejects it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from fastact.runtime.compiler import C_LIBRARY
 from fastact.runtime.constant_arrays import NotConstantError, evaluate, value_of
 from fastact.simd.references import used_by
 
-_BUILTINS = (abs, len, max, min, pow, round, sum)  # which are no classes, as `range` is
+_BUILTINS = (abs, len, max, min, pow, round, sum)  # `range` and the like are classes
 _KINDS = {"build_list": "a list", "build_map": "a dict", "build_set": "a set"}
 
 
 def constructs(
     function: Callable[..., Any], symbols: set[str], seen: set[Any] | None = None
 ) -> Iterator[str]:
-    """Yield what needs the run time, or may, in a function and in those that it calls, each with its line.
+    """Yield the constructs that need or may need the runtime, each with its line, callees included.
 
     Parameters
     ----------
     function : function
-        Of Python.
+        A Python function.
     symbols : set of str
-        What its machine code refers to that kernels do not have.
+        The symbols in its machine code that kernels cannot resolve.
     seen : set of function, optional
-        Functions to leave out.
+        Functions to skip.
     """
     seen = set() if seen is None else seen
     seen.add(function)
@@ -51,7 +51,7 @@ def constructs(
 
 
 def _construct(graph: Any, node: Any, symbols: set[str]) -> str | None:
-    """Say what a node of Numba's intermediate representation is, if it may need the run time."""
+    """Describe a node of Numba's IR if it may need the runtime."""
     if node.op == "getitem" and constant_of(graph, node.index) is None:
         return "an index that may be out of bounds"
     if node.op == "make_function" and "<listcomp>" in repr(node.code):
@@ -71,7 +71,7 @@ def _construct(graph: Any, node: Any, symbols: set[str]) -> str | None:
 
 
 def constant_of(graph: Any, node: Any) -> Any:
-    """Return the value of a node that is a constant, else None."""
+    """Return the value of a constant node, else None."""
     try:
         return evaluate(graph, node)
     except (NotConstantError, KeyError):
@@ -79,7 +79,7 @@ def constant_of(graph: Any, node: Any) -> Any:
 
 
 def text_of(graph: Any, node: Any) -> str:
-    """Write what is called as it stands in the function."""
+    """Return the source text of an expression such as ``np.zeros``."""
     if isinstance(node, ir.Var):
         if not node.name.startswith("$"):
             return str(node.name)

@@ -1,7 +1,7 @@
-"""Why Numba cannot compile a user's function, in one line that says what to write instead.
+"""Why a user's function does not compile, in one line that says what to write instead.
 
-Numba's own messages list every meaning of a name that it has tried. Instead, its type inference is run once more on
-the function alone, and the first statement whose operands have types and whose result has none is described.
+Numba's own messages list every candidate that it tried. This module runs type inference again on the function alone and
+describes the first statement whose operands have types but whose result has none.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SYMBOLS = {
 
 
 class _Diagnosis:
-    """What type inference finds of a function with arguments of these types."""
+    """A function's IR and what type inference finds in it."""
 
     def __init__(self, function: FunctionType, kinds: tuple[Any, ...]) -> None:
         self.graph = reconstruct_ssa(run_frontend(function, inline_closures=True))
@@ -51,12 +51,12 @@ class _Diagnosis:
         self._types, self.errors = found[0], found[3]
 
     def type_of(self, variable: ir.Var) -> Any:
-        """Return the type of a variable, or None where there is none."""
+        """Return the type of a variable, or None."""
         found = self._types.get(variable.name)
         return None if found in (types.unknown, types.undefined) else found
 
     def statements(self) -> Iterator[Any]:
-        """Yield the assignments in order."""
+        """Yield the assignments in source order."""
         for _, block in sorted(self.graph.blocks.items()):
             yield from block.find_insts(ir.Assign)
 
@@ -76,12 +76,12 @@ class _Diagnosis:
 
 
 def diagnose(function: FunctionType, kinds: tuple[Any, ...]) -> str | None:
-    """Say what in a function cannot be compiled, and in which line; None if nothing is found.
+    """Say what in a function does not compile and on which line; None if nothing is found.
 
     Parameters
     ----------
     function : function
-        Of Python.
+        A Python function.
     kinds : tuple of numba.types.Type
         The types of its arguments.
     """
@@ -99,7 +99,7 @@ def diagnose(function: FunctionType, kinds: tuple[Any, ...]) -> str | None:
 
 
 def _describe(found: _Diagnosis, statement: ir.Assign) -> str | None:
-    """Describe a statement if it is the one that fails."""
+    """Describe a statement if it is the one that fails, else return None."""
     node, graph = statement.value, found.graph
     line = f"(line {statement.loc.line})"
     fails = found.type_of(statement.target) is None
@@ -143,7 +143,7 @@ def _describe(found: _Diagnosis, statement: ir.Assign) -> str | None:
 
 
 def _operands(node: ir.Expr) -> list[ir.Var]:
-    """Return the variables that an expression takes, but for the function that it calls."""
+    """Return the operands of an expression, without the function that it calls."""
     if node.op == "call":
         return [*node.args, *(value for _, value in node.kws)]
     if node.op == "phi":
@@ -161,7 +161,7 @@ def _is_library(called: Any) -> bool:
 
 
 def _is_foreign(called: Any) -> bool:
-    """Whether it is a function of a library that has no meaning on vectors."""
+    """Whether it is a library function that is not defined on vectors."""
     is_known = any(called is each for each in (abs, pow, *OFFERED))
     return _is_library(called) and not is_known and not hasattr(called, "fastact_function")
 
@@ -169,7 +169,7 @@ def _is_foreign(called: Any) -> bool:
 def _describe_call(
     called: FunctionType, operands: list[Any], keywords: dict[str, Any]
 ) -> str | None:
-    """Say what is wrong in a function that is called."""
+    """Say what is wrong in a called function."""
     count = len(operands) - len(keywords)
     given = dict(zip(keywords, operands[count:], strict=True))
     signature = inspect.signature(called)
@@ -190,7 +190,7 @@ _NOT_UNIFIED = re.compile(r"Cannot unify .* and .* for '(\w+)")
 
 
 def first_line(error: Any) -> str:
-    """Return what Numba says first, and where."""
+    """Return the first line of Numba's message, and its position."""
     text = str(error).removeprefix("Failed in nopython mode pipeline (step: nopython frontend)")
     lines = [each.strip() for each in text.splitlines() if each.strip()]
     loc = getattr(error, "loc", None)

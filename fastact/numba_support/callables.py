@@ -28,7 +28,7 @@ from numba.extending import lower_builtin, lower_getattr_generic, models, regist
 from numba.np.numpy_support import as_dtype
 
 from fastact.functions import Function
-from fastact.functions.pointwise import OPERATIONS
+from fastact.functions.pointwise import OPERATIONS, UFUNC_OPTIONS
 from fastact.functions.pointwise import compute as compute_of
 from fastact.kernels.elementwise import elementwise
 from fastact.simd.compilable import internal
@@ -40,24 +40,6 @@ from fastact.system.target import TARGET
 
 _NUMBERS = types.Integer | types.Float | types.Boolean
 _IN_KERNELS = Vector | Dual | Mask
-# What Python's calls take beside parameters.
-_OPTIONS = frozenset(
-    [
-        "out",
-        "where",
-        "dtype",
-        "casting",
-        "order",
-        "subok",
-        "signature",
-        "bias",
-        "residual",
-        "dropout",
-        "rng",
-        "axis",
-        "convention",
-    ]
-)
 
 
 class Operation(types.Callable, types.Opaque):
@@ -104,7 +86,7 @@ class Operation(types.Callable, types.Opaque):
         self.compute = cache(compute)
         self.explain = explain
         self._scalars = scalars
-        self._options = _OPTIONS.union(options) - parameters.keys()
+        self._options = set(options) - parameters.keys()
         self._parameters = parameters
         kinds = inspect.Parameter
         self.signature = inspect.Signature(
@@ -216,7 +198,7 @@ def _described(kind: Any) -> str:
 
 
 def _on_vectors(context: Any, builder: Any, of: Operation, result: Any, operands: Any) -> list[Any]:
-    """Call an operation on vectors or dual numbers; numbers among them are constants."""
+    """Emit a call on vectors or dual numbers; scalars are broadcast."""
     vector = result
     while isinstance(vector, Dual):
         vector = vector.part
@@ -234,7 +216,7 @@ def _on_vectors(context: Any, builder: Any, of: Operation, result: Any, operands
 
     inputs = types.Tuple([kind for kind, _ in pairs])
     together = context.make_tuple(builder, inputs, [value for _, value in pairs])
-    # By the dispatcher, and not by `compile_internal`, whose functions are not always inlined.
+    # Through the dispatcher: functions compiled by `compile_internal` are not always inlined.
     called = types.Dispatcher(apply)
     call = called.get_call_type(context.typing_context, (inputs,), {})
     outputs = context.get_function(called, call)(builder, [together])
@@ -242,15 +224,15 @@ def _on_vectors(context: Any, builder: Any, of: Operation, result: Any, operands
 
 
 def _on_scalars(context: Any, builder: Any, of: Operation, result: Any, operands: Any) -> list[Any]:
-    """Call an operation on numbers."""
-    # LLVM takes 256-bit vectors for loops where it may take 512-bit ones: half the speed of the ufuncs.
-    # llvmlite knows only LLVM's own attributes, and this is one of the x86 backend: hence not `add`.
+    """Emit a call on scalars."""
+    # By default LLVM vectorizes loops with 256-bit vectors even on AVX-512: half the speed of the ufuncs. `set.add`
+    # bypasses llvmlite's check, which does not know attributes of the x86 backend.
     set.add(builder.function.attributes, f'"prefer-vector-width"="{8 * TARGET.vector_bytes}"')
     return _on_vectors(context, builder, of, Vector(result, 0), operands)
 
 
 def _on_arrays(context: Any, builder: Any, of: Operation, result: Any, operands: Any) -> list[Any]:
-    """Run the loop of an operation on arrays."""
+    """Emit a run of the operation's loop over arrays."""
     dtype = as_dtype(result.dtype).type
     message = f"fastact.{of.label}: arrays must have the same shape in compiled code"
 
@@ -269,7 +251,7 @@ def _on_arrays(context: Any, builder: Any, of: Operation, result: Any, operands:
         if x.shape != y.shape:
             raise ValueError(message)
 
-    # Arrays are prepared, and scalars put where an operand of stride 0 lies.
+    # A scalar becomes an operand with stride 0.
     vector = Vector(result.dtype, 0)
     arrays: list[tuple[Any, Any]] = []
     pointers, steps = [], []
@@ -317,7 +299,7 @@ def _on_arrays(context: Any, builder: Any, of: Operation, result: Any, operands:
 
 
 def _vector(context: Any, builder: Any, kind: Any, value: Any, vector: Vector) -> Any:
-    """Return a number that may have been left out, or a mask as 0 and 1, as a vector."""
+    """Return a scalar, a default or a mask as a vector."""
     if isinstance(kind, types.Omitted):
         return constant(vector.llvm, float(kind.value))
     if isinstance(kind, Mask):
@@ -326,7 +308,7 @@ def _vector(context: Any, builder: Any, kind: Any, value: Any, vector: Vector) -
 
 
 def _in_memory(builder: Any, values: list[Any]) -> Any:
-    """Return the address of a new array on the stack."""
+    """Store the values in a new array on the stack and return its address."""
     array = cgutils.alloca_once(builder, values[0].type, size=len(values))
     for index, value in enumerate(values):
         builder.store(value, builder.gep(array, [ir.Constant(INDEX, index)]))
@@ -355,7 +337,7 @@ class ActivationType(types.Callable, types.Opaque):
 
 
 class Unavailable(types.Callable, types.Opaque):
-    """The Numba type of a function that compiled code cannot call: it says so."""
+    """The Numba type of a function that compiled code cannot call; a call fails with a message that says so."""
 
     def __init__(self, name: str, label: str) -> None:
         super().__init__(name)
@@ -371,7 +353,7 @@ class Unavailable(types.Callable, types.Opaque):
         return (), False
 
     def get_impl_key(self, call: Any) -> Any:
-        """Return the key of the implementation, which there is not."""
+        """Return a key; no implementation is ever looked up."""
         return self.name
 
 
@@ -383,7 +365,7 @@ def type_of(function: Any) -> ActivationType | Unavailable:
 
 
 def _unique_name(activation: Any) -> str:
-    """Name an activation and what is bound to it; two of a user's own may share their name."""
+    """Return a name unique to an activation and its bound parameters; user-defined activations may share a name."""
     return f"{activation!r}@{id(activation._definition):x}"
 
 
@@ -436,7 +418,8 @@ def type_of_function(function: Callable[..., Any]) -> Operation:
         return lambda x: (function(x),)
 
     name = f"math.{function.__name__}"
-    return Operation(name, name, compute, ("x",), {}, 1)
+    options = [each.name for each in UFUNC_OPTIONS]
+    return Operation(name, name, compute, ("x",), {}, 1, options=options)
 
 
 _where = njit(lambda condition, x, y: np.where(condition, x, y))
@@ -447,6 +430,6 @@ def type_of_where() -> Any:
     return types.Dispatcher(_where)
 
 
-# Numba looks for new registrations when it starts to compile; this file may be imported in the midst of it.
+# Numba looks for new registrations when a compilation starts, and this module may be imported during one.
 cpu_target.typing_context.refresh()
 cpu_target.target_context.refresh()

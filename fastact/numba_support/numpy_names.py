@@ -1,7 +1,7 @@
-"""What people write in an activation of their own: NumPy's names, `math`'s and Python's operators.
+"""Overloads of NumPy's functions, the `math` module's and Python's operators for vectors, masks and dual numbers.
 
-Importing this module gives them a meaning on vectors, masks and dual numbers, so that a function written for arrays
-is a definition as it stands. Beside a vector, numbers are weak, and masks and bools are 0 and 1.
+Importing this module registers them, so that a function written for arrays serves as a definition unchanged. Beside a
+vector, scalars are weak, and masks and bools count as 0 and 1.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from fastact.simd.differentiation import Dual, is_constant
 from fastact.simd.lowering import JIT_OPTIONS, Mask, Vector, coerce, constant
 from fastact.vecmath import powers
 
-#: The functions that have a meaning here.
+#: The functions that are overloaded here.
 OFFERED: list[Any] = []
 
 
 def _vector_among(kinds: tuple[Any, ...]) -> Vector | None:
-    """Return the vector that the operands of a call are made of; None if this module does not concern them."""
+    """Return the vector type of a call's operands; None if there is no vector or an operand does not fit."""
     found = None
     for kind in kinds:
         part = kind
@@ -48,7 +48,7 @@ def _vector_among(kinds: tuple[Any, ...]) -> Vector | None:
 
 @cache
 def _numbers(vector: Vector) -> Any:
-    """Return the function that makes numbers, bools and masks vectors, and leaves vectors and dual numbers alone."""
+    """Return the intrinsic that turns scalars and masks into vectors and passes vectors and dual numbers through."""
 
     @intrinsic
     def as_vector(context: Any, x: Any) -> Any:
@@ -67,7 +67,7 @@ def _numbers(vector: Vector) -> Any:
 
 
 def _converted(function: Any, vector: Vector, count: int) -> Callable[..., Any]:
-    """Return a function that converts so many operands first."""
+    """Return `function` of `count` operands, converted to vectors first."""
     of = _numbers(vector)
     by_count: dict[int, Callable[..., Any]] = {
         1: lambda x: function(of(x)),
@@ -78,7 +78,7 @@ def _converted(function: Any, vector: Vector, count: int) -> Callable[..., Any]:
 
 
 def _offer(function: Callable[..., Any], *names: Any) -> None:
-    """Let kernels call a plain function by other names."""
+    """Overload the functions `names` with a plain function."""
     make_compilable(function)
     count = len(inspect.signature(function).parameters)
     for name in dict.fromkeys(names):
@@ -91,7 +91,7 @@ def _offer(function: Callable[..., Any], *names: Any) -> None:
 
 
 def _homes(name: str) -> list[Any]:
-    """Return NumPy's function of a name and that of `math`."""
+    """Return the functions of this name in NumPy and in `math`."""
     in_math = {"arcsinh": "asinh", "arctan": "atan", "fabs": "fabs"}.get(name, name)
     found = getattr(np, name, None), getattr(math, in_math, None)
     return [each for each in found if each is not None]
@@ -122,7 +122,7 @@ def _(condition: Any, x: Any, y: Any) -> Any:
 
 
 def _offer_fold(name: Any, choose: Callable[[Any, Any], Any]) -> None:
-    """Offer `max` or `min` of two to four operands."""
+    """Overload `max` or `min` for two to four operands."""
     OFFERED.append(name)
 
     @overload(name, strict=False, jit_options=JIT_OPTIONS)
@@ -139,7 +139,7 @@ def _offer_fold(name: Any, choose: Callable[[Any, Any], Any]) -> None:
         return by_count.get(len(args))
 
 
-# Unlike Python's, they give NaN wherever an operand is NaN, as every activation does.
+# Unlike Python's they propagate NaN from every operand, as all activations do.
 _offer_fold(max, words.maximum)
 _offer_fold(min, words.minimum)
 
@@ -171,7 +171,7 @@ def _(x: Any) -> Any:
 
 
 def _astype(x: Any, dtype: Any) -> Any:
-    """Return what the method ``astype`` does: masks become numbers, and all else stays as it is."""
+    """Implement the method ``astype``: masks become numbers, vectors stay as they are."""
     vector = _vector_among((x,))
     assert vector is not None
     of = _numbers(vector)
@@ -207,7 +207,7 @@ _IN_PLACE = {
 
 
 def _offer_operator(stub: Any, name: Any, *, masks_only: bool) -> None:
-    """Give `name` the meaning of an operator, once masks are numbers."""
+    """Overload `name` with an operator whose operands are converted to vectors first."""
 
     @overload(name, strict=False, jit_options=JIT_OPTIONS)
     def _(*args: Any) -> Any:
@@ -231,7 +231,7 @@ for function in (powers.power, powers.power_of_exponent, powers.power_of_both):
 @overload(operator.pow, strict=False, jit_options=JIT_OPTIONS)
 def _(x: Any, y: Any) -> Any:
     vector = _vector_among((x, y))
-    # `fastact.simd.differentiation` multiplies, for a whole exponent that stands in the source.
+    # `fastact.simd.differentiation` handles literal integer exponents by multiplication.
     if vector is None or (isinstance(y, types.IntegerLiteral) and not isinstance(x, Mask)):
         return None
     function = powers.power_of_exponent if isinstance(y, Dual) else powers.power
