@@ -71,7 +71,7 @@ def _later(module: str, name: str) -> Any:
 
 _hooks.plot = _later("show.plotting", "plot")
 _hooks.lookup = _later("functions.registry", "get")
-_hooks.numba_type = _later("numba_support.callables", "ActivationType")
+_hooks.numba_type = _later("numba_support.callables", "type_of")
 
 
 @_first_use()

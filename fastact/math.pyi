@@ -19,3 +19,11 @@ erf: np.ufunc
 erfc: np.ufunc
 sin: np.ufunc
 cos: np.ufunc
+exp2: np.ufunc
+log2: np.ufunc
+log10: np.ufunc
+cbrt: np.ufunc
+sinh: np.ufunc
+cosh: np.ufunc
+arcsinh: np.ufunc
+arctan: np.ufunc

@@ -70,6 +70,10 @@ def _exact_erfc(x: Number) -> Number:
     return context.erfc(x) if x < 1e3 else context.mpf(0)  # whose exponent mpmath cannot hold
 
 
+def _exact_cbrt(x: Number) -> Number:
+    return context.sign(x) * context.cbrt(abs(x))
+
+
 def _of_any_size(function: Callable[[Number], Number]) -> Callable[[Number], Number]:
     """Let mpmath reduce numbers up to 1e308 without losing all digits."""
 
@@ -94,6 +98,14 @@ FUNCTIONS: Mapping[str, Function] = {
     "erfc": Function(_exact_erfc, special.erfc, (2.0, 0.0), has_long_double=False),
     "sin": Function(_of_any_size(context.sin), np.sin, (math.nan, math.nan)),
     "cos": Function(_of_any_size(context.cos), np.cos, (math.nan, math.nan)),
+    "exp2": Function(lambda x: context.exp(x * context.ln2), np.exp2, (0.0, math.inf)),
+    "log2": Function(lambda x: context.log(x, 2), np.log2, (math.nan, math.inf), lowest=0.0),
+    "log10": Function(context.log10, np.log10, (math.nan, math.inf), lowest=0.0),
+    "cbrt": Function(_exact_cbrt, np.cbrt, (-math.inf, math.inf)),
+    "sinh": Function(context.sinh, np.sinh, (-math.inf, math.inf)),
+    "cosh": Function(context.cosh, np.cosh, (math.inf, math.inf)),
+    "arcsinh": Function(context.asinh, np.arcsinh, (-math.inf, math.inf)),
+    "arctan": Function(context.atan, np.arctan, (-math.pi / 2, math.pi / 2)),
 }
 
 

@@ -26,6 +26,12 @@ def _log_of_quotient(f: Any, q: Any) -> Any:
     return 2 * s + s * s * s * q(s * s)
 
 
+def _log_by_two_terms(f: Any, q: Any) -> Any:
+    """Return log(1 + f) by the polynomial q behind the first two terms."""
+    s = f / (2 + f)
+    return 2 * s + 2 * s**3 / 3 + s**5 * q(s * s)
+
+
 def _mapped(name: str) -> Callable[[Any, Any], Any]:
     """Return the quotient of the polynomial in u = (a - K) / (a + K) and a + W."""
     w, k = (context.mpf(getattr(coefficients, f"{name}_{letter}")["float32"]) for letter in "WK")
@@ -45,6 +51,19 @@ APPROXIMATIONS: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any], Any],
     "RECIPROCAL": (lambda e, q: q(e), lambda e: 1 / (1 + e), context.mpf(0), context.mpf(1)),
     "LOG": (_log_of_quotient, context.log1p, context.sqrt(0.5) - 1, context.sqrt(2) - 1),
     "LOG1P": (_log_of_quotient, context.log1p, context.mpf(0), context.mpf(1)),
+    "LOG_TAIL": (
+        _log_by_two_terms,
+        context.log1p,
+        context.sqrt(0.5) - 1,
+        context.sqrt(2) - 1,
+    ),
+    "SINH": (lambda a, q: a + a**3 * q(a * a), context.sinh, context.mpf(0), context.mpf(1)),
+    "ARCTAN": (
+        lambda t, q: t + t**3 * q(t * t),
+        context.atan,
+        context.mpf(0),
+        (context.sqrt(2) - 1) * (1 + context.mpf(2) ** -10),
+    ),
     "ERF": (lambda x, q: x + x * q(x * x), context.erf, context.mpf(0), context.mpf(0.5)),
     "ERFC": (
         _mapped("ERFC"),

@@ -154,24 +154,112 @@ def test_own_activation() -> None:
     assert np.isclose(run(0.3)[0], 0.3 / (1 + np.exp(-0.45)), rtol=1e-15)
 
 
-def test_wrong_calls_say_what_is_wrong() -> None:
-    calls: list[tuple[Any, str]] = [
-        (lambda x: fa.elu(x, beta=1.0), "beta"),
-        (lambda x: fa.elu(), "missing a required argument: 'x'"),
-        (lambda x: fa.sigmoid("a"), "real numbers"),
-        (lambda x: fa.sigmoid(1j), "real numbers"),
-        (lambda x: fa.sigmoid.backward(x, np.ones(3)), "same shape"),
-    ]
-    for function, message in calls:
-        with pytest.raises(TypingError, match=message):
-            njit(function)(0.5)
+# Broadcast with scalars, bools and integers among them, and with arrays of the same shape.
+ARRAY, OTHER = np.linspace(-2, 2, 6), np.linspace(0.1, 0.6, 6)
+BROADCAST = {
+    "elu(a, w)": lambda a, w: fa.elu(a, w),
+    "elu of float32 and float64": lambda a, w: fa.elu(a.astype(np.float32), w),
+    "elu of float32": lambda a, w: fa.elu(a.astype(np.float32), w.astype(np.float32)),
+    "elu of a scalar": lambda a, w: fa.elu(-1.0, w),
+    "leaky_relu": lambda a, w: fa.leaky_relu(a, negative_slope=w),
+    "two dimensions": lambda a, w: fa.elu(a.reshape(2, 3).T, w.reshape(3, 2)),
+    "bool": lambda a, w: fa.elu(a, True),
+    "integer": lambda a, w: fa.elu(a, 2),
+    "hardtanh": lambda a, w: fa.hardtanh(a, -0.5, w),
+    "dy is a scalar": lambda a, w: fa.sigmoid.backward(0.5, a),
+    "x is a scalar": lambda a, w: fa.sigmoid.backward(a.astype(np.float32), 1.5),
+    "where": lambda a, w: fa.math.where(a > 0, a, w),
+    "exp2": lambda a, w: fa.math.exp2(a),
+}
 
+
+@pytest.mark.parametrize("call", BROADCAST)
+def test_broadcasting(call: str) -> None:
+    function = BROADCAST[call]
+    assert_same_bits(njit(function)(ARRAY, OTHER), function(ARRAY, OTHER))
+
+
+def test_scalars_of_every_kind() -> None:
+    """As the ufuncs take them, but in float64 where those may choose float16."""
+
+    @njit
+    def run() -> Any:
+        return fa.relu(True), fa.relu(3), fa.elu(False, True), fa.math.exp(True), fa.relu(-2)
+
+    assert run() == (1.0, 3.0, 0.0, float(fa.math.exp(1.0)), 0.0)
+
+
+WRONG = {
+    "fastact.elu: unknown parameter 'beta'; its parameters: alpha": lambda x: fa.elu(x, beta=1.0),
+    "fastact.elu: missing a required argument: 'x'": lambda x: fa.elu(),
+    "fastact.prelu: missing a required argument: 'weight'": lambda x: fa.prelu(x),
+    "fastact.elu: alpha must be real numbers, a scalar or an array; got a string": lambda x: fa.elu(x, "a"),
+    "fastact.elu: alpha must be real numbers, a scalar or an array; got None": lambda x: fa.elu(x, None),
+    "fastact.elu: alpha must be real numbers, a scalar or an array; got a tuple": lambda x: fa.elu(x, (1.0, 2)),
+    "fastact.elu: alpha must be real numbers, a scalar or an array; got list": lambda x: fa.elu(x, [1.0]),
+    "fastact.sigmoid: x must be real numbers, a scalar or an array; got complex128": lambda x: fa.sigmoid(1j),
+    "fastact.sigmoid.backward: dy must be real numbers": lambda x: fa.sigmoid.backward("a", x),
+    "fastact.math.exp: x must be real numbers": lambda x: fa.math.exp("a"),
+    "fastact.sigmoid: x: float16 is not": lambda x: fa.sigmoid(np.zeros(3).astype(np.float16)),
+    "fastact.elu: arrays must have the same shape in compiled code; x has ndim 2, alpha has ndim 1": (
+        lambda x: fa.elu(np.zeros((2, 3)), np.zeros(3))
+    ),
+    "fastact.prelu: weight must be one number in compiled code": lambda x: fa.prelu(np.zeros(3), np.zeros(3)),
+    "fastact.elu: out= is not available in compiled code": lambda x: fa.elu(x, out=x),
+    "fastact.elu: where= is not available": lambda x: fa.elu(x, where=True),
+    "fastact.elu: dtype= is not available": lambda x: fa.elu(x, dtype=np.float32),
+    "fastact.relu: convention= is not available": lambda x: fa.relu(x, convention="jax"),
+    "fastact.gelu: approximate= is not available": lambda x: fa.gelu(x, approximate="tanh"),
+    "fastact.gelu: bias= is not available": lambda x: fa.gelu(x, bias=1.0),
+    "fastact.prelu: axis= is not available": lambda x: fa.prelu(x, 0.1, axis=0),
+    "fastact.rrelu: rng= is not available": lambda x: fa.rrelu(x, rng=1),
+    "fastact.math.exp: out= is not available": lambda x: fa.math.exp(x, out=x),
+    "fastact.maxout is not available in compiled code": lambda x: fa.maxout(x, 2),
+    "fastact.softmax is not available in compiled code": lambda x: fa.softmax(x),
+    "fastact.softmax.backward is not available": lambda x: fa.softmax.backward(x, x),
+    "fastact.logsumexp is not available": lambda x: fa.logsumexp(x),
+    "fastact.gumbel_softmax is not available": lambda x: fa.gumbel_softmax(x),
+    "fastact.dropout is not available in compiled code": lambda x: fa.dropout(x, 0.5),
+    "fastact.swiglu is not available": lambda x: fa.swiglu(x),
+    "fastact.crelu is not available": lambda x: fa.crelu(x),
+    "fastact.softmax_cross_entropy is not available": lambda x: fa.softmax_cross_entropy(x, 1),
+    "fastact.relu.second_derivative is not available": lambda x: fa.relu.second_derivative(x),
+    "fastact.prelu.backward is not available": lambda x: fa.prelu.backward(x, x, 0.1),
+    "fastact.gelu.bind is not available": lambda x: fa.gelu.bind(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_wrong_calls_say_what_is_wrong(message: str) -> None:
+    """In one line, before what Numba adds of its own: where the call stands."""
+    with pytest.raises(TypingError) as raised:
+        njit(WRONG[message])(0.5)
+    lines = str(raised.value).splitlines()
+    assert any(line.startswith(message) for line in lines[:2]), lines
+
+
+def test_nothing_but_scalars_and_arrays_is_bound() -> None:
+    bound = fa.elu.bind(alpha=np.ones(3))
+    with pytest.raises(TypingError, match="alpha is bound to array"):
+        njit(lambda x: bound(x))(0.5)
+
+
+def test_unequal_shapes() -> None:
     @njit
     def unequal(x: Any, y: Any) -> Any:
         return fa.sigmoid.backward(x, y)
 
-    with pytest.raises(ValueError, match="same shape"):
+    with pytest.raises(ValueError, match=r"fastact.sigmoid.backward: .* same shape"):
         unequal(np.ones(3), np.ones(4))
+
+
+def test_own_activation_that_cannot_be_compiled() -> None:
+    @fa.activation
+    def broken(x: Any) -> Any:
+        return np.tan(x)
+
+    with pytest.raises(TypingError, match=r"broken: np\.tan is not available in an activation"):
+        njit(lambda x: broken(x))(0.5)
 
 
 def test_in_a_process_that_imports_numba_first() -> None:

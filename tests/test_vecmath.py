@@ -58,6 +58,10 @@ AT_ZERO = {
     "softplus": math.log(2),
     "erfc": 1.0,
     "cos": 1.0,
+    "exp2": 1.0,
+    "log2": -math.inf,
+    "log10": -math.inf,
+    "cosh": 1.0,
 }
 
 NAMES = [function.__name__ for function in fastact.vecmath.FUNCTIONS]
@@ -349,13 +353,16 @@ def test_ends_of_the_range(name: str, dtype: Any) -> None:
     """The smallest and the largest numbers give what the function tends to there."""
     precision = np.finfo(dtype)
     tiny = np.array([precision.smallest_subnormal, precision.tiny, -precision.tiny], dtype)
-    if name in ("expm1", "log1p", "tanh", "sin"):
+    if name in ("expm1", "log1p", "tanh", "sin", "sinh", "arcsinh", "arctan"):
         assert_same_bits(evaluate(name, tiny), tiny)
-    elif name in ("exp", "logistic", "softplus", "erfc", "cos"):
+    elif name in ("exp", "logistic", "softplus", "erfc", "cos", "exp2", "cosh"):
         assert_same_bits(evaluate(name, tiny), np.full(3, AT_ZERO[name], dtype))
     low, high = FUNCTIONS[name].limits
-    if name in ("log", "log1p", "sqrt"):
+    if name in ("log", "log1p", "sqrt", "log2", "log10"):
         high = getattr(math, name)(float(precision.max))
+    if name in ("cbrt", "arcsinh"):
+        high = float(getattr(np, name)(np.longdouble(precision.max)))
+        low = -high
     if name == "softplus":
         high = precision.max
     if name not in ("sin", "cos"):
@@ -377,10 +384,12 @@ def test_below_the_domain(name: str, dtype: Any) -> None:
     np.testing.assert_array_equal(evaluate(name, below), np.nan)
 
 
-@pytest.mark.parametrize("name", ["exp", "logistic", "softplus", "erfc"])
+@pytest.mark.parametrize("name", ["exp", "logistic", "softplus", "erfc", "exp2"])
 def test_exponential_underflows_gradually(name: str) -> None:
     """Results below the normal range are there, down to the last subnormal number."""
     ranges = [(np.float32, -103.0, -87.4), (np.float64, -744.0, -708.5)]
+    if name == "exp2":
+        ranges = [(np.float32, -148.9, -126.1), (np.float64, -1073.9, -1022.1)]
     if name == "erfc":
         ranges = [(np.float32, 10.04, 9.2), (np.float64, 27.21, 26.55)]
     for dtype, start, stop in ranges:

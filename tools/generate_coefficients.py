@@ -86,6 +86,54 @@ def atanh_weight(z: Number) -> Number:
     return s * z / (2 * context.atanh(s))
 
 
+def log_tail(z: Number) -> Number:
+    """Return (2 atanh(s) - 2 s - 2/3 s z) / (s z^2) with s = sqrt(z)."""
+    if z == 0:
+        return context.mpf(2) / 5
+    with context.extradps(2 * context.dps):  # The subtraction cancels near 0.
+        s = context.sqrt(z)
+        return (2 * context.atanh(s) - 2 * s - 2 * s * z / 3) / (s * z * z)
+
+
+def log_tail_weight(z: Number) -> Number:
+    """Return s z^2 / (2 atanh(s)) with s = sqrt(z)."""
+    return atanh_weight(z) * z
+
+
+def sinh_tail(z: Number) -> Number:
+    """Return (sinh(a) - a) / (a z) with a = sqrt(z)."""
+    if z == 0:
+        return context.mpf(1) / 6
+    with context.extradps(context.dps):  # The subtraction cancels near 0.
+        a = context.sqrt(z)
+        return (context.sinh(a) - a) / (a * z)
+
+
+def sinh_weight(z: Number) -> Number:
+    """Return a z / sinh(a) with a = sqrt(z)."""
+    if z == 0:
+        return context.mpf(0)
+    a = context.sqrt(z)
+    return a * z / context.sinh(a)
+
+
+def arctan_tail(z: Number) -> Number:
+    """Return (arctan(t) - t) / (t z) with t = sqrt(z)."""
+    if z == 0:
+        return -context.mpf(1) / 3
+    with context.extradps(context.dps):  # The subtraction cancels near 0.
+        t = context.sqrt(z)
+        return (context.atan(t) - t) / (t * z)
+
+
+def arctan_weight(z: Number) -> Number:
+    """Return t z / arctan(t) with t = sqrt(z)."""
+    if z == 0:
+        return context.mpf(0)
+    t = context.sqrt(z)
+    return t * z / context.atan(t)
+
+
 def erf_tail(z: Number) -> Number:
     """Return erf(x) / x - 1 with x = sqrt(z)."""
     if z == 0:
@@ -166,6 +214,9 @@ ERFC_ZERO = {"float32": 10.25, "float64": 27.25}
 NORMAL_W, NORMAL_K = 1.375, 3.96484375
 NORMAL_ZERO = {"float32": 14.75, "float64": 38.75}
 
+# The tangent of pi/8.
+LARGEST_TANGENT = (context.sqrt(2) - 1) * (1 + context.mpf(2) ** -10)
+
 POLYNOMIALS = (
     Polynomial(
         name="EXP",
@@ -209,6 +260,33 @@ POLYNOMIALS = (
         weight=atanh_weight,
         interval=everywhere(0, context.mpf(1) / 9),
         degree={"float32": 3, "float64": 9},
+    ),
+    Polynomial(
+        name="LOG_TAIL",
+        comment=(
+            "log(1 + f) ~ 2 s + 2/3 s z + s z^2 Q(z), s = f / (2 + f), z = s^2,"
+            " for sqrt(1/2) <= 1 + f <= sqrt(2)"
+        ),
+        target=log_tail,
+        weight=log_tail_weight,
+        interval=everywhere(0, LARGEST_S**2),
+        degree={"float32": 2, "float64": 6},
+    ),
+    Polynomial(
+        name="SINH",
+        comment="sinh(a) ~ a + a z Q(z), z = a^2, for 0 <= a <= 1",
+        target=sinh_tail,
+        weight=sinh_weight,
+        interval=everywhere(0, 1),
+        degree={"float32": 3, "float64": 6},
+    ),
+    Polynomial(
+        name="ARCTAN",
+        comment="arctan(t) ~ t + t z Q(z), z = t^2, for |t| <= tan(pi/8) (1 + 2^-10)",
+        target=arctan_tail,
+        weight=arctan_weight,
+        interval=everywhere(0, LARGEST_TANGENT**2),
+        degree={"float32": 4, "float64": 10},
     ),
     Polynomial(
         name="ERF",
@@ -303,8 +381,8 @@ def words_of_two_over_pi(dtype: str) -> tuple[int, ...]:
 
 
 def constants() -> list[Constant]:
-    """Return log2(e), and ln2, pi/2 and the normal density at zero in parts."""
-    ln2, half_pi = +context.ln2, context.pi / 2
+    """Return logarithms, pi/2, the normal density at zero and 1/3, in parts."""
+    ln2, half_pi, third = +context.ln2, context.pi / 2, context.mpf(1) / 3
     density = 1 / context.sqrt(2 * context.pi)
 
     def by_dtype(function: Callable[[str], Any]) -> dict[str, Any]:
@@ -317,6 +395,11 @@ def constants() -> list[Constant]:
 
     return [
         Constant("LOG2_E", "1 / ln2.", part(1 / ln2, 0)),
+        Constant("LOG2_E_LOW", "1 / ln2 - LOG2_E.", part(1 / ln2, 1)),
+        Constant("LOG10_E", "1 / ln10.", part(1 / context.ln10, 0)),
+        Constant("LOG10_E_LOW", "1 / ln10 - LOG10_E.", part(1 / context.ln10, 1)),
+        Constant("THIRD", "1 / 3.", part(third, 0)),
+        Constant("THIRD_LOW", "1 / 3 - THIRD.", part(third, 1)),
         Constant("LN2_HIGH", "ln2, for a reduction with fma.", part(ln2, 0)),
         Constant("LN2_LOW", "ln2 - LN2_HIGH.", part(ln2, 1)),
         Constant(

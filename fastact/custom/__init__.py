@@ -1,13 +1,15 @@
-"""Activations of your own: a plain function becomes an object like those of the catalogue."""
+"""User-defined activations: a plain Python function becomes an object like those of the catalogue."""
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
+from operator import attrgetter
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
@@ -25,11 +27,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CustomDefinition(Definition):
-    """An activation that a user wrote: its function returns the value, or value and derivative."""
+    """An activation that a user wrote: its function returns the value, or value and derivative.
+
+    Attributes
+    ----------
+    metadata : dict of str to Any
+        The keywords of `activation`.
+    """
+
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
     def _snapshot(self) -> Snapshot:
-        """What all kernels are compiled from; of two threads that take one at once, both get the first."""
+        """The source of all kernels; threads that race for it get the same one."""
         found: Snapshot | None = vars(self).get("_snapshot")
         if found is None:
             assert isinstance(self.function, FunctionType)
@@ -38,8 +48,8 @@ class CustomDefinition(Definition):
 
     @cached_property
     def on_vectors(self) -> Callable[..., Any]:
-        """What kernels call: the function on dual numbers."""
-        from fastact.numba_support import extension, numpy_names  # noqa: F401  the latter registers itself
+        """The function that kernels call, which runs the user's on dual numbers."""
+        from fastact.numba_support import extension, numpy_names  # noqa: F401  registers overloads
 
         extension.init()
         places = tuple(list(self.parameters).index(name) for name in self.learnable)
@@ -47,63 +57,74 @@ class CustomDefinition(Definition):
 
     @property
     def module(self) -> str:
-        """The module of the function, where pickle finds it."""
+        """The function's module, where pickle looks for it."""
         return self.function.__module__
 
+    @cached_property
+    def wrapped(self) -> FunctionType:
+        """A copy of the function that carries the metadata, under the name by which pickle finds it."""
+        function: Any = self.function
+        copied = _renamed(function, function.__qualname__ + _WRAPPED)
+        vars(copied).update(self.metadata)
+        return copied
+
     def ufunc_name(self, operation: str) -> str:
-        """Return the way from the module to a ufunc."""
+        """Return the dotted path from the module to a ufunc."""
         return f"{self.function.__qualname__}.ufuncs.{operation}"
 
     @first_use()
     def explain(self, error: BaseException) -> str:
-        """Say what is wrong with the function itself, and in which line."""
+        """Say what is wrong with the user's function, and on which line."""
         from fastact.runtime.compiler import NotSelfContainedError, default_settings
 
         with default_settings():
             if isinstance(error, NotSelfContainedError):
                 return self._explain_needs(error)
-            return self._explain_types() or super().explain(error)
+            from fastact.custom.diagnosis import first_line
+
+            return self._explain_types() or f"{self.name}: {first_line(error)}"
 
     def _explain_needs(self, error: NotSelfContainedError) -> str:
-        """Say what in the function needs more than kernels have."""
+        """Name the constructs that need Numba's runtime."""
         from fastact.custom.constructs import constructs
 
         found = constructs(self._snapshot.function, error.symbols)
         return (
-            f"{self.name} cannot be compiled: kernels do without Numba's run time and without exceptions, of which "
-            f"this needs some: {', '.join(dict.fromkeys(found)) or ', '.join(sorted(error.symbols))}"
+            f"{self.name} cannot be compiled: kernels have neither Numba's runtime nor exceptions, which these need: "
+            f"{', '.join(dict.fromkeys(found)) or ', '.join(sorted(error.symbols))}"
         )
 
     def _explain_types(self) -> str | None:
-        """Say what Numba says of the function alone."""
+        """Say in one line why the function alone does not compile; None if it does."""
         from numba import njit, types
-        from numba.core.errors import NumbaError
+        from numba.core.errors import NumbaError, UnsupportedBytecodeError
 
+        from fastact.custom.diagnosis import diagnose, first_line
+        from fastact.simd.compilable import make_compilable
         from fastact.simd.differentiation import Dual
-        from fastact.simd.lowering import Vector
+        from fastact.simd.lowering import Mask, Vector
 
-        vector, dispatcher = Vector(types.float32, 0), njit(self._snapshot.function)
+        function, vector = self._snapshot.function, Vector(types.float32, 0)
+        kinds = (Dual(vector), *[vector] * len(self.parameters))
+        make_compilable(function)  # and with it the functions that it calls
+        dispatcher = njit(function)
         try:
-            dispatcher.compile((Dual(vector), *[vector] * len(self.parameters)))
-        except NumbaError as own_error:
-            reason = str(own_error).split("\nDuring: ")[0]
-            reason = reason.removeprefix(
-                "Failed in nopython mode pipeline (step: nopython frontend)"
-            )
-            where = "" if "File " in reason else f"\n{own_error.loc or self.function.__code__}"
-            return f"{self.name} cannot be compiled: {reason.strip()}{where}"
-        if not isinstance(dispatcher.nopython_signatures[0].return_type, Dual | types.BaseTuple):
-            return f"{self.name} cannot be differentiated: its result does not depend on x"
+            dispatcher.compile(kinds)
+        except (NumbaError, UnsupportedBytecodeError) as error:
+            return f"{self.name}: {diagnose(function, kinds) or first_line(error)}"
+        result = dispatcher.nopython_signatures[0].return_type
+        if not isinstance(result, Dual | Vector | Mask | types.BaseTuple):
+            return f"{self.name}: its result does not depend on x"
         return None
 
     def kernel_name(self, loop: str) -> str | None:
-        """Name a kernel by all that the function depends on; None where that cannot be told."""
+        """Return a name that covers all dependencies of the function, or None if they cannot be described."""
         digest = self._snapshot.digest
         return digest and f"custom.{digest}.{','.join(self.learnable)}.{loop}"
 
 
 def _differentiable(function: Any, places: tuple[int, ...]) -> Callable[..., Any]:
-    """Return the function that gives value, derivative, and the derivatives by some parameters."""
+    """Return a function that computes the value, its derivative, and the gradient by the learnable parameter."""
 
     def value_and_derivative(x: Any, *parameters: Any) -> Any:
         seed = dual(x, select(isnan(x), x, 1))
@@ -120,6 +141,61 @@ def _differentiable(function: Any, places: tuple[int, ...]) -> Callable[..., Any
         return value_and_derivative(x, *parameters) + (value_and_derivative_of(result)[1],)
 
     return with_parameter
+
+
+class CustomFunction(Function):
+    """An activation that a user wrote, and how it is copied and pickled.
+
+    Pickle finds it as it finds a function: by its name in its module. cloudpickle takes functions by value where that
+    name does not serve elsewhere (``__main__``, notebooks, lambdas, nested functions), and decides so from the
+    function itself. So what is pickled is a function: `__wrapped__`, which is found under the activation's name.
+    """
+
+    @property
+    def __wrapped__(self) -> FunctionType:
+        definition: Any = self._definition
+        wrapped: FunctionType = definition.wrapped
+        return wrapped
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.__wrapped__, self._bound)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+_WRAPPED = ".__wrapped__"
+
+
+def _restore(wrapped: FunctionType, bound: dict[str, Any]) -> Function:
+    """Return the activation in whose module the function was found, or a new one of a function that came by value."""
+    name = wrapped.__qualname__.removesuffix(_WRAPPED)
+    try:
+        found: Any = attrgetter(name)(sys.modules[wrapped.__module__])
+    except (AttributeError, KeyError):
+        found = None
+    if getattr(found, "__wrapped__", None) is not wrapped:
+        metadata = dict(vars(wrapped))
+        found = _make(metadata.pop("learnable"), metadata, _renamed(wrapped, name))
+    restored: Function = found.bind(**bound)
+    return restored
+
+
+def _renamed(function: FunctionType, qualname: str) -> FunctionType:
+    """Copy a function under another qualified name."""
+    copied = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copied.__qualname__, copied.__module__ = qualname, function.__module__
+    copied.__doc__, copied.__annotations__ = function.__doc__, function.__annotations__
+    return copied
 
 
 @overload
@@ -139,43 +215,45 @@ def activation(
 
 
 def activation(function: Any = None, /, *, learnable: str | None = None, **metadata: Any) -> Any:
-    r"""Make an activation of a function.
+    r"""Make an activation from a function.
 
     Parameters
     ----------
     function : callable
-        A plain function of `x` and of parameters, which may have defaults. It uses arithmetic,
-        ``abs``, ``**`` with whole numbers, comparisons, and what `fastact.math` offers (``where`` to choose
-        between two values), and may call other such functions and activations. Globals, closures, attributes of
-        modules, classes and data classes, and arrays or lists of constants are constants to it: all kernels are
-        compiled from what they are at the first call. It returns the value, whose derivative then comes by
-        automatic differentiation, or the value and the derivative.
+        A plain function of `x` and of parameters, which may have defaults. It may use arithmetic, ``**``,
+        comparisons, ``abs``, ``max``, ``min``, ``round``, the functions of `fastact.math`, and most elementwise
+        functions of NumPy and `math`, such as ``np.clip`` and ``np.where``; and it may call other such functions and
+        activations. Comparisons give masks, which count as 0 and 1 in arithmetic. It cannot branch on `x`: use
+        ``fa.math.where``. Globals, closures, attributes of modules, classes and data classes, and arrays or lists of
+        constants are frozen at the first call. It returns the value, which is then differentiated automatically, or
+        the value and the derivative.
     formula, derivative : str, optional
-        In TeX, for its documentation.
+        TeX, for the documentation.
     kinks : dict of str to str, optional
         The derivative chosen at each point where it jumps: ``{"0": "1"}``. An activation with kinks has no
         second derivative.
     learnable : str, optional
-        A parameter that has a gradient.
+        A parameter with a gradient.
     parameters_are : dict of str to str, optional
-        What each parameter means.
+        The meaning of each parameter.
     reference : str, optional
-        Who proposed it, and where.
+        The paper that proposed it.
 
     Returns
     -------
     Function
-        With all that those of the catalogue have. It pickles where the function would, as a name in its
-        module; its kernels are kept in the cache where it depends on constants alone. A call raises a RuntimeError
-        where the function cannot be compiled: where it needs memory, as ``np.zeros`` and ``list.append`` do, may raise
-        an error, or uses what compiled code does not have.
+        It has everything that those of the catalogue have. It pickles by name, as a function does; cloudpickle takes
+        it by value where it takes functions so, in ``__main__`` for instance. Its kernels are cached on disk if it
+        depends on constants alone. A call raises a RuntimeError if the function does not compile: because it allocates
+        memory, as ``np.zeros`` and ``list.append`` do, may raise an exception, branches on `x`, or calls a function
+        that is not available. The message is one line that names the construct and the line.
 
     Raises
     ------
     TypeError
-        If it is no plain function, or no parameter has the name `learnable`.
+        If `function` is not a plain function, or has no parameter of the name `learnable`.
     ValueError
-        If it has more parameters than NumPy's ufuncs can take beside arrays.
+        If it has more parameters than a ufunc can take.
 
     Examples
     --------
@@ -209,9 +287,13 @@ def _make(
             f"activation: {function.__name__} has {len(found) - 1} parameters; NumPy's ufuncs have room "
             f"for {most_parameters()} beside the arrays"
         )
-    return make_function(
-        CustomDefinition(function, learnable=(learnable,) if learnable else (), **metadata)
+    definition = CustomDefinition(
+        function,
+        learnable=(learnable,) if learnable else (),
+        metadata={"learnable": learnable, **metadata},
+        **metadata,
     )
+    return make_function(definition, CustomFunction)
 
 
 def check_derivative(
@@ -222,16 +304,16 @@ def check_derivative(
     atol: float = 1e-9,
     **parameters: Any,
 ) -> float:
-    """Compare an activation's derivative with the one that automatic differentiation of its value gives.
+    """Compare an activation's derivative with the automatic derivative of its value.
 
     Parameters
     ----------
     activation : Function
-        Of the catalogue, or your own.
+        A function of the catalogue, or a user-defined one.
     x : array_like, optional
-        Where to compare, in float64; by default numbers of both signs from 1e-6 to 40.
+        The points to compare at, in float64; by default of both signs from 1e-6 to 40.
     rtol, atol : float
-        How much they may differ: ``atol + rtol * abs(automatic derivative)``.
+        The tolerance: ``atol + rtol * abs(automatic derivative)``.
     **parameters
         As in a call.
 
@@ -243,8 +325,8 @@ def check_derivative(
     Raises
     ------
     ValueError
-        If they differ by more; the message tells where, and both values. At a kink the two may differ
-        by right: give an `x` without it.
+        If they differ by more; the message gives the worst point and both values. At a kink both may be right: pass
+        an `x` without it.
     """
     if x is None:
         magnitudes = np.concatenate([np.geomspace(1e-6, 40, 2001), np.linspace(0.01, 6, 600)])

@@ -1,4 +1,4 @@
-"""What in a function's text makes it need Numba's run time: said to whoever wrote it, where it is refused."""
+"""The constructs in a user's function that need Numba's runtime, for the message that rejects it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from numba.core import ir
 from numba.core.compiler import run_frontend
 
 from fastact.functions import Function
+from fastact.numba_support.numpy_names import OFFERED
 from fastact.runtime.compiler import C_LIBRARY
 from fastact.runtime.constant_arrays import NotConstantError, evaluate, value_of
 from fastact.simd.references import used_by
 
-_BUILTINS = (abs, len, max, min, pow, round, sum)  # which are no classes, as `range` is
+_BUILTINS = (abs, len, max, min, pow, round, sum)  # `range` and the like are classes
 _KINDS = {"build_list": "a list", "build_map": "a dict", "build_set": "a set"}
 
 
 def constructs(
     function: Callable[..., Any], symbols: set[str], seen: set[Any] | None = None
 ) -> Iterator[str]:
-    """Yield what needs the run time, or may, in a function and in those that it calls, each with its line.
+    """Yield the constructs that need or may need the runtime, each with its line, callees included.
 
     Parameters
     ----------
     function : function
-        Of Python.
+        A Python function.
     symbols : set of str
-        What its machine code refers to that kernels do not have.
+        The symbols in its machine code that kernels cannot resolve.
     seen : set of function, optional
-        Functions to leave out.
+        Functions to skip.
     """
     seen = set() if seen is None else seen
     seen.add(function)
@@ -50,12 +51,12 @@ def constructs(
 
 
 def _construct(graph: Any, node: Any, symbols: set[str]) -> str | None:
-    """Say what a node of Numba's intermediate representation is, if it may need the run time."""
-    if node.op == "getitem" and _value(graph, node.index) is None:
+    """Describe a node of Numba's IR if it may need the runtime."""
+    if node.op == "getitem" and constant_of(graph, node.index) is None:
         return "an index that may be out of bounds"
     if node.op == "make_function" and "<listcomp>" in repr(node.code):
         return "a list"
-    called = _value(graph, node.func) if node.op == "call" else None
+    called = constant_of(graph, node.func) if node.op == "call" else None
     if called is None:
         return _KINDS.get(node.op)
     name = getattr(called, "__name__", "")
@@ -63,25 +64,26 @@ def _construct(graph: Any, node: Any, symbols: set[str]) -> str | None:
         isinstance(called, FunctionType | Function | type)
         or hasattr(called, "fastact_function")
         or any(called is each for each in _BUILTINS)
+        or any(called is each for each in OFFERED)
         or (name in C_LIBRARY and f"numba_{name}" not in symbols)
     )
-    return None if is_fine else _text(graph, node.func)
+    return None if is_fine else text_of(graph, node.func)
 
 
-def _value(graph: Any, node: Any) -> Any:
-    """Return the value of a node that is a constant, else None."""
+def constant_of(graph: Any, node: Any) -> Any:
+    """Return the value of a constant node, else None."""
     try:
         return evaluate(graph, node)
     except (NotConstantError, KeyError):
         return None
 
 
-def _text(graph: Any, node: Any) -> str:
-    """Write what is called as it stands in the function."""
+def text_of(graph: Any, node: Any) -> str:
+    """Return the source text of an expression such as ``np.zeros``."""
     if isinstance(node, ir.Var):
         if not node.name.startswith("$"):
             return str(node.name)
-        return _text(graph, graph.get_definition(node))
+        return text_of(graph, graph.get_definition(node))
     if isinstance(node, ir.Expr) and node.op == "getattr":
-        return f"{_text(graph, node.value)}.{node.attr}"
+        return f"{text_of(graph, node.value)}.{node.attr}"
     return str(node.name) if isinstance(node, ir.Global | ir.FreeVar) else "this"

@@ -1,15 +1,14 @@
-"""A user's function as it is at one moment, with everything that it depends on: what a kernel is compiled from.
+"""A snapshot of a user's function and its dependencies, from which all its kernels are compiled.
 
-Python looks a global name up each time it is used; a compiler looks once. So the compiler is not given the function
-itself, but a copy whose globals, closure and defaults hold only what the snapshot has found, copied where it could
-change, and the digest is that of exactly these things. That is why a cached kernel cannot be stale: the compiler sees
-nothing that the digest has not seen (a name that the snapshot missed is unknown to it, an error and not another
-result), and all types and operations of an activation are compiled from one snapshot, whatever has become of a
-constant since.
+Python looks up a global name on every use; a compiler looks it up once. So the compiler gets a copy of the function
+whose globals, closure and defaults hold only what the snapshot found, with mutable values copied, and the digest covers
+exactly these. A cached kernel therefore cannot be stale: the compiler sees nothing that the digest has not seen. (A
+name that the snapshot missed is undefined in the copy, which is an error rather than a wrong result.) All dtypes and
+operations of an activation are compiled from one snapshot, even if a constant changes in between.
 
-Code that belongs to fastact, NumPy or Numba, or that is built into Python, stands for itself: the key of the cache has
-their versions. What the snapshot cannot describe, such as a C function's address, leaves it without a digest, and its
-kernels out of the cache.
+Code of fastact, NumPy, Numba and Python itself is identified by name, because the cache key contains their versions. A
+dependency that cannot be described, such as the address of a C function, leaves the snapshot without a digest, and its
+kernels are not cached.
 """
 
 from __future__ import annotations
@@ -36,25 +35,24 @@ from fastact.simd.references import names_in
 _OWN_PACKAGES = ("fastact", "numba", "numpy")
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _MODULES_OF_C = (builtins, math, operator)
-# What a function takes, and whether it is a generator; other flags do not change what it computes.
+# *args, **kwargs and generators; the other flags do not affect the result.
 _FLAGS = 0x04 | 0x08 | 0x20
 
 
 class Snapshot:
-    """A function with all that it depends on.
+    """A function together with its dependencies.
 
     Parameters
     ----------
     function : function
-        What to copy.
+        The function to copy.
 
     Attributes
     ----------
     function : function
         The copy.
     digest : str or None
-        Equal for two functions only if the compiler makes the same code of them. None where something is not known to
-        be constant.
+        Equal for two functions only if they compile to the same code. None if a dependency may change unnoticed.
     """
 
     def __init__(self, function: FunctionType) -> None:
@@ -62,23 +60,23 @@ class Snapshot:
         self._is_constant = True
         self._functions: dict[FunctionType, FunctionType] = {}
         self._namespaces: dict[int, ModuleType] = {}
-        self._originals: list[Any] = []  # whose ids are in use
+        self._originals: list[Any] = []  # kept alive: their ids are keys
         self.function = self._copy_function(function)
         self.digest = self._hash.hexdigest() if self._is_constant else None
 
     def _note(self, *facts: Any) -> None:
-        """Add facts to the digest: their representation tells them, and where each ends."""
+        """Add facts to the digest, by their unambiguous `repr`."""
         self._hash.update(repr(facts).encode() + b"\n")
 
     def _copy(self, value: Any, names: Iterable[str] = ()) -> Any:
-        """Return what the compiler gets in place of a value, and note it.
+        """Return the value's copy for the compiler, and add it to the digest.
 
         Parameters
         ----------
         value : Any
-            A global, the content of a closure, a default, an attribute.
+            A global, a closure variable, a default or an attribute.
         names : iterable of str
-            The attributes that the code may ask it for.
+            The attributes that the code may access.
         """
         for kinds, copy in _COPIES:
             if isinstance(value, kinds):
@@ -90,12 +88,12 @@ class Snapshot:
         return self._copy_callable(value)
 
     def _leave(self, value: Any) -> Any:
-        """Leave what cannot be described as it is."""
+        """Return a value that cannot be described unchanged; there is no digest then."""
         self._is_constant = False
         return value
 
     def _copy_number(self, value: Any, names: Any) -> Any:
-        if type(value) not in _PLAIN:  # whose representation may tell anything
+        if type(value) not in _PLAIN:  # a subclass may have any repr
             return self._leave(value)
         # The bits of a float: there are two zeros and many NaNs.
         told = struct.pack("<d", value) if type(value) is float else repr(value)
@@ -119,7 +117,7 @@ class Snapshot:
         return value
 
     def _copy_sequence(self, value: Any, names: Any) -> Any:
-        """Copy a tuple, or a list, which becomes a tuple: compiled code takes it for a constant."""
+        """Copy a tuple or a list; a list becomes a tuple, which Numba treats as a constant."""
         is_plain = type(value) in (tuple, list)
         if not (is_plain or hasattr(value, "_fields")):
             return self._leave(value)
@@ -156,7 +154,7 @@ class Snapshot:
         return self._copy_namespace(value, names)
 
     def _copy_namespace(self, value: Any, names: Iterable[str]) -> ModuleType:
-        """Copy a module, a class or another object of attributes as a module that has those that are used."""
+        """Copy a module, class or other namespace as a module that holds only the attributes in use."""
         if id(value) not in self._namespaces:
             self._originals.append(value)
             self._namespaces[id(value)] = ModuleType(getattr(value, "__name__", "namespace"))
@@ -165,12 +163,12 @@ class Snapshot:
         for name in names:
             if name not in vars(copied) and hasattr(value, name):
                 self._note("attribute", name)
-                setattr(copied, name, None)  # a module may be found again below itself
+                setattr(copied, name, None)  # modules may refer to each other
                 setattr(copied, name, self._copy(getattr(value, name), names))
         return copied
 
     def _copy_callable(self, value: Any, names: Any = ()) -> Any:
-        """Leave a function as it is, where its name says which it is."""
+        """Return a function unchanged if its name identifies it."""
         module, name = getattr(value, "__module__", None), getattr(value, "__name__", "")
         if isinstance(value, np.ufunc):
             module = "fastact.math" if hasattr(value, "fastact_function") else "numpy"
@@ -209,7 +207,7 @@ class Snapshot:
         cells = tuple(CellType() for _ in code.co_freevars)
         copied = FunctionType(code, own, function.__name__, None, cells)
         copied.__qualname__ = function.__qualname__
-        self._functions[function] = copied  # before it is found again below itself
+        self._functions[function] = copied  # first: the function may be recursive
         names = names_in(code)
         self._note_code(code)
         for name in names:
@@ -230,7 +228,7 @@ class Snapshot:
         return copied
 
     def _copy_jitted(self, value: Any) -> Any:
-        """Copy a function that the user has compiled with Numba."""
+        """Copy a function that the user compiled with Numba."""
         import numba
 
         self._note("jitted", sorted(value.targetoptions.items()), sorted(value.locals))
@@ -238,7 +236,7 @@ class Snapshot:
         return numba.jit(**value.targetoptions)(self._copy(value.py_func))
 
     def _note_code(self, code: CodeType) -> None:
-        """Note what code does: not where it stands, and no docstring, to which no instruction refers."""
+        """Add code to the digest, without its position, and without docstrings, which no instruction refers to."""
         counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount
         variables = code.co_varnames, code.co_cellvars, code.co_freevars
         self._note("code", counts, code.co_flags & _FLAGS, variables, code.co_names)
@@ -246,7 +244,7 @@ class Snapshot:
         for each in dis.get_instructions(code):
             if each.opcode in dis.hasconst and each.arg is not None:
                 self._note(each.opname)
-                # Not `argval`, which Python 3.11 does not know of the keywords of a call.
+                # Not `argval`: Python 3.11 leaves it unset for the keyword names of a call.
                 self._note_constant(code.co_consts[each.arg])
             else:
                 self._note(each.opname, each.arg)
@@ -280,12 +278,12 @@ _COPIES: list[tuple[Any, _Copy]] = [
 
 
 def _is_of(value: Any, *packages: str) -> bool:
-    """Whether a function or class is from one of these packages."""
+    """Whether a function or class comes from one of these packages."""
     return str(value.__module__).partition(".")[0] in packages
 
 
 def _has_overload(function: Any) -> bool:
-    """Whether somebody has given a function another meaning in compiled code, by Numba's ``overload``."""
+    """Whether a third party changed a function's meaning in compiled code with Numba's ``overload``."""
     if "numba" not in sys.modules:
         return False
     from numba.core.typing.templates import builtin_registry
@@ -293,5 +291,5 @@ def _has_overload(function: Any) -> bool:
     found = [kind for known, kind in builtin_registry.globals if known is function]
     templates = [template for kind in found for template in getattr(kind, "templates", ())]
     meanings = [getattr(template, "_overload_func", template) for template in templates]
-    # `register_jitable` gives it the meaning that it has in Python.
+    # `register_jitable` registers an overload too, with the function's own meaning.
     return any(not _is_of(meaning, "numba", "fastact") for meaning in meanings)

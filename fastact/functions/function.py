@@ -227,9 +227,7 @@ class Function:
         values = "".join(f", {name}={value!r}" for name, value in self._bound.items())
         return f"<{self.kind} {self.name!r}{values}>"
 
-    def __reduce__(self) -> tuple[Any, ...] | str:
-        if self._definition.module != "fastact.ufuncs":
-            return self._definition.function.__qualname__  # a name in its module, as for a function
+    def __reduce__(self) -> tuple[Any, ...]:
         return partial(hooks.get, self.name, **self._bound), ()
 
     @property
@@ -248,7 +246,7 @@ def check_domains(function: Function, caller: str, parameters: Mapping[str, Any]
                 )
 
 
-def make_function(definition: Definition) -> Function:
+def make_function(definition: Definition, base: type[Function] = Function) -> Function:
     """Return a new object for a definition, of a class of its own."""
     family = family_of(definition)
     forward = family.operations["forward"]
@@ -262,7 +260,7 @@ def make_function(definition: Definition) -> Function:
         method.__doc__ = document_method(definition, operation)
         method.__qualname__ = f"{definition.name}.{method.__name__}"
         names[method.__name__] = method
-    function: Function = type(definition.name, (Function,), names)(definition, family)
+    function: Function = type(definition.name, (base,), names)(definition, family)
     return function
 
 

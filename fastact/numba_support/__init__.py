@@ -1,1 +1,1 @@
-"""What Numba has to know of fastact, in other people's compiled code and in their own activations."""
+"""The types and overloads that make fastact callable from Numba-compiled code, and NumPy callable from activations."""

@@ -136,10 +136,12 @@ def _error_class(error: Exception, text: str, loop_data: NDArray[np.intp]) -> ty
     Instantiation clears the error, so that the next call tries again.
     """
     text = f"fastact could not compile a kernel: {text}"
+    cause = error.with_traceback(None)  # whose frames would live as long as the class
     bases = (RuntimeError, MemoryError) if isinstance(error, MemoryError) else (RuntimeError,)
 
     def __init__(self: Exception) -> None:
         super(raised, self).__init__(text)
+        self.__cause__ = cause
         loop_data[LOOP_DATA.error] = 0
 
     raised: type[Exception] = type("CompilationError", bases, {"__init__": __init__})

@@ -21,7 +21,7 @@ from numba.extending import intrinsic, models, overload, register_model
 
 from fastact import simd
 from fastact.simd import derivative_of, dual, fma, select, sqrt, value_of
-from fastact.simd.lowering import JIT_OPTIONS, PerDtypeType, Vector, coerce
+from fastact.simd.lowering import JIT_OPTIONS, Mask, PerDtypeType, Vector, coerce
 
 # Not strict: a rule has no annotations where its overload has them.
 _overload = partial(overload, strict=False, jit_options=JIT_OPTIONS)
@@ -43,7 +43,7 @@ class _DualModel(models.StructModel):
 
 def is_constant(kind: types.Type) -> bool:
     """Whether an operand of this type has no derivative."""
-    return isinstance(kind, Vector | types.Number | PerDtypeType)
+    return isinstance(kind, Vector | types.Number | types.Boolean | PerDtypeType)
 
 
 @intrinsic
@@ -107,6 +107,10 @@ def _(result: Any) -> Any:
         return lambda result: (value_of(result[0]), value_of(result[1]))
     if isinstance(result, Dual):
         return lambda result: (value_of(result), derivative_of(result))
+    if isinstance(result, Vector):  # of a step function; NaN gives NaN
+        return lambda result: (result, select(simd.isnan(result), result, 0))
+    if isinstance(result, Mask):
+        return lambda result: (select(result, 1, 0), select(result, 0, 0))
     raise TypingError("the function's result does not depend on its first argument")
 
 
@@ -140,6 +144,7 @@ def _comparison(stub: Any) -> None:
     _binary(stub, compare, compare, compare)
 
 
+_unary(operator.pos, lambda x: x)
 _unary(operator.neg, lambda x: dual(-value_of(x), -derivative_of(x)))
 _unary(
     abs,
@@ -190,12 +195,13 @@ def _quotient(x: Any, y: Any) -> Any:
     return dual(quotient, change / value_of(y))
 
 
-_binary(
-    operator.truediv,
-    _quotient,
-    lambda x, y: dual(value_of(x) / y, derivative_of(x) / y),
-    _quotient,
-)
+for stub in (operator.truediv, operator.itruediv):
+    _binary(
+        stub,
+        _quotient,
+        lambda x, y: dual(value_of(x) / y, derivative_of(x) / y),
+        _quotient,
+    )
 
 
 def _copysign(x: Any, y: Any) -> Any:

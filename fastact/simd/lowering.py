@@ -154,7 +154,7 @@ def coerce(context: Any, builder: Any, kind: types.Type, value: Any, to: Vector)
     """Make an operand a vector of type `to`: numbers are weak, constants follow the dtype."""
     if isinstance(kind, PerDtypeType):
         return constant(to.llvm, _value_for(kind, to))
-    if isinstance(kind, types.Number):
+    if isinstance(kind, types.Number | types.Boolean):
         return splat(builder, context.cast(builder, value, kind, to.dtype), to.lanes)
     return value
 
@@ -167,7 +167,8 @@ def _value_for(constant: PerDtypeType, vector: Vector) -> Any:
 def _common_vector(kinds: tuple[types.Type, ...]) -> Vector | None:
     """Return the one vector type among the operands, or None where they do not fit together."""
     vectors = {kind for kind in kinds if isinstance(kind, Vector)}
-    others = all(isinstance(kind, Vector | types.Number | PerDtypeType) for kind in kinds)
+    scalars = types.Number | types.Boolean | PerDtypeType
+    others = all(isinstance(kind, Vector | scalars) for kind in kinds)
     return vectors.pop() if len(vectors) == 1 and others else None
 
 
@@ -245,6 +246,7 @@ for stub, real, integer in (
     (operator.iadd, "fadd", "add"),
     (operator.isub, "fsub", "sub"),
     (operator.imul, "fmul", "mul"),
+    (operator.itruediv, "fdiv", "sdiv"),
 ):
     _operation(stub, 2, _by_kind(real, integer))
 
@@ -267,6 +269,7 @@ for stub, instruction in (
 ):
     _operation(stub, 2, _by_kind(instruction, instruction))
 
+_operation(operator.pos, 1, lambda builder, vector, operands: operands[0])
 _operation(operator.neg, 1, _by_kind("fneg", "neg"))
 _operation(abs, 1, _llvm_intrinsic("fabs"))
 _operation(simd.sqrt, 1, _llvm_intrinsic("sqrt"))

@@ -22,6 +22,14 @@ erf        1.5      1.5
 erfc       2.0      2.5
 sin        1.1      1.1
 cos        1.1      1.1
+exp2       1.1      1.1
+log2       1.1      1.1
+log10      1.1      1.1
+cbrt       1.1      1.1
+sinh       1.1      1.1
+cosh       1.1      1.1
+arcsinh    1.1      1.1
+arctan     1.1      1.1
 =========  =======  =======
 
 Notes
@@ -36,6 +44,7 @@ import math
 
 from fastact.simd import sqrt
 from fastact.vecmath import derivatives  # noqa: F401  they register themselves
+from fastact.vecmath.arctangent import arctan
 from fastact.vecmath.error_function import erf, erfc, gelu_and_derivative, normal_cdf_and_pdf
 from fastact.vecmath.exponential import (
     exp,
@@ -47,26 +56,40 @@ from fastact.vecmath.exponential import (
     tanh,
     tanh_and_derivative,
 )
+from fastact.vecmath.hyperbolic import arcsinh, cosh, sinh
 from fastact.vecmath.logarithm import log, log1mexp, log1p, softplus, softplus_and_derivative
+from fastact.vecmath.powers import cbrt, exp2, log2, log10, power
 from fastact.vecmath.trigonometric import cos, sin, sin_and_cos
+from fastact.vecmath.two_arguments import hypot, logaddexp
 
 __all__ = [
+    "arcsinh",
+    "arctan",
+    "cbrt",
     "cos",
+    "cosh",
     "erf",
     "erfc",
     "exp",
+    "exp2",
     "expm1",
     "expm1_and_exp",
     "gelu_and_derivative",
+    "hypot",
     "log",
     "log1mexp",
     "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
     "logistic",
     "logistic_and_derivative",
     "logistic_of_sum_and_derivative",
     "normal_cdf_and_pdf",
+    "power",
     "sin",
     "sin_and_cos",
+    "sinh",
     "softplus",
     "softplus_and_derivative",
     "sqrt",
@@ -91,4 +114,12 @@ FUNCTIONS = (
     erfc,
     sin,
     cos,
+    exp2,
+    log2,
+    log10,
+    cbrt,
+    sinh,
+    cosh,
+    arcsinh,
+    arctan,
 )

@@ -1,0 +1,103 @@
+"""The hyperbolic sine, its inverse, and the hyperbolic cosine."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastact.simd import (
+    PerDtype,
+    copysign,
+    derivative_of,
+    derivative_rule,
+    dual,
+    fma,
+    isnan,
+    polynomial,
+    scale,
+    select,
+    sqrt,
+    value_of,
+)
+from fastact.vecmath import coefficients
+from fastact.vecmath.exponential import exp_parts
+from fastact.vecmath.pairs import add_pairs
+from fastact.vecmath.powers import log_pair
+from fastact.vecmath.two_arguments import hypot
+
+__all__ = ["arcsinh", "cosh", "sinh"]
+
+_SINH = PerDtype(**coefficients.SINH)
+# sinh and cosh are infinite from here on.
+_INFINITE = PerDtype(float32=89.5, float64=710.6)
+# arcsinh(x) is x - x**3 / 6 below the first, and log(2 x) above the second.
+_SMALL = PerDtype(float32=2.0**-12, float64=2.0**-26)
+_LARGE = PerDtype(float32=2.0**14, float64=2.0**28)
+
+
+def _half_exp(a: Any) -> Any:
+    """Return ``exp(a) / 2`` for a >= 0, which overflows where sinh and cosh do, as a double-double."""
+    n, p, p_low = exp_parts(a, 0)
+    quarter = scale(1, n - 2)  # the power of two of the half may overflow where the half does not
+    y = fma(quarter, p, quarter)
+    y_low = fma(quarter, p, quarter - y) + quarter * p_low
+    return 2 * y, 2 * y_low
+
+
+def sinh(x: Any) -> Any:
+    """Compute the hyperbolic sine."""
+    a = abs(x)
+    y, y_low = _half_exp(select(a > _INFINITE, _INFINITE, a))
+    inverse = 0.25 / y
+    difference = y - inverse
+    correction = ((y - difference) - inverse) + y_low
+    wide = difference + select(y < math.inf, correction, 0)
+    z = a * a
+    is_small = a < 1
+    narrow = fma(select(is_small, a * z, 0), polynomial(select(is_small, z, 0), _SINH), a)
+    return copysign(select(is_small, narrow, wide), x)
+
+
+def cosh(x: Any) -> Any:
+    """Compute the hyperbolic cosine."""
+    a = abs(x)
+    y, y_low = _half_exp(select(a > _INFINITE, _INFINITE, a))
+    return y + (0.25 / y + y_low)
+
+
+def arcsinh(x: Any) -> Any:
+    """Compute the inverse of the hyperbolic sine."""
+    # log(x + sqrt(1 + x**2)), with the argument as a double-double: near 1 the logarithm keeps only what is beside 1.
+    a = abs(x)
+    is_small, is_large = a < _SMALL, ~(a <= _LARGE)
+    inner = select(is_small | is_large, 1, a)
+    square = inner * inner
+    radicand, radicand_low = add_pairs((1, 0), (square, fma(inner, inner, -square)))
+    root = sqrt(radicand)
+    root_low = (fma(-root, root, radicand) + radicand_low) / (2 * root)
+    argument, argument_low = add_pairs((root, root_low), (inner, 0))
+    is_finite = a < math.inf
+    outer = select(is_finite, a, 1)
+    high, low = log_pair(select(is_large, outer, argument), select(is_large, 1, 0))
+    y = high + (low + select(is_large, 0, argument_low / argument))
+    y = select(is_small, fma(a * a, -a / 6, a), y)
+    return copysign(select(is_finite, y, a), x)
+
+
+# --- The same on dual numbers -------------------------------------------------------------------
+
+
+@derivative_rule(sinh)
+def _dual_sinh(x: Any) -> Any:
+    return dual(sinh(value_of(x)), cosh(value_of(x)) * derivative_of(x))
+
+
+@derivative_rule(cosh)
+def _dual_cosh(x: Any) -> Any:
+    return dual(cosh(value_of(x)), sinh(value_of(x)) * derivative_of(x))
+
+
+@derivative_rule(arcsinh)
+def _dual_arcsinh(x: Any) -> Any:
+    one = select(isnan(value_of(x)), 1, 1)
+    return dual(arcsinh(value_of(x)), derivative_of(x) / hypot(value_of(x), one))

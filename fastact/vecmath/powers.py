@@ -1,0 +1,234 @@
+"""Powers, and logarithms to other bases: everything that needs the logarithm as a double-double.
+
+The relative error of ``x**y = exp(y log(x))`` is the absolute error of the exponent, which may be as large as
+745: a rounded logarithm would cost ten bits. The double-double logarithm follows SLEEF's ``logk`` (N. Shibata,
+F. Petrogalli, "SLEEF: A Portable Vectorized Library of C Standard Mathematical Functions", 2020).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastact.simd import (
+    PerDtype,
+    bits,
+    copysign,
+    derivative_of,
+    derivative_rule,
+    dual,
+    fma,
+    from_bits,
+    isnan,
+    polynomial,
+    round_to_integer,
+    scale,
+    select,
+    to_float,
+    value_of,
+)
+from fastact.vecmath import coefficients
+from fastact.vecmath.exponential import EXP, exp_parts
+from fastact.vecmath.logarithm import log
+from fastact.vecmath.pairs import add_pairs, multiply_pairs
+
+__all__ = [
+    "cbrt",
+    "exp2",
+    "log2",
+    "log10",
+    "log_pair",
+    "power",
+    "power_of_both",
+    "power_of_exponent",
+]
+
+_INFINITY = math.inf
+_LN2 = math.log(2)
+_LN10 = math.log(10)
+
+_LOG_TAIL = PerDtype(**coefficients.LOG_TAIL)
+_LN2_HIGH = PerDtype(**coefficients.LN2_HIGH)
+_LN2_LOW = PerDtype(**coefficients.LN2_LOW)
+_LN2_SHORT_HIGH = PerDtype(**coefficients.LN2_SHORT_HIGH)
+_LN2_SHORT_LOW = PerDtype(**coefficients.LN2_SHORT_LOW)
+_LOG2_E = PerDtype(**coefficients.LOG2_E)
+_LOG2_E_LOW = PerDtype(**coefficients.LOG2_E_LOW)
+_LOG10_E = PerDtype(**coefficients.LOG10_E)
+_LOG10_E_LOW = PerDtype(**coefficients.LOG10_E_LOW)
+_THIRD = PerDtype(**coefficients.THIRD)
+_THIRD_LOW = PerDtype(**coefficients.THIRD_LOW)
+
+_EXPONENT_BITS = PerDtype(float32=-(1 << 23), float64=-(1 << 52))
+_MANTISSA_BITS = PerDtype(float32=23, float64=52)
+_SQRT_HALF_BITS = PerDtype(float32=0x3F3504F3, float64=0x3FE6A09E667F3BCD)
+_SMALLEST_NORMAL = PerDtype(float32=2.0**-126, float64=2.0**-1022)
+_TO_NORMAL = PerDtype(float32=2.0**24, float64=2.0**54)
+_TO_NORMAL_EXPONENT = PerDtype(float32=24.0, float64=54.0)
+
+# exp is zero below and infinite above. The lower bounds are far from where the result underflows: a product
+# that just underflows costs 200 cycles.
+_EXP_LOWEST = PerDtype(float32=-400.0, float64=-3000.0)
+_EXP_HIGHEST = PerDtype(float32=89.0, float64=710.0)
+_EXP2_LOWEST = PerDtype(float32=-600.0, float64=-4400.0)
+_EXP2_HIGHEST = PerDtype(float32=129.0, float64=1025.0)
+
+
+def log_pair(x: Any, doublings: Any) -> Any:
+    """Return ``log(x * 2**doublings)`` of a finite x > 0 as a double-double, right to twelve bits more than one number."""
+    is_subnormal = x < _SMALLEST_NORMAL
+    normal = select(is_subnormal, x * _TO_NORMAL, x)
+    exponent = (bits(normal) - _SQRT_HALF_BITS) & _EXPONENT_BITS
+    k = to_float(exponent >> _MANTISSA_BITS) - select(is_subnormal, _TO_NORMAL_EXPONENT, 0)
+    k = k + doublings
+    f = from_bits(bits(normal) - exponent) - 1
+    # log(1 + f) = 2 s + 2/3 s**3 + s**5 Q(s**2) with s = f / (2 + f). The last term is below 2**-12 of the first: there
+    # a plain product does.
+    bottom = 2 + f
+    bottom_low = f - (bottom - 2)
+    s = f / bottom
+    s_low = fma(-s, bottom_low, fma(-s, bottom, f)) / bottom
+    z = s * s
+    square = z, fma(s, s, -z) + 2 * s * s_low
+    double = 2 * s, 2 * s_low
+    third = multiply_pairs(multiply_pairs(double, square), (_THIRD, _THIRD_LOW))
+    tail = s * z * z * polynomial(z, _LOG_TAIL)
+    whole = k * _LN2_SHORT_HIGH, k * _LN2_SHORT_LOW
+    high, low = add_pairs(add_pairs(whole, double), (third[0], third[1] + tail))
+    total = high + low
+    return total, (high - total) + low
+
+
+def _exp_of_pair(x: Any) -> Any:
+    """Compute e to the power of a double-double."""
+    # Where the first part is out of range, the second may be NaN.
+    is_low, is_high = x[0] < _EXP_LOWEST, x[0] > _EXP_HIGHEST
+    high = select(is_low, _EXP_LOWEST, select(is_high, _EXP_HIGHEST, x[0]))
+    n, p, p_low = exp_parts(high, select(is_low | is_high, 0, x[1]))
+    total = 1 + p
+    return scale(total + ((1 - total) + p + p_low), n)
+
+
+def power(x: Any, y: Any) -> Any:
+    """Compute x to the power of y, with the special cases of C's and NumPy's ``pow``."""
+    size = abs(x)
+    is_inside = (size > 0) & (size < _INFINITY)
+    product = multiply_pairs(log_pair(select(is_inside, size, 1), 0), (y, 0))
+    result = _exp_of_pair(product)
+    # The logarithms of 0 and infinity are infinite; with y = 0 that is not asked for.
+    is_grown = ~((size > 1) ^ (y > 0))
+    result = select(is_inside & (abs(y) < _INFINITY), result, select(is_grown, _INFINITY, 0))
+    result = select(isnan(x) | isnan(y), x + y, result)
+    is_whole = round_to_integer(y) == y
+    is_odd = is_whole & (round_to_integer(0.5 * y) != 0.5 * y)
+    is_undefined = (x < 0) & (size < _INFINITY) & ~is_whole
+    result = select(is_undefined, math.nan, select(is_odd, copysign(result, x), result))
+    is_one = (y == 0) | (x == 1) | ((x == -1) & (abs(y) == _INFINITY))
+    return select(is_one, 1, result)
+
+
+def power_of_exponent(x: Any, y: Any) -> Any:
+    """Compute x to the power of y; with a dual exponent, of a constant x."""
+    return power(x, y)
+
+
+def power_of_both(x: Any, y: Any) -> Any:
+    """Compute x to the power of y; of two dual numbers."""
+    return power(x, y)
+
+
+def exp2(x: Any) -> Any:
+    """Compute 2 to the power of x."""
+    low, high = _EXP2_LOWEST, _EXP2_HIGHEST
+    clamped = select(x < low, low, select(x > high, high, x))
+    n = round_to_integer(clamped)
+    fraction = clamped - n
+    r = fraction * _LN2_HIGH
+    r_low = fma(fraction, _LN2_LOW, fma(fraction, _LN2_HIGH, -r))
+    p = fma(polynomial(r, EXP), r * r, r_low)
+    total = 1 + r
+    return scale(total + (((1 - total) + r) + p), n)
+
+
+def _log_times(x: Any, factor: Any) -> Any:
+    """Compute log(x) times a double-double."""
+    is_inside = (x > 0) & (x < _INFINITY)
+    high, low = multiply_pairs(log_pair(select(is_inside, x, 1), 0), factor)
+    outside = select(x == 0, -_INFINITY, select(x < 0, math.nan, x))
+    return select(is_inside, high + low, outside)
+
+
+def log2(x: Any) -> Any:
+    """Compute the logarithm to base 2, exact for powers of 2."""
+    return _log_times(x, (_LOG2_E, _LOG2_E_LOW))
+
+
+def log10(x: Any) -> Any:
+    """Compute the logarithm to base 10, exact for powers of 10."""
+    return _log_times(x, (_LOG10_E, _LOG10_E_LOW))
+
+
+def cbrt(x: Any) -> Any:
+    """Compute the cube root, with the sign of x."""
+    size = abs(x)
+    is_inside = (size > 0) & (size < _INFINITY)
+    root = _exp_of_pair(
+        multiply_pairs(log_pair(select(is_inside, size, 1), 0), (_THIRD, _THIRD_LOW))
+    )
+    return select(is_inside, copysign(root, x), x)
+
+
+# --- The same on dual numbers -------------------------------------------------------------------
+
+
+def _slope_by_base(x: Any, y: Any) -> Any:
+    return select(y == 0, 0, y * power(x, y - 1))
+
+
+def _slope_by_exponent(x: Any, y: Any, z: Any) -> Any:
+    # x**y log(x) tends to 0 with x, if y is positive.
+    return select(z == 0, 0, z * log(x))
+
+
+@derivative_rule(power)
+def _dual_power(x: Any, y: Any) -> Any:
+    z = power(value_of(x), y)
+    return dual(z, _slope_by_base(value_of(x), y) * derivative_of(x))
+
+
+@derivative_rule(power_of_exponent)
+def _dual_power_of_exponent(x: Any, y: Any) -> Any:
+    z = power_of_exponent(x, value_of(y))
+    return dual(z, _slope_by_exponent(x, value_of(y), z) * derivative_of(y))
+
+
+@derivative_rule(power_of_both)
+def _dual_power_of_both(x: Any, y: Any) -> Any:
+    base, exponent = value_of(x), value_of(y)
+    z = power_of_both(base, exponent)
+    by_base = exponent * power_of_both(base, exponent - 1)
+    by_base = select(exponent == 0, 0, by_base)
+    by_exponent = select(z == 0, 0, z * log(base))
+    return dual(z, fma(by_base, derivative_of(x), by_exponent * derivative_of(y)))
+
+
+@derivative_rule(exp2)
+def _dual_exp2(x: Any) -> Any:
+    y = exp2(value_of(x))
+    return dual(y, _LN2 * y * derivative_of(x))
+
+
+@derivative_rule(log2)
+def _dual_log2(x: Any) -> Any:
+    return dual(log2(value_of(x)), derivative_of(x) / (_LN2 * value_of(x)))
+
+
+@derivative_rule(log10)
+def _dual_log10(x: Any) -> Any:
+    return dual(log10(value_of(x)), derivative_of(x) / (_LN10 * value_of(x)))
+
+
+@derivative_rule(cbrt)
+def _dual_cbrt(x: Any) -> Any:
+    y = cbrt(value_of(x))
+    return dual(y, derivative_of(x) / (3 * y * y))
