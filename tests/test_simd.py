@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastact.simd.compilable import make_compilable
 from numba import njit, types
 
 from fastact import math, simd, vecmath
+from fastact.simd.compilable import make_compilable
 from fastact.simd.lowering import Vector, lanes_of
 from fastact.simd.memory import Access, first_lanes
 from fastact.simd.storage import Storage

@@ -25,6 +25,12 @@ from numba.extending import (
 )
 
 from fastact import simd
+from fastact.simd.formats import (
+    BITS_OF_ONE,
+    BITS_OF_ROUNDING_SHIFT,
+    MANTISSA_BITS,
+    ROUNDING_SHIFT,
+)
 from fastact.system.target import TARGET
 
 # How functions that only kernels call are compiled. The wrappers by which Python calls a function take a
@@ -94,7 +100,7 @@ class Mask(types.Type):
 class PerDtypeType(types.Type):
     """The type of one `PerDtype`: it carries the values, which exist at compile time only."""
 
-    def __init__(self, value: simd.PerDtype) -> None:
+    def __init__(self, value: simd.PerDtype[Any]) -> None:
         self.value = value
         super().__init__(f"PerDtype({value.float32}, {value.float64})")
 
@@ -110,7 +116,7 @@ register_model(PerDtypeType)(models.OpaqueModel)
 
 
 @typeof_impl.register(simd.PerDtype)
-def _(value: simd.PerDtype, context: Any) -> PerDtypeType:
+def _(value: simd.PerDtype[Any], context: Any) -> PerDtypeType:
     return PerDtypeType(value)
 
 
@@ -364,30 +370,27 @@ _operation(
 
 
 # Not LLVM's sitofp: AVX2 has no such instruction for 64-bit integers.
-_ROUND_BITS = simd.PerDtype(float32=0x4B400000, float64=0x4338000000000000)
-_ROUND = simd.PerDtype(float32=1.5 * 2.0**23, float64=1.5 * 2.0**52)
 
 
 @overload(simd.to_float, jit_options=JIT_OPTIONS)
 def _(x: Any) -> Any:
     def to_float(x: Any) -> Any:
-        return simd.from_bits(x + _ROUND_BITS) - _ROUND
+        return simd.from_bits(x + BITS_OF_ROUNDING_SHIFT) - ROUNDING_SHIFT
 
     return to_float if isinstance(x, Vector) and not _is_float(x) else None
 
 
 # A number from 1 to 2 has random bits in its mantissa, and half a unit of them is added.
-_ONE_BITS = simd.PerDtype(float32=0x3F800000, float64=0x3FF0000000000000)
 _ONE_LESS_HALF = simd.PerDtype(float32=1 - 2.0**-24, float64=1 - 2.0**-33)
 
 
 @overload(simd.uniform, jit_options=JIT_OPTIONS)
 def _(words: Any) -> Any:
     def to_float32(words: Any) -> Any:
-        return simd.from_bits((words >> 9) & 0x7FFFFF | _ONE_BITS) - _ONE_LESS_HALF
+        return simd.from_bits((words >> 9) & 0x7FFFFF | BITS_OF_ONE) - _ONE_LESS_HALF
 
     def to_float64(words: Any) -> Any:
-        return simd.from_bits(words << 20 | _ONE_BITS) - _ONE_LESS_HALF
+        return simd.from_bits(words << 20 | BITS_OF_ONE) - _ONE_LESS_HALF
 
     if not isinstance(words, Vector):
         return None
@@ -421,9 +424,9 @@ def _scale_by_instruction(builder: Any, vector: Vector, operands: list[Any]) -> 
     x, n = operands
     if not vector.lanes:  # LLVM chooses the same instruction, and can put it into a vector
         name = f"llvm.ldexp.{vector.suffix}.i32"
-        shifted = builder.fadd(n, constant(vector.llvm, getattr(_ROUND, str(vector.dtype))))
+        shifted = builder.fadd(n, constant(vector.llvm, getattr(ROUNDING_SHIFT, str(vector.dtype))))
         whole = builder.bitcast(shifted, _as_integer(vector).llvm)  # not fptosi: n may be NaN
-        start = constant(whole.type, getattr(_ROUND_BITS, str(vector.dtype)))
+        start = constant(whole.type, getattr(BITS_OF_ROUNDING_SHIFT, str(vector.dtype)))
         exponent = builder.sub(whole, start)
         if vector.dtype == types.float64:
             exponent = builder.trunc(exponent, ir.IntType(32))
@@ -457,12 +460,11 @@ def _register_by_register(
 # on top makes these bits, shifted up, the number's power of two.
 _POWER_OF_TWO = simd.PerDtype(float32=1.5 * 2.0**23 + 127, float64=1.5 * 2.0**52 + 1023)
 _LEAST_POWER = simd.PerDtype(float32=-252.0, float64=-2044.0)
-_MANTISSA_BITS = simd.PerDtype(float32=23, float64=52)
 
 
 @register_jitable(**JIT_OPTIONS)
 def _power_of_two(n: Any) -> Any:
-    return simd.from_bits(simd.bits(n + _POWER_OF_TWO) << _MANTISSA_BITS)
+    return simd.from_bits(simd.bits(n + _POWER_OF_TWO) << MANTISSA_BITS)
 
 
 @overload(simd.scale, jit_options=JIT_OPTIONS)

@@ -13,8 +13,9 @@ from fastact.simd import fold_to_double, select, sum_lanes
 from fastact.simd.compilable import internal
 from fastact.simd.lowering import Vector
 from fastact.simd.memory import all_of, zeros_of
+from fastact.vecmath.double_double import two_difference
 from fastact.vecmath.logarithm import log, log1p
-from fastact.vecmath.products import difference_and_lost, exp_of_difference, quotient_and_lost
+from fastact.vecmath.products import double_double_quotient, exp_of_difference
 
 
 class Sums(NamedTuple):
@@ -105,9 +106,9 @@ class Exponentials:
 
         @internal
         def exponential(x: Any, top: Any, temperature: Any, reciprocal: Any) -> Any:
-            difference, lost = difference_and_lost(sign * x, top)
+            difference, lost = two_difference(sign * x, top)
             if temperature != 1:
-                difference, lost = quotient_and_lost(difference, lost, temperature, reciprocal)
+                difference, lost = double_double_quotient(difference, lost, temperature, reciprocal)
             return difference, exp_of_difference(difference, lost)
 
         return exponential
