@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -16,6 +17,15 @@ from tempfile import TemporaryDirectory
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+#: Definitions whose functions are not on vectors alone have other types.
+_OTHERS = ("__init__", "definition", "maxout", "normalized")
+_FILES = [
+    file
+    for folder in ("catalogue", "vecmath")
+    for file in sorted((ROOT / "fastact" / folder).glob("*.py"))
+    if file.stem not in _OTHERS
+]
 
 _SNIPPET = """\
 from __future__ import annotations
@@ -206,6 +216,12 @@ def test_pyright_accepts_the_package(folder: str) -> None:
     command = [sys.executable, "-m", "pyright", f"fastact/{folder}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("file", _FILES, ids=lambda file: file.stem)
+def test_nothing_is_any(file: Path) -> None:
+    names = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Name)]
+    assert "Any" not in [node.id for node in names]
 
 
 def test_types_need_no_numba() -> None:

@@ -80,7 +80,7 @@ def _squareplus_from_output(y: Vector, b: Vector) -> Vector:
     reference="J. Bergstra, G. Desjardins, P. Lamblin, Y. Bengio, Quadratic Polynomials Learn Better Image Features, Universite de Montreal TR 1337 (2009).",
 )
 def softsign(x: Vector) -> tuple[Vector, Vector]:
-    """Softsign: a tanh that approaches its ends slowly, and needs a quotient only.
+    """Softsign: a tanh that saturates slowly, and costs no more than a quotient.
 
     No exponential. Its gradient falls with the square of the input, not exponentially, so that saturated
     units still learn.

@@ -1,4 +1,4 @@
-"""Clipped at both ends, or made with a clipped line: cheap stand-ins for smooth functions."""
+"""Functions clipped at both ends, or made of a clipped line: cheap stand-ins for smooth functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def _clip(x: Vector, low: Vector, high: Vector) -> Vector:
 
 
 def _inside(x: Vector, low: Vector, high: Vector, slope: Vector) -> Vector:
-    """Return `slope` where x is between the ends, 0 where it is not, NaN where it is NaN."""
+    """Return `slope` where x is between the bounds, 0 outside, NaN for NaN."""
     return select((x > low) & (x < high), slope, select(isnan(x), x, 0))
 
 
@@ -20,17 +20,17 @@ def _clipped(x: Vector, low: Vector, high: Vector) -> tuple[Vector, Vector]:
 
 
 def _gate(x: Vector, alpha: Vector, beta: Vector) -> tuple[Vector, Vector, Vector]:
-    """Return ``clip(alpha x + beta, 0, 1)`` and where the two kinks are.
+    """Return ``clip(alpha x + beta, 0, 1)`` and the positions of its two kinks.
 
-    A sixth is no floating-point number, but the kinks of x / 6 + 1 / 2 are: so they tell where the line
-    ends, and the value is taken from the distance to the lower one, where the sum would cancel.
+    The kinks of x / 6 + 1 / 2 are exact in floating point, though 1 / 6 is not: so they bound the line, and the
+    value is computed from the distance to the lower kink, where the sum would cancel.
     """
     low, high = -beta / alpha, (1 - beta) / alpha
     return _clip(alpha * (x - low), 0, 1), low, high
 
 
 def _gated(x: Vector, alpha: Vector, beta: Vector) -> tuple[Vector, Vector, Vector, Vector]:
-    """Return x times its gate, the derivative where the gate is half open, and the two kinks."""
+    """Return x times its gate, the derivative between the kinks, and the two kinks."""
     gate, low, high = _gate(x, alpha, beta)
     return select(x <= low, 0, x * gate), alpha * fma(2, x, -low), low, high
 
@@ -138,7 +138,7 @@ def clipped_linear(
     No exponential. Its gradient is zero on both sides.
     """
     line = select((slope == 0) & ~isnan(x), offset, fma(slope, x, offset))
-    # The line itself may be rounded to a bound.
+    # The rounded line may equal a bound inside the bounds, so compare differences instead.
     above, below = fma(slope, x, offset - min_val), fma(slope, x, offset - max_val)
     inside = (above > 0) & (below < 0)
     return _clip(line, min_val, max_val), select(inside, slope, select(isnan(x), x, 0))

@@ -1,4 +1,4 @@
-"""The rectifier and its relatives: the identity on the right, something smaller on the left."""
+"""The rectifier and its relatives: the identity on the right, a smaller value on the left."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from fastact.vecmath import INFINITY, expm1_and_exp
 
 
 def _slope(x: Vector, right: Vector, left: Vector, kink: Vector = 0) -> Vector:
-    """Return `right` where x is above the kink, `left` where it is not, NaN where it is NaN."""
+    """Return `right` above the kink, `left` up to it, NaN for NaN."""
     return select(x > kink, right, select(x <= kink, left, x))
 
 
 def _line(x: Vector, slope: Vector) -> Vector:
-    """Return slope * x, and 0 where the slope is 0 and x infinite: the limit, not NaN."""
+    """Return slope * x, or its limit 0, not NaN, where the slope is 0 and x is infinite."""
     return select((slope == 0) & (x == -INFINITY), 0, slope * x)
 
 
 def _leaky(x: Vector, slope: Vector) -> tuple[Vector, Vector]:
-    # The derivative's NaN is computed: one that is handed on goes from float16 to float16 in some copies of a loop
-    # without the conversions that make it quiet.
+    # Compute the NaN instead of passing it through: some specializations elide the float16 round trip, and a
+    # signalling NaN would stay signalling.
     derivative = select(x > 0, 1, select(x <= 0, slope, x + slope))
     return select(x > 0, x, _line(x, slope)), derivative
 

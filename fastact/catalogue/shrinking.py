@@ -1,4 +1,4 @@
-"""Shrinkage: what is near zero becomes zero, as in sparse coding."""
+"""Shrinkage: inputs near zero become zero, as in sparse coding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fastact.simd import Vector, copysign, select
 
 
 def _outside(x: Vector, lambd: Vector) -> Vector:
-    """Return 1 where x is farther from 0 than lambd, 0 where it is not, NaN where it is NaN."""
+    """Return 1 where abs(x) > lambd, 0 elsewhere, NaN for NaN."""
     return select(abs(x) > lambd, 1, select(abs(x) <= lambd, 0, x))
 
 

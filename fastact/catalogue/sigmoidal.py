@@ -1,4 +1,4 @@
-"""Bounded, smooth and monotone: gradients vanish where they saturate."""
+"""Bounded, smooth, monotone functions: gradients vanish where they saturate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _small_tanhshrink(x: Vector) -> Vector:
     """Compute x - tanh(x) for abs(x) <= 0.625, where the difference would cancel.
 
     It is x**3 / 3 (1 - V), where the ninth convergent of J. Lambert's continued fraction for the tangent
-    (1761) makes V a quotient of polynomials in x**2 with positive coefficients.
+    (1761) gives V as a quotient of polynomials in x**2 with positive coefficients.
     """
     square = x * x
     cube = x * square

@@ -117,7 +117,10 @@ def fma(x: Vector, y: Vector, z: Vector) -> Vector:
 
 
 def sqrt(x: Vector) -> Vector:
-    """Compute the square root, correctly rounded (0.5 ULP), of any number."""
+    """Compute the square root.
+
+    Valid range: all numbers; NaN below 0. Maximum error: 0.5 ULP, correctly rounded.
+    """
     _compiled_only("sqrt")
 
 

@@ -39,7 +39,7 @@ def _conditions(node: ast.AST) -> Iterator[ast.expr]:
 
 @cache
 def _positions(path: str) -> frozenset[tuple[int, int, int | None, int | None]]:
-    """Return where the conditions of a file stand. The parts of mypy's own tree do not know what they belong to."""
+    """Return the positions of a file's conditions. They come from `ast` because mypy's nodes do not know their parents."""
     file = ast.parse(Path(path).read_bytes())
     return frozenset(
         (each.lineno, each.col_offset, each.end_lineno, each.end_col_offset)
