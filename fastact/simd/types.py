@@ -1,4 +1,4 @@
-"""Types for static checkers of what a kernel computes with: a mask for a vector, or a branch on either, is an error.
+"""Types of vectors and masks for static checkers, to which a mask for a vector, or a branch on either, is an error.
 
 A definition is annotated ``def gelu(x: Vector) -> tuple[Vector, Vector]``. No object at runtime is a `Vector` or a
 `Mask`: only compiled kernels have them, as the Numba types of `fastact.simd.lowering`.
