@@ -97,6 +97,18 @@ def test_every_function_has_a_reference_and_a_bound() -> None:
 
 
 @every_function
+def test_docstrings_state_the_bounds(name: str) -> None:
+    """The contract of each function is that of the table."""
+    single, double = BOUNDS[name]
+    bound = (
+        f"{single} ULP" if single == double else f"{single} ULP in float32, {double} ULP in float64"
+    )
+    doc = getattr(fastact.vecmath, name).__doc__
+    assert "Valid range: " in doc
+    assert f"Maximum error: {bound}" in " ".join(doc.split())
+
+
+@every_function
 def test_references_agree(name: str) -> None:
     """The formula on arrays is exact enough to measure results in the narrower type."""
     function = FUNCTIONS[name]

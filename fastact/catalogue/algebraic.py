@@ -1,65 +1,64 @@
-"""Smooth, and made of nothing but roots and quotients: no exponential anywhere."""
+"""Smooth functions made of square roots and quotients alone, without an exponential."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastact.catalogue.definition import define
-from fastact.simd import copysign, fma, isnan, select, sqrt
+from fastact.simd import Vector, copysign, fma, isnan, select, sqrt
 from fastact.vecmath import INFINITY
+from fastact.vecmath.double_double import DoubleDouble
 
 
-def _add(x: Any, y: Any) -> Any:
-    """Add two numbers that are not negative, and return the sum and what it lacks."""
+def _add(x: Vector, y: Vector) -> DoubleDouble:
+    """Return x + y exactly, for x >= 0 and y >= 0: FastTwoSum of the sorted operands."""
     larger, smaller = select(x > y, x, y), select(x > y, y, x)
-    total = x + y
+    total = x + y  # in this order: it decides which of two NaNs comes out
     return total, (larger - total) + smaller
 
 
-def _divide(x: Any, y: Any, y_lost: Any) -> Any:
-    """Compute ``x / (y + y_lost)`` with little more than one rounding, for finite y."""
+def _divide(x: Vector, y: Vector, y_low: Vector) -> Vector:
+    """Compute ``x / (y + y_low)`` with little more than one rounding error, for finite y."""
     reciprocal = 1 / y
     quotient = x * reciprocal
-    too_much = fma(quotient, y, -x) + quotient * y_lost
-    return fma(too_much, -reciprocal, quotient)  # in this way -0 / y is -0
+    excess = fma(quotient, y, -x) + quotient * y_low
+    return fma(excess, -reciprocal, quotient)  # keeps the sign of -0 / y
 
 
-def _ratio(x: Any, y: Any, y_lost: Any) -> Any:
-    """Compute ``x / (y + y_lost)``, which goes to -1 or 1 where both go to infinity together."""
+def _ratio(x: Vector, y: Vector, y_low: Vector) -> Vector:
+    """Compute ``x / (y + y_low)``, with the limit -1 or 1 where both are infinite."""
     limit = select(abs(x) == INFINITY, copysign(1, x), 0)
-    return select(y == INFINITY, limit, _divide(x, y, y_lost))
+    return select(y == INFINITY, limit, _divide(x, y, y_low))
 
 
-def _square_and_root(x: Any, b: Any) -> Any:
-    """Compute ``x**2 + b`` and its root, for b > 0, and return each with what it lacks.
+def _square_and_root(x: Vector, b: Vector) -> tuple[Vector, Vector, Vector, Vector]:
+    """Return the high and low parts of ``x**2 + b`` and of its square root, for b > 0.
 
-    Where the square overflows, b makes no difference to the root.
+    Where the square overflows, b is negligible in the root.
     """
     product = x * x
-    square, square_lost = _add(product, b)
-    square_lost = square_lost + fma(x, x, -product)
+    square, square_low = _add(product, b)
+    square_low = square_low + fma(x, x, -product)
     root = sqrt(square)
-    root_lost = 0.5 * (fma(-root, root, square) + square_lost) / root
+    root_low = 0.5 * (fma(-root, root, square) + square_low) / root
     overflows = square == INFINITY
-    root, root_lost = select(overflows, abs(x), root), select(overflows, 0, root_lost)
-    return square, square_lost, root, root_lost
+    root, root_low = select(overflows, abs(x), root), select(overflows, 0, root_low)
+    return square, square_low, root, root_low
 
 
-def _plus(x: Any, b: Any, root: Any, root_lost: Any) -> Any:
+def _plus(x: Vector, b: Vector, root: Vector, root_low: Vector) -> Vector:
     """Compute ``(x + root) / 2`` without cancellation: on the left, root + x = b / (root - x)."""
-    larger, lost = _add(0.5 * root, 0.5 * abs(x))
+    larger, low = _add(0.5 * root, 0.5 * abs(x))
     is_infinite = larger == INFINITY
-    lost = select(is_infinite, 0, lost + 0.5 * root_lost)
-    left = select(is_infinite, 0, _divide(0.25 * b, larger, lost))
-    return select(x < 0, left, larger + lost)
+    low = select(is_infinite, 0, low + 0.5 * root_low)
+    left = select(is_infinite, 0, _divide(0.25 * b, larger, low))
+    return select(x < 0, left, larger + low)
 
 
-def _softsign_from_output(y: Any) -> Any:
-    rest = 1 - abs(y)
-    return rest * rest
+def _softsign_from_output(y: Vector) -> Vector:
+    slope_root = 1 - abs(y)
+    return slope_root * slope_root
 
 
-def _squareplus_from_output(y: Any, b: Any) -> Any:
+def _squareplus_from_output(y: Vector, b: Vector) -> Vector:
     quotient = y / (y + 0.25 * b / y)
     return select(y == INFINITY, 1, select(y > 0, quotient, y))
 
@@ -80,14 +79,14 @@ def _squareplus_from_output(y: Any, b: Any) -> Any:
     },
     reference="J. Bergstra, G. Desjardins, P. Lamblin, Y. Bengio, Quadratic Polynomials Learn Better Image Features, Universite de Montreal TR 1337 (2009).",
 )
-def softsign(x: Any) -> Any:
-    """Softsign: a tanh that approaches its ends slowly, and needs a quotient only.
+def softsign(x: Vector) -> tuple[Vector, Vector]:
+    """Softsign: a tanh that saturates slowly, and costs no more than a quotient.
 
     No exponential. Its gradient falls with the square of the input, not exponentially, so that saturated
     units still learn.
     """
-    one_plus, lost = _add(abs(x), 1)
-    return _ratio(x, one_plus, lost), _ratio(_divide(1, one_plus, lost), one_plus, lost)
+    one_plus, low = _add(abs(x), 1)
+    return _ratio(x, one_plus, low), _ratio(_divide(1, one_plus, low), one_plus, low)
 
 
 @define(
@@ -100,15 +99,15 @@ def softsign(x: Any) -> Any:
     elsewhere={"jax": "squareplus", "keras": "squareplus"},
     reference="J. Barron, Squareplus: A Softplus-Like Algebraic Rectifier, arXiv:2112.11687 (2021).",
 )
-def squareplus(x: Any, b: Any = 4.0) -> Any:
+def squareplus(x: Vector, b: Vector = 4.0) -> tuple[Vector, Vector]:
     """Squareplus: a softplus made of a square root, several times as fast.
 
     No exponential. Its gradient falls with the square of the input on the left, so that units are slow
     to die.
     """
-    _, _, root, root_lost = _square_and_root(x, b)
-    value = _plus(x, b, root, root_lost)
-    return value, _ratio(value, root, root_lost)
+    _, _, root, root_low = _square_and_root(x, b)
+    value = _plus(x, b, root, root_low)
+    return value, _ratio(value, root, root_low)
 
 
 @define(
@@ -121,17 +120,17 @@ def squareplus(x: Any, b: Any = 4.0) -> Any:
     elsewhere={"thinc": "dish"},
     reference="D. de Kok, https://twitter.com/danieldekok/status/1484898130441166853 (2022).",
 )
-def dish(x: Any) -> Any:
+def dish(x: Vector) -> tuple[Vector, Vector]:
     """Dish: follows silu and gelu with roots in place of the exponential.
 
     No exponential. Its gradient falls with the square of the input on the left and is slightly negative
     there; use it where silu is too slow.
     """
-    square, square_lost, root, root_lost = _square_and_root(x, 1)
-    quotient = _ratio(x, root, root_lost)
-    plus = _plus(x, 1, root, root_lost)
-    gate = _ratio(plus, root, root_lost)
-    bend = _divide(fma(x, root_lost, fma(x, root, 1)), square, square_lost)
+    square, square_low, root, root_low = _square_and_root(x, 1)
+    quotient = _ratio(x, root, root_low)
+    plus = _plus(x, 1, root, root_low)
+    gate = _ratio(plus, root, root_low)
+    bend = _divide(fma(x, root_low, fma(x, root, 1)), square, square_low)
     return quotient * plus, gate * select(square < INFINITY, bend, quotient)
 
 
@@ -142,17 +141,17 @@ def dish(x: Any) -> Any:
     errors=(2.0, 0.8),
     reference="Wikipedia, Activation function, https://en.wikipedia.org/wiki/Activation_function.",
 )
-def bent_identity(x: Any) -> Any:
+def bent_identity(x: Vector) -> tuple[Vector, Vector]:
     """Bent identity: slope 1/2 on the far left, 3/2 on the far right.
 
     No exponential. Its gradient neither vanishes nor explodes, and no unit dies; it bends little, so
     many layers are needed.
     """
-    _, _, root, root_lost = _square_and_root(x, 1)
+    _, _, root, root_low = _square_and_root(x, 1)
     # root - 1 = x**2 / (root + 1)
-    one_plus, lost = _add(root, 1)
-    value = x * fma(0.5, _ratio(x, one_plus, lost + root_lost), 1)
-    return value, fma(0.5, _ratio(x, root, root_lost), 1)
+    one_plus, low = _add(root, 1)
+    value = x * fma(0.5, _ratio(x, one_plus, low + root_low), 1)
+    return value, fma(0.5, _ratio(x, root, root_low), 1)
 
 
 @define(
@@ -163,7 +162,7 @@ def bent_identity(x: Any) -> Any:
     parameters_are={"beta": "half the width of the bend, positive"},
     reference="G. Shamir, D. Lin, L. Coviello, Smooth activations and reproducibility in deep networks, arXiv:2010.09931 (2020).",
 )
-def smelu(x: Any, beta: Any = 1.0) -> Any:
+def smelu(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector]:
     """Smooth rectifier: its corner is a parabola, which makes trained nets more reproducible.
 
     No exponential. Its gradient is zero below -beta, where units may die.

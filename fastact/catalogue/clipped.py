@@ -1,63 +1,63 @@
-"""Clipped at both ends, or made with a clipped line: cheap stand-ins for smooth functions."""
+"""Functions clipped at both ends, or made of a clipped line: cheap stand-ins for smooth functions."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastact.catalogue.definition import define
-from fastact.simd import fma, isnan, select, sqrt
+from fastact.simd import Vector, fma, isnan, select, sqrt
 
 
-def _clip(x: Any, low: Any, high: Any) -> Any:
+def _clip(x: Vector, low: Vector, high: Vector) -> Vector:
     return select(x < low, low, select(x > high, high, x))
 
 
-def _inside(x: Any, low: Any, high: Any, slope: Any) -> Any:
-    """Return `slope` where x is between the ends, 0 where it is not, NaN where it is NaN."""
+def _inside(x: Vector, low: Vector, high: Vector, slope: Vector) -> Vector:
+    """Return `slope` where x is between the bounds, 0 outside, NaN for NaN."""
     return select((x > low) & (x < high), slope, select(isnan(x), x, 0))
 
 
-def _clipped(x: Any, low: Any, high: Any) -> Any:
+def _clipped(x: Vector, low: Vector, high: Vector) -> tuple[Vector, Vector]:
     return _clip(x, low, high), _inside(x, low, high, 1)
 
 
-def _gate(x: Any, alpha: Any, beta: Any) -> Any:
-    """Return ``clip(alpha x + beta, 0, 1)`` and where the two kinks are.
+def _gate(x: Vector, alpha: Vector, beta: Vector) -> tuple[Vector, Vector, Vector]:
+    """Return ``clip(alpha x + beta, 0, 1)`` and the positions of its two kinks.
 
-    A sixth is no floating-point number, but the kinks of x / 6 + 1 / 2 are: so they tell where the line
-    ends, and the value is taken from the distance to the lower one, where the sum would cancel.
+    The kinks of x / 6 + 1 / 2 are exact in floating point, though 1 / 6 is not: so they bound the line, and the
+    value is computed from the distance to the lower kink, where the sum would cancel.
     """
     low, high = -beta / alpha, (1 - beta) / alpha
     return _clip(alpha * (x - low), 0, 1), low, high
 
 
-def _gated(x: Any, alpha: Any, beta: Any) -> Any:
-    """Return x times its gate, the derivative where the gate is half open, and the two kinks."""
+def _gated(x: Vector, alpha: Vector, beta: Vector) -> tuple[Vector, Vector, Vector, Vector]:
+    """Return x times its gate, the derivative between the kinks, and the two kinks."""
     gate, low, high = _gate(x, alpha, beta)
     return select(x <= low, 0, x * gate), alpha * fma(2, x, -low), low, high
 
 
-def _clipped_relu_from_output(y: Any, z: Any) -> Any:
+def _clipped_relu_from_output(y: Vector, z: Vector) -> Vector:
     return _inside(y, 0, z, 1)
 
 
-def _relu6_from_output(y: Any) -> Any:
+def _relu6_from_output(y: Vector) -> Vector:
     return _inside(y, 0, 6, 1)
 
 
-def _hardtanh_from_output(y: Any, min_val: Any, max_val: Any) -> Any:
+def _hardtanh_from_output(y: Vector, min_val: Vector, max_val: Vector) -> Vector:
     return _inside(y, min_val, max_val, 1)
 
 
-def _clipped_linear_from_output(y: Any, slope: Any, offset: Any, min_val: Any, max_val: Any) -> Any:
+def _clipped_linear_from_output(
+    y: Vector, slope: Vector, offset: Vector, min_val: Vector, max_val: Vector
+) -> Vector:
     return _inside(y, min_val, max_val, slope)
 
 
-def _hardsigmoid_from_output(y: Any, alpha: Any, beta: Any) -> Any:
+def _hardsigmoid_from_output(y: Vector, alpha: Vector, beta: Vector) -> Vector:
     return _inside(y, 0, 1, alpha)
 
 
-def _sparse_plus_from_output(y: Any) -> Any:
+def _sparse_plus_from_output(y: Vector) -> Vector:
     return select(y > 1, 1, sqrt(y))
 
 
@@ -77,7 +77,7 @@ def _sparse_plus_from_output(y: Any) -> Any:
     },
     reference="A. Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10 (2010).",
 )
-def relu6(x: Any) -> Any:
+def relu6(x: Vector) -> tuple[Vector, Vector]:
     """Rectifier clipped at 6: keeps activations in a range that few bits can represent.
 
     No exponential. Its gradient is zero on both sides; use it in nets to be quantized.
@@ -97,7 +97,7 @@ def relu6(x: Any) -> Any:
     elsewhere={"thinc": "relu_k", "chainer": "clipped_relu"},
     reference="A. Hannun et al., Deep Speech: Scaling up end-to-end speech recognition, arXiv:1412.5567 (2014).",
 )
-def clipped_relu(x: Any, z: Any = 20.0) -> Any:
+def clipped_relu(x: Vector, z: Vector = 20.0) -> tuple[Vector, Vector]:
     """Clipped rectifier: bounds the activations, so that those of recurrent nets do not explode.
 
     No exponential. Its gradient is zero on both sides.
@@ -106,7 +106,7 @@ def clipped_relu(x: Any, z: Any = 20.0) -> Any:
 
 
 @clipped_relu.convention("thinc", from_output=_clipped_relu_from_output)
-def _clipped_relu_thinc(x: Any, z: Any = 6.0) -> Any:
+def _clipped_relu_thinc(x: Vector, z: Vector = 6.0) -> tuple[Vector, Vector]:
     return _clipped(x, 0, z)
 
 
@@ -127,14 +127,18 @@ def _clipped_relu_thinc(x: Any, z: Any = 6.0) -> Any:
     reference="Explosion, Thinc, https://thinc.ai/docs/api-backends (2022).",
 )
 def clipped_linear(
-    x: Any, slope: Any = 1.0, offset: Any = 0.0, min_val: Any = 0.0, max_val: Any = 1.0
-) -> Any:
+    x: Vector,
+    slope: Vector = 1.0,
+    offset: Vector = 0.0,
+    min_val: Vector = 0.0,
+    max_val: Vector = 1.0,
+) -> tuple[Vector, Vector]:
     """Clipped line: any line between any two bounds; the bounded rectifiers are special cases.
 
     No exponential. Its gradient is zero on both sides.
     """
     line = select((slope == 0) & ~isnan(x), offset, fma(slope, x, offset))
-    # The line itself may be rounded to a bound.
+    # The rounded line may equal a bound inside the bounds, so compare differences instead.
     above, below = fma(slope, x, offset - min_val), fma(slope, x, offset - max_val)
     inside = (above > 0) & (below < 0)
     return _clip(line, min_val, max_val), select(inside, slope, select(isnan(x), x, 0))
@@ -158,7 +162,7 @@ def clipped_linear(
     },
     reference="R. Collobert, Large Scale Machine Learning, PhD thesis, Universite Paris VI (2004).",
 )
-def hardtanh(x: Any, min_val: Any = -1.0, max_val: Any = 1.0) -> Any:
+def hardtanh(x: Vector, min_val: Vector = -1.0, max_val: Vector = 1.0) -> tuple[Vector, Vector]:
     """Hard hyperbolic tangent: the identity, clipped; a tanh that costs next to nothing.
 
     No exponential. Its gradient is zero on both sides.
@@ -167,7 +171,9 @@ def hardtanh(x: Any, min_val: Any = -1.0, max_val: Any = 1.0) -> Any:
 
 
 @hardtanh.convention("jax", kinks={"min_val": "1", "max_val": "1"})
-def _hardtanh_jax(x: Any, min_val: Any = -1.0, max_val: Any = 1.0) -> Any:
+def _hardtanh_jax(
+    x: Vector, min_val: Vector = -1.0, max_val: Vector = 1.0
+) -> tuple[Vector, Vector]:
     inside = (x >= min_val) & (x <= max_val)
     return _clip(x, min_val, max_val), select(inside, 1, select(isnan(x), x, 0))
 
@@ -191,7 +197,7 @@ def _hardtanh_jax(x: Any, min_val: Any = -1.0, max_val: Any = 1.0) -> Any:
     },
     reference="M. Courbariaux, Y. Bengio, J.-P. David, BinaryConnect, NIPS 2015.",
 )
-def hardsigmoid(x: Any, alpha: Any = 1 / 6, beta: Any = 0.5) -> Any:
+def hardsigmoid(x: Vector, alpha: Vector = 1 / 6, beta: Vector = 0.5) -> tuple[Vector, Vector]:
     """Hard sigmoid: a line between 0 and 1, clipped; a gate that costs next to nothing.
 
     No exponential. Its gradient is zero on both sides.
@@ -201,7 +207,7 @@ def hardsigmoid(x: Any, alpha: Any = 1 / 6, beta: Any = 0.5) -> Any:
 
 
 @hardsigmoid.convention("thinc", "chainer", from_output=_hardsigmoid_from_output)
-def _hardsigmoid_thinc(x: Any, alpha: Any = 0.2, beta: Any = 0.5) -> Any:
+def _hardsigmoid_thinc(x: Vector, alpha: Vector = 0.2, beta: Vector = 0.5) -> tuple[Vector, Vector]:
     gate, low, high = _gate(x, alpha, beta)
     return gate, _inside(x, low, high, alpha)
 
@@ -223,7 +229,7 @@ def _hardsigmoid_thinc(x: Any, alpha: Any = 0.2, beta: Any = 0.5) -> Any:
     },
     reference="A. Howard et al., Searching for MobileNetV3, ICCV 2019.",
 )
-def hardswish(x: Any, alpha: Any = 1 / 6, beta: Any = 0.5) -> Any:
+def hardswish(x: Vector, alpha: Vector = 1 / 6, beta: Vector = 0.5) -> tuple[Vector, Vector]:
     """Hard swish: the input times a hard sigmoid, which follows silu without its exponential.
 
     No exponential. It dips below zero before it vanishes on the left, and with it the gradient; use it
@@ -235,7 +241,7 @@ def hardswish(x: Any, alpha: Any = 1 / 6, beta: Any = 0.5) -> Any:
 
 
 @hardswish.convention("thinc", kinks={"-beta/alpha": "-beta", "(1-beta)/alpha": "2-beta"})
-def _hardswish_thinc(x: Any, alpha: Any = 0.2, beta: Any = 0.5) -> Any:
+def _hardswish_thinc(x: Vector, alpha: Vector = 0.2, beta: Vector = 0.5) -> tuple[Vector, Vector]:
     value, middle, low, high = _gated(x, alpha, beta)
     right = select(x <= high, middle, 1)
     return value, select(x >= low, right, select(x < low, 0, x))
@@ -249,7 +255,7 @@ def _hardswish_thinc(x: Any, alpha: Any = 0.2, beta: Any = 0.5) -> Any:
     errors=(1.5, 0.5),
     reference="D. Misra, H-Mish, https://github.com/digantamisra98/H-Mish.",
 )
-def hard_mish(x: Any) -> Any:
+def hard_mish(x: Vector) -> tuple[Vector, Vector]:
     """Hard mish: two parabola ends in place of mish's exponentials.
 
     No exponential. It dips below zero before it vanishes on the left, and with it the gradient; use it
@@ -269,7 +275,7 @@ def hard_mish(x: Any) -> Any:
     elsewhere={"jax": "sparse_sigmoid", "keras": "sparse_sigmoid"},
     reference="A. Martins, R. Astudillo, From Softmax to Sparsemax, ICML 2016.",
 )
-def sparse_sigmoid(x: Any) -> Any:
+def sparse_sigmoid(x: Vector) -> tuple[Vector, Vector]:
     """Sparse sigmoid: the sparsemax of two numbers, and the derivative of sparse_plus.
 
     No exponential. Its gradient is zero on both sides; unlike the sigmoid it reaches 0 and 1.
@@ -287,7 +293,7 @@ def sparse_sigmoid(x: Any) -> Any:
     elsewhere={"jax": "sparse_plus", "keras": "sparse_plus"},
     reference="A. Martins, R. Astudillo, From Softmax to Sparsemax, ICML 2016.",
 )
-def sparse_plus(x: Any) -> Any:
+def sparse_plus(x: Vector) -> tuple[Vector, Vector]:
     """Sparse plus: a rectifier whose corner is a parabola; a softplus that reaches zero.
 
     No exponential. Its gradient is zero below -1, where units may die.

@@ -1,42 +1,42 @@
-"""Made of one exponential: linear units that saturate on the left, the softplus and its relatives."""
+"""Functions of one exponential: linear units that saturate on the left, the softplus and its relatives."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from fastact.catalogue.definition import define
-from fastact.simd import fma, select
+from fastact.simd import Vector, fma, select
 from fastact.vecmath import exp, expm1, expm1_and_exp, softplus_and_derivative
 from fastact.vecmath import log1mexp as log_of_one_minus_exp
-from fastact.vecmath.products import exp_times, finite, product_and_lost
+from fastact.vecmath.double_double import two_product
+from fastact.vecmath.products import exp_times, finite, finite_two_product
 
 
-def _selu_parts(x: Any, alpha: Any, scale: Any) -> Any:
+def _selu_parts(x: Vector, alpha: Vector, scale: Vector) -> tuple[Vector, Vector]:
     """Return the value, and scale * alpha * exp(x) for x <= 0."""
     left, factor = select(x > 0, 0, x), scale * alpha
     value, _ = expm1_and_exp(left)
-    # At -0 the left branch would lose the sign: the compiler takes the clamp for a minimum.
+    # At -0 the left branch would lose the sign: the compiler turns the clamp into a minimum.
     return select(x >= 0, scale * x, factor * value), exp_times(left, 0, factor)
 
 
-def _selu_from_output(y: Any, alpha: Any, scale: Any) -> Any:
+def _selu_from_output(y: Vector, alpha: Vector, scale: Vector) -> Vector:
     return select(y > 0, scale, fma(scale, alpha, y))
 
 
-def _celu_from_output(y: Any, alpha: Any) -> Any:
+def _celu_from_output(y: Vector, alpha: Vector) -> Vector:
     return select(y > 0, 1, (y + alpha) / alpha)
 
 
-def _softplus_from_output(y: Any, beta: Any) -> Any:
+def _softplus_from_output(y: Vector, beta: Vector) -> Vector:
     return -expm1(-beta * y)
 
 
-def _logsigmoid_from_output(y: Any) -> Any:
+def _logsigmoid_from_output(y: Vector) -> Vector:
     return -expm1(y)
 
 
-def _exponential_from_output(y: Any) -> Any:
+def _exponential_from_output(y: Vector) -> Vector:
     return y
 
 
@@ -50,7 +50,7 @@ def _exponential_from_output(y: Any) -> Any:
     elsewhere={"keras": "exponential", "onnx": "Exp", "chainer": "exp"},
     reference="J. Nelder, R. Wedderburn, Generalized Linear Models, Journal of the Royal Statistical Society A 135 (1972), 370-384: the inverse of the logarithmic link.",
 )
-def exponential(x: Any) -> Any:
+def exponential(x: Vector) -> tuple[Vector, Vector]:
     """Exponential: the output of a net that predicts a rate or a scale.
 
     One exponential. The gradient is the value: it vanishes on the left and explodes on the right.
@@ -82,10 +82,10 @@ def exponential(x: Any) -> Any:
     reference="G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, Self-Normalizing Neural Networks, NIPS 2017.",
 )
 def selu(
-    x: Any,
-    alpha: Any = 1.6732632423543772848170429916717,
-    scale: Any = 1.0507009873554804934193349852946,
-) -> Any:
+    x: Vector,
+    alpha: Vector = 1.6732632423543772848170429916717,
+    scale: Vector = 1.0507009873554804934193349852946,
+) -> tuple[Vector, Vector]:
     """Scaled exponential linear unit: keeps activations at mean 0 and variance 1 through deep nets.
 
     One exponential. The gradient vanishes far on the left only; use it in fully connected nets, with
@@ -97,10 +97,10 @@ def selu(
 
 @selu.convention("tensorflow", kinks={"0": "scale"})
 def _selu_tensorflow(
-    x: Any,
-    alpha: Any = 1.6732632423543772848170429916717,
-    scale: Any = 1.0507009873554804934193349852946,
-) -> Any:
+    x: Vector,
+    alpha: Vector = 1.6732632423543772848170429916717,
+    scale: Vector = 1.0507009873554804934193349852946,
+) -> tuple[Vector, Vector]:
     value, power = _selu_parts(x, alpha, scale)
     return value, select(x >= 0, scale, power)
 
@@ -116,17 +116,17 @@ def _selu_tensorflow(
     elsewhere={"pytorch": "celu", "jax": "celu", "keras": "celu", "onnx": "Celu"},
     reference="J. Barron, Continuously Differentiable Exponential Linear Units, arXiv:1704.07483 (2017).",
 )
-def celu(x: Any, alpha: Any = 1.0) -> Any:
+def celu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
     """Continuously differentiable exponential linear unit: elu without a kink, whatever alpha is.
 
     One exponential. The gradient vanishes far on the left only.
     """
     left = select(x > 0, 0, x)
     quotient = left / alpha
-    lost = select(quotient < -1000, 0, fma(-quotient, alpha, left) / alpha)
+    low = select(quotient < -1000, 0, fma(-quotient, alpha, left) / alpha)
     value, power = expm1_and_exp(quotient)
-    value, power = fma(lost, power, value), fma(lost, power, power)
-    # Near 0 it is x, of which the quotient may have lost digits to underflow.
+    value, power = fma(low, power, value), fma(low, power, power)
+    # Near 0 the value is x; the quotient may have lost digits of it to underflow.
     return select(quotient > -1e-20, x, alpha * value), select(x > 0, 1, power)
 
 
@@ -137,14 +137,13 @@ def celu(x: Any, alpha: Any = 1.0) -> Any:
     errors=(1.3, 1.4),
     reference="D. Broomhead, D. Lowe, Multivariable Functional Interpolation and Adaptive Networks, Complex Systems 2 (1988), 321-355.",
 )
-def gaussian(x: Any) -> Any:
+def gaussian(x: Vector) -> tuple[Vector, Vector]:
     """Gaussian: answers to inputs near 0 only, the unit of radial basis function nets.
 
     One exponential. The gradient vanishes on both sides, and at 0.
     """
-    square = x * x
-    lost = -fma(x, x, -square)
-    return exp_times(-square, lost, 1), exp_times(-square, lost, -2 * x)
+    square, low = two_product(x, x)
+    return exp_times(-square, -low, 1), exp_times(-square, -low, -2 * x)
 
 
 @define(
@@ -164,18 +163,18 @@ def gaussian(x: Any) -> Any:
     },
     reference="C. Dugas, Y. Bengio, F. Belisle, C. Nadeau, R. Garcia, Incorporating Second-Order Functional Knowledge for Better Option Pricing, NIPS 2000.",
 )
-def softplus(x: Any, beta: Any = 1.0) -> Any:
+def softplus(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector]:
     """Softplus: a smooth rectifier, always positive; its derivative is the sigmoid.
 
     One exponential and one logarithm. The gradient vanishes far on the left only; use it for outputs that
     must be positive, such as a variance. There is no threshold from which on it would be the identity.
     """
-    argument, lost = product_and_lost(beta, finite(x))
-    size_lost = select(argument < 0, -lost, lost)
-    rest, lower = softplus_and_derivative(-abs(argument))
-    # To first order, what the argument lacks; softplus(x) = max(x, 0) + softplus(-abs(x)).
-    change = -size_lost * lower
-    value = select(argument < 0, -0.0, x) + (rest + change) / beta
+    argument, low = finite_two_product(beta, finite(x))
+    size_low = select(argument < 0, -low, low)
+    left, lower = softplus_and_derivative(-abs(argument))
+    # softplus(x) = max(x, 0) + softplus(-abs(x)), with the argument's low part to first order.
+    change = -size_low * lower
+    value = select(argument < 0, -0.0, x) + (left + change) / beta
     lower = fma(change, 1 - lower, lower)
     return value, select(argument < 0, lower, 1 - lower)
 
@@ -190,7 +189,7 @@ def softplus(x: Any, beta: Any = 1.0) -> Any:
     elsewhere={"pytorch": "logsigmoid", "jax": "log_sigmoid", "keras": "log_sigmoid"},
     reference="R. Collobert, K. Kavukcuoglu, C. Farabet, Torch7: A Matlab-like Environment for Machine Learning, BigLearn workshop at NIPS 2011.",
 )
-def logsigmoid(x: Any) -> Any:
+def logsigmoid(x: Vector) -> tuple[Vector, Vector]:
     """Logarithm of the sigmoid: a log-probability, for losses.
 
     One exponential and one logarithm. The gradient vanishes far on the right only, where the probability is
@@ -208,8 +207,8 @@ def logsigmoid(x: Any) -> Any:
     elsewhere={"jax": "log1mexp"},
     reference="M. Maechler, Accurately Computing log(1 - exp(-|a|)), R package Rmpfr (2012).",
 )
-def log1mexp(x: Any) -> Any:
-    """Logarithm of one minus an exponential: the log-probability of what has log-probability ``-x`` not.
+def log1mexp(x: Vector) -> tuple[Vector, Vector]:
+    """Logarithm of one minus an exponential: the log-probability of the complement of an event with log-probability ``-x``.
 
     One exponential and one logarithm. It is ``-inf`` at 0, and NaN for negative numbers.
     """

@@ -1,64 +1,55 @@
 """The input times a gate that opens from 0 to 1: smooth rectifiers, most with a dip left of 0.
 
-In the left tail, the value is an exponential times the input: down to the last subnormal number it is
-right only if the factor is there before the exponential is rounded, for which see
-`fastact.vecmath.products`.
+In the left tail, the value is an exponential times the input: it is accurate down to the smallest subnormal
+number only if the input comes in before the exponential underflows; see `fastact.vecmath.products`.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastact.catalogue.definition import define
-from fastact.simd import PerDtype, copysign, fma, select
+from fastact.simd import PerDtype, Vector, copysign, fma, select
 from fastact.vecmath import exp, gelu_and_derivative, tanh_and_derivative
-from fastact.vecmath.pairs import (
-    add_pairs,
-    erf_and_derivative_pairs,
-    exp_and_logistic_pairs,
-    log1p_pair,
-    multiply_pairs,
-    reciprocal_pair_of_one_plus,
-    select_pair,
+from fastact.vecmath.double_double import (
+    double_double_product,
+    double_double_reciprocal_of_one_plus,
+    double_double_sum,
+    select_double_double,
+    two_product,
+    two_sum,
 )
+from fastact.vecmath.error_function import erf_and_derivative_double_double
+from fastact.vecmath.exponential import exp_and_logistic_double_double
+from fastact.vecmath.logarithm import log1p_double_double
 from fastact.vecmath.products import exp_times, finite, logistic_gate, logistic_times
 
-# Constants that scale an argument come with what the rounded number lacks.
+# Constants that scale an argument are double-doubles.
 _QUICK = PerDtype(float32=1.7020000219345093, float64=1.702)
-_QUICK_LOST = PerDtype(float32=-2.193450927734375e-08, float64=4.263256414560605e-17)
+_QUICK_LOW = PerDtype(float32=-2.193450927734375e-08, float64=4.263256414560605e-17)
 # 2 sqrt(2 / pi), and the same times 0.044715.
 _LINEAR = PerDtype(float32=1.5957691669464111, float64=1.5957691216057308)
-_LINEAR_LOST = PerDtype(float32=-4.534068042105272e-08, float64=-9.969308809110914e-17)
+_LINEAR_LOW = PerDtype(float32=-4.534068042105272e-08, float64=-9.969308809110914e-17)
 _CUBIC = PerDtype(float32=0.07135481387376785, float64=0.07135481627260025)
-_CUBIC_LOST = PerDtype(float32=2.3988323959931355e-09, float64=-6.175149918155207e-19)
+_CUBIC_LOW = PerDtype(float32=2.3988323959931355e-09, float64=-6.175149918155207e-19)
 _TWO_OVER_SQRT_PI = 1.1283791670955126
 
 
-def _clamp(x: Any, limit: Any) -> Any:
+def _clamp(x: Vector, limit: Vector) -> Vector:
     """Return the nearest number to x between -limit and limit."""
-    most = select(x > limit, limit, x)
-    return select(most < -limit, -limit, most)
+    bounded = select(x > limit, limit, x)
+    return select(bounded < -limit, -limit, bounded)
 
 
-def _cubic_argument(x: Any) -> Any:
-    """Return _LINEAR x + _CUBIC x**3, what that lacks, and x times its derivative."""
-    square = x * x
-    bend = _CUBIC * square
-    bend_lost = fma(_CUBIC, square, -bend) + fma(_CUBIC, fma(x, x, -square), _CUBIC_LOST * square)
-    factor, factor_lost = _sum_and_lost(bend, _LINEAR)
-    factor_lost = factor_lost + (bend_lost + _LINEAR_LOST)
-    argument = x * factor
+def _cubic_argument(x: Vector) -> tuple[Vector, Vector, Vector]:
+    """Return the high and low part of _LINEAR x + _CUBIC x**3, and x times its derivative."""
+    square, square_low = two_product(x, x)
+    bend, bend_low = two_product(_CUBIC, square)
+    bend_low = bend_low + fma(_CUBIC, square_low, _CUBIC_LOW * square)
+    factor, factor_low = two_sum(bend, _LINEAR)
+    factor_low = factor_low + (bend_low + _LINEAR_LOW)
+    argument, low = two_product(x, factor)
     slope = fma(3, bend, _LINEAR)
-    slope_lost = fma(3, bend, _LINEAR - slope) + _LINEAR_LOST
-    lost = fma(x, factor, -argument) + x * factor_lost
-    return argument, lost, fma(x, slope, x * slope_lost)
-
-
-def _sum_and_lost(x: Any, y: Any) -> Any:
-    """Return x + y and what it lacks, whichever of the two is larger (D. Knuth)."""
-    total = x + y
-    part = total - x
-    return total, (x - (total - part)) + (y - part)
+    slope_low = fma(3, bend, _LINEAR - slope) + _LINEAR_LOW
+    return argument, low + x * factor_low, fma(x, slope, x * slope_low)
 
 
 @define(
@@ -81,7 +72,7 @@ def _sum_and_lost(x: Any, y: Any) -> Any:
     },
     reference="S. Elfwing, E. Uchibe, K. Doya, Sigmoid-Weighted Linear Units for Neural Network Function Approximation in Reinforcement Learning, Neural Networks 107 (2018), 3-11; P. Ramachandran, B. Zoph, Q. Le, Searching for Activation Functions, arXiv:1710.05941 (2017).",
 )
-def silu(x: Any, beta: Any = 1.0) -> Any:
+def silu(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector, Vector]:
     """Sigmoid linear unit, or swish: the input times its own sigmoid, a rectifier without a kink.
 
     One exponential. The gradient vanishes far on the left only, where it is negative, so units seldom
@@ -89,12 +80,11 @@ def silu(x: Any, beta: Any = 1.0) -> Any:
     ``x**2`` times the derivative of the sigmoid.
     """
     near = finite(x)
-    argument = beta * near
-    lost = fma(beta, near, -argument)
-    size, size_lost = abs(argument), select(argument < 0, -lost, lost)
+    argument, low = two_product(beta, near)
+    size, size_low = abs(argument), select(argument < 0, -low, low)
     # x exp(-size / 2) logistic(size), whose square overflows only where the result does.
-    half = exp_times(-0.5 * size, -0.5 * size_lost, logistic_times(size, size_lost, x))
-    return logistic_gate(x, argument, lost, argument) + (half * half,)
+    half = exp_times(-0.5 * size, -0.5 * size_low, logistic_times(size, size_low, x))
+    return logistic_gate(x, argument, low, argument) + (half * half,)
 
 
 @define(
@@ -105,15 +95,14 @@ def silu(x: Any, beta: Any = 1.0) -> Any:
     roots=(-0.75115425544128895,),
     reference="D. Hendrycks, K. Gimpel, Gaussian Error Linear Units, arXiv:1606.08415 (2016), section 2.",
 )
-def quick_gelu(x: Any) -> Any:
+def quick_gelu(x: Vector) -> tuple[Vector, Vector]:
     """Gaussian error linear unit with the normal distribution replaced by a sigmoid: silu, steeper.
 
     One exponential. It is up to 0.02 off the exact unit; use it where a model was trained with it, as CLIP
     was.
     """
-    argument = _QUICK * x
-    lost = fma(_QUICK, x, -argument) + _QUICK_LOST * x
-    return logistic_gate(x, argument, lost, argument)
+    argument, low = two_product(_QUICK, x)
+    return logistic_gate(x, argument, low + _QUICK_LOW * x, argument)
 
 
 @define(
@@ -126,15 +115,15 @@ def quick_gelu(x: Any) -> Any:
     elsewhere={"jax": "gelu", "thinc": "gelu_approx"},
     reference="D. Hendrycks, K. Gimpel, Gaussian Error Linear Units, arXiv:1606.08415 (2016), section 2.",
 )
-def gelu_tanh(x: Any) -> Any:
+def gelu_tanh(x: Vector) -> tuple[Vector, Vector]:
     """Gaussian error linear unit with the normal distribution replaced by a tanh.
 
     One exponential. It is up to 0.0005 off the exact unit, which costs about the same here; use it where a
     model was trained with it, as GPT-2 and BERT were.
     """
-    # From 40 on, the gate is open or shut to the last bit; its argument must not overflow.
-    argument, lost, growth = _cubic_argument(_clamp(x, 40))
-    return logistic_gate(x, argument, lost, growth)
+    # Beyond 40, the gate is open or shut to the last bit; the clamp keeps its argument from overflowing.
+    argument, low, growth = _cubic_argument(_clamp(x, 40))
+    return logistic_gate(x, argument, low, growth)
 
 
 @define(
@@ -157,7 +146,7 @@ def gelu_tanh(x: Any) -> Any:
     },
     reference="D. Hendrycks, K. Gimpel, Gaussian Error Linear Units, arXiv:1606.08415 (2016).",
 )
-def gelu(x: Any) -> Any:
+def gelu(x: Vector) -> tuple[Vector, Vector]:
     """Gaussian error linear unit: the input times the probability that a normal number is smaller.
 
     One exponential. The gradient vanishes far on the left only, faster than that of silu; the hidden unit
@@ -175,22 +164,22 @@ def gelu(x: Any) -> Any:
     elsewhere={"pytorch": "mish", "jax": "mish", "keras": "mish", "onnx": "Mish", "thinc": "mish"},
     reference="D. Misra, Mish: A Self Regularized Non-Monotonic Activation Function, BMVC 2020.",
 )
-def mish(x: Any) -> Any:
+def mish(x: Vector) -> tuple[Vector, Vector]:
     """Mish: much like silu with a steeper gate.
 
     One exponential, and neither a tanh nor a logarithm. The gradient vanishes far on the left only; use it
     in convolutional nets, as YOLOv4 did.
     """
-    # Both quotients have exp(-abs(x)) in place of exp(x): on the right, in reverse order.
+    # Both quotients in powers of exp(-abs(x)), not of exp(x): on the right, coefficients are reversed.
     is_left, near = x < 0, _clamp(x, 1000)
     e, outer, inner = exp(-abs(near)), fma(4, near, 4), fma(4, near, 6)
-    factor, rest = select(is_left, e + 2, 2 * e), select(is_left, 2, fma(2, e, 1))
-    bottom = fma(e, factor, rest)
-    gate_lacks = e * select(is_left, 1 + e, 2 * e) / bottom
-    value = copysign(select(x > 1000, x, fma(-near, gate_lacks, near)), x)
+    factor, constant = select(is_left, e + 2, 2 * e), select(is_left, 2, fma(2, e, 1))
+    bottom = fma(e, factor, constant)
+    one_minus_gate = e * select(is_left, 1 + e, 2 * e) / bottom
+    value = copysign(select(x > 1000, x, fma(-near, one_minus_gate, near)), x)
     top = fma(e, select(is_left, 1, outer), select(is_left, 4, inner))
     top = fma(e, fma(e, top, select(is_left, inner, 4)), select(is_left, outer, 1))
-    slope = top / fma(2 * bottom, fma(e, factor, rest - bottom), bottom * bottom)
+    slope = top / fma(2 * bottom, fma(e, factor, constant - bottom), bottom * bottom)
     left, left_slope = exp_times(-abs(near), 0, value), exp_times(-abs(near), 0, slope)
     return select(is_left, left, value), select(is_left, left_slope, slope)
 
@@ -203,22 +192,22 @@ def mish(x: Any) -> Any:
     roots=(-1.193059968928188,),
     reference="S. Nag, M. Bhattacharyya, A. Mukherjee, R. Kundu, SERF: Towards Better Training of Deep Neural Networks Using Log-Softplus ERror Activation Function, WACV 2023.",
 )
-def serf(x: Any) -> Any:
+def serf(x: Vector) -> tuple[Vector, Vector]:
     """Log-softplus error unit: the mish with an error function in place of its tanh.
 
-    Two exponentials and one logarithm: the dearest of its kind. The gradient vanishes far on the left only.
+    Two exponentials and one logarithm: the most expensive of its kind. The gradient vanishes far on the left only.
     """
     is_left, near = x < 0, _clamp(x, 1000)
-    e, upper, lower = exp_and_logistic_pairs(near)
-    argument = add_pairs((select(is_left, 0, near), 0), log1p_pair(*e))
-    gate, gate_slope = erf_and_derivative_pairs(*argument)
-    opening = multiply_pairs(select_pair(is_left, lower, upper), gate_slope)
-    slope, slope_lost = add_pairs(gate, multiply_pairs((near, 0), opening))
+    e, upper, lower = exp_and_logistic_double_double(near)
+    argument = double_double_sum((select(is_left, 0, near), 0), log1p_double_double(*e))
+    gate, gate_slope = erf_and_derivative_double_double(*argument)
+    opening = double_double_product(select_double_double(is_left, lower, upper), gate_slope)
+    slope, slope_low = double_double_sum(gate, double_double_product((near, 0), opening))
     # Far on the left, the gate is exp(x) times a constant to the last bit.
     is_far, left = x < -40, _TWO_OVER_SQRT_PI * x
     value = select(is_far, exp_times(-abs(x), 0, left), x * (gate[0] + gate[1]))
     far_slope = exp_times(-abs(x), 0, left + _TWO_OVER_SQRT_PI)
-    return value, select(is_far, far_slope, slope + slope_lost)
+    return value, select(is_far, far_slope, slope + slope_low)
 
 
 @define(
@@ -229,23 +218,25 @@ def serf(x: Any) -> Any:
     roots=(-1.3724541370256921,),
     reference="H. Zhu, H. Zeng, J. Liu, X. Zhang, Logish: A New Nonlinear Nonmonotonic Activation Function for Convolutional Neural Network, Neurocomputing 458 (2021), 490-499.",
 )
-def logish(x: Any) -> Any:
+def logish(x: Vector) -> tuple[Vector, Vector]:
     """Logish: the input times the logarithm of one plus its sigmoid.
 
     One exponential and one logarithm. The gradient goes to ln 2 on the right and vanishes far on the left
     only.
     """
     is_left, near = x < 0, _clamp(x, 1000)
-    e, upper, lower = exp_and_logistic_pairs(near)
-    gate = log1p_pair(*select_pair(is_left, lower, upper))
-    # sigma(x) sigma(-x) / (1 + sigma(x)) is the lower one over 1 + 2 e, on the right over 2 + e.
+    e, upper, lower = exp_and_logistic_double_double(near)
+    gate = log1p_double_double(*select_double_double(is_left, lower, upper))
+    # sigma(x) sigma(-x) / (1 + sigma(x)) is `lower` over 1 + 2 e on the left, over 2 + e on the right.
     factor = select(is_left, 2, 0.5)
-    rest = reciprocal_pair_of_one_plus((factor * e[0], factor * e[1]))
-    change = multiply_pairs((near * select(is_left, 1, 0.5), 0), multiply_pairs(lower, rest))
-    slope, slope_lost = add_pairs(gate, change)
+    reciprocal = double_double_reciprocal_of_one_plus((factor * e[0], factor * e[1]))
+    change = double_double_product(
+        (near * select(is_left, 1, 0.5), 0), double_double_product(lower, reciprocal)
+    )
+    slope, slope_low = double_double_sum(gate, change)
     # Far on the left, the gate is exp(x) to the last bit.
     value = select(x < -40, exp_times(-abs(x), 0, x), x * (gate[0] + gate[1]))
-    return value, select(x < -40, exp_times(-abs(x), 0, 1 + x), slope + slope_lost)
+    return value, select(x < -40, exp_times(-abs(x), 0, 1 + x), slope + slope_low)
 
 
 @define(
@@ -255,7 +246,7 @@ def logish(x: Any) -> Any:
     errors=(2.4, 2.2),
     reference="S. Roy, S. Manna, S. Dubey, B. Chaudhuri, LiSHT: Non-Parametric Linearly Scaled Hyperbolic Tangent Activation Function for Neural Networks, arXiv:1901.05894 (2019).",
 )
-def lisht(x: Any) -> Any:
+def lisht(x: Vector) -> tuple[Vector, Vector]:
     """Linearly scaled hyperbolic tangent: even, near 0 a parabola, far away the absolute value.
 
     One exponential. Its gradient vanishes at 0 only, and the value is never negative.

@@ -1,15 +1,15 @@
-"""Waves: for signals that repeat, beyond the range of the data too."""
+"""Waves, for periodic signals: they extrapolate beyond the range of the data."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from fastact.catalogue.definition import define
-from fastact.simd import fma, select
+from fastact.simd import Vector, fma, select
 from fastact.vecmath import INFINITY, sin_and_cos
-from fastact.vecmath.pairs import add_pairs, multiply_pairs, sin_and_cos_pairs
-from fastact.vecmath.products import finite, product_and_lost
+from fastact.vecmath.double_double import double_double_product, double_double_sum
+from fastact.vecmath.products import finite, finite_two_product
+from fastact.vecmath.trigonometric import sin_and_cos_double_double
 
 
 @define(
@@ -21,7 +21,7 @@ from fastact.vecmath.products import finite, product_and_lost
     elsewhere={"onnx": "Sin", "chainer": "sin"},
     reference="V. Sitzmann, J. Martel, A. Bergman, D. Lindell, G. Wetzstein, Implicit Neural Representations with Periodic Activation Functions, NeurIPS 2020.",
 )
-def sine(x: Any) -> Any:
+def sine(x: Vector) -> tuple[Vector, Vector]:
     """Sine: the hidden unit of nets that stand for one image, sound or field.
 
     No exponential. Its gradient does not vanish on average, but weights must be initialized for it. At
@@ -40,22 +40,22 @@ def sine(x: Any) -> Any:
     roots=(-math.pi / 4, 3 * math.pi / 4),
     reference="L. Ziyin, T. Hartwig, M. Ueda, Neural Networks Fail to Learn Periodic Functions and How to Fix It, NeurIPS 2020.",
 )
-def snake(x: Any, a: Any = 1.0) -> Any:
+def snake(x: Vector, a: Vector = 1.0) -> tuple[Vector, Vector, Vector]:
     """Snake: the identity with a wave, which learns periodic functions and still rises.
 
-    No exponential. The gradient is between 0 and 2, and 0 only in points: wherever ``a x`` is
-    ``-pi / 4`` and a multiple of pi more. The gradient by `a` is
+    No exponential. The gradient is between 0 and 2, and 0 only at isolated points: where ``a x`` is
+    ``-pi / 4`` plus a multiple of pi. The gradient by `a` is
     ``x sin(2 a x) / a - sin(a x)**2 / a**2``, and ``x**2`` for a = 0. At the infinities, and
     where ``a x`` overflows, the derivative is NaN.
     """
-    argument = product_and_lost(a, select(a == 0, finite(x), x))
-    sine, cosine = sin_and_cos_pairs(*argument)
-    # Of a x + sin(a x)**2, divided by a; where a x is so small or so large, the line is all there is.
+    argument = finite_two_product(a, select(a == 0, finite(x), x))
+    sine, cosine = sin_and_cos_double_double(*argument)
+    # (a x + sin(a x)**2) / a, in which the wave is negligible for tiny a x and the value infinite for infinite a x.
     is_line = (abs(argument[0]) < 1e-20) | (abs(argument[0]) == INFINITY)
-    scaled, scaled_lost = add_pairs(argument, multiply_pairs(sine, sine))
+    scaled, scaled_low = double_double_sum(argument, double_double_product(sine, sine))
     wave = scaled / a
-    value = select(is_line, x, wave + (fma(-wave, a, scaled) + scaled_lost) / a)
-    total, total_lost = add_pairs(sine, cosine)
-    derivative = fma(total, total, 2 * total * total_lost)
+    value = select(is_line, x, wave + (fma(-wave, a, scaled) + scaled_low) / a)
+    total, total_low = double_double_sum(sine, cosine)
+    derivative = fma(total, total, 2 * total * total_low)
     quotient = select(is_line, x, sine[0] / a)
     return value, derivative, quotient * fma(2 * x, cosine[0], -quotient)

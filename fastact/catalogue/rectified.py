@@ -1,65 +1,63 @@
-"""The rectifier and its relatives: the identity on the right, something smaller on the left."""
+"""The rectifier and its relatives: the identity on the right, a smaller value on the left."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastact.catalogue.definition import define
-from fastact.simd import isnan, select, sqrt
+from fastact.simd import Vector, isnan, select, sqrt
 from fastact.vecmath import INFINITY, expm1_and_exp
 
 
-def _slope(x: Any, right: Any, left: Any, kink: Any = 0) -> Any:
-    """Return `right` where x is above the kink, `left` where it is not, NaN where it is NaN."""
+def _slope(x: Vector, right: Vector, left: Vector, kink: Vector = 0) -> Vector:
+    """Return `right` above the kink, `left` up to it, NaN for NaN."""
     return select(x > kink, right, select(x <= kink, left, x))
 
 
-def _line(x: Any, slope: Any) -> Any:
-    """Return slope * x, and 0 where the slope is 0 and x infinite: the limit, not NaN."""
+def _line(x: Vector, slope: Vector) -> Vector:
+    """Return slope * x, or its limit 0, not NaN, where the slope is 0 and x is infinite."""
     return select((slope == 0) & (x == -INFINITY), 0, slope * x)
 
 
-def _leaky(x: Any, slope: Any) -> Any:
-    # The derivative's NaN is computed: one that is handed on goes from float16 to float16 in some copies of a loop
-    # without the conversions that make it quiet.
+def _leaky(x: Vector, slope: Vector) -> tuple[Vector, Vector]:
+    # Compute the NaN instead of passing it through: some specializations elide the float16 round trip, and a
+    # signalling NaN would stay signalling.
     derivative = select(x > 0, 1, select(x <= 0, slope, x + slope))
     return select(x > 0, x, _line(x, slope)), derivative
 
 
-def _slope_one_at_zero(x: Any, left: Any) -> Any:
+def _slope_one_at_zero(x: Vector, left: Vector) -> Vector:
     return select(x >= 0, 1, select(x < 0, left, x))
 
 
-def _mean(lower: Any, upper: Any) -> Any:
+def _mean(lower: Vector, upper: Vector) -> Vector:
     return 0.5 * (lower + upper)
 
 
-def _elu(x: Any, alpha: Any) -> Any:
+def _elu(x: Vector, alpha: Vector) -> tuple[Vector, Vector]:
     value, derivative = expm1_and_exp(-abs(x))
     return select(x >= 0, x, alpha * value), alpha * derivative
 
 
-def _identity_from_output(y: Any) -> Any:
+def _identity_from_output(y: Vector) -> Vector:
     return select(isnan(y), y, 1)
 
 
-def _relu_from_output(y: Any) -> Any:
+def _relu_from_output(y: Vector) -> Vector:
     return _slope(y, 1, 0)
 
 
-def _squared_relu_from_output(y: Any) -> Any:
+def _squared_relu_from_output(y: Vector) -> Vector:
     return 2 * sqrt(y)
 
 
-def _leaky_from_output(y: Any, negative_slope: Any) -> Any:
+def _leaky_from_output(y: Vector, negative_slope: Vector) -> Vector:
     return _slope(y, 1, negative_slope)
 
 
-def _rrelu_from_output(y: Any, lower: Any, upper: Any) -> Any:
+def _rrelu_from_output(y: Vector, lower: Vector, upper: Vector) -> Vector:
     return _slope(y, 1, _mean(lower, upper))
 
 
-def _elu_from_output(y: Any, alpha: Any) -> Any:
+def _elu_from_output(y: Vector, alpha: Vector) -> Vector:
     return _slope(y, 1, y + alpha)
 
 
@@ -80,7 +78,7 @@ def _elu_from_output(y: Any, alpha: Any) -> Any:
     },
     reference="B. Widrow, M. Hoff, Adaptive Switching Circuits, IRE WESCON Convention Record 4 (1960), 96-104.",
 )
-def identity(x: Any) -> Any:
+def identity(x: Vector) -> tuple[Vector, Vector]:
     """Identity: the output of a regression, and the placeholder where a layer has no activation.
 
     No exponential. Its gradient is 1 everywhere; layers with nothing else between them are one layer.
@@ -107,7 +105,7 @@ def identity(x: Any) -> Any:
     },
     reference="V. Nair, G. Hinton, Rectified Linear Units Improve Restricted Boltzmann Machines, ICML 2010.",
 )
-def relu(x: Any) -> Any:
+def relu(x: Vector) -> tuple[Vector, Vector]:
     """Rectified linear unit: the default hidden unit.
 
     No exponential. Its gradient does not vanish on the right; on the left it is zero, and a unit that
@@ -125,7 +123,7 @@ def relu(x: Any) -> Any:
     aliases=("relu_squared", "relu2"),
     reference="D. So, W. Manke, H. Liu, Z. Dai, N. Shazeer, Q. Le, Primer: Searching for Efficient Transformers for Language Modeling, NeurIPS 2021.",
 )
-def squared_relu(x: Any) -> Any:
+def squared_relu(x: Vector) -> tuple[Vector, Vector]:
     """Squared rectifier: a rectifier without the kink, found by a search among transformers.
 
     No exponential. Its gradient grows with the input and is zero on the left, where units may die.
@@ -147,7 +145,7 @@ def squared_relu(x: Any) -> Any:
     elsewhere={"pytorch": "threshold", "keras": "threshold"},
     reference="R. Collobert, K. Kavukcuoglu, C. Farabet, Torch7: A Matlab-like Environment for Machine Learning, BigLearn workshop, NIPS 2011.",
 )
-def threshold(x: Any, threshold: Any, value: Any) -> Any:
+def threshold(x: Vector, threshold: Vector, value: Vector) -> tuple[Vector, Vector]:
     """Threshold: the identity above it and a constant below, with a jump unless the two are equal.
 
     No exponential. Units at or below the threshold have no gradient.
@@ -165,7 +163,7 @@ def threshold(x: Any, threshold: Any, value: Any) -> Any:
     elsewhere={"onnx": "ThresholdedRelu"},
     reference="K. Konda, R. Memisevic, D. Krueger, Zero-bias Autoencoders and the Benefits of Co-adapting Features, ICLR 2015.",
 )
-def thresholded_relu(x: Any, alpha: Any = 1.0) -> Any:
+def thresholded_relu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
     """Thresholded rectifier: lets large inputs through unchanged, so that units need no bias.
 
     No exponential. It jumps by alpha; units at or below have no gradient.
@@ -192,7 +190,7 @@ def thresholded_relu(x: Any, alpha: Any = 1.0) -> Any:
     },
     reference="A. Maas, A. Hannun, A. Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models, ICML 2013.",
 )
-def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
+def leaky_relu(x: Vector, negative_slope: Vector = 0.01) -> tuple[Vector, Vector]:
     """Leaky rectifier: a small slope on the left, so that no unit dies.
 
     No exponential.
@@ -201,12 +199,12 @@ def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
 
 
 @leaky_relu.convention("jax", kinks={"0": "1"})
-def _leaky_relu_jax(x: Any, negative_slope: Any = 0.01) -> Any:
+def _leaky_relu_jax(x: Vector, negative_slope: Vector = 0.01) -> tuple[Vector, Vector]:
     return _leaky(x, negative_slope)[0], _slope_one_at_zero(x, negative_slope)
 
 
 @leaky_relu.convention("tensorflow", "chainer", from_output=_leaky_from_output)
-def _leaky_relu_tensorflow(x: Any, negative_slope: Any = 0.2) -> Any:
+def _leaky_relu_tensorflow(x: Vector, negative_slope: Vector = 0.2) -> tuple[Vector, Vector]:
     return _leaky(x, negative_slope)
 
 
@@ -223,7 +221,7 @@ def _leaky_relu_tensorflow(x: Any, negative_slope: Any = 0.2) -> Any:
     elsewhere={"pytorch": "prelu", "onnx": "PRelu", "chainer": "prelu"},
     reference="K. He, X. Zhang, S. Ren, J. Sun, Delving Deep into Rectifiers, ICCV 2015.",
 )
-def prelu(x: Any, weight: Any) -> Any:
+def prelu(x: Vector, weight: Vector) -> tuple[Vector, Vector, Vector]:
     """Parametric rectifier: a leaky rectifier that learns its slope, one for each channel or for all.
 
     No exponential. The gradient by the weight is ``x`` where x <= 0, else 0.
@@ -232,7 +230,7 @@ def prelu(x: Any, weight: Any) -> Any:
 
 
 @prelu.convention("chainer", kinks={"0": "1"})
-def _prelu_chainer(x: Any, weight: Any) -> Any:
+def _prelu_chainer(x: Vector, weight: Vector) -> tuple[Vector, Vector, Vector]:
     return _leaky(x, weight)[0], _slope_one_at_zero(x, weight), select(x > 0, 0, x)
 
 
@@ -252,7 +250,7 @@ def _prelu_chainer(x: Any, weight: Any) -> Any:
     elsewhere={"pytorch": "rrelu", "chainer": "rrelu"},
     reference="B. Xu, N. Wang, T. Chen, M. Li, Empirical Evaluation of Rectified Activations in Convolutional Network, arXiv:1505.00853 (2015).",
 )
-def rrelu(x: Any, lower: Any = 1 / 8, upper: Any = 1 / 3) -> Any:
+def rrelu(x: Vector, lower: Vector = 1 / 8, upper: Vector = 1 / 3) -> tuple[Vector, Vector]:
     """Randomized leaky rectifier: the mean of the slopes, as a trained net is used.
 
     No exponential. No unit dies. While the net is trained, each element has a slope of its own, drawn
@@ -262,7 +260,9 @@ def rrelu(x: Any, lower: Any = 1 / 8, upper: Any = 1 / 3) -> Any:
 
 
 @rrelu.convention("chainer", kinks={"0": "1"})
-def _rrelu_chainer(x: Any, lower: Any = 1 / 8, upper: Any = 1 / 3) -> Any:
+def _rrelu_chainer(
+    x: Vector, lower: Vector = 1 / 8, upper: Vector = 1 / 3
+) -> tuple[Vector, Vector]:
     slope = _mean(lower, upper)
     return _leaky(x, slope)[0], _slope_one_at_zero(x, slope)
 
@@ -286,7 +286,7 @@ def _rrelu_chainer(x: Any, lower: Any = 1 / 8, upper: Any = 1 / 3) -> Any:
     },
     reference="D.-A. Clevert, T. Unterthiner, S. Hochreiter, Fast and Accurate Deep Network Learning by Exponential Linear Units, ICLR 2016.",
 )
-def elu(x: Any, alpha: Any = 1.0) -> Any:
+def elu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
     """Exponential linear unit: saturates smoothly on the left, so that mean activations are near zero.
 
     One exponential. For alpha = 1 the derivative is continuous; it vanishes far on the left only.
@@ -296,6 +296,6 @@ def elu(x: Any, alpha: Any = 1.0) -> Any:
 
 
 @elu.convention("tensorflow", kinks={"0": "1"})
-def _elu_tensorflow(x: Any, alpha: Any = 1.0) -> Any:
+def _elu_tensorflow(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
     value, left = _elu(x, alpha)
     return value, select(x >= 0, 1, left)

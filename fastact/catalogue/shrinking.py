@@ -1,23 +1,21 @@
-"""Shrinkage: what is near zero becomes zero, as in sparse coding."""
+"""Shrinkage: inputs near zero become zero, as in sparse coding."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastact.catalogue.definition import define
-from fastact.simd import copysign, select
+from fastact.simd import Vector, copysign, select
 
 
-def _outside(x: Any, lambd: Any) -> Any:
-    """Return 1 where x is farther from 0 than lambd, 0 where it is not, NaN where it is NaN."""
+def _outside(x: Vector, lambd: Vector) -> Vector:
+    """Return 1 where abs(x) > lambd, 0 elsewhere, NaN for NaN."""
     return select(abs(x) > lambd, 1, select(abs(x) <= lambd, 0, x))
 
 
-def _shrunk(x: Any, lambd: Any, bias: Any) -> Any:
+def _shrunk(x: Vector, lambd: Vector, bias: Vector) -> Vector:
     return select(abs(x) <= lambd, 0, x - copysign(bias, x))
 
 
-def _softshrink_from_output(y: Any, lambd: Any) -> Any:
+def _softshrink_from_output(y: Vector, lambd: Vector) -> Vector:
     return _outside(y, 0)
 
 
@@ -32,7 +30,7 @@ def _softshrink_from_output(y: Any, lambd: Any) -> Any:
     elsewhere={"pytorch": "hardshrink", "keras": "hard_shrink"},
     reference="D. Donoho, I. Johnstone, Ideal spatial adaptation by wavelet shrinkage, Biometrika 81 (1994), 425-455.",
 )
-def hardshrink(x: Any, lambd: Any = 0.5) -> Any:
+def hardshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
     """Hard shrinkage: keeps or kills, as hard thresholding does with wavelet coefficients.
 
     No exponential. It jumps by lambd; between the jumps there is no gradient.
@@ -52,7 +50,7 @@ def hardshrink(x: Any, lambd: Any = 0.5) -> Any:
     elsewhere={"pytorch": "softshrink", "keras": "soft_shrink"},
     reference="D. Donoho, De-noising by soft-thresholding, IEEE Transactions on Information Theory 41 (1995), 613-627.",
 )
-def softshrink(x: Any, lambd: Any = 0.5) -> Any:
+def softshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
     """Soft shrinkage: moves every number towards zero, the proximal step of an l1 penalty.
 
     No exponential. Continuous; where it is zero there is no gradient.
@@ -73,7 +71,7 @@ def softshrink(x: Any, lambd: Any = 0.5) -> Any:
     elsewhere={"onnx": "Shrink"},
     reference="ONNX Operators, https://onnx.ai/onnx/operators/onnx__Shrink.html (2018).",
 )
-def shrink(x: Any, lambd: Any = 0.5, bias: Any = 0.0) -> Any:
+def shrink(x: Vector, lambd: Vector = 0.5, bias: Vector = 0.0) -> tuple[Vector, Vector]:
     """Shrinkage of both kinds: hard where bias is 0, soft where it is lambd.
 
     No exponential. Where it is zero there is no gradient.

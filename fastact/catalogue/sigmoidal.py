@@ -1,36 +1,35 @@
-"""Bounded, smooth and monotone: gradients vanish where they saturate."""
+"""Bounded, smooth, monotone functions: gradients vanish where they saturate."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastact.catalogue.definition import define
-from fastact.simd import copysign, fma, select
+from fastact.simd import Vector, copysign, fma, select
 from fastact.vecmath import logistic_and_derivative, tanh_and_derivative
-from fastact.vecmath.pairs import exp_and_logistic_pairs, select_pair
+from fastact.vecmath.double_double import select_double_double
+from fastact.vecmath.exponential import exp_and_logistic_double_double
 
 
-def _sigmoid_from_output(y: Any) -> Any:
+def _sigmoid_from_output(y: Vector) -> Vector:
     return y * (1 - y)
 
 
-def _tanh_from_output(y: Any) -> Any:
+def _tanh_from_output(y: Vector) -> Vector:
     return (1 - y) * (1 + y)
 
 
-def _small_tanhshrink(x: Any) -> Any:
+def _small_tanhshrink(x: Vector) -> Vector:
     """Compute x - tanh(x) for abs(x) <= 0.625, where the difference would cancel.
 
     It is x**3 / 3 (1 - V), where the ninth convergent of J. Lambert's continued fraction for the tangent
-    (1761) makes V a quotient of polynomials in x**2 with positive coefficients.
+    (1761) gives V as a quotient of polynomials in x**2 with positive coefficients.
     """
     square = x * x
     cube = x * square
-    cube_lost = fma(x, square, -cube) + x * fma(x, x, -square)
+    cube_low = fma(x, square, -cube) + x * fma(x, x, -square)
     top = fma(square, fma(square, fma(square, 1 / 255255, 32 / 26775), 47 / 595), 6 / 5)
     bottom = fma(square, fma(square, 1 / 255255, 4 / 3315), 7 / 85)
     bottom = fma(square, fma(square, bottom, 24 / 17), 3)
-    return (cube + fma(-cube, square * top / bottom, cube_lost)) / 3
+    return (cube + fma(-cube, square * top / bottom, cube_low)) / 3
 
 
 @define(
@@ -51,7 +50,7 @@ def _small_tanhshrink(x: Any) -> Any:
     },
     reference="P.-F. Verhulst, Correspondance mathematique et physique 10 (1838), 113-121.",
 )
-def sigmoid(x: Any) -> Any:
+def sigmoid(x: Vector) -> tuple[Vector, Vector]:
     """Logistic sigmoid: maps the real line to (0, 1), a probability.
 
     One exponential. Its gradient is at most 1/4 and vanishes on both sides, so deep nets of sigmoids
@@ -76,7 +75,7 @@ def sigmoid(x: Any) -> Any:
     },
     reference="Y. LeCun, L. Bottou, G. Orr, K.-R. Mueller, Efficient BackProp (1998), section 4.4.",
 )
-def tanh(x: Any) -> Any:
+def tanh(x: Vector) -> tuple[Vector, Vector]:
     """Hyperbolic tangent: maps the real line to (-1, 1), centred on zero.
 
     One exponential. A sigmoid with its output centred on zero, which makes it the better hidden unit
@@ -93,7 +92,7 @@ def tanh(x: Any) -> Any:
     errors=(1.8, 3.0),
     reference="B. Xu, R. Huang, M. Li, Revise Saturated Activation Functions, arXiv:1602.05980 (2016).",
 )
-def penalized_tanh(x: Any) -> Any:
+def penalized_tanh(x: Vector) -> tuple[Vector, Vector]:
     """Penalized hyperbolic tangent: a quarter of it on the left, which makes deep nets of it trainable.
 
     One exponential. Its gradient vanishes on both sides.
@@ -112,20 +111,20 @@ def penalized_tanh(x: Any) -> Any:
     elsewhere={"pytorch": "tanhshrink", "keras": "tanh_shrink"},
     reference="R. Collobert, K. Kavukcuoglu, C. Farabet, Torch7: A Matlab-like Environment for Machine Learning, BigLearn workshop at NIPS 2011.",
 )
-def tanhshrink(x: Any) -> Any:
-    """Tanh shrinkage: what tanh takes away from its input, smooth; large inputs pass, less one.
+def tanhshrink(x: Vector) -> tuple[Vector, Vector]:
+    """Tanh shrinkage: the input less its tanh, smooth; large inputs pass, less one.
 
     One exponential. The gradient vanishes at 0 only; the activation of sparse codes.
     """
     size = abs(x)
     is_small = size <= 0.625
     small = _small_tanhshrink(select(is_small, size, 0.625))
-    # Elsewhere tanh(x) is 1 - 2 logistic(-2 x): a pair, as the difference takes its first digits away.
-    _, _, lower = exp_and_logistic_pairs(2 * size)
+    # Elsewhere tanh(x) is 1 - 2 logistic(-2 x), a double-double because the difference cancels its first digits.
+    _, _, lower = exp_and_logistic_double_double(2 * size)
     large = ((size - 1) + 2 * lower[0]) + 2 * lower[1]
-    whole = select(is_small, size, 1)
-    rest, rest_lost = select_pair(is_small, (small, 0), (2 * lower[0], 2 * lower[1]))
-    tanh = whole - rest
-    tanh_lost = ((whole - tanh) - rest) - rest_lost
+    larger = select(is_small, size, 1)
+    smaller, smaller_low = select_double_double(is_small, (small, 0), (2 * lower[0], 2 * lower[1]))
+    tanh = larger - smaller
+    tanh_low = ((larger - tanh) - smaller) - smaller_low
     value = copysign(select(is_small, small, large), x)
-    return value, fma(tanh, tanh, 2 * tanh * tanh_lost)
+    return value, fma(tanh, tanh, 2 * tanh * tanh_low)

@@ -180,7 +180,7 @@ class Snapshot:
         self._note("callable", module, name)
         return value
 
-    def _copy_per_dtype(self, value: PerDtype, names: Any) -> Any:
+    def _copy_per_dtype(self, value: PerDtype[Any], names: Any) -> Any:
         self._note("per dtype")
         return PerDtype(self._copy(value.float32), self._copy(value.float64))
 

@@ -9,7 +9,7 @@ from numba import types
 
 from fastact.kernels.random_operands import Draws, NoDraws
 from fastact.simd import select, sum_lanes, to_double
-from fastact.simd.blocks import REGISTERS_OF_SHORT_ONES, Blocks
+from fastact.simd.blocks import MEMORY_BOUND_UNROLL_FACTOR, Blocks
 from fastact.simd.compilable import internal
 from fastact.simd.lowering import Vector
 from fastact.simd.memory import Access, set_addresses, stack, words, words_behind, zeros_of
@@ -52,9 +52,9 @@ def channel_sums(
     itemsize, weight_itemsize = operands.itemsize, operands.parameter_itemsize
     addresses, load, store = operands.addresses, operands.load_any, operands.store_any
     is_contiguous = operands.is_contiguous
-    blocks = Blocks(operands, REGISTERS_OF_SHORT_ONES)
+    blocks = Blocks(operands, MEMORY_BOUND_UNROLL_FACTOR)
     reserve_blocks, width, copy_out = blocks.reserve, blocks.width, blocks.copy_out
-    copy_in = blocks.copy(range(weight), inward=True, is_spread=False)
+    copy_in = blocks.copy(range(weight), inward=True, skips_broadcast=False)
     load_whole, load_with_weight = operands.load, operands.load_with_parameter
     broadcast, broadcast_others = operands.broadcast, operands.broadcast_others
     store_whole = operands.store

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastact.kernels.random_operands import Draws, NoDraws
-from fastact.simd.blocks import REGISTERS, REGISTERS_OF_SHORT_ONES, Blocks
+from fastact.simd.blocks import MEMORY_BOUND_UNROLL_FACTOR, UNROLL_FACTOR, Blocks
 from fastact.simd.compilable import internal
 from fastact.simd.memory import address_of, finish_streaming, stack, words, words_behind
 from fastact.simd.operands import Operands
@@ -34,14 +34,14 @@ def contiguous(
     is_short : bool, optional
         Whether the operation has few instructions.
     """
-    blocks = Blocks(operands, REGISTERS_OF_SHORT_ONES if is_short else REGISTERS)
-    own_blocks, place, prefetch = blocks.reserve, blocks.place, blocks.prefetch
-    copy_in = blocks.copy(range(operands.arrays), inward=True, is_spread=False)
+    blocks = Blocks(operands, MEMORY_BOUND_UNROLL_FACTOR if is_short else UNROLL_FACTOR)
+    own_blocks, place, prefetch = blocks.reserve, blocks.pointers_at, blocks.prefetch
+    copy_in = blocks.copy(range(operands.arrays), inward=True, skips_broadcast=False)
     copy_out = blocks.copy_out
     load_arrays, broadcast = blocks.load_arrays, blocks.broadcast
     store, stream, width = blocks.store, blocks.stream, blocks.width
     elements_to_alignment = blocks.elements_to_alignment
-    draws = Draws(blocks.vector, blocks.is_apart) if has_draws else NoDraws()
+    draws = Draws(blocks.vector, blocks.is_deinterleaved) if has_draws else NoDraws()
     reserve_window, numbers, draw, leading = draws.reserve, draws.numbers, draws.draw, draws.count
     addresses, reserve = operands.addresses, stack(operands.count)
     is_contiguous, prefetches = operands.is_contiguous, not is_short

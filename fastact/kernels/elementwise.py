@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastact.simd.blocks import REGISTERS, REGISTERS_OF_SHORT_ONES, Blocks
+from fastact.simd.blocks import MEMORY_BOUND_UNROLL_FACTOR, UNROLL_FACTOR, Blocks
 from fastact.simd.compilable import internal
 from fastact.simd.memory import address_of, finish_streaming, is_likely
 from fastact.simd.operands import Operands
@@ -28,13 +28,13 @@ def elementwise(
         Whether the operation has few instructions, so that memory is all that it waits for.
     """
     addresses, is_contiguous = operands.addresses, operands.is_contiguous
-    blocks = Blocks(operands, REGISTERS_OF_SHORT_ONES if is_short else REGISTERS)
-    reserve, spread, place = blocks.reserve, blocks.spread, blocks.place
+    blocks = Blocks(operands, MEMORY_BOUND_UNROLL_FACTOR if is_short else UNROLL_FACTOR)
+    reserve, spread, place = blocks.reserve, blocks.fill_broadcast, blocks.pointers_at
     prefetch = blocks.prefetch
     copy_in, copy_out = blocks.copy_in, blocks.copy_out
     load_arrays, load_inputs = blocks.load_arrays, blocks.load_inputs
     store, stream, width = blocks.store, blocks.stream, blocks.width
-    have_one_value, broadcast = blocks.have_one_value, blocks.broadcast
+    have_one_value, broadcast = blocks.are_broadcast, blocks.broadcast
     elements_to_alignment = blocks.elements_to_alignment
     has_parameters, prefetches = operands.parameters > 0, not is_short
     compute = internal(operation)

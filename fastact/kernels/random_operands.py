@@ -20,15 +20,15 @@ class Draws:
     ----------
     vector : Vector
         What is computed with.
-    is_apart : bool, default False
+    is_deinterleaved : bool, default False
         Whether elements at even places come before those at odd ones.
     """
 
     #: How many operands these are.
     count = 3
 
-    def __init__(self, vector: Vector, is_apart: bool = False) -> None:
-        random = RandomWords(vector, is_apart)
+    def __init__(self, vector: Vector, is_deinterleaved: bool = False) -> None:
+        random = RandomWords(vector, is_deinterleaved)
         take, words_at = random.take, random.words_at
 
         @internal

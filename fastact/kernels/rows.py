@@ -138,7 +138,7 @@ class Rows:
         self._blocks = Blocks(self._operands, registers)
         self.width = self._blocks.width
         self.vector = self._blocks.vector
-        self.places_in_block = self._blocks.places
+        self.places_in_block = self._blocks.element_indices
         self.is_double = self.storage.computed_in == types.float64
         self.internal = internal
         self.zeros, self.doubles = zeros_of(self.vector), zeros_of(DOUBLES)
@@ -199,12 +199,12 @@ class Rows:
         return prepare
 
     def _padded(self, padding: Sequence[float]) -> tuple[Any, Any]:
-        copy_in = self._blocks.copy(range(self.inputs), inward=True, is_spread=False)
+        copy_in = self._blocks.copy(range(self.inputs), inward=True, skips_broadcast=False)
         return self._blocks.fill(padding[: self.inputs]), copy_in
 
     def _load_short(self, padding: Sequence[float]) -> Any:
         """Return a function that loads a row that is no longer than a block, padded: ``load(row)``."""
-        width, place, load = self.width, self._blocks.place, self._blocks.load_arrays
+        width, place, load = self.width, self._blocks.pointers_at, self._blocks.load_arrays
         load_some = self._blocks.load_some(range(self.inputs), padding)
         has_masked_moves = self._blocks.has_masked_moves
 
@@ -231,7 +231,7 @@ class Rows:
         padding : sequence of float
             What each row that is read is filled up with to whole blocks.
         """
-        width, place, load = self.width, self._blocks.place, self._blocks.load_arrays
+        width, place, load = self.width, self._blocks.pointers_at, self._blocks.load_arrays
         fill, copy_in = self._padded(padding)
         one_step, prefetch_further = internal(step), self._blocks.prefetch_further
 
@@ -289,8 +289,13 @@ class Rows:
             that is written.
         """
         width, blocks = self.width, self._blocks
-        place, load, store, stream = blocks.place, blocks.load_arrays, blocks.store, blocks.stream
-        copy_in = blocks.copy(range(self.inputs), inward=True, is_spread=False)
+        place, load, store, stream = (
+            blocks.pointers_at,
+            blocks.load_arrays,
+            blocks.store,
+            blocks.stream,
+        )
+        copy_in = blocks.copy(range(self.inputs), inward=True, skips_broadcast=False)
         copy_out, elements_to_alignment = blocks.copy_out, blocks.elements_to_alignment
         results, keeps_order = internal(compute), self.storage.name != "bfloat16"
 

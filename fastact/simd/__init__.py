@@ -1,21 +1,26 @@
-"""The words in which kernels are written: operations on one hardware vector.
+"""The language of kernels: operations on one hardware vector.
 
 A kernel is a plain Python function on vectors. It uses the operators (``+ - * /``, the comparisons,
 ``& | ~`` on masks, ``& | ^ << >>`` on integer vectors), ``abs`` and the functions below. Numbers are
-weak: ``0.5 * x`` has the type of ``x``. A scalar is a vector of one lane, so the same function serves
-both and gives the same bits for both.
+weak: ``0.5 * x`` has the type of ``x``. A scalar is a vector of one lane, so one function serves both,
+with the same bits.
 
-Nothing here runs in Python: each function is a name that `fastact.simd.lowering` teaches Numba to
-compile. They live apart from it so that definitions can be imported without Numba.
+Nothing here runs in Python: each function is a stub whose meaning `fastact.simd.lowering` teaches Numba.
+The stubs stand apart from it so that definitions can be imported, and type-checked, without Numba.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
+
+from fastact.simd.types import MYPY, IntVector, Mask, Vector
 
 __all__ = [
+    "IntVector",
+    "Mask",
     "PerDtype",
+    "Vector",
     "any_lane",
     "at_least",
     "bits",
@@ -43,16 +48,21 @@ __all__ = [
 ]
 
 
-class PerDtype:
-    """A constant (or a tuple of coefficients) that has its own value in each floating-point type.
+_Value = TypeVar("_Value", covariant=True)
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+class PerDtype(Generic[_Value]):
+    """A constant (or a tuple of coefficients) with a value of its own for each floating-point type.
 
     Parameters
     ----------
-    float32, float64 : float or tuple of float
+    float32, float64 : int, float or tuple of them
         The value where a kernel computes in that type.
     """
 
-    def __init__(self, float32: Any, float64: Any) -> None:
+    def __init__(self, float32: _Value, float64: _Value) -> None:
         self.float32 = float32
         self.float64 = float64
 
@@ -66,150 +76,186 @@ class PerDtype:
             and self.float64 == other.float64
         )
 
-    def __neg__(self) -> PerDtype:
+    def __neg__(self: PerDtype[float]) -> PerDtype[float]:
         return PerDtype(-self.float32, -self.float64)
+
+    # To type checkers it is a weak operand, as numbers are; only compiled code can compute with it.
+    if TYPE_CHECKING:
+
+        def __add__(self: PerDtype[float], other: PerDtype[float], /) -> Vector: ...
+        def __sub__(self: PerDtype[float], other: PerDtype[float], /) -> Vector: ...
+        def __mul__(self: PerDtype[float], other: PerDtype[float], /) -> Vector: ...
+        def __truediv__(self: PerDtype[float], other: PerDtype[float], /) -> Vector: ...
+        def __radd__(self: PerDtype[float], other: PerDtype[float], /) -> Vector: ...
+        def __rsub__(self: PerDtype[float], other: PerDtype[float], /) -> Vector: ...
+        def __rmul__(self: PerDtype[float], other: PerDtype[float], /) -> Vector: ...
+        def __rtruediv__(self: PerDtype[float], other: PerDtype[float], /) -> Vector: ...
+        def __pow__(self: PerDtype[float], exponent: int, /) -> Vector: ...
+        def __abs__(self: PerDtype[float]) -> Vector: ...
+        def __lt__(self: PerDtype[float], other: PerDtype[float], /) -> Mask: ...
+        def __le__(self: PerDtype[float], other: PerDtype[float], /) -> Mask: ...
+        def __gt__(self: PerDtype[float], other: PerDtype[float], /) -> Mask: ...
+        def __ge__(self: PerDtype[float], other: PerDtype[float], /) -> Mask: ...
+
+        if not MYPY:
+
+            def __bool__(self) -> object: ...
 
 
 def _compiled_only(name: str) -> NoReturn:
     raise TypeError(f"fastact.simd.{name} has a meaning only inside a compiled kernel")
 
 
-def select(mask: Any, if_true: Any, if_false: Any) -> Any:
+def select(mask: Mask, if_true: Vector, if_false: Vector) -> Vector:
     """Take each lane from `if_true` where `mask` is set, else from `if_false`."""
     _compiled_only("select")
 
 
-def fma(x: Any, y: Any, z: Any) -> Any:
+def fma(x: Vector, y: Vector, z: Vector) -> Vector:
     """Compute ``x * y + z`` with one rounding."""
     _compiled_only("fma")
 
 
-def sqrt(x: Any) -> Any:
-    """Compute the square root, correctly rounded."""
+def sqrt(x: Vector) -> Vector:
+    """Compute the square root.
+
+    Valid range: all numbers; NaN below 0. Maximum error: 0.5 ULP, correctly rounded.
+    """
     _compiled_only("sqrt")
 
 
-def copysign(magnitude: Any, sign: Any) -> Any:
-    """Give `magnitude` the sign of `sign`, of zeros and NaNs too."""
+def copysign(magnitude: Vector, sign: Vector) -> Vector:
+    """Give `magnitude` the sign of `sign`, that of zeros and NaNs included."""
     _compiled_only("copysign")
 
 
-def isnan(x: Any) -> Any:
+def isnan(x: Vector) -> Mask:
     """Return the mask of the lanes that hold a NaN."""
     _compiled_only("isnan")
 
 
-def round_to_integer(x: Any) -> Any:
-    """Round to the nearest whole number, halves to even; the result is still floating point."""
+def round_to_integer(x: Vector) -> Vector:
+    """Round to the nearest integer, ties to even; the result is still floating point."""
     _compiled_only("round_to_integer")
 
 
-def scale(x: Any, n: Any) -> Any:
-    """Compute ``x * 2**n`` with one rounding, for ``0.5 <= abs(x) <= 4`` and whole `n`.
+def scale(x: Vector, n: Vector) -> Vector:
+    """Compute ``x * 2**n`` with one rounding.
 
-    Results in the subnormal range are rounded once; below it they are zero, above the largest number
-    infinite. `n` (a float vector) must be below 2**22 in size, and not above 252 in float32, 2044 in
-    float64, where ``n / 2`` is no normal exponent.
+    Valid range: ``0.5 <= abs(x) <= 4``, and an integer `n` (a float vector) with ``abs(n) < 2**22`` that is
+    at most 252 in float32 and 2044 in float64, beyond which ``2**(n / 2)`` overflows. Subnormal results are
+    rounded once; results below them are zero, those above the largest number infinite.
     """
     _compiled_only("scale")
 
 
-def bits(x: Any) -> Any:
-    """Reinterpret a float vector as a vector of integers of the same width."""
+def bits(x: Vector) -> IntVector:
+    """Reinterpret floats as integers of the same width."""
     _compiled_only("bits")
 
 
-def from_bits(x: Any) -> Any:
-    """Reinterpret an integer vector as a vector of floats of the same width."""
+def from_bits(x: IntVector) -> Vector:
+    """Reinterpret integers as floats of the same width."""
     _compiled_only("from_bits")
 
 
-def to_float(x: Any) -> Any:
-    """Convert whole numbers below 2**22 in size to the float type of the same width."""
+def to_float(x: IntVector) -> Vector:
+    """Convert integers to floats of the same width, exactly for ``abs(x) < 2**22``."""
     _compiled_only("to_float")
 
 
-def to_double(x: Any) -> Any:
-    """Convert every lane to float64: the result is as many registers as it takes."""
+def to_double(x: Vector) -> Vector:
+    """Convert every lane to float64: the result takes as many registers as that needs."""
     _compiled_only("to_double")
 
 
-def fold_to_double(x: Any) -> Any:
-    """Add up the registers of a block to one register of float64."""
+def fold_to_double(x: Vector) -> Vector:
+    """Sum the registers of a block into one register of float64."""
     _compiled_only("fold_to_double")
 
 
-def sum_lanes(x: Any) -> Any:
-    """Add up the lanes to a number: one half to the other, again and again."""
+def sum_lanes(x: Vector) -> float:
+    """Sum all lanes pairwise: the upper half onto the lower one, and so on."""
     _compiled_only("sum_lanes")
 
 
-def largest_lane(x: Any) -> Any:
-    """Return the largest of the lanes, none of which may be a NaN."""
+def largest_lane(x: Vector) -> float:
+    """Return the largest lane; none may be NaN."""
     _compiled_only("largest_lane")
 
 
-def polynomial(x: Any, coefficients: PerDtype) -> Any:
-    """Evaluate a polynomial by Horner's rule with fused multiply-adds, lowest coefficient first."""
+def polynomial(x: Vector, coefficients: PerDtype[tuple[float, ...]]) -> Vector:
+    """Evaluate a polynomial by Horner's rule with fused multiply-adds; lowest coefficient first."""
     _compiled_only("polynomial")
 
 
-def lookup(table: PerDtype, index: Any) -> Any:
-    """Take the number at `index`, an integer vector, from a tuple: one by one, for rare cases.
+@overload
+def lookup(  # pyright: ignore[reportOverlappingOverload]  # an int passes for a float
+    table: PerDtype[tuple[int, ...]], index: IntVector
+) -> IntVector: ...
+@overload
+def lookup(table: PerDtype[tuple[float, ...]], index: IntVector) -> Vector: ...
+def lookup(table: Any, index: Any) -> Any:
+    """Gather the elements of a tuple at `index`, one lane after the other: for rare cases.
 
-    The result is a vector of integers where all the numbers of the table are, else of floats. No index
-    may lie outside the table.
+    The result is a vector of integers where all elements of the table are integers, else of floats. Every
+    index must lie inside the table.
     """
     _compiled_only("lookup")
 
 
-def at_least(words: Any, threshold: Any) -> Any:
-    """Return the mask, for floats of their width, of the random words that are at least a whole number.
+def at_least(words: IntVector, threshold: int) -> Mask:
+    """Return the mask, for floats of the same width, of the random words that reach a threshold.
 
-    Words are unsigned 32-bit numbers; `threshold` is from 0 to ``2**32``, which none reaches.
+    Words are unsigned 32-bit integers; `threshold` is from 0 to ``2**32``, which none reaches.
     """
     _compiled_only("at_least")
 
 
-def uniform(words: Any) -> Any:
-    """Turn random words into numbers between 0 and 1, neither of which comes up.
+def uniform(words: IntVector) -> Vector:
+    """Turn random words into numbers of the open interval (0, 1).
 
-    In float32 they are the odd multiples of ``2**-24``, of the upper 23 bits; in float64 those of ``2**-33``.
+    They are odd multiples of ``2**-24`` in float32, from the upper 23 bits, and of ``2**-33`` in float64.
     """
     _compiled_only("uniform")
 
 
-def any_lane(mask: Any) -> Any:
-    """Return whether `mask` is set in any lane: a condition for ``if``, around what few lanes need."""
+def any_lane(mask: Mask) -> bool:
+    """Return whether `mask` is set in any lane: the condition for ``if`` around rare cases."""
     _compiled_only("any_lane")
 
 
-def dual(value: Any, derivative: Any) -> Any:
-    """Return the dual number of a vector and its derivative."""
+def dual(value: Vector, derivative: Vector) -> Vector:
+    """Return the dual number of a value and its derivative."""
     _compiled_only("dual")
 
 
-def value_of(x: Any) -> Any:
-    """Return the value of a dual number; of anything else, itself."""
+def value_of(x: Vector) -> Vector:
+    """Return the value of a dual number; anything else is its own value."""
     _compiled_only("value_of")
 
 
-def derivative_of(x: Any) -> Any:
-    """Return the derivative of a dual number; of anything else, 0."""
+def derivative_of(x: Vector) -> Vector:
+    """Return the derivative of a dual number; that of anything else is 0."""
     _compiled_only("derivative_of")
 
 
-def value_and_derivative_of(result: Any) -> Any:
-    """Return the two parts of a dual number; of a pair of dual numbers, the values of both."""
+def value_and_derivative_of(result: Vector | tuple[Vector, Vector]) -> tuple[Vector, Vector]:
+    """Return both parts of a dual number; of a pair of dual numbers, both values."""
     _compiled_only("value_and_derivative_of")
 
 
-#: By function: what it is on dual numbers, where that cannot be had by differentiating it step by step.
+#: The derivative rules: for each function that cannot be differentiated step by step, its form on dual numbers.
 DERIVATIVE_RULES: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 
 def derivative_rule(
-    function: Callable[..., Any],
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make the function below what `function` is on dual numbers."""
-    return lambda rule: DERIVATIVE_RULES.setdefault(function, rule)
+    function: Callable[_Parameters, _Result],
+) -> Callable[[Callable[_Parameters, _Result]], Callable[_Parameters, _Result]]:
+    """Register the decorated function as the form of `function` on dual numbers."""
+
+    def register(rule: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+        DERIVATIVE_RULES.setdefault(function, rule)
+        return rule
+
+    return register

@@ -1,10 +1,9 @@
-"""The operands of an elementwise loop in blocks: several registers of each at a time.
+"""The operands of an elementwise loop in blocks: the loop unrolled by several registers.
 
-A kernel is one long chain of dependent instructions, and a processor looks ahead only so far: with one
-register at a time it finds about four chains to work on at once, which leaves half of its arithmetic
-units idle. A block is one vector that is as wide as several registers, and each of its operations is an
-instruction for each of them, side by side. It takes a third off the time of sigmoid, tanh and their like
-(AMD Zen 5, 8 registers).
+A kernel is one long chain of dependent instructions, and the out-of-order window of a processor is limited:
+at one register per iteration it covers about four chains, which leaves half of the arithmetic units idle. A
+block is one vector as wide as several registers; LLVM splits each operation into one instruction per
+register. It takes a third off the time of sigmoid, tanh and the like (AMD Zen 5, 8 registers).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fastact.simd.lowering import Vector, call_llvm, constant, places, splat
+from fastact.simd.lowering import Vector, call_llvm, constant, shuffle_mask, splat
 from fastact.simd.operands import Operands
 from fastact.simd.storage import (
     BYTE,
@@ -25,21 +24,21 @@ from fastact.simd.storage import (
     emit_broadcast,
     emit_copy,
     emit_load,
-    emit_load_apart,
+    emit_load_deinterleaved,
     emit_store,
-    emit_store_together,
+    emit_store_interleaved,
     number,
 )
 from fastact.system.target import TARGET
 
-# A kernel needs about four registers for each chain, next to its constants.
-REGISTERS = TARGET.vector_registers // 4
-# One of few instructions waits for memory only. In wide blocks it runs out of registers for masks: relu takes
-# 8.4 cycles a register instead of 6.0 (in the second-level cache).
-REGISTERS_OF_SHORT_ONES = 2
-# How far ahead long kernels ask for their inputs where these come from memory, in bytes: a block's instructions
-# fill all that the processor looks ahead over, and it would not see the next block's loads in time. It takes a
-# fifth off the time of tanh and a sixth off that of silu (2 * 10**7 elements); relu would gain nothing.
+# A kernel needs about four registers per chain, besides its constants.
+UNROLL_FACTOR = TARGET.vector_registers // 4
+# Memory-bound kernels have few instructions. In wide blocks they run out of mask registers: relu takes 8.4 cycles a
+# register instead of 6.0 (in the second-level cache).
+MEMORY_BOUND_UNROLL_FACTOR = 2
+# Prefetch distance of compute-bound kernels, in bytes: a block's instructions fill the out-of-order window, which
+# would reach the next block's loads too late. It takes a fifth off the time of tanh and a sixth off that of silu
+# (2 * 10**7 elements); relu would gain nothing.
 _PREFETCH_DISTANCE = 2048
 _LINE = 64
 
@@ -47,45 +46,45 @@ _LINE = 64
 class Blocks:
     """Access to blocks of the operands of one ufunc loop, as functions for Numba-compiled code.
 
-    A block is loaded from where its operands lie, or, where they do not lie side by side or are fewer
-    than a block holds, from memory of the loop's own, to which they are copied.
+    A block is loaded from the operands in place; where they are not contiguous or do not fill the block, they
+    are first copied to scratch buffers.
 
     Parameters
     ----------
     operands : Operands
-        How the operands lie in memory.
-    registers : int
-        How many registers a block of one operand has.
+        The layout of the operands in memory.
+    unroll_factor : int
+        The number of registers in one operand's block.
     """
 
-    def __init__(self, operands: Operands, registers: int) -> None:
+    def __init__(self, operands: Operands, unroll_factor: int) -> None:
         self._operands = operands
         self._storages = operands.storages
         self._inputs = range(operands.inputs)
         self._outputs = range(operands.inputs, operands.count)
         self._is_parameter = range(operands.arrays, operands.inputs)
         self._pointers = types.UniTuple(types.voidptr, operands.count)
-        #: How many elements a block has.
-        self.width = operands.lanes * registers
+        #: Elements per block.
+        self.width = operands.lanes * unroll_factor
         self.vector = Vector(operands.vector.dtype, self.width)
-        # Copies to own memory write whole registers; see `emit_copy`.
+        # Copies to scratch buffers store whole registers; see `emit_copy`.
         sizes = [self.width * storage.itemsize for storage in self._storages]
         assert all(size % TARGET.vector_bytes == 0 for size in sizes), sizes
-        #: Whether blocks hold those at even places, then those at odd ones: bfloat16 is taken in pairs, in the
-        #: order of what `emit_load_apart` gives.
-        self.is_apart = self._storages[0].name == "bfloat16"
+        #: Whether blocks hold the elements at even indices, then those at odd ones, as `emit_load_deinterleaved`
+        #: loads bfloat16.
+        self.is_deinterleaved = self._storages[0].name == "bfloat16"
 
         self.reserve = self._reserve()
-        self.spread = self._spread()
-        self.place = self._place()
+        self.fill_broadcast = self._fill_broadcast()
+        self.pointers_at = self._pointers_at()
         self.prefetch = self._prefetch()
         self.prefetch_further = self._prefetch_further()
         self.copy_in = self.copy(self._inputs, inward=True)
         self.copy_out = self.copy(self._outputs, inward=False)
         self.load_arrays = self.load(range(operands.arrays))
         self.load_inputs = self.load(self._inputs)
-        self.places = self._places()
-        self.have_one_value, self.broadcast = self._have_one_value(), self._broadcast()
+        self.element_indices = self._element_indices()
+        self.are_broadcast, self.broadcast = self._are_broadcast(), self._broadcast()
         self.store = self._store(streaming=False)
         self.stream = self._store(streaming=True)
         self.store_some = self._store_some()
@@ -94,7 +93,7 @@ class Blocks:
     def _reserve(self) -> Any:
         @intrinsic
         def reserve(context: Any) -> Any:
-            """Return the addresses of memory for a block of each operand."""
+            """Return a scratch buffer for a block of each operand."""
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 pointers = []
@@ -109,13 +108,13 @@ class Blocks:
 
         return reserve
 
-    def _spread(self) -> Any:
+    def _fill_broadcast(self) -> Any:
         @intrinsic
-        def spread(context: Any, base: Any, steps: Any, own: Any) -> Any:
-            """Fill the own memory of the inputs that are one number for all elements."""
+        def fill_broadcast(context: Any, base: Any, steps: Any, scratch: Any) -> Any:
+            """Fill the scratch buffers of the broadcast inputs, whose step is 0."""
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
-                base, steps, own = values
+                base, steps, scratch = values
                 for k in self._inputs:
                     step = builder.load(builder.gep(steps, [number(k)]))
                     with builder.if_then(builder.icmp_signed("==", step, number(0))):
@@ -123,33 +122,33 @@ class Blocks:
                         source = builder.extract_value(base, k)
                         one = builder.load(builder.bitcast(source, bits.as_pointer()))
                         block = splat(builder, one, self.width)
-                        target = builder.extract_value(own, k)
+                        target = builder.extract_value(scratch, k)
                         builder.store(block, builder.bitcast(target, block.type.as_pointer()))
                 return context.get_dummy_value()
 
-            return types.void(base, steps, own), emit
+            return types.void(base, steps, scratch), emit
 
-        return spread
+        return fill_broadcast
 
     def fill(self, numbers: Sequence[float]) -> Any:
-        """Return a function that fills own memory: with one of these numbers for each operand."""
+        """Return a function that fills each operand's scratch buffer with one of these numbers."""
 
         @intrinsic
-        def fill(context: Any, own: Any) -> Any:
+        def fill(context: Any, scratch: Any) -> Any:
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 for k, each in enumerate(numbers):
                     block = constant(self.vector.llvm, each)
                     self._emit_store(builder, k, builder.extract_value(values[0], k), block, False)
                 return context.get_dummy_value()
 
-            return types.void(own), emit
+            return types.void(scratch), emit
 
         return fill
 
-    def _place(self) -> Any:
+    def _pointers_at(self) -> Any:
         @intrinsic
-        def place(context: Any, base: Any, begin: Any) -> Any:
-            """Return where the block that begins at an element lies, where elements are neighbours."""
+        def pointers_at(context: Any, base: Any, begin: Any) -> Any:
+            """Return pointers to the block from an element on, in contiguous operands."""
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 base, begin = values
@@ -161,12 +160,12 @@ class Blocks:
 
             return self._pointers(base, types.intp), emit
 
-        return place
+        return pointers_at
 
     def _prefetch(self) -> Any:
         @intrinsic
         def prefetch(context: Any, pointers: Any) -> Any:
-            """Ask for the blocks of the arrays that come some blocks later."""
+            """Prefetch the blocks of the arrays some blocks ahead."""
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 for k in range(self._operands.arrays):
@@ -180,7 +179,7 @@ class Blocks:
     def _prefetch_further(self) -> Any:
         @intrinsic
         def prefetch_further(context: Any, pointers: Any, distances: Any) -> Any:
-            """Ask for the blocks of the arrays that lie so many bytes further."""
+            """Prefetch the blocks of the arrays at given distances, in bytes."""
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 for k in range(self._operands.arrays):
@@ -200,32 +199,32 @@ class Blocks:
             operands = [builder.gep(start, [number(line)]), read, keep, data]
             call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), operands)
 
-    def copy(self, operands: range, inward: bool, is_spread: bool = True) -> Any:
-        """Return a function that copies blocks of these operands to own memory, or from there.
+    def copy(self, operands: range, inward: bool, skips_broadcast: bool = True) -> Any:
+        """Return a function that copies blocks of these operands to scratch buffers, or back.
 
-        Where `is_spread` is set, inputs that `spread` has filled are left as they are.
+        With `skips_broadcast`, inputs that `fill_broadcast` has filled are skipped.
         """
 
         @intrinsic
-        def copy(context: Any, base: Any, steps: Any, own: Any, begin: Any, count: Any) -> Any:
-            """Copy some elements to own memory, or from there."""
+        def copy(context: Any, base: Any, steps: Any, scratch: Any, begin: Any, count: Any) -> Any:
+            """Copy `count` elements to scratch buffers, or back."""
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
-                base, steps, own, begin, count = values
+                base, steps, scratch, begin, count = values
                 for k in operands:
                     itemsize = self._storages[k].itemsize
                     step = builder.load(builder.gep(steps, [number(k)]))
                     outside = _element(builder, base, k, begin, step), step
-                    inside = builder.extract_value(own, k), number(itemsize)
+                    inside = builder.extract_value(scratch, k), number(itemsize)
                     source, target = (outside, inside) if inward else (inside, outside)
-                    if not inward or not is_spread:
+                    if not inward or not skips_broadcast:
                         emit_copy(builder, itemsize, *source, *target, count, inward)
                         continue
                     with builder.if_then(builder.icmp_signed("!=", step, number(0))):
                         emit_copy(builder, itemsize, *source, *target, count, inward)
                 return context.get_dummy_value()
 
-            return types.void(base, steps, own, types.intp, types.intp), emit
+            return types.void(base, steps, scratch, types.intp, types.intp), emit
 
         return copy
 
@@ -250,12 +249,12 @@ class Blocks:
 
     @property
     def has_masked_moves(self) -> bool:
-        """Whether there are instructions for parts of blocks."""
+        """Whether the processor has masked loads and stores for these operands."""
         fits = all(TARGET.has_masked_moves(storage.itemsize) for storage in self._storages)
-        return fits and not self.is_apart
+        return fits and not self.is_deinterleaved
 
     def load_some(self, operands: range, padding: Sequence[float]) -> Any:
-        """Return a function that loads the first numbers of a block of each operand, and fills it up with these."""
+        """Return a function that loads the first elements of a block of each operand, and pads it."""
         result = types.UniTuple(self.vector, len(operands))
 
         @intrinsic
@@ -277,13 +276,13 @@ class Blocks:
     def _store_some(self) -> Any:
         @intrinsic
         def store_some(context: Any, pointers: Any, outputs: Any, count: Any) -> Any:
-            """Store the first numbers of a block of each output."""
+            """Store the first elements of a block of each output."""
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 mask = self._emit_mask(builder, values[2])
-                for place, k in enumerate(self._outputs):
+                for position, k in enumerate(self._outputs):
                     pointer = builder.extract_value(values[0], k)
-                    value = builder.extract_value(values[1], place)
+                    value = builder.extract_value(values[1], position)
                     emit_store(builder, self._storages[k], self.vector, pointer, value, mask)
                 return context.get_dummy_value()
 
@@ -292,7 +291,7 @@ class Blocks:
         return store_some
 
     def _emit_mask(self, builder: Any, count: Any) -> Any:
-        """Return the mask of the first numbers of a block."""
+        """Return the mask of the first elements of a block."""
         small = ir.IntType(32)
         order = ir.Constant(ir.VectorType(small, self.width), list(range(self.width)))
         return builder.icmp_signed(
@@ -300,29 +299,29 @@ class Blocks:
         )
 
     def _emit_load(self, builder: Any, k: int, pointer: Any) -> Any:
-        if not self.is_apart:
+        if not self.is_deinterleaved:
             return emit_load(builder, self._storages[k], self.vector, pointer)
         if k not in self._is_parameter:
-            return emit_load_apart(builder, self.vector, pointer)
+            return emit_load_deinterleaved(builder, self.vector, pointer)
         value = emit_load(builder, self._storages[k], self.vector, pointer)
-        order = places([*range(0, self.width, 2), *range(1, self.width, 2)])
+        order = shuffle_mask([*range(0, self.width, 2), *range(1, self.width, 2)])
         return builder.shuffle_vector(_plain_nan(builder, value), value, order)
 
-    def _places(self) -> Any:
+    def _element_indices(self) -> Any:
         @intrinsic
-        def places(context: Any) -> Any:
-            """Return the place in the block of each number, as a float."""
+        def element_indices(context: Any) -> Any:
+            """Return the index in the block of each lane's element, as a float."""
             order = [*range(self.width)]
-            if self.is_apart:
+            if self.is_deinterleaved:
                 order = [*order[::2], *order[1::2]]
             return self.vector(), lambda *_: ir.Constant(self.vector.llvm, order)
 
-        return places
+        return element_indices
 
-    def _have_one_value(self) -> Any:
+    def _are_broadcast(self) -> Any:
         @intrinsic
-        def have_one_value(context: Any, steps: Any) -> Any:
-            """Return whether each parameter is one number for all elements."""
+        def are_broadcast(context: Any, steps: Any) -> Any:
+            """Return whether every parameter is one number for all elements."""
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 answer = cgutils.true_bit
@@ -333,21 +332,21 @@ class Blocks:
 
             return types.boolean(steps), emit
 
-        return have_one_value
+        return are_broadcast
 
     def _broadcast(self) -> Any:
         result = types.UniTuple(self.vector, len(self._is_parameter))
 
         @intrinsic
         def broadcast(context: Any, base: Any) -> Any:
-            """Return a block of each parameter, all of one number."""
+            """Return a block of each parameter, which is one number for all elements."""
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 loaded = []
                 for k in self._is_parameter:
                     pointer = builder.extract_value(values[0], k)
                     value = emit_broadcast(builder, self._storages[k], self.vector, pointer)
-                    loaded.append(_plain_nan(builder, value) if self.is_apart else value)
+                    loaded.append(_plain_nan(builder, value) if self.is_deinterleaved else value)
                 return context.make_tuple(builder, result, loaded)
 
             return result(base), emit
@@ -360,9 +359,9 @@ class Blocks:
             """Store a block of each output."""
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
-                for place, k in enumerate(self._outputs):
+                for position, k in enumerate(self._outputs):
                     pointer = builder.extract_value(values[0], k)
-                    value = builder.extract_value(values[1], place)
+                    value = builder.extract_value(values[1], position)
                     self._emit_store(builder, k, pointer, value, streaming)
                 return context.get_dummy_value()
 
@@ -371,8 +370,8 @@ class Blocks:
         return store
 
     def _emit_store(self, builder: Any, k: int, pointer: Any, value: Any, streaming: bool) -> None:
-        if self.is_apart:
-            emit_store_together(builder, self.vector, pointer, value, streaming)
+        if self.is_deinterleaved:
+            emit_store_interleaved(builder, self.vector, pointer, value, streaming)
         else:
             storage = self._storages[k]
             emit_store(builder, storage, self.vector, pointer, value, streaming=streaming)
@@ -380,7 +379,7 @@ class Blocks:
     def _elements_to_alignment(self) -> Any:
         @intrinsic
         def elements_to_alignment(context: Any, base: Any) -> Any:
-            """Return how many elements come before all outputs are aligned for streaming, or -1."""
+            """Return the number of elements before all outputs are aligned for streaming, or -1 for never."""
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 size = number(TARGET.vector_bytes)
@@ -403,7 +402,7 @@ class Blocks:
 
 
 def _plain_nan(builder: Any, value: Any) -> Any:
-    """Take the bits in the lower half out of NaNs, as `emit_store_together` wants it."""
+    """Clear the lower half of NaNs, as `emit_store_interleaved` requires."""
     nan = constant(value.type, math.nan)
     return builder.select(builder.fcmp_unordered("uno", value, value), nan, value)
 

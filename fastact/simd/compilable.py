@@ -1,6 +1,6 @@
-"""How plain Python functions become part of a kernel, with all the plain functions that they call.
+"""Make plain Python functions callable from kernels, together with the plain functions that they call.
 
-Definitions and vector maths are written without Numba: they become Numba overloads when a kernel refers to them.
+Definitions and vector maths are written without Numba; they become Numba overloads when a kernel refers to them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _compilable: set[Any] = set()
 
 
 def internal(function: Callable[..., Any]) -> Any:
-    """Return a function that kernels can call, compiled into them, and which may call plain functions."""
+    """Compile a function for inlining into kernels; it may call plain functions."""
     if isinstance(function, Dispatcher):
         return function
     for used in used_by(function):
@@ -32,12 +32,12 @@ def internal(function: Callable[..., Any]) -> Any:
 
 
 def is_compilable(function: Any) -> bool:
-    """Whether a function is one of those that kernels consist of."""
+    """Return whether `make_compilable` has registered a function."""
     return function in _compilable
 
 
 def make_compilable(function: Callable[..., Any]) -> None:
-    """Let compiled code call a plain Python function, and all the plain functions that it calls."""
+    """Register a plain Python function, and those that it calls, as Numba overloads."""
     if function.__module__ == simd.__name__ or function in _compilable:
         return
     _compilable.add(function)

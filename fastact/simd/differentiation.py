@@ -1,9 +1,9 @@
 """Dual numbers over SIMD vectors: forward-mode automatic differentiation.
 
-A dual number is a value and its derivative by some input. Arithmetic on dual numbers does to the values
-what it does to vectors, and to the derivatives what the rules of differentiation say: a kernel that is run
-on dual numbers gives what it gives on vectors, and the derivative beside it. Operands that are no dual
-numbers are constants. What no rule below covers is refused when the kernel is compiled.
+A dual number is a value and its derivative with respect to some input. Arithmetic on dual numbers treats
+the values as on vectors, and the derivatives by the rules of differentiation: a kernel on dual numbers
+returns its values on vectors and their derivatives. Other operands are constants. Operations without a
+rule below are rejected at compile time.
 
 The rules are those of A. Griewank, A. Walther, "Evaluating Derivatives" (2008), chapter 3.
 """
@@ -23,12 +23,12 @@ from fastact import simd
 from fastact.simd import derivative_of, dual, fma, select, sqrt, value_of
 from fastact.simd.lowering import JIT_OPTIONS, Mask, PerDtypeType, Vector, coerce
 
-# Not strict: a rule has no annotations where its overload has them.
+# Not strict: the rules lack the annotations of their overloads.
 _overload = partial(overload, strict=False, jit_options=JIT_OPTIONS)
 
 
 class Dual(types.Type):
-    """A vector of values and the vector of their derivatives; or dual numbers of both, for second ones."""
+    """A vector of values and one of derivatives; nested, both are dual numbers, for second derivatives."""
 
     def __init__(self, part: types.Type) -> None:
         self.part = part
@@ -42,7 +42,7 @@ class _DualModel(models.StructModel):
 
 
 def is_constant(kind: types.Type) -> bool:
-    """Whether an operand of this type has no derivative."""
+    """Return whether operands of this type have no derivative."""
     return isinstance(kind, Vector | types.Number | types.Boolean | PerDtypeType)
 
 
@@ -128,7 +128,7 @@ def _binary(
     first: Callable[[Any, Any], Any],
     second: Callable[[Any, Any], Any],
 ) -> None:
-    """Teach Numba `stub` on two dual numbers, and where only the first or the second is one."""
+    """Teach Numba `stub` on two dual numbers, and on one as the first or as the second operand."""
 
     @_overload(stub)
     def _(x: Any, y: Any) -> Any:
@@ -237,7 +237,7 @@ def _(mask: Any, if_true: Any, if_false: Any) -> Any:
 
 @_overload(operator.pow, prefer_literal=True)
 def _(x: Any, exponent: Any) -> Any:
-    """Multiply, for a whole exponent that stands in the source."""
+    """Raise to a literal integer power by multiplication."""
     if not isinstance(x, Dual | Vector) or not isinstance(exponent, types.IntegerLiteral):
         return None
     power = exponent.literal_value

@@ -1,8 +1,7 @@
-"""One hardware vector as a Numba type, and what each operation on it means to LLVM.
+"""The hardware vector as a Numba type, and the lowering of each operation on it to LLVM.
 
-Importing this module imports Numba and registers the types; nothing else needs to be called.
-Adding an operation is one `_operation` below: the stub in `fastact.simd`, the type of its result, and
-the LLVM instruction.
+Importing this module imports Numba and registers the types; nothing else needs to be called. To add an
+operation, add one `_operation` below: the stub in `fastact.simd`, the result type, the LLVM instruction.
 """
 
 from __future__ import annotations
@@ -25,11 +24,17 @@ from numba.extending import (
 )
 
 from fastact import simd
+from fastact.simd.formats import (
+    BITS_OF_ONE,
+    BITS_OF_ROUNDING_SHIFT,
+    MANTISSA_BITS,
+    ROUNDING_SHIFT,
+)
 from fastact.system.target import TARGET
 
-# How functions that only kernels call are compiled. The wrappers by which Python calls a function take a
-# fifth of the time. In other people's loops, a call that stays a call keeps LLVM from making vectors. An index out
-# of bounds is an error, which no kernel can raise: what LLVM cannot prove to be in bounds is refused.
+# Compiler options of functions that only kernels call. The wrappers for calls from Python would take a fifth of the
+# compile time. In users' own loops, a call that is not inlined keeps LLVM from vectorizing. An index out of bounds is
+# an error, which no kernel can raise: code whose indices LLVM cannot prove in bounds is rejected.
 JIT_OPTIONS = {
     "error_model": "numpy",
     "boundscheck": True,
@@ -49,15 +54,15 @@ _INTEGER = {types.float32: types.int32, types.float64: types.int64}
 _FLOAT = {integer: real for real, integer in _INTEGER.items()}
 
 
-def _side_by_side(element: ir.Type, lanes: int) -> ir.Type:
+def _llvm_type(element: ir.Type, lanes: int) -> ir.Type:
     return ir.VectorType(element, lanes) if lanes else element
 
 
 class Vector(types.Type):
-    """`lanes` numbers of one type, side by side in a register.
+    """A register of `lanes` numbers of one type.
 
-    With no lanes it is one number outside of any vector: LLVM can put a loop over such numbers, in other
-    people's code, into vectors of its own, which it cannot with vectors of one lane.
+    With 0 lanes it is a scalar outside any vector: LLVM can vectorize a user's loop over such scalars, but
+    not one over vectors of one lane.
     """
 
     def __init__(self, dtype: types.Type, lanes: int) -> None:
@@ -68,17 +73,17 @@ class Vector(types.Type):
     @property
     def llvm(self) -> ir.Type:
         """The LLVM type."""
-        return _side_by_side(_LLVM[self.dtype], self.lanes)
+        return _llvm_type(_LLVM[self.dtype], self.lanes)
 
     @property
     def suffix(self) -> str:
-        """What LLVM appends to the name of an intrinsic on this type."""
+        """The suffix of LLVM's intrinsics for this type."""
         kind = "f" if isinstance(self.dtype, types.Float) else "i"
         return f"{f'v{self.lanes}' if self.lanes else ''}{kind}{self.dtype.bitwidth}"
 
 
 class Mask(types.Type):
-    """One truth value for each lane of vectors of this type."""
+    """One truth value per lane of a vector of this type."""
 
     def __init__(self, dtype: types.Type, lanes: int) -> None:
         self.dtype = dtype
@@ -88,13 +93,13 @@ class Mask(types.Type):
     @property
     def llvm(self) -> ir.Type:
         """The LLVM type."""
-        return _side_by_side(ir.IntType(1), self.lanes)
+        return _llvm_type(ir.IntType(1), self.lanes)
 
 
 class PerDtypeType(types.Type):
-    """The type of one `PerDtype`: it carries the values, which exist at compile time only."""
+    """The type of one `PerDtype`; it carries the values, which exist at compile time only."""
 
-    def __init__(self, value: simd.PerDtype) -> None:
+    def __init__(self, value: simd.PerDtype[Any]) -> None:
         self.value = value
         super().__init__(f"PerDtype({value.float32}, {value.float64})")
 
@@ -110,7 +115,7 @@ register_model(PerDtypeType)(models.OpaqueModel)
 
 
 @typeof_impl.register(simd.PerDtype)
-def _(value: simd.PerDtype, context: Any) -> PerDtypeType:
+def _(value: simd.PerDtype[Any], context: Any) -> PerDtypeType:
     return PerDtypeType(value)
 
 
@@ -120,15 +125,15 @@ def _(context: Any, builder: Any, kind: Any, value: Any) -> Any:
 
 
 def lanes_of(dtype: types.Type) -> int:
-    """Return how many numbers of this type one hardware vector holds."""
+    """Return the lanes of one hardware vector of this type."""
     return TARGET.vector_bytes * 8 // int(dtype.bitwidth)
 
 
-def places(numbers: Iterable[int]) -> Any:
-    """Return the constant that says which lanes a shuffle takes."""
+def shuffle_mask(lanes: Iterable[int]) -> Any:
+    """Return the constant operand of a shuffle: the source lane of each lane of the result."""
     kind = ir.IntType(32)
-    lanes = [kind(each) for each in numbers]
-    return ir.Constant(ir.VectorType(kind, len(lanes)), lanes)
+    indices = [kind(each) for each in lanes]
+    return ir.Constant(ir.VectorType(kind, len(indices)), indices)
 
 
 def splat(builder: Any, value: Any, lanes: int) -> Any:
@@ -146,12 +151,12 @@ def splat(builder: Any, value: Any, lanes: int) -> Any:
 
 
 def constant(kind: ir.Type, number: Any) -> Any:
-    """Return a constant of an LLVM type with this number in every lane."""
+    """Return a constant of an LLVM type with one number in every lane."""
     return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
 
 
 def coerce(context: Any, builder: Any, kind: types.Type, value: Any, to: Vector) -> Any:
-    """Make an operand a vector of type `to`: numbers are weak, constants follow the dtype."""
+    """Convert an operand to the vector type `to`: Python numbers are weak, `PerDtype` constants follow the dtype."""
     if isinstance(kind, PerDtypeType):
         return constant(to.llvm, _value_for(kind, to))
     if isinstance(kind, types.Number | types.Boolean):
@@ -160,12 +165,12 @@ def coerce(context: Any, builder: Any, kind: types.Type, value: Any, to: Vector)
 
 
 def _value_for(constant: PerDtypeType, vector: Vector) -> Any:
-    """Take the constant's value for this type; integers go by the float of their width."""
+    """Return the constant's value for this type; integers take that of the float of their width."""
     return getattr(constant.value, str(_FLOAT.get(vector.dtype, vector.dtype)))
 
 
 def _common_vector(kinds: tuple[types.Type, ...]) -> Vector | None:
-    """Return the one vector type among the operands, or None where they do not fit together."""
+    """Return the one vector type among the operands, or None where they are incompatible."""
     vectors = {kind for kind in kinds if isinstance(kind, Vector)}
     scalars = types.Number | types.Boolean | PerDtypeType
     others = all(isinstance(kind, Vector | scalars) for kind in kinds)
@@ -178,7 +183,7 @@ def _operation(
     emit: Callable[[Any, Vector, list[Any]], Any],
     result: Callable[[Vector], types.Type] = lambda vector: vector,
 ) -> None:
-    """Teach Numba `stub` on `arity` operands of one vector type (numbers among them are weak)."""
+    """Teach Numba `stub` on `arity` operands of one vector type; Python numbers among them are weak."""
 
     class Template(AbstractTemplate):
         key = stub
@@ -207,14 +212,14 @@ def _is_float(vector: Vector) -> bool:
 
 
 def _by_kind(real: str, integer: str) -> Callable[[Any, Vector, list[Any]], Any]:
-    """Emit the instruction of this name: one for floats, one for integers."""
+    """Return the emitter of an instruction that has one name for floats, one for integers."""
     return lambda builder, vector, operands: getattr(
         builder, real if _is_float(vector) else integer
     )(*operands)
 
 
 def _comparison(symbol: str) -> Callable[[Any, Vector, list[Any]], Any]:
-    """Compare lane by lane; with a NaN every comparison is false but ``!=``."""
+    """Return the emitter of a lane-wise comparison; with a NaN, all but ``!=`` are false."""
 
     def emit(builder: Any, vector: Vector, operands: list[Any]) -> Any:
         if not _is_float(vector):
@@ -297,7 +302,7 @@ def _to_double(builder: Any, vector: Vector, operands: list[Any]) -> Any:
 def _halves(builder: Any, value: Any) -> tuple[Any, Any]:
     lanes = value.type.count
     lower, upper = (
-        builder.shuffle_vector(value, value, places(part))
+        builder.shuffle_vector(value, value, shuffle_mask(part))
         for part in (range(lanes // 2), range(lanes // 2, lanes))
     )
     return lower, upper
@@ -311,7 +316,7 @@ def _sum_lanes(builder: Any, vector: Vector, operands: list[Any]) -> Any:
 
 
 def _largest_lane(builder: Any, vector: Vector, operands: list[Any]) -> Any:
-    # Not LLVM's vector.reduce.fmax: it goes from lane to lane, in 30 ns where this takes 4 (AVX-512).
+    # Not LLVM's vector.reduce.fmax, which goes lane by lane: 30 ns instead of 4 (AVX-512).
     (value,) = operands
     while value.type.count > 1:
         lower, upper = _halves(builder, value)
@@ -320,9 +325,9 @@ def _largest_lane(builder: Any, vector: Vector, operands: list[Any]) -> Any:
 
 
 def _fold_to_double(builder: Any, vector: Vector, operands: list[Any]) -> Any:
-    """Add registers in their own type, which rounds at most twice, and then their halves in float64.
+    """Sum the registers in their own type, with at most two roundings, then the halves of the result in float64.
 
-    Conversions take longer than sums: to convert each register first would take three times as long.
+    Conversions are slower than sums: converting each register first takes three times as long.
     """
     (value,) = operands
     while value.type.count > lanes_of(vector.dtype):
@@ -366,31 +371,28 @@ _operation(
 )
 
 
-# Not LLVM's sitofp: AVX2 has no such instruction for 64-bit integers.
-_ROUND_BITS = simd.PerDtype(float32=0x4B400000, float64=0x4338000000000000)
-_ROUND = simd.PerDtype(float32=1.5 * 2.0**23, float64=1.5 * 2.0**52)
+# Not LLVM's sitofp: AVX2 has no instruction for it on 64-bit integers.
 
 
 @overload(simd.to_float, jit_options=JIT_OPTIONS)
 def _(x: Any) -> Any:
     def to_float(x: Any) -> Any:
-        return simd.from_bits(x + _ROUND_BITS) - _ROUND
+        return simd.from_bits(x + BITS_OF_ROUNDING_SHIFT) - ROUNDING_SHIFT
 
     return to_float if isinstance(x, Vector) and not _is_float(x) else None
 
 
-# A number from 1 to 2 has random bits in its mantissa, and half a unit of them is added.
-_ONE_BITS = simd.PerDtype(float32=0x3F800000, float64=0x3FF0000000000000)
+# Random mantissa bits give a number in [1, 2); half a unit of their last place is added.
 _ONE_LESS_HALF = simd.PerDtype(float32=1 - 2.0**-24, float64=1 - 2.0**-33)
 
 
 @overload(simd.uniform, jit_options=JIT_OPTIONS)
 def _(words: Any) -> Any:
     def to_float32(words: Any) -> Any:
-        return simd.from_bits((words >> 9) & 0x7FFFFF | _ONE_BITS) - _ONE_LESS_HALF
+        return simd.from_bits((words >> 9) & 0x7FFFFF | BITS_OF_ONE) - _ONE_LESS_HALF
 
     def to_float64(words: Any) -> Any:
-        return simd.from_bits(words << 20 | _ONE_BITS) - _ONE_LESS_HALF
+        return simd.from_bits(words << 20 | BITS_OF_ONE) - _ONE_LESS_HALF
 
     if not isinstance(words, Vector):
         return None
@@ -419,14 +421,14 @@ def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
 
 
 def _scale_by_instruction(builder: Any, vector: Vector, operands: list[Any]) -> Any:
-    """AVX-512's own ``x * 2**n``: one instruction where the portable form takes eight."""
+    """Emit AVX-512's ``x * 2**n``: one instruction instead of the portable eight."""
     letter = {types.float32: "s", types.float64: "d"}[vector.dtype]
     x, n = operands
-    if not vector.lanes:  # LLVM chooses the same instruction, and can put it into a vector
+    if not vector.lanes:  # LLVM selects the same instruction, and can vectorize it
         name = f"llvm.ldexp.{vector.suffix}.i32"
-        shifted = builder.fadd(n, constant(vector.llvm, getattr(_ROUND, str(vector.dtype))))
+        shifted = builder.fadd(n, constant(vector.llvm, getattr(ROUNDING_SHIFT, str(vector.dtype))))
         whole = builder.bitcast(shifted, _as_integer(vector).llvm)  # not fptosi: n may be NaN
-        start = constant(whole.type, getattr(_ROUND_BITS, str(vector.dtype)))
+        start = constant(whole.type, getattr(BITS_OF_ROUNDING_SHIFT, str(vector.dtype)))
         exponent = builder.sub(whole, start)
         if vector.dtype == types.float64:
             exponent = builder.trunc(exponent, ir.IntType(32))
@@ -445,7 +447,7 @@ def _scale_by_instruction(builder: Any, vector: Vector, operands: list[Any]) -> 
 def _register_by_register(
     builder: Any, lanes: int, function: Callable[..., Any], operands: list[Any]
 ) -> Any:
-    """Apply what works on vectors of so many lanes to vectors of a multiple of them."""
+    """Apply a function on vectors of `lanes` lanes to vectors of a multiple of them."""
     width = operands[0].type.count
     if width == lanes:
         return function(*operands)
@@ -453,19 +455,18 @@ def _register_by_register(
         _register_by_register(builder, lanes, function, list(half))
         for half in zip(*(_halves(builder, each) for each in operands), strict=True)
     )
-    return builder.shuffle_vector(lower, upper, places(range(width)))
+    return builder.shuffle_vector(lower, upper, shuffle_mask(range(width)))
 
 
-# 1.5 * 2**(mantissa bits) puts a small whole number into the low bits of the sum; the exponent's bias
-# on top makes these bits, shifted up, the number's power of two.
+# `ROUNDING_SHIFT` plus the exponent's bias: adding it leaves a biased exponent in the low bits of the sum; shifted
+# up, they are the power of two.
 _POWER_OF_TWO = simd.PerDtype(float32=1.5 * 2.0**23 + 127, float64=1.5 * 2.0**52 + 1023)
 _LEAST_POWER = simd.PerDtype(float32=-252.0, float64=-2044.0)
-_MANTISSA_BITS = simd.PerDtype(float32=23, float64=52)
 
 
 @register_jitable(**JIT_OPTIONS)
 def _power_of_two(n: Any) -> Any:
-    return simd.from_bits(simd.bits(n + _POWER_OF_TWO) << _MANTISSA_BITS)
+    return simd.from_bits(simd.bits(n + _POWER_OF_TWO) << MANTISSA_BITS)
 
 
 @overload(simd.scale, jit_options=JIT_OPTIONS)
@@ -487,7 +488,7 @@ def _(x: Any, n: Any) -> Any:
 
 
 def _scale_instruction(x: Any, n: Any) -> Any:
-    """Stand for the AVX-512 instruction."""
+    """Stub of the AVX-512 instruction."""
 
 
 _operation(_scale_instruction, 2, _scale_by_instruction)
@@ -513,7 +514,7 @@ def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
 
 
 def _looked_up(table: PerDtypeType, index: Vector) -> Vector:
-    is_integer = all(isinstance(number, int) for number in _value_for(table, index))
+    is_integer = all(isinstance(element, int) for element in _value_for(table, index))
     return index if is_integer else _as_float(index)
 
 
@@ -529,24 +530,24 @@ class _Lookup(AbstractTemplate):
 def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
     table, index = call.args
     result = call.return_type
-    numbers = _value_for(table, index)
-    kind = ir.ArrayType(_LLVM[result.dtype], len(numbers))
-    variable = cgutils.global_constant(builder, "lookup", ir.Constant(kind, list(numbers)))
+    elements = _value_for(table, index)
+    kind = ir.ArrayType(_LLVM[result.dtype], len(elements))
+    variable = cgutils.global_constant(builder, "lookup", ir.Constant(kind, list(elements)))
     zero = ir.Constant(_LLVM[index.dtype], 0)
 
-    def entry(place: Any) -> Any:
-        return builder.load(builder.gep(variable, [zero, place], inbounds=True))
+    def element(position: Any) -> Any:
+        return builder.load(builder.gep(variable, [zero, position], inbounds=True))
 
     if not index.lanes:
-        return entry(values[1])
-    # By way of memory, in a loop: it is short to compile, and the cases are rare.
+        return element(values[1])
+    # Through memory, in a loop: it compiles fast, and the cases are rare.
     found = cgutils.alloca_once(builder, result.llvm)
-    numbers_found = builder.bitcast(found, _LLVM[result.dtype].as_pointer())
+    each_found = builder.bitcast(found, _LLVM[result.dtype].as_pointer())
     indices = cgutils.alloca_once_value(builder, values[1])
     each_index = builder.bitcast(indices, _LLVM[index.dtype].as_pointer())
     with cgutils.for_range(builder, ir.Constant(ir.IntType(64), index.lanes)) as loop:
         position = builder.load(builder.gep(each_index, [loop.index]))
-        builder.store(entry(position), builder.gep(numbers_found, [loop.index]))
+        builder.store(element(position), builder.gep(each_found, [loop.index]))
     return builder.load(found)
 
 
@@ -555,8 +556,8 @@ class _Select(AbstractTemplate):
     def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
         if len(args) != 3 or not isinstance(args[0], Mask):
             return None
-        of_the_mask = Vector(args[0].dtype, args[0].lanes)
-        vector = _common_vector((of_the_mask, *args[1:]))
+        masked = Vector(args[0].dtype, args[0].lanes)
+        vector = _common_vector((masked, *args[1:]))
         return vector and signature(vector, *args)
 
 

@@ -1,4 +1,4 @@
-"""Memory as compiled code sees it: words, the stack, and vectors at given addresses."""
+"""Memory access of compiled code: words, the stack, and vectors at given addresses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from fastact.simd.lowering import Mask, Vector, call_llvm, constant, places, splat
+from fastact.simd.lowering import Mask, Vector, call_llvm, constant, shuffle_mask, splat
 from fastact.simd.storage import (
     BYTE,
     INDEX,
@@ -24,7 +24,7 @@ from fastact.system.target import TARGET
 
 @intrinsic
 def words(context: Any, pointer: Any) -> Any:
-    """See the memory at an address or a pointer as words."""
+    """Cast an address or a pointer to a pointer to words."""
 
     def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
         kind = INDEX.as_pointer()
@@ -36,7 +36,7 @@ def words(context: Any, pointer: Any) -> Any:
 
 @intrinsic
 def words_behind(context: Any, pointer: Any, count: Any) -> Any:
-    """Return the words that follow so many others."""
+    """Return a pointer to words, advanced by `count` words."""
 
     def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
         return builder.gep(values[0], [values[1]])
@@ -55,7 +55,7 @@ def address_of(context: Any, pointer: Any) -> Any:
 
 
 def number_at(storage: Storage) -> Any:
-    """Return a function that gives the number at an address, in the type that is computed in."""
+    """Return a function that loads the scalar at an address, in the computation type."""
 
     @intrinsic
     def load(context: Any, address: Any) -> Any:
@@ -70,7 +70,7 @@ def number_at(storage: Storage) -> Any:
 
 
 def set_number_at(storage: Storage) -> Any:
-    """Return a function that stores a number at an address, rounded to what lies there."""
+    """Return a function that stores a scalar at an address, rounded to the storage type."""
     vector = Vector(storage.computed_in, 1)
 
     @intrinsic
@@ -88,7 +88,7 @@ def set_number_at(storage: Storage) -> Any:
 
 @intrinsic
 def is_likely(context: Any, condition: Any) -> Any:
-    """Tell LLVM that a condition mostly holds: registers are saved where it does not, for the calls there."""
+    """Tell LLVM that a condition is likely: registers are then spilled around calls on the unlikely path only."""
 
     def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
         always = ir.Constant(values[0].type, 1)
@@ -99,7 +99,7 @@ def is_likely(context: Any, condition: Any) -> Any:
 
 @intrinsic
 def finish_streaming(context: Any) -> Any:
-    """Let other threads see what streaming stores have written."""
+    """Make streaming (non-temporal) stores visible to other threads."""
 
     def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
         if TARGET.is_x86:
@@ -126,7 +126,7 @@ def stack(count: int) -> Any:
 
 @intrinsic
 def reserve_words(context: Any, count: Any) -> Any:
-    """Reserve so many words on the stack, until the function ends: nothing for a loop."""
+    """Reserve `count` words on the stack until the function returns: not for use in a loop."""
 
     def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
         return builder.alloca(INDEX, size=values[0])
@@ -136,19 +136,19 @@ def reserve_words(context: Any, count: Any) -> Any:
 
 @intrinsic
 def set_addresses(context: Any, at: Any, pointers: Any) -> Any:
-    """Store the addresses in a tuple as words, of which a loop may ask for any: an index into a tuple may raise."""
+    """Store a tuple of pointers as words, for a loop to index: indexing the tuple itself could raise."""
 
     def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
         for k, pointer in enumerate(cgutils.unpack_tuple(builder, values[1])):
-            place = builder.gep(values[0], [ir.Constant(INDEX, k)])
-            builder.store(builder.ptrtoint(pointer, INDEX), place)
+            target = builder.gep(values[0], [ir.Constant(INDEX, k)])
+            builder.store(builder.ptrtoint(pointer, INDEX), target)
         return context.get_dummy_value()
 
     return types.void(at, pointers), emit
 
 
 def call_at(returns: types.Type, arity: int) -> Any:
-    """Return a function that calls the C function at an address with that many words."""
+    """Return a function that calls the C function at an address with `arity` words."""
 
     def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
         word = ir.IntType(64)
@@ -175,9 +175,9 @@ class Access:
     Parameters
     ----------
     storage : Storage
-        How it lies in memory.
+        Its type in memory.
     vector : Vector
-        What is computed with.
+        The vector that kernels compute with.
     """
 
     def __init__(self, storage: Storage, vector: Vector) -> None:
@@ -211,19 +211,19 @@ class Access:
 
 
 class PackedAccess:
-    """Access to vectors that lie interleaved in memory, for Numba-compiled code.
+    """Access to interleaved vectors in memory, for Numba-compiled code.
 
-    Lane i of piece j is number ``i * pieces + j``. Loading neighbours and sorting them in registers is
-    several times faster than a gather.
+    Lane i of piece j is element ``i * pieces + j``. Contiguous loads and shuffles are several times faster
+    than a gather.
 
     Parameters
     ----------
     storage : Storage
-        How the numbers lie in memory.
+        The type of the elements in memory.
     vector : Vector
-        What is computed with: one piece.
+        The vector of one piece.
     pieces : int
-        How many vectors are interleaved.
+        The number of interleaved vectors.
     """
 
     def __init__(self, storage: Storage, vector: Vector, pieces: int) -> None:
@@ -235,36 +235,36 @@ class PackedAccess:
         def load(context: Any, address: Any) -> Any:
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 pointer = builder.inttoptr(values[0], BYTE.as_pointer())
-                together = emit_load(builder, storage, wide, pointer)
-                nothing = ir.Constant(together.type, ir.Undefined)
-                parted = [
+                interleaved = emit_load(builder, storage, wide, pointer)
+                nothing = ir.Constant(interleaved.type, ir.Undefined)
+                deinterleaved = [
                     builder.shuffle_vector(
-                        together, nothing, places(range(piece, lanes * pieces, pieces))
+                        interleaved, nothing, shuffle_mask(range(piece, lanes * pieces, pieces))
                     )
                     for piece in range(pieces)
                 ]
-                return context.make_tuple(builder, result, parted)
+                return context.make_tuple(builder, result, deinterleaved)
 
             return result(types.intp), emit
 
         @intrinsic
-        def store(context: Any, address: Any, parted: Any) -> Any:
+        def store(context: Any, address: Any, deinterleaved: Any) -> Any:
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 vectors = [builder.extract_value(values[1], piece) for piece in range(pieces)]
                 width = lanes
-                while len(vectors) > 1:  # put side by side, two by two
+                while len(vectors) > 1:  # concatenate, two by two
                     if len(vectors) % 2:
                         vectors.append(ir.Constant(vectors[0].type, ir.Undefined))
                     pairs = zip(vectors[::2], vectors[1::2], strict=True)
                     width *= 2
                     vectors = [
-                        builder.shuffle_vector(*pair, places(range(width))) for pair in pairs
+                        builder.shuffle_vector(*pair, shuffle_mask(range(width))) for pair in pairs
                     ]
                 order = (piece * lanes + lane for lane in range(lanes) for piece in range(pieces))
                 nothing = ir.Constant(vectors[0].type, ir.Undefined)
-                together = builder.shuffle_vector(vectors[0], nothing, places(order))
+                interleaved = builder.shuffle_vector(vectors[0], nothing, shuffle_mask(order))
                 pointer = builder.inttoptr(values[0], BYTE.as_pointer())
-                emit_store(builder, storage, wide, pointer, together)
+                emit_store(builder, storage, wide, pointer, interleaved)
                 return context.get_dummy_value()
 
             return types.void(types.intp, result), emit
@@ -274,14 +274,14 @@ class PackedAccess:
 
 
 class Scratch:
-    """Memory on the stack for numbers that are computed once and needed again.
+    """A scratch buffer on the stack, for intermediate results.
 
     Parameters
     ----------
     vector : Vector
-        What is stored at a time.
+        The vector of one load or store.
     count : int
-        How many numbers there are; any of them may be the first of a vector.
+        The number of elements; a vector may start at any of them.
     """
 
     def __init__(self, vector: Vector, count: int) -> None:
@@ -293,18 +293,20 @@ class Scratch:
         def reserve(context: Any) -> Any:
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 memory = cgutils.alloca_once(builder, element, size=count + vector.lanes)
-                memory.align = TARGET.vector_bytes  # across cache lines, vectors take twice as long
+                memory.align = (
+                    TARGET.vector_bytes
+                )  # a vector across two cache lines takes twice as long
                 return memory
 
             return pointer(), emit
 
-        def place(builder: Any, memory: Any, index: Any) -> Any:
+        def pointer_to(builder: Any, memory: Any, index: Any) -> Any:
             return builder.bitcast(builder.gep(memory, [index]), vector.llvm.as_pointer())
 
         @intrinsic
         def load(context: Any, memory: Any, index: Any) -> Any:
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
-                value = builder.load(place(builder, *values))
+                value = builder.load(pointer_to(builder, *values))
                 value.align = size
                 return value
 
@@ -314,7 +316,7 @@ class Scratch:
         def store(context: Any, memory: Any, index: Any, value: Any) -> Any:
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 memory, index, value = values
-                builder.store(value, place(builder, memory, index), align=size)
+                builder.store(value, pointer_to(builder, memory, index), align=size)
                 return context.get_dummy_value()
 
             return types.void(memory, types.intp, value), emit
@@ -326,12 +328,12 @@ class Scratch:
 
 
 def zeros_of(vector: Vector) -> Any:
-    """Return a function that gives a vector of zeros."""
+    """Return a function that returns a vector of zeros."""
     return all_of(vector, 0.0)
 
 
 def all_of(vector: Vector, number: float) -> Any:
-    """Return a function that gives a vector with this number in all lanes."""
+    """Return a function that returns a vector with one number in all lanes."""
 
     @intrinsic
     def constants(context: Any) -> Any:
@@ -341,7 +343,7 @@ def all_of(vector: Vector, number: float) -> Any:
 
 
 def first_lanes(vector: Vector) -> Any:
-    """Return a function that gives the mask of the first `count` lanes, or of all if there are fewer."""
+    """Return a function that returns the mask of the first `count` lanes, or of all if there are fewer."""
     result = Mask(vector.dtype, vector.lanes)
 
     def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The operands of an elementwise loop, all at once."""
+"""Access to the operands of an elementwise loop, one register at a time."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from fastact.simd.storage import (
 class Operands:
     """Access to the operands of one ufunc loop, as functions for Numba-compiled code.
 
-    Every function takes the tuple of base addresses that `addresses` reads. Inputs come as a tuple of
-    vectors; outputs are given as one.
+    Every function takes the tuple of base pointers that `addresses` returns. Inputs are loaded as a tuple of
+    vectors; outputs are stored from one.
 
     Parameters
     ----------
     storages : tuple of Storage
-        One for each operand: arrays, then parameters, then outputs. All are computed in one type.
+        One per operand: arrays, then parameters, then outputs, all with one computation type.
     arrays, parameters : int
-        How many inputs are arrays, and how many are parameters (which seldom vary).
+        The number of array inputs, and of parameters, which are rarely arrays.
     """
 
     def __init__(self, storages: tuple[Storage, ...], arrays: int, parameters: int) -> None:
@@ -60,7 +60,7 @@ class Operands:
 
     @property
     def parameter_itemsize(self) -> int:
-        """Bytes of a parameter in memory."""
+        """Bytes of one element of a parameter."""
         return self.storages[self.arrays].itemsize
 
     def _addresses(self) -> Any:
@@ -150,13 +150,13 @@ class Operands:
         def store(context: Any, pointers: Any, index: Any, outputs: Any) -> Any:
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 base, position, results = values
-                for place, k in enumerate(operands):
+                for output, k in enumerate(operands):
                     emit_store(
                         builder,
                         self.storages[k],
                         vector,
                         self._element(builder, base, k, position),
-                        builder.extract_value(results, place),
+                        builder.extract_value(results, output),
                     )
                 return context.get_dummy_value()
 
@@ -196,7 +196,7 @@ class Operands:
         ) -> Any:
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 base, all_steps, position, lanes, results = values
-                for place, k in enumerate(operands):
+                for output, k in enumerate(operands):
                     step = builder.load(builder.gep(all_steps, [number(k)]))
                     emit_store_at_any_stride(
                         builder,
@@ -204,7 +204,7 @@ class Operands:
                         vector,
                         self._element(builder, base, k, position, step),
                         step,
-                        builder.extract_value(results, place),
+                        builder.extract_value(results, output),
                         lanes,
                     )
                 return context.get_dummy_value()

@@ -1,7 +1,7 @@
 """Random words on vectors: Philox4x32-10, as `fastact.arrays.random_numbers` describes it.
 
-Sixteen counters are computed side by side on any CPU: the order of the words is part of what a seed means.
-Each 32-bit word lies in a 64-bit lane, because that is what the hardware multiplies in one instruction.
+Sixteen counters run in parallel on every CPU, because the order of the words is part of a seed's meaning. Each 32-bit
+word has a 64-bit lane, which hardware multiplies in one instruction.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastact.simd.compilable import internal
-from fastact.simd.lowering import JIT_OPTIONS, Vector, places
+from fastact.simd.lowering import JIT_OPTIONS, Vector, shuffle_mask
 from fastact.simd.memory import is_likely
 from fastact.simd.storage import INDEX, number
 from fastact.system.target import TARGET
 
-#: Elements whose words one call of `words_of_group` makes.
+#: Elements per call of `words_of_group`.
 GROUP = 64
 _GROUPS = 2**64 // GROUP
 _COUNTERS = 16
@@ -30,7 +30,7 @@ _WORD_BYTES = 4
 _ROUNDS = 10
 _LOWER = 0xFFFFFFFF
 _MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
-# The golden ratio and the square root of 3 less 1: how the two halves of the key change in each round.
+# The Weyl sequence of the key: both halves advance in each round, by the golden ratio and the square root of 3 less 1.
 _WEYL = 0x9E3779B9, 0xBB67AE85
 _FIRST_MULTIPLIER, _SECOND_MULTIPLIER = _MULTIPLIERS
 _FIRST_WEYL, _SECOND_WEYL = _WEYL
@@ -38,7 +38,7 @@ _FIRST_WEYL, _SECOND_WEYL = _WEYL
 
 @internal
 def philox(c0: Any, c1: Any, c2: Any, c3: Any, key: int) -> Any:
-    """Return the four words of counters: the lower halves of 64-bit lanes, as of the counters given."""
+    """Return the four words of each counter, like the counters in the lower halves of 64-bit lanes."""
     k0, k1 = key & _LOWER, (key >> 32) & _LOWER
     for _ in range(_ROUNDS):
         first = (c0 & _LOWER) * _FIRST_MULTIPLIER
@@ -49,7 +49,7 @@ def philox(c0: Any, c1: Any, c2: Any, c3: Any, key: int) -> Any:
 
 
 @intrinsic
-def _lane_numbers(context: Any) -> Any:
+def _lane_indices(context: Any) -> Any:
     """Return 0, 1, 2, ... in the lanes."""
 
     def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
@@ -62,22 +62,22 @@ def _lane_numbers(context: Any) -> Any:
 def words_of_group(key: int, group: int) -> Any:
     """Return the words of elements ``64 * group`` to ``64 * group + 63``: sixteen in each of four vectors.
 
-    They are the lower halves of 64-bit lanes.
+    The words are the lower halves of 64-bit lanes.
     """
-    counter = _lane_numbers() + group * _COUNTERS
+    counter = _lane_indices() + group * _COUNTERS
     zero = counter ^ counter
     return philox(counter, counter >> 32, zero, zero, key)
 
 
 @intrinsic
-def _store_words(context: Any, window: Any, place: Any, vectors: Any) -> Any:
-    """Store the lower halves of the lanes of some vectors behind each other."""
+def _store_words(context: Any, window: Any, position: Any, vectors: Any) -> Any:
+    """Store the lower halves of the lanes of several vectors, one after the other."""
 
     def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
-        window, place, vectors = values
+        window, position, vectors = values
         kind = ir.VectorType(_WORD, _COUNTERS)
         for k, vector in enumerate(cgutils.unpack_tuple(builder, vectors)):
-            pointer = _word(builder, window, builder.add(place, number(k * _COUNTERS)))
+            pointer = _word(builder, window, builder.add(position, number(k * _COUNTERS)))
             store = builder.store(
                 builder.trunc(vector, kind), builder.bitcast(pointer, kind.as_pointer())
             )
@@ -87,47 +87,47 @@ def _store_words(context: Any, window: Any, place: Any, vectors: Any) -> Any:
     return types.void(window, types.intp, vectors), emit
 
 
-def _word(builder: Any, window: Any, place: Any) -> Any:
-    """Return where a word of a window lies."""
+def _word(builder: Any, window: Any, position: Any) -> Any:
+    """Return a pointer to a word of a window."""
     first = builder.bitcast(builder.gep(window, [number(_HEAD)]), _WORD.as_pointer())
-    return builder.gep(first, [place])
+    return builder.gep(first, [position])
 
 
-# A window holds the words of neighbouring elements; before them, the index of the first one, how many they are, and
-# their key. It is short: while it is filled, nothing is loaded from memory.
+# A window caches the words of consecutive elements, after a header of the first one's index, their number, and their
+# key. It is short because nothing is loaded from memory while it is filled.
 _HEAD = max(4, TARGET.vector_bytes // 8)
 _WINDOW = 4 * GROUP
 
 
-# Not forced inline: a loop may ask for words at several places.
+# Not forced inline: a loop may use words at several points.
 @njit(**(JIT_OPTIONS | {"forceinline": False}))
 def _fill(window: Any, key: int, index: int, end: int) -> None:
-    """Put into a window the words from an element on, of as many as fit or there are."""
-    first, place = index // GROUP * GROUP, 0
-    while place < min(_WINDOW, end - first):
-        group = (first + place) // GROUP & _GROUPS - 1  # as of a number without sign
-        _store_words(window, place, words_of_group(key, group))
-        place += GROUP
-    window[0], window[1] = first, place
+    """Fill a window with the words from an element on: as many as fit, or up to `end`."""
+    first, position = index // GROUP * GROUP, 0
+    while position < min(_WINDOW, end - first):
+        group = (first + position) // GROUP & _GROUPS - 1  # of the index as an unsigned number
+        _store_words(window, position, words_of_group(key, group))
+        position += GROUP
+    window[0], window[1] = first, position
 
 
 class RandomWords:
-    """Random words for the elements from any index on, as functions for Numba-compiled code.
+    """Random words of the elements from any index on, as functions for Numba-compiled code.
 
-    ``window = reserve()`` is memory for words; ``take(window, key)`` says of which key, and
-    ``words_at(window, key, index, end)`` makes those that it does not hold yet, of as few elements as fit: cheapest in
-    the order of the indices. Any 64 bits are an index, and a key.
+    ``window = reserve()`` allocates a window, ``take(window, key)`` sets its key, and
+    ``words_at(window, key, index, end)`` returns words, computing those not cached: cheapest in the order of
+    the indices. Any 64 bits are a valid index, and a valid key.
 
     Parameters
     ----------
     vector : Vector
-        What is computed with. Its words are a vector of integers of the same width and as many lanes, each
+        The vector that kernels compute with. Its words are a vector of integers of the same width and lanes, each
         from 0 to ``2**32 - 1`` as an unsigned number; see `fastact.simd.uniform` and `fastact.simd.at_least`.
-    is_apart : bool, default False
-        Whether elements at even places come before those at odd ones, as in blocks of bfloat16.
+    is_deinterleaved : bool, default False
+        Whether elements at even indices come before those at odd ones, as in blocks of bfloat16.
     """
 
-    def __init__(self, vector: Vector, is_apart: bool = False) -> None:
+    def __init__(self, vector: Vector, is_deinterleaved: bool = False) -> None:
         lanes = vector.lanes
         assert lanes <= _WINDOW - GROUP  # a window begins with a group
         integer = types.int32 if vector.dtype == types.float32 else types.int64
@@ -135,7 +135,7 @@ class RandomWords:
 
         @intrinsic
         def reserve(context: Any) -> Any:
-            """Return a window that holds nothing yet."""
+            """Return an empty window."""
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 size = _HEAD + (_WINDOW + lanes) * _WORD_BYTES // 8
@@ -147,16 +147,16 @@ class RandomWords:
             return types.CPointer(types.intp)(), emit
 
         @intrinsic
-        def load(context: Any, window: Any, place: Any) -> Any:
-            """Load the words from a place in a window on."""
+        def load(context: Any, window: Any, position: Any) -> Any:
+            """Load the words from a position in a window on."""
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 kind = ir.VectorType(_WORD, lanes)
                 pointer = _word(builder, values[0], values[1])
                 found = builder.load(builder.bitcast(pointer, kind.as_pointer()))
                 found.align = _WORD_BYTES
-                if is_apart:
-                    order = places([*range(0, lanes, 2), *range(1, lanes, 2)])
+                if is_deinterleaved:
+                    order = shuffle_mask([*range(0, lanes, 2), *range(1, lanes, 2)])
                     found = builder.shuffle_vector(found, found, order)
                 return found if integer == types.int32 else builder.zext(found, result.llvm)
 
@@ -164,17 +164,17 @@ class RandomWords:
 
         @internal
         def take(window: Any, key: int) -> None:
-            """Forget what the window holds if it is another key's."""
+            """Empty the window if it belongs to another key."""
             if window[2] != key:
                 window[1], window[2] = 0, key
 
         @internal
         def words_at(window: Any, key: int, index: int, end: int) -> Any:
-            """Return the words of the elements from an index on; from `end` on they mean nothing."""
-            # Differences of indices are small even where the indices themselves run over.
-            place, wanted = index - window[0], min(lanes, end - index)
-            # Registers are saved for the call where it happens, not in every round of the caller's loop.
-            if not is_likely((place >= 0) & (place <= window[1] - wanted)):
+            """Return the words of the elements from an index on; those from `end` on are arbitrary."""
+            # Differences of indices are small even where the indices themselves overflow.
+            position, wanted = index - window[0], min(lanes, end - index)
+            # Spill registers for the call when it happens, not in every iteration of the caller's loop.
+            if not is_likely((position >= 0) & (position <= window[1] - wanted)):
                 _fill(window, key, index, end)
             return load(window, index - window[0])
 

@@ -1,4 +1,4 @@
-"""What a Python function refers to: names, globals, closures, and attributes of modules."""
+"""The references of a Python function: names, globals, closures, and attributes of modules."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 
 def names_in(code: CodeType) -> list[str]:
-    """Return the names of globals and attributes that code refers to, the functions inside it included."""
+    """Return the names of the globals and attributes that code refers to, its inner functions included."""
     inner = [each for each in code.co_consts if isinstance(each, CodeType)]
     return sorted({*code.co_names, *(name for each in inner for name in names_in(each))})
 
 
 def used_by(function: Callable[..., Any]) -> list[Any]:
-    """Return what a function refers to from outside: globals, closures, and attributes of modules."""
+    """Return the objects that a function refers to: globals, closures, and attributes of modules."""
     assert isinstance(function, FunctionType)
     names, globals_ = names_in(function.__code__), function.__globals__
     found = [globals_[name] for name in names if name in globals_]
     for cell in function.__closure__ or ():
         with contextlib.suppress(ValueError):  # not yet assigned
             found.append(cell.cell_contents)
-    for value in found:  # which grows by what it finds in modules
+    for value in found:  # grows by the attributes of modules
         if isinstance(value, ModuleType):
             attributes = (getattr(value, name, None) for name in names)
             found += [each for each in attributes if each is not None and not _is_in(each, found)]

@@ -1,7 +1,7 @@
-"""How numbers lie in memory, and the LLVM instructions that bring vectors there and back.
+"""Storage types, and the LLVM instructions that load and store vectors of them.
 
-What lies in memory may be narrower than what is computed: float16 and bfloat16 are widened to float32 on
-the way in and rounded to nearest, once, on the way out.
+The storage type may be narrower than the computation type: float16 and bfloat16 are widened to float32 when
+loaded, and rounded once, to nearest, when stored.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from fastact.simd.lowering import Vector, call_llvm, constant, lanes_of, places, splat
+from fastact.simd.lowering import Vector, call_llvm, constant, lanes_of, shuffle_mask, splat
 from fastact.system.target import TARGET
 
 BYTE = ir.IntType(8)
@@ -24,39 +24,39 @@ _UPPER_HALF = -1 << 16
 
 @dataclass(frozen=True)
 class Storage:
-    """How numbers lie in memory, and the vector that kernels see of them.
+    """The type of elements in memory, and the vector that kernels compute with.
 
     Attributes
     ----------
     name : str
-        ``"float32"``, ``"float64"``, ``"float16"``, ``"bfloat16"``, or ``"intp"`` for whole numbers that
-        are computed as floats.
+        ``"float32"``, ``"float64"``, ``"float16"``, ``"bfloat16"``, or ``"intp"`` for integers that kernels
+        see as floats.
     """
 
     name: str
 
     @property
     def computed_in(self) -> types.Float:
-        """The type that arithmetic is done in."""
+        """The type of the arithmetic."""
         return types.float64 if self.name == "float64" else types.float32
 
     @property
     def vector(self) -> Vector:
-        """The vector that one load gives."""
+        """The vector of one load."""
         return Vector(self.computed_in, lanes_of(self.computed_in))
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one number in memory."""
+        """Bytes of one element in memory."""
         return {"float64": 8, "intp": 8, "float32": 4}.get(self.name, 2)
 
     def in_memory(self, vector: Vector) -> ir.VectorType:
-        """Return the LLVM type that is loaded and stored."""
+        """Return the LLVM type of loads and stores."""
         element = {2: _HALF_WIDTH, 8: INDEX if self.name == "intp" else ir.DoubleType()}
         return ir.VectorType(element.get(self.itemsize, ir.FloatType()), vector.lanes)
 
     def widen(self, builder: Any, value: Any, vector: Vector) -> Any:
-        """Turn what was loaded into what is computed with."""
+        """Convert a loaded vector to the computation type."""
         if self.name == "float16":
             half = ir.VectorType(ir.HalfType(), vector.lanes)
             return builder.fpext(builder.bitcast(value, half), vector.llvm)
@@ -67,7 +67,7 @@ class Storage:
         return builder.sitofp(value, vector.llvm) if self.name == "intp" else value
 
     def narrow(self, builder: Any, value: Any, vector: Vector) -> Any:
-        """Turn what was computed into what is stored, rounded to nearest, ties to even."""
+        """Convert a computed vector to the storage type: rounds to nearest, ties to even."""
         memory = self.in_memory(vector)
         if self.name == "float16":
             half = ir.VectorType(ir.HalfType(), vector.lanes)
@@ -83,34 +83,33 @@ class Storage:
         return builder.fptosi(value, memory) if self.name == "intp" else value
 
 
-# bfloat16 numbers at even places and those at odd ones are the lower and the upper halves of 32-bit words.
-# Taken apart and put together so, a number costs a third of the instructions that widening and narrowing
-# of neighbours cost; what they compute is the same.
+# bfloat16 elements at even and odd indices are the lower and upper halves of 32-bit words. Deinterleaved in this way,
+# they take a third of the instructions of widening and narrowing contiguous elements, with the same results.
 
 
-def emit_load_apart(builder: Any, vector: Vector, pointer: Any) -> Any:
-    """Load bfloat16 numbers: first those at even places, then those at odd ones."""
+def emit_load_deinterleaved(builder: Any, vector: Vector, pointer: Any) -> Any:
+    """Load bfloat16 elements: first those at even indices, then those at odd ones."""
     words = ir.VectorType(ir.IntType(32), vector.lanes // 2)
     word = builder.load(builder.bitcast(pointer, words.as_pointer()))
     word.align = _HALF_BYTES
     even = builder.shl(word, constant(words, 16))
     odd = builder.and_(word, constant(words, _UPPER_HALF))
-    both = builder.shuffle_vector(even, odd, places(range(vector.lanes)))
+    both = builder.shuffle_vector(even, odd, shuffle_mask(range(vector.lanes)))
     return builder.bitcast(both, vector.llvm)
 
 
-def emit_store_together(
+def emit_store_interleaved(
     builder: Any, vector: Vector, pointer: Any, value: Any, streaming: bool
 ) -> None:
-    """Store what `emit_load_apart` loads, rounded to nearest, ties to even.
+    """Store the reverse of `emit_load_deinterleaved`, rounded to nearest, ties to even.
 
-    No NaN may have bits in the lower half: rounding up could carry them out of the exponent. NaNs of
-    bfloat16 arrays, and those that arithmetic makes, have none.
+    No NaN may have bits in the lower half: rounding up could carry them out of the mantissa. NaNs of
+    bfloat16 arrays, and those that arithmetic creates, have none.
     """
     half = vector.lanes // 2
     rounded = _rounded_to_upper_half(builder, value, ir.VectorType(ir.IntType(32), vector.lanes))
     even, odd = (
-        builder.shuffle_vector(rounded, rounded, places(range(start, start + half)))
+        builder.shuffle_vector(rounded, rounded, shuffle_mask(range(start, start + half)))
         for start in (0, half)
     )
     lower = builder.lshr(even, constant(even.type, 16))
@@ -144,7 +143,7 @@ def _addresses(builder: Any, pointer: Any, step: Any, lanes: int) -> Any:
 def emit_load(
     builder: Any, storage: Storage, vector: Vector, pointer: Any, mask: Any = None
 ) -> Any:
-    """Load neighbours; lanes that `mask` leaves out are zero, and their memory is not touched."""
+    """Load contiguous elements; masked-off lanes are zero, and their memory is not touched."""
     memory = storage.in_memory(vector)
     pointer = builder.bitcast(pointer, memory.as_pointer())
     if mask is None:
@@ -163,7 +162,7 @@ def emit_load(
 def emit_gather(
     builder: Any, storage: Storage, vector: Vector, pointer: Any, step: Any, mask: Any
 ) -> Any:
-    """Load numbers that lie `step` bytes apart; lanes that `mask` leaves out are zero."""
+    """Load elements `step` bytes apart; masked-off lanes are zero."""
     memory = storage.in_memory(vector)
     suffix = f"v{vector.lanes}{_letter(memory)}.v{vector.lanes}p0"
     align = ir.Constant(ir.IntType(32), storage.itemsize)
@@ -178,7 +177,7 @@ def emit_gather(
 
 
 def emit_broadcast(builder: Any, storage: Storage, vector: Vector, pointer: Any) -> Any:
-    """Load one number into every lane."""
+    """Load one element into every lane."""
     memory = storage.in_memory(vector)
     value = builder.load(builder.bitcast(pointer, memory.element.as_pointer()))
     value.align = storage.itemsize
@@ -194,9 +193,9 @@ def emit_store(
     mask: Any = None,
     streaming: bool = False,
 ) -> None:
-    """Store neighbours; the memory of lanes that `mask` leaves out is not touched.
+    """Store contiguous elements; the memory of masked-off lanes is not touched.
 
-    A streaming store goes past the caches, and needs an address that is a multiple of a register's size.
+    A streaming store is non-temporal: it bypasses the caches, and needs an address aligned to a register.
     """
     value = storage.narrow(builder, value, vector)
     pointer = builder.bitcast(pointer, value.type.as_pointer())
@@ -227,7 +226,7 @@ def emit_scatter(
     value: Any,
     mask: Any,
 ) -> None:
-    """Store numbers `step` bytes apart."""
+    """Store elements `step` bytes apart."""
     value = storage.narrow(builder, value, vector)
     suffix = f"v{vector.lanes}{_letter(value.type)}.v{vector.lanes}p0"
     align = ir.Constant(ir.IntType(32), storage.itemsize)
@@ -246,20 +245,23 @@ def _letter(memory: ir.VectorType) -> str:
 def emit_load_at_any_stride(
     builder: Any, storage: Storage, vector: Vector, pointer: Any, step: Any, mask: Any
 ) -> Any:
-    """Load by the cheapest of neighbours, one number repeated, and a gather."""
+    """Load by the cheapest of a contiguous load, a broadcast and a gather."""
     result = cgutils.alloca_once(builder, vector.llvm)
     with builder.if_else(
         builder.icmp_signed("==", step, number(storage.itemsize)), likely=True
     ) as (
-        side_by_side,
-        apart,
+        contiguous,
+        strided,
     ):
-        with side_by_side:
+        with contiguous:
             builder.store(emit_load(builder, storage, vector, pointer, mask), result)
-        with apart, builder.if_else(builder.icmp_signed("==", step, number(0))) as (one, many):
-            with one:
+        with (
+            strided,
+            builder.if_else(builder.icmp_signed("==", step, number(0))) as (broadcast, gather),
+        ):
+            with broadcast:
                 builder.store(emit_broadcast(builder, storage, vector, pointer), result)
-            with many:
+            with gather:
                 value = emit_gather(builder, storage, vector, pointer, step, mask)
                 builder.store(value, result)
     return builder.load(result)
@@ -274,16 +276,16 @@ def emit_store_at_any_stride(
     value: Any,
     mask: Any,
 ) -> None:
-    """Store to neighbours or, further apart, by a scatter."""
+    """Store contiguous elements, or scatter elements at another stride."""
     with builder.if_else(
         builder.icmp_signed("==", step, number(storage.itemsize)), likely=True
     ) as (
-        side_by_side,
-        apart,
+        contiguous,
+        strided,
     ):
-        with side_by_side:
+        with contiguous:
             emit_store(builder, storage, vector, pointer, value, mask)
-        with apart:
+        with strided:
             emit_scatter(builder, storage, vector, pointer, step, value, mask)
 
 
@@ -297,12 +299,13 @@ def emit_copy(
     count: Any,
     fills_target: bool,
 ) -> None:
-    """Copy numbers from one place to another, whatever their distances: neighbours a register at a time.
+    """Copy elements between any strides; contiguous ones a register at a time.
 
     Parameters
     ----------
     fills_target : bool
-        Whether all of the target's last register may be written: what follows is then written as it is.
+        Whether the target's last register may be stored whole; the bytes after the elements are then
+        stored unchanged.
     """
     ends = [
         builder.ptrtoint(source, INDEX),
@@ -314,7 +317,7 @@ def emit_copy(
 
 
 def _copy_function(module: Any, itemsize: int, fills_target: bool) -> Any:
-    """Return the function behind `emit_copy`: a loop has many copies, each of which would take time to compile."""
+    """Return the function behind `emit_copy`: shared, because each of a loop's many copies would take time to compile."""
     name = f"fastact.copy.{itemsize}.{fills_target}"
     if name in module.globals:
         return module.globals[name]
@@ -328,49 +331,52 @@ def _copy_function(module: Any, itemsize: int, fills_target: bool) -> Any:
     register = ir.VectorType(one, lanes)
 
     def pointers(first: Any, kind: ir.Type) -> list[Any]:
-        # Not by `gep`: LLVM would make gathers of it, which are longer and no faster.
+        # Not `gep`: LLVM would turn the loop into gathers, which are longer and no faster.
         return [
             builder.inttoptr(builder.add(start, builder.mul(first, step)), kind.as_pointer())
             for start, step in ((source, source_step), (target, target_step))
         ]
 
     def move(first: Any, kind: ir.Type) -> None:
-        place, destination = pointers(first, kind)
-        value = builder.load(place)
+        origin, destination = pointers(first, kind)
+        value = builder.load(origin)
         value.align = itemsize
         builder.store(value, destination, align=itemsize)
 
-    def move_rest(first: Any, rest: Any) -> None:
-        """Move less than a register. What is read soon is written whole: a processor forwards whole stores only."""
-        place, destination = pointers(first, register)
-        numbers = ir.Constant(ir.VectorType(INDEX, lanes), list(range(lanes)))
-        mask = builder.icmp_signed("<", numbers, splat(builder, rest, lanes))
+    def move_tail(first: Any, length: Any) -> None:
+        """Copy the tail with a masked move.
+
+        Scratch memory gets a full-width store: store forwarding needs one store that covers the load.
+        """
+        origin, destination = pointers(first, register)
+        indices = ir.Constant(ir.VectorType(INDEX, lanes), list(range(lanes)))
+        mask = builder.icmp_signed("<", indices, splat(builder, length, lanes))
         suffix = f"v{lanes}{one}.p0"
         align = ir.Constant(ir.IntType(32), itemsize)
         if fills_target:
             others = builder.load(destination)
             others.align = itemsize
-            operands = [place, align, mask, others]
+            operands = [origin, align, mask, others]
             value = call_llvm(builder, f"llvm.masked.load.{suffix}", register, operands)
             builder.store(value, destination, align=itemsize)
         else:
-            value = builder.load(place)
+            value = builder.load(origin)
             value.align = itemsize
             operands = [value, destination, align, mask]
             call_llvm(builder, f"llvm.masked.store.{suffix}", ir.VoidType(), operands)
 
     done = cgutils.alloca_once_value(builder, number(0))
-    side_by_side = [
+    are_contiguous = [
         builder.icmp_signed("==", step, number(itemsize)) for step in (source_step, target_step)
     ]
-    with builder.if_then(builder.and_(*side_by_side)):
+    with builder.if_then(builder.and_(*are_contiguous)):
         whole = builder.and_(count, number(-lanes))
         with cgutils.for_range_slice(builder, number(0), whole, number(lanes), INDEX) as (i, _):
             move(i, register)
         builder.store(whole, done)
         if TARGET.has_masked_moves(itemsize):
             with builder.if_then(builder.icmp_signed("<", whole, count)):
-                move_rest(whole, builder.sub(count, whole))
+                move_tail(whole, builder.sub(count, whole))
             builder.store(count, done)
     with cgutils.for_range_slice(builder, builder.load(done), count, number(1), INDEX) as (i, _):
         move(i, one)

@@ -1,10 +1,10 @@
-"""Elementary functions on SIMD vectors, each with its derivative's ingredients at hand.
+"""Elementary functions on SIMD vectors, many with the derivative at little extra cost.
 
-All of them are right for every input (NaN, infinities, signed zeros, subnormals in and out), never
-overflow on the way, and give the same bits on every CPU with a fused multiply-add. None has a branch,
-but for sines and cosines of numbers that hardly occur.
+They accept every number (NaN, infinities, signed zeros, subnormals), are accurate to the stated errors
+with subnormal results too, have no intermediate overflow, and give the same bits on every CPU with a fused
+multiply-add. They are free of branches, except for the sines and cosines of very large numbers.
 
-Stated errors, in units in the last place, over the whole range:
+Maximum errors, in units in the last place (ULP), over the whole range:
 
 =========  =======  =======
 function   float32  float64
@@ -34,8 +34,8 @@ arctan     1.1      1.1
 
 Notes
 -----
-There is one file for each family, which names the sources of its methods. The coefficients are made by
-``tools/generate_coefficients.py``.
+Each family has a file, which cites its methods. Each function states its valid range and maximum error.
+``tools/generate_coefficients.py`` generates the coefficients.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from __future__ import annotations
 import math
 
 from fastact.simd import sqrt
-from fastact.vecmath import derivatives  # noqa: F401  they register themselves
+from fastact.vecmath import derivatives  # noqa: F401  registers the rules
 from fastact.vecmath.arctangent import arctan
 from fastact.vecmath.error_function import erf, erfc, gelu_and_derivative, normal_cdf_and_pdf
 from fastact.vecmath.exponential import (
@@ -99,7 +99,7 @@ __all__ = [
 
 INFINITY = math.inf
 
-# What `fastact.math` offers on arrays.
+# The functions that `fastact.math` offers on arrays.
 FUNCTIONS = (
     sqrt,
     exp,

@@ -1,4 +1,4 @@
-"""The exponential function, and what is made of one of it: logistic function and hyperbolic tangent.
+"""The exponential function, and what one exponential gives: the logistic function and the hyperbolic tangent.
 
 The range reduction follows W. J. Cody and W. Waite, "Software Manual for the Elementary Functions"
 (1980).
@@ -6,10 +6,15 @@ The range reduction follows W. J. Cody and W. Waite, "Software Manual for the El
 
 from __future__ import annotations
 
-from typing import Any
-
-from fastact.simd import PerDtype, copysign, fma, polynomial, scale, select
+from fastact.simd import Mask, PerDtype, Vector, copysign, fma, polynomial, scale, select
+from fastact.simd.formats import ROUNDING_SHIFT
 from fastact.vecmath import coefficients
+from fastact.vecmath.double_double import (
+    DoubleDouble,
+    double_double_product,
+    double_double_reciprocal_of_one_plus,
+    fast_two_sum,
+)
 
 EXP = PerDtype(**coefficients.EXP)
 _EXPM1 = PerDtype(**coefficients.EXPM1)
@@ -18,158 +23,226 @@ _LOG2_E = PerDtype(**coefficients.LOG2_E)
 _MINUS_LN2_HIGH = -PerDtype(**coefficients.LN2_HIGH)
 _MINUS_LN2_LOW = -PerDtype(**coefficients.LN2_LOW)
 
-_ROUND = PerDtype(float32=1.5 * 2.0**23, float64=1.5 * 2.0**52)
-
-# What exp is zero for by far. A power of two that just underflows costs 200 cycles (Intel's Sapphire
+# A clamp far below the underflow threshold. A power of two that just underflows costs 200 cycles (Intel's Sapphire
 # Rapids), one below 2**-512, in float64 2**-4096, nothing; and masked logits (-1e4, -inf) are common.
 _FAR = PerDtype(float32=-400.0, float64=-3000.0)
 # exp is zero below the first, and infinite above the second.
 EXP_ZERO = PerDtype(float32=-106.0, float64=-748.0)
 _EXP_INFINITE = PerDtype(float32=89.0, float64=710.0)
-# expm1 is its argument to the last bit below the first, and -1 from the second down.
+# expm1(x) rounds to x for arguments smaller than the first, and to -1 below the second.
 _EXPM1_IS_X = PerDtype(float32=2.0**-30, float64=2.0**-60)
 _EXPM1_IS_MINUS_ONE = PerDtype(float32=-18.0, float64=-38.0)
 
 
-def _reduce_first(x: Any) -> Any:
-    """Return the n of `reduce`, and exactly ``x - n * LN2_HIGH``."""
-    # The large number has no bits for a fraction: what is added to it is rounded to an integer.
-    n = fma(x, _LOG2_E, _ROUND) - _ROUND
+def round_product(x: Vector, factor: Vector) -> Vector:
+    """Return ``x * factor`` rounded to an integer.
+
+    Valid range: products below 2**22 in size.
+    """
+    return fma(x, factor, ROUNDING_SHIFT) - ROUNDING_SHIFT
+
+
+def _reduce_by_high_part(x: Vector) -> tuple[Vector, Vector]:
+    """Return the n of `reduce`, and ``x - n * LN2_HIGH`` exactly."""
+    n = round_product(x, _LOG2_E)
     return n, fma(n, _MINUS_LN2_HIGH, x)
 
 
-def reduce(x: Any) -> Any:
-    """Split ``x = n ln2 + r``, abs(r) <= ln2 / 2, with the remainder rounded once."""
-    n, first = _reduce_first(x)
+def reduce(x: Vector) -> tuple[Vector, Vector]:
+    """Split ``x = n ln2 + r`` with abs(r) <= ln2 / 2; r is rounded once.
+
+    Valid range: abs(x) <= 4000.
+    """
+    n, first = _reduce_by_high_part(x)
     return n, fma(n, _MINUS_LN2_LOW, first)
 
 
-def exp_parts(x: Any, x_lost: Any) -> Any:
-    """Return n, p and p_lost, where ``exp(x + x_lost) = 2**n (1 + p + p_lost)``."""
-    n, first = _reduce_first(x)
-    correction = fma(n, _MINUS_LN2_LOW, x_lost)
+def exp_parts(x: Vector, x_low: Vector) -> tuple[Vector, Vector, Vector]:
+    """Return n and a double-double p, where ``exp(x + x_low) = 2**n (1 + p)``.
+
+    Valid range: abs(x) <= 4000.
+    """
+    n, first = _reduce_by_high_part(x)
+    correction = fma(n, _MINUS_LN2_LOW, x_low)
     r = first + correction
     higher = polynomial(r, EXP)
     p = fma(higher, r * r, r)
     return n, p, fma(higher, r * r, r - p) + ((first - r) + correction)
 
 
-def exp(x: Any) -> Any:
-    """Compute e to the power of x."""
+def exp(x: Vector) -> Vector:
+    """Compute e to the power of x.
+
+    Valid range: all numbers. Maximum error: 1.1 ULP.
+    """
     n, r = reduce(select(x < _FAR, _FAR, select(x > _EXP_INFINITE, _EXP_INFINITE, x)))
     return scale(1 + fma(polynomial(r, EXP), r * r, r), n)
 
 
-def exp_of_nonpositive(x: Any) -> Any:
-    """Compute e to the power of x for x <= 0."""
+def exp_of_nonpositive(x: Vector) -> Vector:
+    """Compute e to the power of x.
+
+    Valid range: x <= 0. Maximum error: 1.1 ULP.
+    """
     n, r = reduce(select(x < _FAR, _FAR, x))
     # For x > 0 the power might overflow where the result does not; here it saves a rounding.
     power = scale(1, n)
     return fma(power, fma(polynomial(r, EXP), r * r, r), power)
 
 
-def exp_parts_of_minus_abs(x: Any, lost: Any) -> Any:
-    """Return n, q, where ``exp(-abs(x + lost)) = 2**n (1 + q)``, and where that is zero by far.
+def exp_parts_of_minus_abs(x: Vector, x_low: Vector) -> tuple[Vector, Vector, Mask]:
+    """Return n and q, where ``exp(-abs(x + x_low)) = 2**n (1 + q)``, and the mask of certain underflow.
 
-    What x lacks is small against it, and means nothing where x is infinite.
+    Valid range: all numbers. The low part is small against x, and is ignored where x is infinite.
     """
     exponent = -abs(x)
     is_far = exponent < _FAR
-    n, first = _reduce_first(select(is_far, _FAR, exponent))
-    r = first + fma(n, _MINUS_LN2_LOW, select(is_far, 0, select(x < 0, lost, -lost)))
+    n, first = _reduce_by_high_part(select(is_far, _FAR, exponent))
+    low = select(is_far, 0, select(x < 0, x_low, -x_low))
+    r = first + fma(n, _MINUS_LN2_LOW, low)
     return n, fma(polynomial(r, EXP), r * r, r), is_far
 
 
-def _exp_of_minus_abs_of_sum(x: Any, lost: Any) -> Any:
-    """Compute e to the power of -abs(x + lost), where `lost` is small against x."""
-    n, q, _ = exp_parts_of_minus_abs(x, lost)
+def _exp_of_minus_abs_of_sum(x: Vector, x_low: Vector) -> Vector:
+    """Compute e to the power of -abs(x + x_low)."""
+    n, q, _ = exp_parts_of_minus_abs(x, x_low)
     power = scale(1, n)
     return fma(power, q, power)
 
 
-def expm1(x: Any) -> Any:
-    """Compute e to the power of x, less one, without cancellation near zero."""
+def expm1(x: Vector) -> Vector:
+    """Compute e to the power of x, less one, without cancellation near zero.
+
+    Valid range: all numbers. Maximum error: 1.1 ULP.
+    """
     low, high = _EXPM1_IS_MINUS_ONE, _EXP_INFINITE
     clamped = select(x > high, high, select(x < low, low, x))
-    # Just above ln2 / 2 the result is smaller than what it is the difference of, and so each step
-    # also keeps what its rounding loses.
-    n, first = _reduce_first(clamped)
+    # Just above ln2 / 2 the result is smaller than the terms that it is the difference of, so each step
+    # carries a low part.
+    n, first = _reduce_by_high_part(clamped)
     r = fma(n, _MINUS_LN2_LOW, first)
-    r_lost = fma(n, _MINUS_LN2_LOW, first - r)
-    higher = polynomial(r, _EXPM1) * (r * r)
-    q = r + higher
-    q_lost = (r - q) + higher + r_lost
+    r_low = fma(n, _MINUS_LN2_LOW, first - r)
+    q, q_low = fast_two_sum(r, polynomial(r, _EXPM1) * (r * r))
+    q_low = q_low + r_low
     # 2**n (1 + q) - 1, halved, because 2**n itself overflows just below the largest results.
     power = scale(1, n - 1)
-    difference = power - 0.5
-    difference_lost = (power - difference) - 0.5
+    difference, difference_low = fast_two_sum(power, -0.5)
     y = fma(power, q, difference)
-    y_lost = fma(power, q, difference - y) + fma(power, q_lost, difference_lost)
-    return select(abs(x) < _EXPM1_IS_X, x, 2 * (y + y_lost))
+    y_low = fma(power, q, difference - y) + fma(power, q_low, difference_low)
+    return select(abs(x) < _EXPM1_IS_X, x, 2 * (y + y_low))
 
 
-def expm1_parts(x: Any) -> Any:
-    """Return n and expm1(r), where ``x = n ln2 + r``."""
+def expm1_parts(x: Vector) -> tuple[Vector, Vector]:
+    """Return n and expm1(r), where ``x = n ln2 + r``.
+
+    Valid range: abs(x) <= 4000.
+    """
     n, r = reduce(x)
     return n, fma(polynomial(r, _EXPM1), r * r, r)
 
 
-def expm1_and_exp(x: Any) -> Any:
-    """Return expm1(x) and exp(x) for x <= 0 from one reduction."""
+def expm1_and_exp(x: Vector) -> tuple[Vector, Vector]:
+    """Return expm1(x) and exp(x) from one reduction.
+
+    Valid range: x <= 0. Maximum error: 1.1 ULP for both.
+    """
     n, q = expm1_parts(select(x < _FAR, _FAR, x))
     power = scale(1, n)
     return copysign(fma(power, q, power - 1), x), fma(power, q, power)
 
 
-def reciprocal_of_one_plus(e: Any) -> Any:
-    """Compute 1 / (1 + e) for 0 <= e <= 1 as a number and what it lacks: a tenth of it or less."""
+def reciprocal_of_one_plus(e: Vector) -> DoubleDouble:
+    """Return 1 / (1 + e); the low part has a relative error of a tenth or less.
+
+    Valid range: 0 <= e <= 1.
+    """
     # A polynomial and a step of Newton's method: a division takes as long as ten multiplications.
     y = polynomial(e, _RECIPROCAL)
     return y, y * fma(-e, y, 1 - y)
 
 
-def _logistic_from_exp(x: Any, e: Any) -> Any:
+def _logistic_from_exp(x: Vector, e: Vector) -> tuple[Vector, Vector]:
     """Return the logistic function of x and its derivative from e = exp(-abs(x))."""
-    y, y_lost = reciprocal_of_one_plus(e)
-    upper = y + y_lost
-    lower = fma(e, y, e * y_lost)
+    y, y_low = reciprocal_of_one_plus(e)
+    upper = y + y_low
+    lower = fma(e, y, e * y_low)
     return select(x < 0, lower, upper), lower * upper
 
 
-def logistic_and_derivative(x: Any) -> Any:
-    """Return the logistic function 1 / (1 + exp(-x)) and its derivative, neither with cancellation."""
+def logistic_and_derivative(x: Vector) -> tuple[Vector, Vector]:
+    """Return the logistic function 1 / (1 + exp(-x)) and its derivative, neither with cancellation.
+
+    Valid range: all numbers. Maximum error: 1.8 ULP; derivative 3.0 ULP.
+    """
     return _logistic_from_exp(x, exp_of_nonpositive(-abs(x)))
 
 
-def logistic_of_sum_and_derivative(x: Any, lost: Any) -> Any:
-    """Return the logistic function and its derivative at x + lost.
+def logistic_of_sum_and_derivative(x: Vector, x_low: Vector) -> tuple[Vector, Vector]:
+    """Return the logistic function of x + x_low and its derivative.
 
-    `lost` is what x lacks of the intended argument, such as the rounding error of a product: at most
-    half a unit in the last place of x. It may be NaN where x is infinite.
+    The low part may be the rounding error of a product, for example.
+
+    Valid range: all x, and a low part of at most half a unit in the last place of x, or anything, NaN
+    included, where x is infinite. Maximum error: 1.6 ULP; derivative 3.0 ULP.
     """
-    return _logistic_from_exp(x, _exp_of_minus_abs_of_sum(x, lost))
+    return _logistic_from_exp(x, _exp_of_minus_abs_of_sum(x, x_low))
 
 
-def logistic(x: Any) -> Any:
-    """Compute the logistic function, 1 / (1 + exp(-x))."""
+def logistic(x: Vector) -> Vector:
+    """Compute the logistic function, 1 / (1 + exp(-x)).
+
+    Valid range: all numbers. Maximum error: 1.8 ULP.
+    """
     return logistic_and_derivative(x)[0]
 
 
-def tanh_and_derivative(x: Any) -> Any:
-    """Return the hyperbolic tangent and its derivative, 1 / cosh(x)**2, neither with cancellation."""
-    # With e = exp(-2 abs(x)): tanh = (1 - e) / (1 + e), derivative 4 e / (1 + e)**2. The factor 4 is
-    # there from the start: where 4 e is representable, e may no longer be.
+def tanh_and_derivative(x: Vector) -> tuple[Vector, Vector]:
+    """Return the hyperbolic tangent and its derivative, 1 / cosh(x)**2, neither with cancellation.
+
+    Valid range: all numbers. Maximum error: 1.8 ULP in float32, 2.2 ULP in float64; derivative 3.0 ULP
+    in float32.
+    """
+    # With e = exp(-2 abs(x)): tanh = (1 - e) / (1 + e), derivative 4 e / (1 + e)**2. The factor 4 comes
+    # first: where 4 e is representable, e may no longer be.
     exponent = -2 * abs(x)
     n, q = expm1_parts(select(exponent < _FAR, _FAR, exponent))
     four = scale(4, n)
     power = 0.25 * four
     difference = fma(-power, q, 1 - power)
-    y, y_lost = reciprocal_of_one_plus(fma(power, q, power))
-    quotient = fma(difference, y, difference * y_lost)
+    y, y_low = reciprocal_of_one_plus(fma(power, q, power))
+    quotient = fma(difference, y, difference * y_low)
     four_e = fma(four, q, four)
-    return copysign(quotient, x), fma(four_e, y, four_e * y_lost) * (y + y_lost)
+    return copysign(quotient, x), fma(four_e, y, four_e * y_low) * (y + y_low)
 
 
-def tanh(x: Any) -> Any:
-    """Compute the hyperbolic tangent."""
+def tanh(x: Vector) -> Vector:
+    """Compute the hyperbolic tangent.
+
+    Valid range: all numbers. Maximum error: 1.8 ULP in float32, 2.2 ULP in float64.
+    """
     return tanh_and_derivative(x)[0]
+
+
+# --- Double-doubles -----------------------------------------------------------------------------
+
+
+def exp_double_double(x: Vector) -> DoubleDouble:
+    """Compute e to the power of a number x.
+
+    Valid range: x <= 0. Maximum error of the sum of both parts: about 0.1 ULP of the high part.
+    """
+    vanishes = x < EXP_ZERO
+    n, p, p_low = exp_parts(select(vanishes, 0, x), 0)
+    power = scale(select(vanishes, 0, 1), n)
+    y = fma(power, p, power)
+    return y, fma(power, p, power - y) + power * p_low
+
+
+def exp_and_logistic_double_double(x: Vector) -> tuple[DoubleDouble, DoubleDouble, DoubleDouble]:
+    """Return exp(-abs(x)), logistic(abs(x)) and logistic(-abs(x)) of a number x.
+
+    Valid range: all numbers. Maximum error of the sum of both parts: about 0.1 ULP of the high part.
+    """
+    e = exp_double_double(-abs(x))
+    upper = double_double_reciprocal_of_one_plus(e)
+    return e, upper, double_double_product(e, upper)

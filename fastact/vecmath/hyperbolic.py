@@ -21,8 +21,8 @@ from fastact.simd import (
 )
 from fastact.vecmath import coefficients
 from fastact.vecmath.exponential import exp_parts
-from fastact.vecmath.pairs import add_pairs
-from fastact.vecmath.powers import log_pair
+from fastact.vecmath.double_double import double_double_sum
+from fastact.vecmath.powers import log_double_double
 from fastact.vecmath.two_arguments import hypot
 
 __all__ = ["arcsinh", "cosh", "sinh"]
@@ -72,13 +72,13 @@ def arcsinh(x: Any) -> Any:
     is_small, is_large = a < _SMALL, ~(a <= _LARGE)
     inner = select(is_small | is_large, 1, a)
     square = inner * inner
-    radicand, radicand_low = add_pairs((1, 0), (square, fma(inner, inner, -square)))
+    radicand, radicand_low = double_double_sum((1, 0), (square, fma(inner, inner, -square)))
     root = sqrt(radicand)
     root_low = (fma(-root, root, radicand) + radicand_low) / (2 * root)
-    argument, argument_low = add_pairs((root, root_low), (inner, 0))
+    argument, argument_low = double_double_sum((root, root_low), (inner, 0))
     is_finite = a < math.inf
     outer = select(is_finite, a, 1)
-    high, low = log_pair(select(is_large, outer, argument), select(is_large, 1, 0))
+    high, low = log_double_double(select(is_large, outer, argument), select(is_large, 1, 0))
     y = high + (low + select(is_large, 0, argument_low / argument))
     y = select(is_small, fma(a * a, -a / 6, a), y)
     return copysign(select(is_finite, y, a), x)

@@ -30,14 +30,14 @@ from fastact.simd import (
 from fastact.vecmath import coefficients
 from fastact.vecmath.exponential import EXP, exp_parts
 from fastact.vecmath.logarithm import log
-from fastact.vecmath.pairs import add_pairs, multiply_pairs
+from fastact.vecmath.double_double import double_double_product, double_double_sum
 
 __all__ = [
     "cbrt",
     "exp2",
     "log2",
     "log10",
-    "log_pair",
+    "log_double_double",
     "power",
     "power_of_both",
     "power_of_exponent",
@@ -74,7 +74,7 @@ _EXP2_LOWEST = PerDtype(float32=-600.0, float64=-4400.0)
 _EXP2_HIGHEST = PerDtype(float32=129.0, float64=1025.0)
 
 
-def log_pair(x: Any, doublings: Any) -> Any:
+def log_double_double(x: Any, doublings: Any) -> Any:
     """Return ``log(x * 2**doublings)`` of a finite x > 0 as a double-double, right to twelve bits more than one number."""
     is_subnormal = x < _SMALLEST_NORMAL
     normal = select(is_subnormal, x * _TO_NORMAL, x)
@@ -91,15 +91,15 @@ def log_pair(x: Any, doublings: Any) -> Any:
     z = s * s
     square = z, fma(s, s, -z) + 2 * s * s_low
     double = 2 * s, 2 * s_low
-    third = multiply_pairs(multiply_pairs(double, square), (_THIRD, _THIRD_LOW))
+    third = double_double_product(double_double_product(double, square), (_THIRD, _THIRD_LOW))
     tail = s * z * z * polynomial(z, _LOG_TAIL)
     whole = k * _LN2_SHORT_HIGH, k * _LN2_SHORT_LOW
-    high, low = add_pairs(add_pairs(whole, double), (third[0], third[1] + tail))
+    high, low = double_double_sum(double_double_sum(whole, double), (third[0], third[1] + tail))
     total = high + low
     return total, (high - total) + low
 
 
-def _exp_of_pair(x: Any) -> Any:
+def _exp_of_double_double(x: Any) -> Any:
     """Compute e to the power of a double-double."""
     # Where the first part is out of range, the second may be NaN.
     is_low, is_high = x[0] < _EXP_LOWEST, x[0] > _EXP_HIGHEST
@@ -113,8 +113,8 @@ def power(x: Any, y: Any) -> Any:
     """Compute x to the power of y, with the special cases of C's and NumPy's ``pow``."""
     size = abs(x)
     is_inside = (size > 0) & (size < _INFINITY)
-    product = multiply_pairs(log_pair(select(is_inside, size, 1), 0), (y, 0))
-    result = _exp_of_pair(product)
+    product = double_double_product(log_double_double(select(is_inside, size, 1), 0), (y, 0))
+    result = _exp_of_double_double(product)
     # The logarithms of 0 and infinity are infinite; with y = 0 that is not asked for.
     is_grown = ~((size > 1) ^ (y > 0))
     result = select(is_inside & (abs(y) < _INFINITY), result, select(is_grown, _INFINITY, 0))
@@ -153,7 +153,7 @@ def exp2(x: Any) -> Any:
 def _log_times(x: Any, factor: Any) -> Any:
     """Compute log(x) times a double-double."""
     is_inside = (x > 0) & (x < _INFINITY)
-    high, low = multiply_pairs(log_pair(select(is_inside, x, 1), 0), factor)
+    high, low = double_double_product(log_double_double(select(is_inside, x, 1), 0), factor)
     outside = select(x == 0, -_INFINITY, select(x < 0, math.nan, x))
     return select(is_inside, high + low, outside)
 
@@ -172,8 +172,8 @@ def cbrt(x: Any) -> Any:
     """Compute the cube root, with the sign of x."""
     size = abs(x)
     is_inside = (size > 0) & (size < _INFINITY)
-    root = _exp_of_pair(
-        multiply_pairs(log_pair(select(is_inside, size, 1), 0), (_THIRD, _THIRD_LOW))
+    root = _exp_of_double_double(
+        double_double_product(log_double_double(select(is_inside, size, 1), 0), (_THIRD, _THIRD_LOW))
     )
     return select(is_inside, copysign(root, x), x)
 

@@ -2,17 +2,17 @@
 
 The reduction by pi / 2 follows Cody and Waite, with pi / 2 in three parts. Where the multiple of pi / 2
 is too large for that, it follows M. H. Payne and R. N. Hanek, "Radian Reduction for Trigonometric
-Functions", ACM SIGNUM Newsletter 18 (1983): of 2 / pi times the argument only the bits are computed
-that a multiple of 4 leaves.
+Functions", ACM SIGNUM Newsletter 18 (1983), which computes 2 / pi times the argument modulo 4 only.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from fastact.simd import (
+    IntVector,
     PerDtype,
+    Vector,
     any_lane,
     bits,
     fma,
@@ -23,7 +23,17 @@ from fastact.simd import (
     select,
     to_float,
 )
+from fastact.simd.formats import MANTISSA_BITS, MANTISSA_MASK, ROUNDING_SHIFT, SIGN_MASK
 from fastact.vecmath import coefficients
+from fastact.vecmath.double_double import (
+    DoubleDouble,
+    double_double_product,
+    double_double_sum,
+    fast_two_sum,
+    two_product,
+    two_sum,
+)
+from fastact.vecmath.exponential import round_product
 
 _SIN = PerDtype(**coefficients.SIN)
 _COS = PerDtype(**coefficients.COS)
@@ -33,141 +43,154 @@ _HALF_PI_MIDDLE = PerDtype(**coefficients.HALF_PI_MIDDLE)
 _MINUS_HALF_PI_HIGH = -_HALF_PI_HIGH
 _MINUS_HALF_PI_LOW = -PerDtype(**coefficients.HALF_PI_LOW)
 
-# From here on pi / 2 in three parts is not exact enough.
+# From here on, pi / 2 in three parts is not exact enough.
 _LARGE = PerDtype(float32=2.0**16, float64=2.0**24)
 
-# Adding it leaves the nearest whole number in the lowest bits of the sum.
-_ROUND = PerDtype(float32=1.5 * 2.0**23, float64=1.5 * 2.0**52)
+# From the second bit of a quadrant's number to the sign's bit.
 _SIGN_SHIFT = PerDtype(float32=30, float64=62)
-_SIGN = PerDtype(float32=-(1 << 31), float64=-(1 << 63))
 
-_MANTISSA_BITS = PerDtype(float32=23, float64=52)
-_FRACTION = PerDtype(float32=(1 << 23) - 1, float64=(1 << 52) - 1)
-# The exponent of a number whose significand is whole.
-_WHOLE = PerDtype(float32=150 << 23, float64=1075 << 52)
+# The exponent with which the significand is an integer.
+_INTEGER_EXPONENT = PerDtype(float32=150 << 23, float64=1075 << 52)
 
 _WORDS = PerDtype(**coefficients.TWO_OVER_PI_WORDS)
 _WORD_BITS = PerDtype(float32=22, float64=50)
-_WORD = PerDtype(float32=(1 << 22) - 1, float64=(1 << 50) - 1)
+_WORD_MASK = PerDtype(float32=(1 << 22) - 1, float64=(1 << 50) - 1)
 _WORD_UNIT = PerDtype(float32=2.0**-22, float64=2.0**-50)
-# To the biased exponent of a number, the place among the bits of `_WORDS` that its last bit makes a 2.
+# Added to a number's biased exponent: the index, among the bits of `_WORDS`, of the bit of weight 2 in the product
+# with the number's last bit.
 _FIRST_BIT = PerDtype(float32=22 - 2 - 150, float64=50 - 2 - 1075)
 
 
-def _two_sum(x: Any, y: Any) -> Any:
-    """Return the sum and what it lacks."""
-    total = x + y
-    part = total - x
-    return total, (x - (total - part)) + (y - part)
-
-
-def _two_product(x: Any, y: Any) -> Any:
-    """Return the product and what it lacks."""
-    product = x * y
-    return product, fma(x, y, -product)
-
-
-def _reduce_moderate(x: Any) -> Any:
-    """Split ``x = n pi / 2 + r + r_lost`` for 0 <= x < _LARGE."""
-    n = fma(x, _TWO_OVER_PI, _ROUND) - _ROUND
-    # All but the last line are exact: the result of the first has no bits below those of pi / 2.
+def _reduce_moderate(x: Vector) -> tuple[Vector, Vector, Vector]:
+    """Split ``x = n pi / 2 + r + r_low`` for 0 <= x < _LARGE."""
+    n = round_product(x, _TWO_OVER_PI)
+    # All but the last line are exact: `first` has no bits below the last bit of pi / 2.
     first = fma(n, _MINUS_HALF_PI_HIGH, x)
-    product = n * _HALF_PI_MIDDLE
-    product_lost = fma(n, _HALF_PI_MIDDLE, -product)
+    product, product_low = two_product(n, _HALF_PI_MIDDLE)
     r = first - product
-    return n, r, fma(n, _MINUS_HALF_PI_LOW, ((first - r) - product) - product_lost)
+    return n, r, fma(n, _MINUS_HALF_PI_LOW, ((first - r) - product) - product_low)
 
 
-def _reduce_large(x: Any) -> Any:
-    """Do the same for finite x >= _LARGE, with n less a multiple of 4."""
-    # x = significand * 2**exponent. Four words of 2 / pi, from the bit on that x makes a 2:
-    start = (bits(x) >> _MANTISSA_BITS) + _FIRST_BIT
-    place = start / _WORD_BITS
-    shift = start - place * _WORD_BITS
+def _reduce_large(x: Vector) -> tuple[Vector, Vector, Vector]:
+    """Do the same for finite x >= _LARGE, with n modulo 4."""
+    # x = significand * 2**exponent. Take four words of 2 / pi, from the bit whose product with x has weight 2:
+    start = (bits(x) >> MANTISSA_BITS) + _FIRST_BIT
+    index = start / _WORD_BITS
+    shift = start - index * _WORD_BITS
     back = _WORD_BITS - shift
-    word0 = lookup(_WORDS, place)
-    word1 = lookup(_WORDS, place + 1)
-    word2 = lookup(_WORDS, place + 2)
-    word3 = lookup(_WORDS, place + 3)
-    word4 = lookup(_WORDS, place + 4)
-    unit0 = to_float(((word0 << shift) | (word1 >> back)) & _WORD)
-    unit1 = to_float(((word1 << shift) | (word2 >> back)) & _WORD)
-    unit2 = to_float(((word2 << shift) | (word3 >> back)) & _WORD)
-    unit3 = to_float(((word3 << shift) | (word4 >> back)) & _WORD)
-    factor = 4 * from_bits((bits(x) & _FRACTION) | _WHOLE) * _WORD_UNIT
-    # Multiples of 4 leave the largest product; then sums and what they lack, twice from the smallest
-    # to the largest, so that each number comes to lie behind the last bit of the one before it.
-    a, b = _two_product(factor, unit0)
+    word0 = lookup(_WORDS, index)
+    word1 = lookup(_WORDS, index + 1)
+    word2 = lookup(_WORDS, index + 2)
+    word3 = lookup(_WORDS, index + 3)
+    word4 = lookup(_WORDS, index + 4)
+    unit0 = to_float(((word0 << shift) | (word1 >> back)) & _WORD_MASK)
+    unit1 = to_float(((word1 << shift) | (word2 >> back)) & _WORD_MASK)
+    unit2 = to_float(((word2 << shift) | (word3 >> back)) & _WORD_MASK)
+    unit3 = to_float(((word3 << shift) | (word4 >> back)) & _WORD_MASK)
+    factor = 4 * from_bits((bits(x) & MANTISSA_MASK) | _INTEGER_EXPONENT) * _WORD_UNIT
+    # Take multiples of 4 out of the largest product; then renormalize: two passes of TwoSum, from the smallest
+    # term to the largest, leave terms that do not overlap.
+    a, b = two_product(factor, unit0)
     a = fma(round_to_integer(0.25 * a), -4, a)
     factor = factor * _WORD_UNIT
-    c, d = _two_product(factor, unit1)
+    c, d = two_product(factor, unit1)
     factor = factor * _WORD_UNIT
-    e, f = _two_product(factor, unit2)
+    e, f = two_product(factor, unit2)
     f = fma(factor * _WORD_UNIT, unit3, f)
-    e, f = _two_sum(e, f)
-    d, e = _two_sum(d, e)
-    c, d = _two_sum(c, d)
-    b, c = _two_sum(b, c)
-    a, b = _two_sum(a, b)
-    e, f = _two_sum(e, f)
-    d, e = _two_sum(d, e)
-    c, d = _two_sum(c, d)
-    b, c = _two_sum(b, c)
-    a, b = _two_sum(a, b)
+    e, f = two_sum(e, f)
+    d, e = two_sum(d, e)
+    c, d = two_sum(c, d)
+    b, c = two_sum(b, c)
+    a, b = two_sum(a, b)
+    e, f = two_sum(e, f)
+    d, e = two_sum(d, e)
+    c, d = two_sum(c, d)
+    b, c = two_sum(b, c)
+    a, b = two_sum(a, b)
     n = round_to_integer(a)
-    turn, turn_lost = _two_sum(a - n, b)
-    turn_lost = turn_lost + (c + d)
-    r, r_lost = _two_product(turn, _HALF_PI_HIGH)
-    return n, r, fma(turn, _HALF_PI_MIDDLE, fma(turn_lost, _HALF_PI_HIGH, r_lost))
+    turn, turn_low = two_sum(a - n, b)
+    turn_low = turn_low + (c + d)
+    r, r_low = two_product(turn, _HALF_PI_HIGH)
+    return n, r, fma(turn, _HALF_PI_MIDDLE, fma(turn_low, _HALF_PI_HIGH, r_low))
 
 
-def _with_sign(y: Any, sign: Any) -> Any:
+def _with_sign(y: Vector, sign: IntVector) -> Vector:
     """Change the sign of y where the highest bit of `sign` is set."""
-    return from_bits(bits(y) ^ (sign & _SIGN))
+    return from_bits(bits(y) ^ (sign & SIGN_MASK))
 
 
-def sin_and_cos_parts(x: Any) -> Any:
-    """Return the sine and what it lacks, and the cosine and what it lacks."""
+def _sin_and_cos_parts(x: Vector) -> tuple[DoubleDouble, DoubleDouble]:
+    """Return the sine and the cosine of a number as double-doubles."""
     a = abs(x)
-    n, r, r_lost = _reduce_moderate(a)
+    n, r, r_low = _reduce_moderate(a)
     is_large = (a >= _LARGE) & (a < math.inf)
     if any_lane(is_large):
-        large_n, large_r, large_r_lost = _reduce_large(select(is_large, a, _LARGE))
+        large_n, large_r, large_r_low = _reduce_large(select(is_large, a, _LARGE))
         n = select(is_large, large_n, n)
         r = select(is_large, large_r, r)
-        r_lost = select(is_large, large_r_lost, r_lost)
+        r_low = select(is_large, large_r_low, r_low)
     z = r * r
-    sine_rest = fma(r * z, polynomial(z, _SIN), r_lost)
-    sine = r + sine_rest
-    sine_lost = (r - sine) + sine_rest
+    sine, sine_low = fast_two_sum(r, fma(r * z, polynomial(z, _SIN), r_low))
     half = 0.5 * z
-    most = 1 - half
-    cosine_rest = fma(z * z, polynomial(z, _COS), fma(-r, r_lost, (1 - most) - half))
-    cosine = most + cosine_rest
-    cosine_lost = fma(-0.5, fma(r, r, -z), (most - cosine) + cosine_rest)
-    quadrant = bits(n + _ROUND)
+    first = 1 - half
+    higher = fma(z * z, polynomial(z, _COS), fma(-r, r_low, (1 - first) - half))
+    cosine, cosine_low = fast_two_sum(first, higher)
+    cosine_low = fma(-0.5, fma(r, r, -z), cosine_low)
+    quadrant = bits(n + ROUNDING_SHIFT)
     is_swapped = to_float(quadrant & 1) != 0
     sine_sign = (quadrant << _SIGN_SHIFT) ^ bits(x)
     cosine_sign = (quadrant + 1) << _SIGN_SHIFT
     return (
-        _with_sign(select(is_swapped, cosine, sine), sine_sign),
-        _with_sign(select(is_swapped, cosine_lost, sine_lost), sine_sign),
-        _with_sign(select(is_swapped, sine, cosine), cosine_sign),
-        _with_sign(select(is_swapped, sine_lost, cosine_lost), cosine_sign),
+        (
+            _with_sign(select(is_swapped, cosine, sine), sine_sign),
+            _with_sign(select(is_swapped, cosine_low, sine_low), sine_sign),
+        ),
+        (
+            _with_sign(select(is_swapped, sine, cosine), cosine_sign),
+            _with_sign(select(is_swapped, sine_low, cosine_low), cosine_sign),
+        ),
     )
 
 
-def sin_and_cos(x: Any) -> Any:
-    """Return the sine and the cosine of x."""
-    sine, _, cosine, _ = sin_and_cos_parts(x)
-    return sine, cosine
+def sin_and_cos(x: Vector) -> tuple[Vector, Vector]:
+    """Return the sine and the cosine of x radians.
+
+    Valid range: all numbers; NaN for infinite x. Maximum error: 1.1 ULP for both.
+    """
+    sine, cosine = _sin_and_cos_parts(x)
+    return sine[0], cosine[0]
 
 
-def sin(x: Any) -> Any:
-    """Compute the sine of x radians."""
+def sin(x: Vector) -> Vector:
+    """Compute the sine of x radians.
+
+    Valid range: all numbers; NaN for infinite x. Maximum error: 1.1 ULP.
+    """
     return sin_and_cos(x)[0]
 
 
-def cos(x: Any) -> Any:
-    """Compute the cosine of x radians."""
+def cos(x: Vector) -> Vector:
+    """Compute the cosine of x radians.
+
+    Valid range: all numbers; NaN for infinite x. Maximum error: 1.1 ULP.
+    """
     return sin_and_cos(x)[1]
+
+
+def sin_and_cos_double_double(x: Vector, x_low: Vector) -> tuple[DoubleDouble, DoubleDouble]:
+    """Return the sine and the cosine of x + x_low.
+
+    Valid range: all numbers; the low part of a large x may be any angle. Maximum error of the sum of both
+    parts: about 0.1 ULP of the high part.
+    """
+    sine, cosine = _sin_and_cos_parts(x)
+    small_sine, small_cosine = _sin_and_cos_parts(x_low)
+    minus = (-small_sine[0], -small_sine[1])
+    return (
+        double_double_sum(
+            double_double_product(sine, small_cosine), double_double_product(cosine, small_sine)
+        ),
+        double_double_sum(
+            double_double_product(cosine, small_cosine), double_double_product(sine, minus)
+        ),
+    )

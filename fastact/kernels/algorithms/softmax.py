@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastact.simd import fold_to_double, select, sum_lanes
+from fastact.vecmath.double_double import two_difference
 from fastact.vecmath.logarithm import log, log1p
-from fastact.vecmath.products import difference_and_lost, exp_of_difference, quotient_and_lost
+from fastact.vecmath.products import double_double_quotient, exp_of_difference
 
 if TYPE_CHECKING:
     from fastact.kernels.rows import Rows
@@ -101,9 +102,9 @@ class Exponentials:
 
         @self._rows.internal
         def exponential(x: Any, top: Any, temperature: Any, reciprocal: Any) -> Any:
-            difference, lost = difference_and_lost(sign * x, top)
+            difference, lost = two_difference(sign * x, top)
             if temperature != 1:
-                difference, lost = quotient_and_lost(difference, lost, temperature, reciprocal)
+                difference, lost = double_double_quotient(difference, lost, temperature, reciprocal)
             return difference, exp_of_difference(difference, lost)
 
         return exponential
