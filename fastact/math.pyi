@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+__all__: list[str]
 def where(condition: ArrayLike, if_true: ArrayLike, if_false: ArrayLike) -> Any: ...
 sqrt: np.ufunc
 exp: np.ufunc

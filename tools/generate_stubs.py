@@ -107,7 +107,8 @@ def stub_of_math() -> str:
         "",
     ]
     lines += [
-        "def where(condition: ArrayLike, if_true: ArrayLike, if_false: ArrayLike) -> Any: ..."
+        "__all__: list[str]",
+        "def where(condition: ArrayLike, if_true: ArrayLike, if_false: ArrayLike) -> Any: ...",
     ]
     return (
         "\n".join([*lines, *(f"{name}: np.ufunc" for name in math.__all__ if name != "where")])

@@ -20,8 +20,8 @@ from fastact.simd import (
     value_of,
 )
 from fastact.vecmath import coefficients
-from fastact.vecmath.exponential import exp_parts
 from fastact.vecmath.double_double import double_double_sum
+from fastact.vecmath.exponential import exp_parts
 from fastact.vecmath.powers import log_double_double
 from fastact.vecmath.two_arguments import hypot
 

@@ -28,9 +28,9 @@ from fastact.simd import (
     value_of,
 )
 from fastact.vecmath import coefficients
+from fastact.vecmath.double_double import double_double_product, double_double_sum
 from fastact.vecmath.exponential import EXP, exp_parts
 from fastact.vecmath.logarithm import log
-from fastact.vecmath.double_double import double_double_product, double_double_sum
 
 __all__ = [
     "cbrt",
@@ -173,7 +173,9 @@ def cbrt(x: Any) -> Any:
     size = abs(x)
     is_inside = (size > 0) & (size < _INFINITY)
     root = _exp_of_double_double(
-        double_double_product(log_double_double(select(is_inside, size, 1), 0), (_THIRD, _THIRD_LOW))
+        double_double_product(
+            log_double_double(select(is_inside, size, 1), 0), (_THIRD, _THIRD_LOW)
+        )
     )
     return select(is_inside, copysign(root, x), x)
 
