@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastact.catalogue.definition import define
+from fastact.catalogue.definition import NOT_NEGATIVE, POSITIVE, define
 from fastact.simd import Vector, copysign, fma, isnan, select, sqrt
 from fastact.vecmath import INFINITY
 from fastact.vecmath.double_double import DoubleDouble
@@ -30,7 +30,7 @@ def _ratio(x: Vector, y: Vector, y_low: Vector) -> Vector:
 
 
 def _square_and_root(x: Vector, b: Vector) -> tuple[Vector, Vector, Vector, Vector]:
-    """Return the high and low parts of ``x**2 + b`` and of its square root, for b > 0.
+    """Return the high and low parts of ``x**2 + b`` and of its square root, for b >= 0.
 
     Where the square overflows, b is negligible in the root.
     """
@@ -39,6 +39,7 @@ def _square_and_root(x: Vector, b: Vector) -> tuple[Vector, Vector, Vector, Vect
     square_low = square_low + fma(x, x, -product)
     root = sqrt(square)
     root_low = 0.5 * (fma(-root, root, square) + square_low) / root
+    root_low = select(square == 0, 0, root_low)
     overflows = square == INFINITY
     root, root_low = select(overflows, abs(x), root), select(overflows, 0, root_low)
     return square, square_low, root, root_low
@@ -94,7 +95,10 @@ def softsign(x: Vector) -> tuple[Vector, Vector]:
     derivative=r"\frac{1}{2} \left(1 + \frac{x}{\sqrt{x^2 + b}}\right)",
     limits=("0", "inf"),
     errors=(0.6, 1.6),
-    parameters_are={"b": "four times the square of the value at 0, positive: how wide the bend is"},
+    parameters_are={
+        "b": "four times the square of the value at 0: how wide the bend is; 0 gives relu"
+    },
+    domains={"b": NOT_NEGATIVE},
     from_output=_squareplus_from_output,
     elsewhere={"jax": "squareplus", "keras": "squareplus"},
     reference="J. Barron, Squareplus: A Softplus-Like Algebraic Rectifier, arXiv:2112.11687 (2021).",
@@ -107,7 +111,7 @@ def squareplus(x: Vector, b: Vector = 4.0) -> tuple[Vector, Vector]:
     """
     _, _, root, root_low = _square_and_root(x, b)
     value = _plus(x, b, root, root_low)
-    return value, _ratio(value, root, root_low)
+    return value, select(root == 0, 0, _ratio(value, root, root_low))
 
 
 @define(
@@ -159,7 +163,8 @@ def bent_identity(x: Vector) -> tuple[Vector, Vector]:
     derivative=r"\min(\max(\frac{x + \beta}{2 \beta}, 0), 1)",
     limits=("0", "inf"),
     errors=(2.0, 0.5),
-    parameters_are={"beta": "half the width of the bend, positive"},
+    parameters_are={"beta": "half the width of the bend"},
+    domains={"beta": POSITIVE},
     reference="G. Shamir, D. Lin, L. Coviello, Smooth activations and reproducibility in deep networks, arXiv:2010.09931 (2020).",
 )
 def smelu(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector]:

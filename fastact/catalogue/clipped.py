@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from fastact.catalogue.definition import define
+from fastact.catalogue.definition import POSITIVE, define
 from fastact.simd import Vector, fma, isnan, select, sqrt
 
 
 def _clip(x: Vector, low: Vector, high: Vector) -> Vector:
-    return select(x < low, low, select(x > high, high, x))
+    """Return ``min(max(x, low), high)``, so that of bounds that cross the upper one holds, as in NumPy's clip."""
+    raised = select(x < low, low, x)
+    return select(raised > high, high, raised)
 
 
 def _inside(x: Vector, low: Vector, high: Vector, slope: Vector) -> Vector:
@@ -17,6 +19,14 @@ def _inside(x: Vector, low: Vector, high: Vector, slope: Vector) -> Vector:
 
 def _clipped(x: Vector, low: Vector, high: Vector) -> tuple[Vector, Vector]:
     return _clip(x, low, high), _inside(x, low, high, 1)
+
+
+def _with_nan_of(
+    low: Vector, high: Vector, value: Vector, derivative: Vector
+) -> tuple[Vector, Vector]:
+    """Return value and derivative, or NaN where a bound is NaN."""
+    is_nan = isnan(low) | isnan(high)
+    return select(is_nan, low + high, value), select(is_nan, low + high, derivative)
 
 
 def _gate(x: Vector, alpha: Vector, beta: Vector) -> tuple[Vector, Vector, Vector]:
@@ -102,12 +112,12 @@ def clipped_relu(x: Vector, z: Vector = 20.0) -> tuple[Vector, Vector]:
 
     No exponential. Its gradient is zero on both sides.
     """
-    return _clipped(x, 0, z)
+    return _with_nan_of(z, z, *_clipped(x, 0, z))
 
 
 @clipped_relu.convention("thinc", from_output=_clipped_relu_from_output)
 def _clipped_relu_thinc(x: Vector, z: Vector = 6.0) -> tuple[Vector, Vector]:
-    return _clipped(x, 0, z)
+    return _with_nan_of(z, z, *_clipped(x, 0, z))
 
 
 @define(
@@ -141,7 +151,8 @@ def clipped_linear(
     # The rounded line may equal a bound inside the bounds, so compare differences instead.
     above, below = fma(slope, x, offset - min_val), fma(slope, x, offset - max_val)
     inside = (above > 0) & (below < 0)
-    return _clip(line, min_val, max_val), select(inside, slope, select(isnan(x), x, 0))
+    derivative = select(inside, slope, select(isnan(x), x, 0))
+    return _with_nan_of(min_val, max_val, _clip(line, min_val, max_val), derivative)
 
 
 @define(
@@ -167,7 +178,7 @@ def hardtanh(x: Vector, min_val: Vector = -1.0, max_val: Vector = 1.0) -> tuple[
 
     No exponential. Its gradient is zero on both sides.
     """
-    return _clipped(x, min_val, max_val)
+    return _with_nan_of(min_val, max_val, *_clipped(x, min_val, max_val))
 
 
 @hardtanh.convention("jax", kinks={"min_val": "1", "max_val": "1"})
@@ -175,7 +186,8 @@ def _hardtanh_jax(
     x: Vector, min_val: Vector = -1.0, max_val: Vector = 1.0
 ) -> tuple[Vector, Vector]:
     inside = (x >= min_val) & (x <= max_val)
-    return _clip(x, min_val, max_val), select(inside, 1, select(isnan(x), x, 0))
+    derivative = select(inside, 1, select(isnan(x), x, 0))
+    return _with_nan_of(min_val, max_val, _clip(x, min_val, max_val), derivative)
 
 
 @define(
@@ -184,7 +196,8 @@ def _hardtanh_jax(
     kinks={"-beta/alpha": "0", "(1-beta)/alpha": "0"},
     limits=("0", "1"),
     errors=(1.6, 0.5),
-    parameters_are={"alpha": "slope of the line, positive", "beta": "the line at 0"},
+    parameters_are={"alpha": "slope of the line", "beta": "the line at 0"},
+    domains={"alpha": POSITIVE},
     from_output=_hardsigmoid_from_output,
     aliases=("hard_sigmoid",),
     elsewhere={
@@ -218,7 +231,8 @@ def _hardsigmoid_thinc(x: Vector, alpha: Vector = 0.2, beta: Vector = 0.5) -> tu
     kinks={"-beta/alpha": "0", "(1-beta)/alpha": "1"},
     limits=("0", "inf"),
     errors=(2.5, 1.5),
-    parameters_are={"alpha": "slope of the gate, positive", "beta": "the gate at 0"},
+    parameters_are={"alpha": "slope of the gate", "beta": "the gate at 0"},
+    domains={"alpha": POSITIVE},
     aliases=("hard_swish", "hard_silu", "hard_swish_mobilenet"),
     elsewhere={
         "pytorch": "hardswish",

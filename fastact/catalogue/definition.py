@@ -11,8 +11,6 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
-
 from fastact.kernels.algorithms.softmax import exponentials, reduced_exponentials
 from fastact.kernels.algorithms.sparse import projected
 
@@ -46,7 +44,7 @@ class Domain:
 
 NOT_NEGATIVE = Domain("at least 0", lambda x: x < 0)
 POSITIVE = Domain("positive", lambda x: x <= 0)
-FINITE = Domain("finite", np.isinf)
+NOT_ZERO = Domain("other than 0", lambda x: x == 0)
 
 
 @dataclass(frozen=True)

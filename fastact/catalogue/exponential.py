@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from fastact.catalogue.definition import define
+from fastact.catalogue.definition import NOT_ZERO, define
 from fastact.simd import Vector, fma, select
 from fastact.vecmath import exp, expm1, expm1_and_exp, softplus_and_derivative
 from fastact.vecmath import log1mexp as log_of_one_minus_exp
@@ -110,7 +110,8 @@ def _selu_tensorflow(
     derivative=r"\begin{cases} 1 & x > 0 \\ e^{x / \alpha} & x \le 0 \end{cases}",
     limits=("-alpha", "inf"),
     errors=(1.1, 1.1),
-    parameters_are={"alpha": "minus the limit on the left; positive"},
+    parameters_are={"alpha": "minus the limit on the left"},
+    domains={"alpha": NOT_ZERO},
     from_output=_celu_from_output,
     from_output_needs=("alpha",),
     elsewhere={"pytorch": "celu", "jax": "celu", "keras": "celu", "onnx": "Celu"},
@@ -123,11 +124,11 @@ def celu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
     """
     left = select(x > 0, 0, x)
     quotient = left / alpha
-    low = select(quotient < -1000, 0, fma(-quotient, alpha, left) / alpha)
+    low = select(abs(quotient) > 1000, 0, fma(-quotient, alpha, left) / alpha)
     value, power = expm1_and_exp(quotient)
     value, power = fma(low, power, value), fma(low, power, power)
     # Near 0 the value is x; the quotient may have lost digits of it to underflow.
-    return select(quotient > -1e-20, x, alpha * value), select(x > 0, 1, power)
+    return select(abs(quotient) < 1e-20, x, alpha * value), select(x > 0, 1, power)
 
 
 @define(
@@ -152,6 +153,7 @@ def gaussian(x: Vector) -> tuple[Vector, Vector]:
     limits=("0", "inf"),
     errors=(2.0, 1.6),
     parameters_are={"beta": "sharpness of the bend: the larger, the nearer to relu"},
+    domains={"beta": NOT_ZERO},
     from_output=_softplus_from_output,
     elsewhere={
         "pytorch": "softplus",

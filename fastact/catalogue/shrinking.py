@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastact.catalogue.definition import define
+from fastact.catalogue.definition import NOT_NEGATIVE, define
 from fastact.simd import Vector, copysign, select
 
 
@@ -44,7 +44,8 @@ def hardshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
     kinks={"-lambd": "0", "lambd": "0"},
     limits=("-inf", "inf"),
     errors=(0.5, 0.0),
-    parameters_are={"lambd": "up to this distance from 0, the value is 0; not negative"},
+    parameters_are={"lambd": "up to this distance from 0, the value is 0"},
+    domains={"lambd": NOT_NEGATIVE},
     from_output=_softshrink_from_output,
     aliases=("soft_shrink", "soft_threshold"),
     elsewhere={"pytorch": "softshrink", "keras": "soft_shrink"},
@@ -68,6 +69,7 @@ def softshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
         "lambd": "up to this distance from 0, the value is 0",
         "bias": "how far the others move towards 0",
     },
+    domains={"lambd": NOT_NEGATIVE},
     elsewhere={"onnx": "Shrink"},
     reference="ONNX Operators, https://onnx.ai/onnx/operators/onnx__Shrink.html (2018).",
 )

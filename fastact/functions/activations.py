@@ -216,6 +216,8 @@ def _with_drawn_slopes(
     ends = [
         as_real_array(name, each, options.pop(each, function.parameters[each])) for each in interval
     ]
+    if np.any(ends[0] > ends[1]):
+        raise ValueError(f"{name}: {interval[0]} must not be above {interval[1]}")
     x = as_real_array(name, "x", arrays[0])
     kind = function.ufuncs["forward"].resolve_dtypes((x.dtype, float, float, None))[0]
     generator = _generator(name, rng)

@@ -11,9 +11,12 @@ from numpy import ndarray
 
 from fastact.arrays.arguments import (
     as_real_array,
+    as_returned,
     check_output,
     check_real,
     each_output,
+    outputs_for,
+    sum_into,
     weak_for_integers,
 )
 from fastact.catalogue.definition import REQUIRED, Definition
@@ -223,11 +226,14 @@ def constants_of(parameters: Mapping[str, Any]) -> Callable[[np.dtype[Any]], Any
 
 def plain_call(name: str) -> Callable[..., Any]:
     """Return what runs an operation without options: the shortest way to the ufunc; what is special goes another."""
+    has_gradient = "dy" in (each.name for each in OPERATIONS[name][1])
 
     def plain(function: Function, *arrays: Any) -> Any:
         first = arrays[0]
         if type(first) is ndarray and first.nbytes < MIN_POOLED_BYTES:
             constants = function.constants[first.dtype]
+            if has_gradient and getattr(arrays[1], "shape", None) != first.shape:
+                constants = None  # the gradient by a broadcast x is a sum
             try:
                 if constants == ():
                     return function.kernels[name](*arrays)
@@ -246,7 +252,6 @@ def run_elementwise(
     function: Function, name: str, arrays: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
     """Call a ufunc with the parameters where it wants them."""
-    ufunc = function.kernels[name]
     if function.parameters:
         if function.domains and options:
             check_domains(function, function.caller(name), options)
@@ -254,6 +259,43 @@ def run_elementwise(
         arrays = (*arrays, *weak_for_integers(arrays, values))
     if "dtype" in options:
         _name_all_types(function, name, options)
+    names = [each.name for each in OPERATIONS[name][1]]
+    if "dy" in names:
+        shape = np.shape(arrays[1 - names.index("dy")])
+        if any(np.shape(each) not in ((), shape) for each in arrays) and _widens(shape, arrays):
+            return _summed(function, name, arrays, options, shape)
+    return _call(function, name, arrays, options)
+
+
+def _widens(shape: tuple[int, ...], arrays: tuple[Any, ...]) -> bool:
+    """Whether arrays broadcast to another shape than this; where they do not at all, the ufunc will say so."""
+    try:
+        return np.broadcast_shapes(*map(np.shape, arrays)) != shape
+    except ValueError:
+        return False
+
+
+def _summed(
+    function: Function,
+    name: str,
+    arrays: tuple[Any, ...],
+    options: dict[str, Any],
+    shape: tuple[int, ...],
+) -> Any:
+    """Call a ufunc, and sum the gradient by an x that broadcasts to the shape of x."""
+    caller, out = function.caller(name), options.pop("out", None)
+    results = _call(function, name, arrays, options)
+    *others, gradient = results if isinstance(results, tuple) else (results,)
+    shapes, types = zip(*((each.shape, each.dtype) for each in (*others, gradient)), strict=True)
+    outputs = outputs_for(caller, out, (*shapes[:-1], shape), types)
+    for output, other in zip(outputs, others, strict=False):
+        np.copyto(output, other, casting="same_kind")
+    sum_into(outputs[-1], gradient)
+    return as_returned(outputs, out)
+
+
+def _call(function: Function, name: str, arrays: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    ufunc = function.kernels[name]
     if isinstance(options.get("out"), tuple):
         each_output(function.caller(name), options["out"], ufunc.nout)
     try:
