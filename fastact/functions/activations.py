@@ -18,6 +18,7 @@ from fastact.functions.fused import (
     Variant,
     check_alone,
     chosen,
+    number,
     run_fused,
     stage_options,
     variants,
@@ -35,7 +36,7 @@ from fastact.functions.pointwise import (
     plain_call,
     run_elementwise,
 )
-from fastact.kernels.kernel import Channels, Kernel, Operand
+from fastact.kernels.kernel import Channels, Kernel, Operand, parameters
 from fastact.runtime.dtypes import parameters_in
 from fastact.runtime.output_pool import retry_without_pool
 
@@ -156,8 +157,13 @@ def _with_gradient(
     """Run an operation together with the parameter's gradient."""
     caller, (name,) = function.caller(operation.name), function.learnable
     out = options.pop("out", None)
+    check_domains(function, caller, options)
+    others = [
+        number(caller, function, each, options) for each in function.parameters if each != name
+    ]
     for unknown in options:
-        raise TypeError(f"{caller}: it takes no {unknown!r} with {name}, but {name}, axis and out")
+        known = ", ".join((*function.parameters, "axis", "out"))
+        raise TypeError(f"{caller}: with {name} it takes no {unknown!r}, but {known}")
     given = tuple(
         as_real_array(caller, each, array)
         for each, array in zip(operation.inputs, arrays, strict=True)
@@ -165,24 +171,24 @@ def _with_gradient(
     same_shape(caller, operation.inputs, given)
     channels = channel_axis(caller, name, given[0], weight, axis) if np.ndim(weight) else None
     ufunc = function.kernels[operation.name + _SUMS]
-    if out is None and channels is None and type(weight) in (int, float):
+    if out is None and channels is None and not others and type(weight) in (int, float):
         results = call_on_one_block(ufunc, given, weight)
         if results is not None:
             return results
-    return call_on_channels(caller, ufunc, given, [weight], channels, out, has_sums=True)
+    return call_on_channels(caller, ufunc, given, [weight, *others], channels, out, has_sums=True)
 
 
-def _backward(f: Any) -> Any:
-    def operation(dy: Any, x: Any, parameter: Any) -> Any:
-        _, derivative, by_parameter = f(x, parameter)
+def _backward(f: Any, k: int) -> Any:
+    def operation(dy: Any, x: Any, parameter: Any, *others: Any) -> Any:
+        _, derivative, by_parameter = f(x, *(others[:k] + (parameter,) + others[k:]))
         return dy * derivative, dy * by_parameter
 
     return operation
 
 
-def _forward_backward(f: Any) -> Any:
-    def operation(x: Any, dy: Any, parameter: Any) -> Any:
-        value, derivative, by_parameter = f(x, parameter)
+def _forward_backward(f: Any, k: int) -> Any:
+    def operation(x: Any, dy: Any, parameter: Any, *others: Any) -> Any:
+        value, derivative, by_parameter = f(x, *(others[:k] + (parameter,) + others[k:]))
         return value, dy * derivative, dy * by_parameter
 
     return operation
@@ -192,13 +198,17 @@ def _kernel_with_sums(definition: Definition, name: str) -> Kernel:
     """Return the kernel of an operation with the sums of the gradient by the learnable parameter."""
     core = ("n", "c", "s")
     _, arrays, returns, _ = OPERATIONS[name]
+    (learnable,), names = definition.learnable, list(definition.parameters)
+    place = names.index(learnable)
     inputs = [Operand(each.name, core) for each in arrays]
-    inputs += [Operand(each, ("c",), "parameter") for each in definition.learnable]
+    inputs.append(Operand(learnable, ("c",), "parameter"))
+    inputs += parameters(each for each in names if each != learnable)
     outputs = [*(Operand(each, core) for each in returns), Operand("sums", ("c",), "float64")]
-    compute: Callable[[Any], Any] = {"backward": _backward, "forward_backward": _forward_backward}[
-        name
-    ]
-    schedule = Channels(lambda: compute(definition.on_vectors))
+    compute: Callable[[Any, int], Any] = {
+        "backward": _backward,
+        "forward_backward": _forward_backward,
+    }[name]
+    schedule = Channels(lambda: compute(definition.on_vectors, place))
     return Kernel(tuple(inputs), tuple(outputs), schedule)
 
 

@@ -329,7 +329,7 @@ def run_fused(
     axis, out = options.pop("axis", -1), options.pop("out", None)
     _check_learnable(caller, function, variant, options)
     check_domains(function, caller, options)
-    numbers = [_number(caller, function, each, options) for each in own]
+    numbers = [number(caller, function, each, options) for each in own]
     for left, value in options.items():
         if left in operation.option_names and value is operation.option_names[left].default:
             continue
@@ -398,12 +398,12 @@ def _check_learnable(
             )
 
 
-def _number(caller: str, function: Function, name: str, options: dict[str, Any]) -> Any:
+def number(caller: str, function: Function, name: str, options: dict[str, Any]) -> Any:
     """Return a parameter and take it out of the options."""
     value = options.pop(name, function.parameters[name])
     if value is REQUIRED:
         raise TypeError(f"{caller}: missing the argument {name!r}")
     if np.ndim(value):
-        raise ValueError(f"{caller}: fused, {name} must be a number, got shape {np.shape(value)}")
+        raise ValueError(f"{caller}: here, {name} must be a number, got shape {np.shape(value)}")
     as_number(caller, name, value)
     return value
