@@ -18,8 +18,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-#: Definitions whose functions are not on vectors alone have other types.
-_OTHERS = ("__init__", "definition", "maxout", "normalized")
+#: Other than functions on vectors: functions on rows, and on groups.
+_OTHERS = ("__init__", "definition", "losses", "maxout", "normalized")
 _FILES = [
     file
     for folder in ("catalogue", "vecmath")

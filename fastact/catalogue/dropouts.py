@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from fastact.catalogue.definition import define_dropout
-from fastact.simd import at_least, fma, select
+from fastact.simd import IntVector, Vector, at_least, fma, select
 
 
-def _scaled(words: Any, threshold: Any, x: Any, scale: Any) -> Any:
+def _scaled(words: IntVector, threshold: int, x: Vector, scale: Vector) -> Vector:
     return select(at_least(words, threshold), x * scale, 0)
 
 
@@ -22,7 +21,7 @@ def _scale(p: float) -> tuple[float]:
     numbers=_scale,
     reference="N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, Dropout: A Simple Way to Prevent Neural Networks from Overfitting, JMLR 15, 2014.",
 )
-def dropout(words: Any, threshold: Any, x: Any, scale: Any) -> Any:
+def dropout(words: IntVector, threshold: int, x: Vector, scale: Vector) -> Vector:
     """Dropout: each element becomes 0 with the chance `p`, and is divided by ``1 - p`` otherwise.
 
     So the mean stays what it is. Which elements are dropped depends on the seed and on their indices in C
@@ -59,7 +58,9 @@ def _scale_shift_and_dropped(p: float) -> tuple[float, float, float]:
     numbers=_scale_shift_and_dropped,
     reference="G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, Self-Normalizing Neural Networks, NeurIPS 2017.",
 )
-def alpha_dropout(words: Any, threshold: Any, x: Any, scale: Any, shift: Any, dropped: Any) -> Any:
+def alpha_dropout(
+    words: IntVector, threshold: int, x: Vector, scale: Vector, shift: Vector, dropped: Vector
+) -> Vector:
     """Alpha dropout, for nets with selu: each element becomes ``-1.7581`` with the chance `p`.
 
     That is the value of selu at minus infinity. What is kept stays, and all are then scaled and shifted so that the

@@ -41,15 +41,17 @@ def _clamp(x: Vector, limit: Vector) -> Vector:
 
 def _cubic_argument(x: Vector) -> tuple[Vector, Vector, Vector]:
     """Return the high and low part of _LINEAR x + _CUBIC x**3, and x times its derivative."""
-    square, square_low = two_product(x, x)
-    bend, bend_low = two_product(_CUBIC, square)
-    bend_low = bend_low + fma(_CUBIC, square_low, _CUBIC_LOW * square)
+    # Not by TwoProd, after which LLVM orders operands otherwise: the sign of a NaN would change in bfloat16.
+    square = x * x
+    bend = _CUBIC * square
+    bend_low = fma(_CUBIC, square, -bend) + fma(_CUBIC, fma(x, x, -square), _CUBIC_LOW * square)
     factor, factor_low = two_sum(bend, _LINEAR)
     factor_low = factor_low + (bend_low + _LINEAR_LOW)
-    argument, low = two_product(x, factor)
+    argument = x * factor
     slope = fma(3, bend, _LINEAR)
     slope_low = fma(3, bend, _LINEAR - slope) + _LINEAR_LOW
-    return argument, low + x * factor_low, fma(x, slope, x * slope_low)
+    low = fma(x, factor, -argument) + x * factor_low
+    return argument, low, fma(x, slope, x * slope_low)
 
 
 @define(

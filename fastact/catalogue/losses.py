@@ -10,7 +10,7 @@ from fastact.catalogue.definition import (
     define_elementwise_loss,
 )
 from fastact.kernels.algorithms.cross_entropy import dense_cross_entropy, label_cross_entropy
-from fastact.simd import select
+from fastact.simd import Vector, select
 from fastact.vecmath import softplus_and_derivative
 
 
@@ -50,7 +50,9 @@ def softmax_cross_entropy(rows: Any) -> Any:
         "`axis`."
     },
 )
-def sigmoid_binary_cross_entropy(x: Any, targets: Any, pos_weight: Any) -> Any:
+def sigmoid_binary_cross_entropy(
+    x: Vector, targets: Vector, pos_weight: Vector
+) -> tuple[Vector, Vector]:
     """Sigmoid binary cross-entropy: how far logits are from yes or no, or from a probability between.
 
     ``loss, dlogits = fa.sigmoid_binary_cross_entropy.forward_backward(logits, targets)`` gives the loss and its

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastact.simd import (
     PerDtype,
+    Vector,
     copysign,
     derivative_of,
     derivative_rule,
@@ -26,7 +25,7 @@ _HALF_PI_LOW = PerDtype(**coefficients.HALF_PI_MIDDLE)
 _LOW, _HIGH = 0.4142135623730950, 2.414213562373095
 
 
-def arctan(x: Any) -> Any:
+def arctan(x: Vector) -> Vector:
     """Compute the inverse tangent."""
     # arctan(a) = c + arctan(t) with c = 0, pi / 4, pi / 2 and t = a, (a - 1) / (a + 1), -1 / a.
     a = abs(x)
@@ -46,5 +45,5 @@ def arctan(x: Any) -> Any:
 
 
 @derivative_rule(arctan)
-def _dual_arctan(x: Any) -> Any:
+def _dual_arctan(x: Vector) -> Vector:
     return dual(arctan(value_of(x)), derivative_of(x) / fma(value_of(x), value_of(x), 1))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from fastact.simd import (
     PerDtype,
+    Vector,
     copysign,
     derivative_of,
     derivative_rule,
@@ -20,7 +20,7 @@ from fastact.simd import (
     value_of,
 )
 from fastact.vecmath import coefficients
-from fastact.vecmath.double_double import double_double_sum
+from fastact.vecmath.double_double import DoubleDouble, double_double_sum
 from fastact.vecmath.exponential import exp_parts
 from fastact.vecmath.powers import log_double_double
 from fastact.vecmath.two_arguments import hypot
@@ -35,7 +35,7 @@ _SMALL = PerDtype(float32=2.0**-12, float64=2.0**-26)
 _LARGE = PerDtype(float32=2.0**14, float64=2.0**28)
 
 
-def _half_exp(a: Any) -> Any:
+def _half_exp(a: Vector) -> DoubleDouble:
     """Return ``exp(a) / 2`` for a >= 0, which overflows where sinh and cosh do, as a double-double."""
     n, p, p_low = exp_parts(a, 0)
     quarter = scale(1, n - 2)  # the power of two of the half may overflow where the half does not
@@ -44,7 +44,7 @@ def _half_exp(a: Any) -> Any:
     return 2 * y, 2 * y_low
 
 
-def sinh(x: Any) -> Any:
+def sinh(x: Vector) -> Vector:
     """Compute the hyperbolic sine."""
     a = abs(x)
     y, y_low = _half_exp(select(a > _INFINITE, _INFINITE, a))
@@ -58,14 +58,14 @@ def sinh(x: Any) -> Any:
     return copysign(select(is_small, narrow, wide), x)
 
 
-def cosh(x: Any) -> Any:
+def cosh(x: Vector) -> Vector:
     """Compute the hyperbolic cosine."""
     a = abs(x)
     y, y_low = _half_exp(select(a > _INFINITE, _INFINITE, a))
     return y + (0.25 / y + y_low)
 
 
-def arcsinh(x: Any) -> Any:
+def arcsinh(x: Vector) -> Vector:
     """Compute the inverse of the hyperbolic sine."""
     # log(x + sqrt(1 + x**2)), with the argument as a double-double: near 1 the logarithm keeps only what is beside 1.
     a = abs(x)
@@ -88,16 +88,16 @@ def arcsinh(x: Any) -> Any:
 
 
 @derivative_rule(sinh)
-def _dual_sinh(x: Any) -> Any:
+def _dual_sinh(x: Vector) -> Vector:
     return dual(sinh(value_of(x)), cosh(value_of(x)) * derivative_of(x))
 
 
 @derivative_rule(cosh)
-def _dual_cosh(x: Any) -> Any:
+def _dual_cosh(x: Vector) -> Vector:
     return dual(cosh(value_of(x)), sinh(value_of(x)) * derivative_of(x))
 
 
 @derivative_rule(arcsinh)
-def _dual_arcsinh(x: Any) -> Any:
+def _dual_arcsinh(x: Vector) -> Vector:
     one = select(isnan(value_of(x)), 1, 1)
     return dual(arcsinh(value_of(x)), derivative_of(x) / hypot(value_of(x), one))

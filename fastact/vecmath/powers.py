@@ -8,10 +8,10 @@ F. Petrogalli, "SLEEF: A Portable Vectorized Library of C Standard Mathematical 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from fastact.simd import (
     PerDtype,
+    Vector,
     bits,
     copysign,
     derivative_of,
@@ -28,7 +28,7 @@ from fastact.simd import (
     value_of,
 )
 from fastact.vecmath import coefficients
-from fastact.vecmath.double_double import double_double_product, double_double_sum
+from fastact.vecmath.double_double import DoubleDouble, double_double_product, double_double_sum
 from fastact.vecmath.exponential import EXP, exp_parts
 from fastact.vecmath.logarithm import log
 
@@ -74,7 +74,7 @@ _EXP2_LOWEST = PerDtype(float32=-600.0, float64=-4400.0)
 _EXP2_HIGHEST = PerDtype(float32=129.0, float64=1025.0)
 
 
-def log_double_double(x: Any, doublings: Any) -> Any:
+def log_double_double(x: Vector, doublings: Vector) -> DoubleDouble:
     """Return ``log(x * 2**doublings)`` of a finite x > 0 as a double-double, right to twelve bits more than one number."""
     is_subnormal = x < _SMALLEST_NORMAL
     normal = select(is_subnormal, x * _TO_NORMAL, x)
@@ -99,7 +99,7 @@ def log_double_double(x: Any, doublings: Any) -> Any:
     return total, (high - total) + low
 
 
-def _exp_of_double_double(x: Any) -> Any:
+def _exp_of_double_double(x: DoubleDouble) -> Vector:
     """Compute e to the power of a double-double."""
     # Where the first part is out of range, the second may be NaN.
     is_low, is_high = x[0] < _EXP_LOWEST, x[0] > _EXP_HIGHEST
@@ -109,7 +109,7 @@ def _exp_of_double_double(x: Any) -> Any:
     return scale(total + ((1 - total) + p + p_low), n)
 
 
-def power(x: Any, y: Any) -> Any:
+def power(x: Vector, y: Vector) -> Vector:
     """Compute x to the power of y, with the special cases of C's and NumPy's ``pow``."""
     size = abs(x)
     is_inside = (size > 0) & (size < _INFINITY)
@@ -127,17 +127,17 @@ def power(x: Any, y: Any) -> Any:
     return select(is_one, 1, result)
 
 
-def power_of_exponent(x: Any, y: Any) -> Any:
+def power_of_exponent(x: Vector, y: Vector) -> Vector:
     """Compute x to the power of y; with a dual exponent, of a constant x."""
     return power(x, y)
 
 
-def power_of_both(x: Any, y: Any) -> Any:
+def power_of_both(x: Vector, y: Vector) -> Vector:
     """Compute x to the power of y; of two dual numbers."""
     return power(x, y)
 
 
-def exp2(x: Any) -> Any:
+def exp2(x: Vector) -> Vector:
     """Compute 2 to the power of x."""
     low, high = _EXP2_LOWEST, _EXP2_HIGHEST
     clamped = select(x < low, low, select(x > high, high, x))
@@ -150,7 +150,7 @@ def exp2(x: Any) -> Any:
     return scale(total + (((1 - total) + r) + p), n)
 
 
-def _log_times(x: Any, factor: Any) -> Any:
+def _log_times(x: Vector, factor: DoubleDouble) -> Vector:
     """Compute log(x) times a double-double."""
     is_inside = (x > 0) & (x < _INFINITY)
     high, low = double_double_product(log_double_double(select(is_inside, x, 1), 0), factor)
@@ -158,17 +158,17 @@ def _log_times(x: Any, factor: Any) -> Any:
     return select(is_inside, high + low, outside)
 
 
-def log2(x: Any) -> Any:
+def log2(x: Vector) -> Vector:
     """Compute the logarithm to base 2, exact for powers of 2."""
     return _log_times(x, (_LOG2_E, _LOG2_E_LOW))
 
 
-def log10(x: Any) -> Any:
+def log10(x: Vector) -> Vector:
     """Compute the logarithm to base 10, exact for powers of 10."""
     return _log_times(x, (_LOG10_E, _LOG10_E_LOW))
 
 
-def cbrt(x: Any) -> Any:
+def cbrt(x: Vector) -> Vector:
     """Compute the cube root, with the sign of x."""
     size = abs(x)
     is_inside = (size > 0) & (size < _INFINITY)
@@ -183,29 +183,29 @@ def cbrt(x: Any) -> Any:
 # --- The same on dual numbers -------------------------------------------------------------------
 
 
-def _slope_by_base(x: Any, y: Any) -> Any:
+def _slope_by_base(x: Vector, y: Vector) -> Vector:
     return select(y == 0, 0, y * power(x, y - 1))
 
 
-def _slope_by_exponent(x: Any, y: Any, z: Any) -> Any:
+def _slope_by_exponent(x: Vector, y: Vector, z: Vector) -> Vector:
     # x**y log(x) tends to 0 with x, if y is positive.
     return select(z == 0, 0, z * log(x))
 
 
 @derivative_rule(power)
-def _dual_power(x: Any, y: Any) -> Any:
+def _dual_power(x: Vector, y: Vector) -> Vector:
     z = power(value_of(x), y)
     return dual(z, _slope_by_base(value_of(x), y) * derivative_of(x))
 
 
 @derivative_rule(power_of_exponent)
-def _dual_power_of_exponent(x: Any, y: Any) -> Any:
+def _dual_power_of_exponent(x: Vector, y: Vector) -> Vector:
     z = power_of_exponent(x, value_of(y))
     return dual(z, _slope_by_exponent(x, value_of(y), z) * derivative_of(y))
 
 
 @derivative_rule(power_of_both)
-def _dual_power_of_both(x: Any, y: Any) -> Any:
+def _dual_power_of_both(x: Vector, y: Vector) -> Vector:
     base, exponent = value_of(x), value_of(y)
     z = power_of_both(base, exponent)
     by_base = exponent * power_of_both(base, exponent - 1)
@@ -215,22 +215,22 @@ def _dual_power_of_both(x: Any, y: Any) -> Any:
 
 
 @derivative_rule(exp2)
-def _dual_exp2(x: Any) -> Any:
+def _dual_exp2(x: Vector) -> Vector:
     y = exp2(value_of(x))
     return dual(y, _LN2 * y * derivative_of(x))
 
 
 @derivative_rule(log2)
-def _dual_log2(x: Any) -> Any:
+def _dual_log2(x: Vector) -> Vector:
     return dual(log2(value_of(x)), derivative_of(x) / (_LN2 * value_of(x)))
 
 
 @derivative_rule(log10)
-def _dual_log10(x: Any) -> Any:
+def _dual_log10(x: Vector) -> Vector:
     return dual(log10(value_of(x)), derivative_of(x) / (_LN10 * value_of(x)))
 
 
 @derivative_rule(cbrt)
-def _dual_cbrt(x: Any) -> Any:
+def _dual_cbrt(x: Vector) -> Vector:
     y = cbrt(value_of(x))
     return dual(y, derivative_of(x) / (3 * y * y))

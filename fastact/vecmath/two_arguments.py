@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from fastact.simd import (
     PerDtype,
+    Vector,
     derivative_of,
     derivative_rule,
     dual,
@@ -29,7 +29,7 @@ _FACTOR = PerDtype(float32=2.0**80, float64=2.0**600)
 _INVERSE = PerDtype(float32=2.0**-80, float64=2.0**-600)
 
 
-def hypot(x: Any, y: Any) -> Any:
+def hypot(x: Vector, y: Vector) -> Vector:
     """Compute sqrt(x**2 + y**2); infinite where either is, even beside NaN."""
     a, b = abs(x), abs(y)
     large, small = select(a > b, a, b), select(a > b, b, a)
@@ -47,7 +47,7 @@ def hypot(x: Any, y: Any) -> Any:
     return select((a == math.inf) | (b == math.inf), math.inf, result)
 
 
-def logaddexp(x: Any, y: Any) -> Any:
+def logaddexp(x: Vector, y: Vector) -> Vector:
     """Compute log(exp(x) + exp(y)), to a relative error of the larger of the two and the result."""
     difference = select(x == y, 0, abs(x - y))
     larger = select((x > y) | isnan(x), x, y)
@@ -58,7 +58,7 @@ def logaddexp(x: Any, y: Any) -> Any:
 
 
 @derivative_rule(hypot)
-def _dual_hypot(x: Any, y: Any) -> Any:
+def _dual_hypot(x: Vector, y: Vector) -> Vector:
     # At the origin, where every direction has another derivative, it is 0.
     size = hypot(value_of(x), value_of(y))
     divisor = select(size == 0, 1, size)
@@ -67,7 +67,7 @@ def _dual_hypot(x: Any, y: Any) -> Any:
 
 
 @derivative_rule(logaddexp)
-def _dual_logaddexp(x: Any, y: Any) -> Any:
+def _dual_logaddexp(x: Vector, y: Vector) -> Vector:
     first, second = value_of(x), value_of(y)
     difference = select(first == second, 0, first - second)
     change = logistic(difference) * derivative_of(x) + logistic(-difference) * derivative_of(y)
