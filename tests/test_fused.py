@@ -282,3 +282,18 @@ def test_wrong_calls(call: Callable[[], Any], kind: type[Exception], words: list
         call()
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": 0.5}, {"dropout": P, "rng": KEY}])
+def test_scale(options: dict[str, Any]) -> None:
+    """The value is scaled after the activation, and so is the gradient that comes to it."""
+    x, dy = normal(3, 50, seed=0), normal(3, 50, seed=1)
+    y, dx, *dbias = fa.gelu.forward_backward(x, dy, scale=2.5, **options)
+    value, slope = gelu(x + options.get("bias", 0))
+    factor = 2.5 * (mask_and_scale(x.shape) if "dropout" in options else 1)
+    np.testing.assert_allclose(y, factor * value, rtol=1e-13)
+    np.testing.assert_allclose(dx, dy * factor * slope, rtol=1e-13)
+    np.testing.assert_allclose(fa.gelu(x, scale=2.5, **options), factor * value, rtol=1e-13)
+    if dbias:
+        np.testing.assert_allclose(dbias[0], (dy * factor * slope).sum(), rtol=1e-12)
+    assert fa.selu(1.0, scale=2.0) == 2.0, "a parameter of that name goes before"

@@ -93,6 +93,19 @@ _dropout = dropout.gradient
 STAGES = (
     Stage(
         Argument(
+            "scale",
+            "float, optional",
+            "What the value is multiplied by, before a dropout.",
+            annotation="float | None",
+        ),
+        ("forward", "backward", "forward_backward"),
+        value=lambda y, scale: y * scale,
+        gradient=lambda dy, scale: dy * scale,
+        numbers=("value_scale",),
+        values_of=lambda caller, scale: (as_number(caller, "scale", scale),),
+    ),
+    Stage(
+        Argument(
             "dropout",
             "float, optional",
             "The chance of a value to become 0; the others are divided by ``1 - dropout``; see `fastact.dropout`, "
