@@ -22,7 +22,7 @@ from fastact.runtime.dtypes import has_loop, inner_type
 # Sums of all blocks together, so that they take no more than half a MiB unless there are more channels.
 _MOST_SUMS = 65_536
 # Random numbers depend on indices in the whole array, in which a block's channels may lie further apart.
-DRAWS_OF_CHANNELS = (*DRAWS, "apart")
+DRAWS_OF_CHANNELS = (*DRAWS, "channel_stride")
 
 
 def channel_axis(where: str, name: str, x: NDArray[Any], value: Any, axis: Any) -> int | None:

@@ -15,7 +15,7 @@ from fastact.runtime.output_pool import empty, retry_without_pool
 # of threads; one block is at least one task of a thread.
 BLOCK = 16_384
 # The operands that come before all others where random numbers are drawn.
-DRAWS = ("key", "first", "threshold")
+DRAWS = ("random_key", "random_index", "random_threshold")
 
 
 def as_contiguous(

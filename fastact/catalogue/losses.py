@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from fastact.catalogue.definition import (
+    POSITIVE,
     CompositeDefinition,
     define_cross_entropy,
     define_elementwise_loss,
 )
 from fastact.kernels.algorithms.cross_entropy import dense_cross_entropy, label_cross_entropy
-from fastact.simd import Vector, select
+from fastact.simd import Vector, copysign, isnan, select
 from fastact.vecmath import softplus_and_derivative
 
 
@@ -81,6 +82,33 @@ def sigmoid_binary_cross_entropy(
         is_positive, logistic, complement
     )
     return loss, gradient
+
+
+@define_elementwise_loss(
+    formula=r"\begin{cases} \frac{1}{2} (x - z)^2 & \lvert x - z \rvert \le \delta \\ \delta (\lvert x - z \rvert - \frac{\delta}{2}) & \text{else} \end{cases}",
+    inputs=("predictions", "targets"),
+    parameters_are={
+        "delta": "Where the parabola becomes a line: one number, or one for each class along `axis`."
+    },
+    domains={"delta": POSITIVE},
+    reference="P. J. Huber, Robust Estimation of a Location Parameter, Annals of Mathematical Statistics 35 (1964), 73-101.",
+)
+def huber(x: Vector, targets: Vector, delta: Vector) -> tuple[Vector, Vector]:
+    """Huber loss: a parabola for small errors and a line for large ones, which outliers do not rule.
+
+    ``loss, dpredictions = fa.huber.forward_backward(predictions, targets)`` gives the loss and its gradient in one
+    pass.
+
+    Notes
+    -----
+    What PyTorch's ``huber_loss`` computes. Losses are summed in float64 over blocks that depend on the shape alone.
+    """
+    error = x - targets
+    size = abs(error)
+    is_small = size <= delta
+    loss = select(is_small, 0.5 * error * error, delta * (size - 0.5 * delta))
+    slope = select(isnan(error), error, copysign(delta, error))
+    return loss, select(is_small, error, slope)
 
 
 linear_cross_entropy = CompositeDefinition(

@@ -241,9 +241,8 @@ def check_domains(function: Function, caller: str, parameters: Mapping[str, Any]
         if name in parameters:
             value = np.asarray(parameters[name])
             if value.dtype.kind in "fiub" and np.any(domain.excludes(value)):
-                raise ValueError(
-                    f"{caller}: {name} must be {domain.text}, got {parameters[name]!r}"
-                )
+                shown = value[()] if value.ndim else value.item()
+                raise ValueError(f"{caller}: {name} must be {domain.text}, got {shown!r}")
 
 
 def make_function(definition: Definition, base: type[Function] = Function) -> Function:

@@ -54,7 +54,7 @@ _REDUCED_SIGNATURES = {
     "backward": "dy, x(n), temperature: parameter -> dx(n)",
     "forward_backward": "x(n), dy, temperature: parameter -> y, dx(n)",
 }
-_PERTURB = "key: int64, first: int64, threshold: int64, x(n) -> y(n)"
+_PERTURB = f"{', '.join(f'{name}: int64' for name in DRAWS)}, x(n) -> y(n)"
 _HARD = Argument(
     "hard",
     "bool, default False",

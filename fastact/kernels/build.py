@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def build(kernel: Kernel, dtype: str) -> LoopFunction:
     """Return the loop of a kernel for arrays of a dtype."""
     compute = kernel.schedule.compute()
-    draws = any(each.name == "key" for each in kernel.inputs)
+    draws = any(each.kind == "int64" for each in kernel.inputs)
     match kernel.schedule:
         case Elementwise():
             return elementwise(compute, _operands(kernel, dtype), is_memory_bound(compute))
