@@ -15,7 +15,7 @@ from scipy import special
 import fastact as fa
 import fastact.ufuncs
 
-UNITS = ("glu", "reglu", "geglu", "geglu_tanh", "swiglu", "bilinear")
+UNITS = tuple(name for name in fa.names("packed") if name != "crelu")
 every_unit = pytest.mark.parametrize("name", UNITS)
 
 
@@ -27,6 +27,8 @@ def opening(name: str, gate: Any) -> tuple[Any, Any]:
         return s, s * special.expit(-gate)
     if name == "reglu":
         return np.maximum(gate, 0), (gate > 0).astype(float)
+    if name == "squared_reglu":
+        return np.maximum(gate, 0) ** 2, 2 * np.maximum(gate, 0)
     if name == "geglu":
         density = np.exp(-(gate**2) / 2) / np.sqrt(2 * np.pi)
         return gate * special.ndtr(gate), special.ndtr(gate) + gate * density

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastact.catalogue.definition import gated_unit
 from fastact.catalogue.gated import gelu, gelu_tanh, silu
-from fastact.catalogue.rectified import identity, relu
+from fastact.catalogue.rectified import identity, relu, squared_relu
 from fastact.catalogue.sigmoidal import sigmoid
 
 _SHAZEER = "N. Shazeer, GLU Variants Improve Transformer, arXiv:2002.05202 (2020)."
@@ -47,4 +47,10 @@ bilinear = gated_unit(
     identity,
     said="Bilinear layer: the product of the two halves.",
     reference=_SHAZEER,
+)
+squared_reglu = gated_unit(
+    "squared_reglu",
+    squared_relu,
+    said="Gated linear unit with a squared relu for its gate: most of its values are exactly 0.",
+    reference="Z. Zhang et al., ReLU^2 Wins: Discovering Efficient Activation Functions for Sparse LLMs, arXiv:2402.03804 (2024).",
 )

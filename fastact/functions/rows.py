@@ -17,7 +17,7 @@ from fastact.arrays.arguments import (
     float_type,
     outputs_for,
 )
-from fastact.arrays.contiguous import run_contiguous
+from fastact.arrays.contiguous import DRAWS, run_contiguous
 from fastact.arrays.random_numbers import chance_of, drawing, key_of
 from fastact.arrays.rows import Operand, as_mask, layout_of, row_parts, run_on_rows
 from fastact.catalogue.definition import RowDefinition
