@@ -77,12 +77,8 @@ def _operation(definition: Definition, name: str) -> Operation:
         options = (_AXIS, *options)
     if definition.drawn_between:
         options = (_SLOPE, *([_RNG] if name == "forward" else []), *options)
-    plain = plain_call(name)
-    if definition.learnable or name == "backward_from_output":
-
-        def plain(function: Function, *arrays: Any) -> Any:
-            return _run(function, function.operations[name], arrays, {})
-
+    is_plain = not definition.learnable and name != "backward_from_output"
+    plain = plain_call(name) if is_plain else None
     found = operation(definition, name, options, _run, plain)
     if definition.learnable and "backward" in name and name != "backward_from_output":
         (learnable,) = definition.learnable

@@ -71,10 +71,7 @@ def _operation(name: str) -> Operation:
     options = (_P_OF_BACKWARD if name == "backward" else _P, RNG, OUT)
     returns = {each: _RETURNS[each] for each in outputs}
 
-    def plain(function: Function, *given: Any) -> Any:
-        return _run(function, function.operations[name], given, {})
-
-    return Operation(name, summary, arrays, options, returns, _run, plain, _RAISES)
+    return Operation(name, summary, arrays, options, returns, _run, _RAISES)
 
 
 def _kernel(definition: DropoutDefinition, name: str) -> Kernel:

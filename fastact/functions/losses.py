@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import as_real_array
-from fastact.functions.function import Function
 from fastact.functions.operation import Operation
 from fastact.functions.options import DLOSS, Argument, array
 
@@ -42,10 +41,7 @@ def loss_operation(
         arrays = (*arrays, DLOSS)
     returns = {"forward": _LOSS, "backward": gradients}.get(name, _LOSS | gradients)
 
-    def plain(function: Function, *given: Any) -> Any:
-        return run(function, function.operations[name], given, {})
-
-    return Operation(name, LOSS_OPERATIONS[name], arrays, options, returns, run, plain, _RAISES)
+    return Operation(name, LOSS_OPERATIONS[name], arrays, options, returns, run, _RAISES)
 
 
 def loss_shape(caller: str, reduction: Any, shape: tuple[int, ...]) -> tuple[int, ...]:

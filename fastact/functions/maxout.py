@@ -74,9 +74,6 @@ def _(definition: GroupDefinition) -> Family:
     def operation(name: str) -> Operation:
         inputs, outputs = kernel(name).inputs, kernel(name).outputs
 
-        def plain(function: Function, *given: Any) -> Any:
-            return _run(function, function.operations[name], given, {})
-
         return Operation(
             name,
             _SUMMARIES[name],
@@ -84,7 +81,6 @@ def _(definition: GroupDefinition) -> Family:
             (_PIECES, AXIS, OUT),
             {each.name: _RETURNS[each.name] for each in outputs},
             _run,
-            plain,
             _RAISES,
         )
 

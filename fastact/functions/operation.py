@@ -32,10 +32,10 @@ class Operation:
         What it gives, by name.
     run : callable
         Takes the function, the operation, the arrays and the options, and returns the results.
-    plain : callable
-        The same for a call without options: takes the function and the arrays.
     raises : dict of str to str
         The errors, by their classes.
+    plain : callable, optional
+        A shorter way for calls without options: takes the function and the arrays.
     """
 
     name: str
@@ -44,8 +44,8 @@ class Operation:
     options: tuple[Argument, ...]
     returns: Mapping[str, str]
     run: Callable[..., Any]
-    plain: Callable[..., Any]
     raises: Mapping[str, str]
+    plain: Callable[..., Any] | None = None
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ def make_method(operation: Operation) -> Callable[..., Any]:
         each.name if each.default is REQUIRED else f"{each.name}={each.default!r}"
         for each in operation.arrays
     )
-    factory = _factory(parameters, ", ".join(operation.inputs))
+    factory = _factory(parameters, ", ".join(operation.inputs), operation.plain is not None)
     method: Any = factory(operation, operation.plain)
     method.__name__ = "__call__" if operation.name == "forward" else operation.name
     itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
@@ -145,14 +145,14 @@ def make_method(operation: Operation) -> Callable[..., Any]:
 
 
 @cache
-def _factory(parameters: str, arrays: str) -> Callable[..., Any]:
+def _factory(parameters: str, arrays: str, has_plain: bool) -> Callable[..., Any]:
     """Return what makes methods with these arrays: Python binds them, and names the one that is missing."""
+    shorter = f"if not (args or options): return plain(self, {arrays})" if has_plain else "pass"
     source = f"""
 def factory(operation, plain):
     def method(self, {parameters}, /, *args, **options):
-        if args or options:
-            return self._call(operation, ({arrays},), args, options)
-        return plain(self, {arrays})
+        {shorter}
+        return self._call(operation, ({arrays},), args, options)
     return method
 """
     names: dict[str, Any] = {}

@@ -131,10 +131,7 @@ def _(definition: ConcatenatedDefinition) -> Family:
             ufunc = function.kernels[name]
             return _call(caller, ufunc, kernel(name), found, shapes, axis, options.get("out"))
 
-        def plain(function: Function, *given: Any) -> Any:
-            return run(function, function.operations[name], given, {})
-
-        return Operation(name, _SUMMARIES[name], arrays, (AXIS, OUT), returns, run, plain, _RAISES)
+        return Operation(name, _SUMMARIES[name], arrays, (AXIS, OUT), returns, run, _RAISES)
 
     return Family({name: operation(name) for name in _CONCATENATED}, tuple(_CONCATENATED), kernel)
 
@@ -229,9 +226,6 @@ def _(definition: GateDefinition) -> Family:
         returns = {each: _GATED_RETURNS[each] for each in outputs.split()}
         options = (AXIS, _INTERLEAVED, _GATE, OUT)
 
-        def plain(function: Function, *given: Any) -> Any:
-            return _run_gate(function, function.operations[name], given, {})
-
         return Operation(
             name,
             _SUMMARIES[name],
@@ -239,7 +233,6 @@ def _(definition: GateDefinition) -> Family:
             options,
             returns,
             _run_gate,
-            plain,
             _RAISES,
         )
 

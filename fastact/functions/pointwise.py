@@ -187,7 +187,7 @@ def operation(
     # An activation's own parameter may bear the name of an option.
     first = {each.name: each for each in reversed(everything)}
     taken = tuple(each for each in everything if first[each.name] is each)
-    return Operation(name, summary, arrays, taken, returns, run, plain, _RAISES)
+    return Operation(name, summary, arrays, taken, returns, run, _RAISES, plain)
 
 
 def kernel(definition: Definition, name: str) -> Kernel:

@@ -116,14 +116,8 @@ def _operation(definition: RowDefinition, name: str) -> Operation:
     arrays = tuple(_ARRAYS[each.name] for each in kernel.inputs if each.name != "temperature")
     texts = _RETURNS | (_REDUCED_VALUE if definition.is_reduced else {})
     returns = {each.name: texts[each.name] for each in kernel.outputs}
-    run = _run_random if draws else _run
-    plain = partial(_run, options={}) if draws else _plain_call(kernel, name)
-    if draws:
-
-        def plain(function: Function, *given: Any) -> Any:
-            return _run_random(function, function.operations[name], given, {})
-
-    return Operation(name, _SUMMARIES[name], arrays, options, returns, run, plain, _RAISES)
+    run, plain = (_run_random, None) if draws else (_run, _plain_call(kernel, name))
+    return Operation(name, _SUMMARIES[name], arrays, options, returns, run, _RAISES, plain)
 
 
 def _kernel(definition: RowDefinition, name: str) -> Kernel:
