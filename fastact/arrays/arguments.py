@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import operator
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -180,6 +182,14 @@ def sum_into(result: NDArray[Any], gradient: NDArray[Any]) -> None:
     total = gradient.sum(axis=axes, keepdims=True, dtype=np.float64)
     with np.errstate(over="ignore"):  # a sum may be too large for the type
         np.copyto(result, total.reshape(result.shape), casting="same_kind")
+
+
+def warn_caller(text: str) -> None:
+    """Give a warning that points to where fastact was called."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("fastact."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, stacklevel=level)
 
 
 def as_returned(results: Sequence[NDArray[Any]], out: Any) -> Any:

@@ -31,7 +31,10 @@ def channel_axis(where: str, name: str, x: NDArray[Any], value: Any, axis: Any) 
         raise ValueError(f"{where}: {name} must be a number or 1-d, got shape {np.shape(value)}")
     if np.size(value) == 1:
         return None
-    found = as_axis(where, axis, x.ndim)
+    try:
+        found = as_axis(where, axis, x.ndim)
+    except ValueError as error:
+        raise ValueError(f"{error}; it is the axis of the channels of {name}") from None
     if x.shape[found] != np.size(value):
         raise ValueError(
             f"{where}: {name} has {np.size(value)} values, but x has "

@@ -17,6 +17,7 @@ from fastact.arrays.arguments import (
     each_output,
     outputs_for,
     sum_into,
+    warn_caller,
     weak_for_integers,
 )
 from fastact.catalogue.definition import REQUIRED, Definition
@@ -296,6 +297,12 @@ def _summed(
 
 def _call(function: Function, name: str, arrays: tuple[Any, ...], options: dict[str, Any]) -> Any:
     ufunc = function.kernels[name]
+    if options.get("where", True) is not True and "out" not in options:
+        caller = function.caller(name)
+        warn_caller(
+            f"{caller}: 'where' without 'out' leaves elements uninitialized; out=None means that"
+        )
+        options = options | {"out": None if ufunc.nout == 1 else (None,) * ufunc.nout}
     if isinstance(options.get("out"), tuple):
         each_output(function.caller(name), options["out"], ufunc.nout)
     try:

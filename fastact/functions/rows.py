@@ -219,6 +219,8 @@ def _run(
     whole = are_rows.index(True)
     given = [as_real_array(caller, *each) for each in zip(operation.inputs, arrays, strict=True)]
     shape = given[whole].shape
+    if shape == () and axis in (-1, 0):
+        axis = None  # one element is a row
     layout = layout_of(caller, axis, lengths, shape)
     reduced = layout.reduced_shape(bool(options.get("keepdims", False)))
     for k, is_row in enumerate(are_rows):
