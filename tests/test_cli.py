@@ -108,13 +108,13 @@ def test_show_of_a_layer() -> None:
         "a silu for its gate: the hidden layer",
         "By default the first half is the gate.",
         "y = v silu(g)",
-        "interleaved bool, default False. Whether even and odd places",
+        "interleaved bool, default False. Whether elements at even and at odd positions",
         "arXiv:2002.05202",
     ):
         assert said in output
     result = run("show", "swiglu", "--set", "beta=1")
     assert result.exit_code == 2
-    assert "a layer binds none" in result.stderr
+    assert "unknown parameter 'beta'; its parameters: none" in result.stderr
 
 
 def test_show_with_settings() -> None:

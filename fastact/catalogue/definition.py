@@ -286,6 +286,11 @@ class PackedDefinition(Definition):
 
     kind: ClassVar[str] = "packed"
 
+    @cached_property
+    def parameters(self) -> Mapping[str, Any]:
+        """None: the activation has its defaults."""
+        return MappingProxyType({})
+
 
 @dataclass(frozen=True)
 class ConcatenatedDefinition(PackedDefinition):
@@ -306,6 +311,17 @@ class GateDefinition(PackedDefinition):
 
     activation: str = ""
     gate: str = "first"
+
+    @property
+    def text(self) -> str:
+        """What it is, and how it behaves."""
+        return f"""{self.said}
+
+Notes
+-----
+``y = value * {self.activation}(gate)``. By default the {self.gate} half is the gate. The value, and each gradient, is the
+product in IEEE arithmetic; the derivative of the activation follows its own conventions. The gradient needs the input
+only: nothing is stored between the passes."""
 
 
 def gated_unit(name: str, activation: Definition, **metadata: Any) -> GateDefinition:

@@ -210,7 +210,7 @@ def logsigmoid(x: Vector) -> tuple[Vector, Vector]:
     reference="M. Maechler, Accurately Computing log(1 - exp(-|a|)), R package Rmpfr (2012).",
 )
 def log1mexp(x: Vector) -> tuple[Vector, Vector]:
-    """Logarithm of one minus an exponential: the log-probability of the complement of an event with log-probability ``-x``.
+    """Logarithm of one minus an exponential: the log-probability of the complement of an event.
 
     One exponential and one logarithm. It is ``-inf`` at 0, and NaN for negative numbers.
     """

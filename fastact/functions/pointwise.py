@@ -262,18 +262,21 @@ def run_elementwise(
         _name_all_types(function, name, options)
     names = [each.name for each in OPERATIONS[name][1]]
     if "dy" in names:
-        shape = np.shape(arrays[1 - names.index("dy")])
-        if any(np.shape(each) not in ((), shape) for each in arrays) and _widens(shape, arrays):
+        shape = _shape_to_sum_to(arrays, 1 - names.index("dy"))
+        if shape is not None:
             return _summed(function, name, arrays, options, shape)
     return _call(function, name, arrays, options)
 
 
-def _widens(shape: tuple[int, ...], arrays: tuple[Any, ...]) -> bool:
-    """Whether arrays broadcast to another shape than this; where they do not at all, the ufunc will say so."""
+def _shape_to_sum_to(arrays: tuple[Any, ...], k: int) -> tuple[int, ...] | None:
+    """Return the shape of an array that is narrower than what all broadcast to; None where it is not."""
     try:
-        return np.broadcast_shapes(*map(np.shape, arrays)) != shape
+        shapes = [np.shape(each) for each in arrays]
+        if all(shape in ((), shapes[k]) for shape in shapes):
+            return None
+        return shapes[k] if np.broadcast_shapes(*shapes) != shapes[k] else None
     except ValueError:
-        return False
+        return None  # the ufunc will say what is wrong
 
 
 def _summed(
