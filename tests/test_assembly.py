@@ -9,13 +9,14 @@ import pytest
 
 import fastact as fa
 from fastact.catalogue import catalogue
-from fastact.functions.pointwise import build_loop
+from fastact.functions.pointwise import kernel
+from fastact.kernels.build import build
 from fastact.runtime import loading
 from fastact.system.target import TARGET
 
-POINTWISE = [name for name in fa.names("activation") if ("derivative" in fa.get(name).operations)]
+POINTWISE = [name for name in fa.names("activation") if "derivative" in fa.get(name).operations]
 # What a kernel may name: its loop, the copies of what is less than a block, and tables.
-NAMED = re.compile(r"_ZN7fastact5loops|fastact\.copy\.|lookup")
+NAMED = re.compile(r"_ZN7fastact7kernels|fastact\.copy\.|lookup")
 # So long that LLVM leaves some of their functions on vectors to be called.
 NOT_INLINED = {"serf", "sine", "snake"}
 REGISTER = {64: "zmm", 32: "ymm", 16: "xmm"}
@@ -27,7 +28,7 @@ REGISTER = {64: "zmm", 32: "ymm", 16: "xmm"}
     [(name, "float32") for name in POINTWISE] + [(name, "float64") for name in ("elu", "tanh")],
 )
 def test_widest_vectors_and_no_call(name: str, dtype: str) -> None:
-    code = loading.assembly(partial(build_loop, catalogue()[name], "forward_backward", dtype))
+    code = loading.assembly(partial(build, kernel(catalogue()[name], "forward_backward"), dtype))
     register = REGISTER[TARGET.vector_bytes]
     packed = re.findall(rf"\tv?\w+p[sd]\t.*%{register}\d+", code)
     assert len(packed) > 10

@@ -60,12 +60,16 @@ def assert_covered(library: str, names: list[str]) -> None:
     """Check that each name finds an activation that says it is in this library."""
     missing = []
     for name in names:
-        claimed = [key for key, each in catalogue().items() if each.elsewhere.get(library) == name]
+        claimed = [
+            key
+            for key, each in catalogue("activation").items()
+            if each.elsewhere.get(library) == name
+        ]
         try:
             found = claimed or [fa.get(name).name]
         except ValueError:
             found = []
-        if not found or library not in catalogue()[found[0]].elsewhere:
+        if not found or library not in catalogue("activation")[found[0]].elsewhere:
             missing.append(name)
     assert not missing
 
@@ -95,7 +99,7 @@ def test_jax() -> None:
 @pytest.mark.parametrize("name", fa.names("activation"))
 def test_claims_about_pytorch_and_jax_are_true(name: str) -> None:
     """A name given for a library that is installed is there."""
-    elsewhere = catalogue()[name].elsewhere
+    elsewhere = catalogue("activation")[name].elsewhere
     if "pytorch" in elsewhere:
         nn = pytest.importorskip("torch").nn
         assert hasattr(nn.functional, elsewhere["pytorch"]) or hasattr(nn, elsewhere["pytorch"])
@@ -107,6 +111,8 @@ def test_claims_about_pytorch_and_jax_are_true(name: str) -> None:
 def test_claims_about_others_are_true(library: str) -> None:
     """A name given for a library is in its list."""
     claimed = {
-        each.elsewhere[library] for each in catalogue().values() if library in each.elsewhere
+        each.elsewhere[library]
+        for each in catalogue("activation").values()
+        if library in each.elsewhere
     }
     assert claimed <= set(LISTS[library])

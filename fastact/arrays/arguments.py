@@ -233,10 +233,15 @@ def weak_for_integers(arrays: Sequence[Any], parameters: list[Any]) -> list[Any]
 
     NumPy lets them do so: ``np.arctan2(int8, 0.5)`` is a float64, where ``np.tanh(int8)`` is a float16.
     """
-    integers = [
-        a.dtype for a in arrays if isinstance(a, np.ndarray | np.generic) and a.dtype.kind in "iub"
-    ]
-    if len(integers) < len(arrays):
+    try:
+        kinds = [
+            np.asarray(each).dtype
+            for each in arrays
+            if isinstance(each, np.ndarray | np.generic | list | tuple | bool)
+        ]
+    except ValueError:  # the ufunc will say what is wrong
         return parameters
-    number = np.result_type(np.float16, *integers).type
+    if len(kinds) < len(arrays) or any(kind.kind not in "iub" for kind in kinds):
+        return parameters
+    number = np.result_type(np.float16, *kinds).type
     return [number(p) if type(p) in (int, float) else p for p in parameters]

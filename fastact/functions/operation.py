@@ -155,7 +155,7 @@ def factory(operation, plain):
         return self._call(operation, ({arrays},), args, options)
     return method
 """
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"__name__": __name__}
     exec(source, names)
     factory: Callable[..., Any] = names["factory"]
     return factory
