@@ -263,8 +263,16 @@ X = np.ones((2, 4))
         (lambda: fa.elu(X, residual=X, axis=0), TypeError, ["axis", "bias"]),
         (lambda: fa.elu(X, residual=X, where=X > 0), TypeError, ["where", "residual"]),
         (lambda: fa.elu(X, alpha=X, residual=X), ValueError, ["alpha", "number", "(2, 4)"]),
-        (lambda: fa.elu.backward(X, X, residual=X), TypeError, ["no residual", "dy"]),
-        (lambda: fa.elu.derivative(X, dropout=0.5, rng=1), TypeError, ["no dropout"]),
+        (
+            lambda: fa.elu.backward(X, X, residual=X),
+            TypeError,
+            ["no 'residual'", "elu.forward_backward"],
+        ),
+        (
+            lambda: fa.elu.derivative(X, dropout=0.5, rng=1),
+            TypeError,
+            ["no 'dropout'", "elu.backward"],
+        ),
         (lambda: fa.elu.backward(X[0], X, dropout=0.5, rng=1), ValueError, ["dy", "(4,)"]),
         (
             lambda: fa.elu.backward(X, X, dropout=0.5, rng=np.random.default_rng()),

@@ -51,7 +51,17 @@ MODULES = [
 ]
 
 
-@pytest.mark.parametrize("name", ["ufunc", "threads", "pool", "records", "kernels", "output_cache"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "runtime.ufunc",
+        "runtime.threads",
+        "runtime.pool",
+        "system.memory_layout",
+        "runtime.loading",
+        "runtime.output_pool",
+    ],
+)
 def test_a_module_that_is_loaded_anew(name: str) -> None:
     """Ufuncs of before run loops that they had, and load loops that they had not; the pool starts; errors rise."""
     script = f"""

@@ -206,6 +206,15 @@ class Function:
             operation.bind(caller, args, options)
         for name in options:
             if name not in operation.option_names:
+                others = [
+                    chosen.caller(each.name)
+                    for each in chosen.operations.values()
+                    if name in each.option_names
+                ]
+                if others:
+                    raise TypeError(
+                        f"{caller}: it takes no {name!r}; these do: {', '.join(others)}"
+                    )
                 raise TypeError(operation.unknown(caller, name))
         return operation.run(chosen, operation, arrays, options)
 

@@ -382,10 +382,11 @@ def run_fused(
 
 def check_alone(caller: str, function: Function, options: dict[str, Any]) -> None:
     """Take out what is None, and raise an error for options that say more of what is not there."""
+    draws = "dropout" in options
     for name in ("bias", *(stage.name for stage in STAGES)):
         if name not in function.parameters:
             options.pop(name, None)
-    if "rng" not in function.parameters and options.pop("rng", None) is not None:
+    if "rng" not in function.parameters and options.pop("rng", None) is not None and not draws:
         raise TypeError(f"{caller}: rng is there without dropout, which would draw from it")
     if not function.learnable:
         _check_no_axis(caller, options)
