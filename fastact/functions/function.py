@@ -204,7 +204,7 @@ class Function:
         caller = chosen.caller(operation.name)
         if args:
             operation.bind(caller, args, options)
-        for name in options:
+        for name in list(options):
             if name not in operation.option_names:
                 others = [
                     chosen.caller(each.name)
@@ -215,7 +215,8 @@ class Function:
                     raise TypeError(
                         f"{caller}: it takes no {name!r}; these do: {', '.join(others)}"
                     )
-                raise TypeError(operation.unknown(caller, name))
+                else:
+                    raise TypeError(operation.unknown(caller, name))
         return operation.run(chosen, operation, arrays, options)
 
     @cached_property
