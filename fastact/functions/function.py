@@ -204,19 +204,16 @@ class Function:
         caller = chosen.caller(operation.name)
         if args:
             operation.bind(caller, args, options)
-        for name in list(options):
-            if name not in operation.option_names:
-                others = [
-                    chosen.caller(each.name)
-                    for each in chosen.operations.values()
-                    if name in each.option_names
-                ]
-                if others:
-                    raise TypeError(
-                        f"{caller}: it takes no {name!r}; these do: {', '.join(others)}"
-                    )
-                else:
-                    raise TypeError(operation.unknown(caller, name))
+        for name in options.keys() - operation.option_names.keys():
+            others = [
+                chosen.caller(each.name)
+                for each in chosen.operations.values()
+                if name in each.option_names
+            ]
+            if not others:
+                raise TypeError(operation.unknown(caller, name))
+            if options.pop(name) is not None:  # None is as good as leaving it out
+                raise TypeError(f"{caller}: it takes no {name!r}; these do: {', '.join(others)}")
         return operation.run(chosen, operation, arrays, options)
 
     @cached_property
