@@ -105,7 +105,7 @@ def test_show_of_whole_arrays(name: str) -> None:
 def test_show_of_a_layer() -> None:
     output = words("show", "swiglu")
     for said in (
-        "a silu for its gate: the hidden layer",
+        "a silu gate, as in the feed-forward blocks",
         "By default the first half is the gate.",
         "y = v silu(g)",
         "interleaved bool, default False. Whether elements at even and at odd positions",

@@ -173,7 +173,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: fa.logsumexp.backward(np.ones(3), np.ones((2, 5))),
         ValueError,
-        "dy has shape (3,), expected is (2,)",
+        "dy has shape (3,), expected (2,)",
     ),
     (lambda: fa.logsumexp(np.ones(3), axis=2), ValueError, "axis 2 is out of bounds"),
     (lambda: fa.logsumexp(np.ones((2, 3)), out=np.ones(3)), ValueError, "out has shape (3,)"),

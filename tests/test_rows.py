@@ -385,7 +385,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: fa.softmax.backward(np.ones(3), np.ones(4)),
         ValueError,
-        "y has shape (4,), expected is (3,)",
+        "y has shape (4,), expected (3,)",
     ),
     (lambda: fa.softmax(np.ones(3), dim=0), TypeError, "dim"),
 ]

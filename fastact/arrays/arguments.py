@@ -138,7 +138,7 @@ def outputs_for(
     return tuple(outputs)
 
 
-def apart(
+def copy_overlapping(
     arrays: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]], in_place: bool = True
 ) -> tuple[NDArray[Any], ...]:
     """Return inputs, copied where writing an output would change what has not been read yet.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.arrays.arguments import apart
+from fastact.arrays.arguments import copy_overlapping
 from fastact.runtime.output_pool import retry_without_pool
 
 # Longer rows are cut: threads share rows.
@@ -43,7 +43,7 @@ def call_on_rows(
     if not arrays[0].size:
         return
     inputs, outputs = arrays[: ufunc.nin], arrays[ufunc.nin :]
-    arrays = (*apart(inputs, outputs), *outputs)
+    arrays = (*copy_overlapping(inputs, outputs), *outputs)
     merge = all(array.flags.c_contiguous for array in arrays)
     views = []
     for array, is_packed in zip(arrays, packed, strict=True):
@@ -59,8 +59,8 @@ def call_on_rows(
             pieces.append(np.swapaxes(cut, -3, -2) if is_packed else cut)
         _call(ufunc, pieces)
     if whole < length:
-        rest = [view[..., whole:] for view in views]
-        _call(ufunc, rest)
+        tail = [view[..., whole:] for view in views]
+        _call(ufunc, tail)
 
 
 def _call(ufunc: np.ufunc, operands: list[NDArray[Any]]) -> None:
@@ -82,8 +82,8 @@ def _rows(
     if not is_packed:
         if not merge:
             return np.moveaxis(array, axis, -1)
-        rest = (-1,) if not interleaved or axis == array.ndim - 1 else (length, -1)
-        return array.reshape(*before, *rest)
+        tail = (-1,) if not interleaved or axis == array.ndim - 1 else (length, -1)
+        return array.reshape(*before, *tail)
     split = (length // 2, 2) if interleaved else (2, length // 2)
     view = array.reshape(*before, *split, *after)  # which is a view at any strides
     halves = axis + 1 if interleaved else axis

@@ -23,12 +23,12 @@ _KEYS = 2**64
 _WORDS = 2**32
 
 
-def key_of(where: str, rng: Any, *, again: bool = False) -> int:
+def key_of(caller: str, rng: Any, *, again: bool = False) -> int:
     """Return the 64-bit key that an argument ``rng`` means.
 
     Parameters
     ----------
-    where : str
+    caller : str
         What an error message calls the operation.
     rng : int, numpy.random.SeedSequence or numpy.random.Generator
         A seed, from 0 to ``2**64 - 1``, is the key itself, and a seed sequence has one: the same in every call. A
@@ -45,7 +45,7 @@ def key_of(where: str, rng: Any, *, again: bool = False) -> int:
     """
     if rng is None:
         raise TypeError(
-            f"{where}: rng is missing: give a seed, an int, which draws the same in every call, so that a "
+            f"{caller}: rng is missing: give a seed, an int, which draws the same in every call, so that a "
             "gradient fits to its value; or a numpy.random.Generator"
         )
     if not isinstance(rng, int | np.integer):
@@ -55,7 +55,7 @@ def key_of(where: str, rng: Any, *, again: bool = False) -> int:
         if isinstance(rng, generator):
             if again:
                 raise TypeError(
-                    f"{where}: a generator cannot draw again what the forward call has drawn: give both "
+                    f"{caller}: a generator cannot draw again what the forward call has drawn: give both "
                     "calls one seed, an int, or call forward_backward"
                 )
             return int(rng.integers(_KEYS, dtype=np.uint64))
@@ -65,11 +65,11 @@ def key_of(where: str, rng: Any, *, again: bool = False) -> int:
         seed = operator.index(rng)
     except TypeError:
         raise TypeError(
-            f"{where}: rng must be an int, a numpy.random.SeedSequence or a numpy.random.Generator, "
+            f"{caller}: rng must be an int, a numpy.random.SeedSequence or a numpy.random.Generator, "
             f"got {rng!r}"
         ) from None
     if not 0 <= seed < _KEYS:
-        raise ValueError(f"{where}: the seed rng must be from 0 to 2**64 - 1, got {seed}")
+        raise ValueError(f"{caller}: the seed rng must be from 0 to 2**64 - 1, got {seed}")
     return seed
 
 
@@ -98,7 +98,7 @@ class Chance(NamedTuple):
     scale: float
 
 
-def chance_of(where: str, name: str, p: Any) -> Chance:
+def chance_of(caller: str, name: str, p: Any) -> Chance:
     """Return the chance that an argument means.
 
     Raises
@@ -108,13 +108,13 @@ def chance_of(where: str, name: str, p: Any) -> Chance:
     ValueError
         If it is not a number from 0 to 1.
     """
-    number = as_real_array(where, name, p)
+    number = as_real_array(caller, name, p)
     if number.ndim or not 0 <= float(number) <= 1:
-        raise ValueError(f"{where}: {name} must be a number from 0 to 1, got {p!r}")
+        raise ValueError(f"{caller}: {name} must be a number from 0 to 1, got {p!r}")
     value = float(number)
     return Chance(value, round(math.ldexp(value, 32)), 1 / (1 - value) if value < 1 else 0.0)
 
 
-def drawing(key: int, chance: Chance) -> tuple[np.int64, np.int64]:
+def key_and_threshold(key: int, chance: Chance) -> tuple[np.int64, np.int64]:
     """Return key and threshold as kernels take them."""
     return np.uint64(key).view(np.int64), np.int64(chance.threshold)

@@ -119,15 +119,15 @@ class Segments:
         results = [
             Operand(np.moveaxis(each.array, self._axis, -1), each.is_row) for each in outputs
         ]
-        for rows, places in self._batches():
-            parts = [array[..., places if is_row else rows] for array, is_row in given]
-            found = [array[..., places if is_row else rows] for array, is_row in results]
+        for rows, positions in self._batches():
+            parts = [array[..., positions if is_row else rows] for array, is_row in given]
+            found = [array[..., positions if is_row else rows] for array, is_row in results]
             run(parts, found)
             for (array, is_row), part in zip(results, found, strict=True):
-                array[..., places if is_row else rows] = part
+                array[..., positions if is_row else rows] = part
 
     def _batches(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Yield the numbers of rows of one length, and the places of their numbers along the axis."""
+        """Yield the numbers of rows of one length, and the positions of their numbers along the axis."""
         others = max(1, math.prod(self._shape) // max(1, self._shape[self._axis]))
         for length in np.unique(self._lengths):
             of_this_length = np.flatnonzero(self._lengths == length)
@@ -147,12 +147,12 @@ def row_parts(rows: tuple[int, ...], most: int) -> Iterator[Any]:
         yield slice(first, first + step)
 
 
-def layout_of(where: str, axis: Any, lengths: Any, shape: tuple[int, ...]) -> Axes | Segments:
+def layout_of(caller: str, axis: Any, lengths: Any, shape: tuple[int, ...]) -> Axes | Segments:
     """Return where the rows of an array lie, or raise an error that names what does not fit.
 
     Parameters
     ----------
-    where : str
+    caller : str
         What the error calls the operation.
     axis : int, sequence of int or None
         One axis or several, all for None.
@@ -161,36 +161,36 @@ def layout_of(where: str, axis: Any, lengths: Any, shape: tuple[int, ...]) -> Ax
     shape : tuple of int
         The array's.
     """
-    axes = _as_axes(where, axis, len(shape))
+    axes = _as_axes(caller, axis, len(shape))
     if lengths is None:
         return Axes(axes, shape)
-    array = as_array(where, "lengths", lengths)
+    array = as_array(caller, "lengths", lengths)
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise TypeError(
-            f"{where}: lengths must be a 1-d array of integers, got {array.dtype} of shape {array.shape}"
+            f"{caller}: lengths must be a 1-d array of integers, got {array.dtype} of shape {array.shape}"
         )
     if len(axes) != 1:
-        raise ValueError(f"{where}: with lengths, axis must be one axis, got {axis!r}")
+        raise ValueError(f"{caller}: with lengths, axis must be one axis, got {axis!r}")
     if array.size and array.min() < 0:
-        place = int(array.argmin())
-        raise ValueError(f"{where}: lengths[{place}] is negative: {array[place]}")
+        index = int(array.argmin())
+        raise ValueError(f"{caller}: lengths[{index}] is negative: {array[index]}")
     # Of Python's integers, whose sum does not wrap.
     total, length = sum(array.tolist()), shape[axes[0]]
     if total != length:
         raise ValueError(
-            f"{where}: the lengths add up to {total}, but axis {axes[0]} has {length} elements"
+            f"{caller}: the lengths add up to {total}, but axis {axes[0]} has {length} elements"
         )
     return Segments(array.astype(np.intp), axes[0], shape)
 
 
-def _as_axes(where: str, axis: Any, dimensions: int) -> tuple[int, ...]:
+def _as_axes(caller: str, axis: Any, dimensions: int) -> tuple[int, ...]:
     """Return the axes of a row as indices from the front, or raise an error that names them."""
     if axis is None:
         return tuple(range(dimensions))
     given = axis if isinstance(axis, Sequence) else (axis,)
-    axes = tuple(as_axis(where, each, dimensions) for each in given)
+    axes = tuple(as_axis(caller, each, dimensions) for each in given)
     if len(set(axes)) < len(axes):
-        raise ValueError(f"{where}: axis {axis!r} names one axis twice")
+        raise ValueError(f"{caller}: axis {axis!r} names one axis twice")
     return axes
 
 

@@ -17,9 +17,9 @@ from fastact.functions.function import Function, check_domains, family_of
 from fastact.functions.fused import (
     Variant,
     check_alone,
-    chosen,
-    number,
+    fused_options,
     run_fused,
+    scalar_parameter,
     stage_options,
     variants,
 )
@@ -99,7 +99,7 @@ def _run(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
     """Run an operation: with what is fused, with drawn slopes, with the gradient of a parameter, or as it is."""
-    if chosen(function, options):
+    if fused_options(function, options):
         return run_fused(function, operation, arrays, options)
     caller, definition = function.caller(operation.name), function._definition
     if definition.drawn_between:
@@ -155,7 +155,9 @@ def _with_gradient(
     out = options.pop("out", None)
     check_domains(function, caller, options)
     others = [
-        number(caller, function, each, options) for each in function.parameters if each != name
+        scalar_parameter(caller, function, each, options)
+        for each in function.parameters
+        if each != name
     ]
     for unknown in options:
         known = ", ".join((*function.parameters, "axis", "out"))
@@ -195,7 +197,7 @@ def _kernel_with_sums(definition: Definition, name: str) -> Kernel:
     core = ("n", "c", "s")
     _, arrays, returns, _ = OPERATIONS[name]
     (learnable,), names = definition.learnable, list(definition.parameters)
-    place = names.index(learnable)
+    index = names.index(learnable)
     inputs = [Operand(each.name, core) for each in arrays]
     inputs.append(Operand(learnable, ("c",), "parameter"))
     inputs += parameters(each for each in names if each != learnable)
@@ -204,7 +206,7 @@ def _kernel_with_sums(definition: Definition, name: str) -> Kernel:
         "backward": _backward,
         "forward_backward": _forward_backward,
     }[name]
-    schedule = Channels(lambda: compute(definition.on_vectors, place))
+    schedule = Channels(lambda: compute(definition.on_vectors, index))
     return Kernel(tuple(inputs), tuple(outputs), schedule)
 
 

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import (
-    apart,
     as_array,
     as_axis,
     as_integer,
     as_real_array,
     as_returned,
+    copy_overlapping,
     float_type,
     outputs_for,
 )
@@ -31,7 +31,7 @@ from fastact.runtime.dtypes import inner_type, parameters_in
 from fastact.runtime.output_pool import retry_without_pool
 
 # Per-row temporaries are allocated for at most this many rows.
-_ROWS = 2**15
+_MAX_ROWS = 2**15
 # What both kernels take for the label of a row that is ignored; without smoothing, any negative one is.
 _IGNORED = -2
 
@@ -128,7 +128,7 @@ def _run(
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         divisor = classes.divisor(given, is_dense, rows) if reduction == "mean" else 1.0
         scale = np.asarray(gradient / np.float64(divisor))
-        x, given = apart([x, given], results)
+        x, given = copy_overlapping([x, given], results)
         run_on_rows(
             layout,
             partial(_run_rows, function, bool(gradients), classes, is_dense, losses, sums),
@@ -157,9 +157,9 @@ def _run_rows(
         name = f"dense_{name}"
     kernel, ufunc = function._family.kernel(name), function.kernels[name]
     types = kernel.types(classes.dtype.name)
-    for part in row_parts(x.shape[:-1], _ROWS):
+    for part in row_parts(x.shape[:-1], _MAX_ROWS):
         operands = {"x": x[part], "scale": scale[part] if scale.ndim else scale}
-        operands |= (classes.of_shares if is_dense else classes.of_labels)(targets[part])
+        operands |= (classes.of_probabilities if is_dense else classes.of_labels)(targets[part])
         loss = np.empty(operands["x"].shape[:-1])
         ufunc(
             *(operands[each.name] for each in kernel.inputs),
@@ -199,21 +199,21 @@ class Classes:
         """Raise an error that names the first label that is out of range."""
         if labels.shape != rows:
             raise ValueError(
-                f"{caller}: targets has shape {labels.shape}, expected is {rows} for labels, or {shape} "
+                f"{caller}: targets has shape {labels.shape}, expected {rows} for labels, or {shape} "
                 "for shares of the classes"
             )
         if labels.dtype.kind not in "iu":
             raise TypeError(f"{caller}: labels must be integers, got {labels.dtype}")
-        for part in row_parts(rows, _ROWS):
+        for part in row_parts(rows, _MAX_ROWS):
             some = labels[part]
             wrong = some.astype(np.uintp) >= self.count  # as such, what is negative is large
             if wrong.any() and (wrong := wrong & (some != self.ignore_index)).any():
                 first = np.argwhere(wrong)[0]
                 if part is not ...:
                     first[0] += part.start
-                place = f"[{', '.join(map(str, first))}]" if len(first) else ""
+                position = f"[{', '.join(map(str, first))}]" if len(first) else ""
                 raise ValueError(
-                    f"{caller}: targets{place} is {labels[tuple(first)]}; labels are from 0 to "
+                    f"{caller}: targets{position} is {labels[tuple(first)]}; labels are from 0 to "
                     f"{self.count - 1}, or {self.ignore_index} to ignore a row"
                 )
 
@@ -221,7 +221,7 @@ class Classes:
         """Return what the mean divides by: the number of rows, or the sum of the weights of their labels."""
         if is_dense:
             return float(math.prod(rows))
-        parts = (targets[part] for part in row_parts(rows, _ROWS))
+        parts = (targets[part] for part in row_parts(rows, _MAX_ROWS))
         if self.weights is None:
             return float(sum(np.count_nonzero(part != self.ignore_index) for part in parts))
         return float(np.sum([self._weights_of(part).sum(dtype=float) for part in parts]))
@@ -252,9 +252,9 @@ class Classes:
             found["spike"] = weights * np.float64(1 - self.smoothing)
         return found
 
-    def of_shares(self, shares: NDArray[Any]) -> dict[str, Any]:
+    def of_probabilities(self, probabilities: NDArray[Any]) -> dict[str, Any]:
         """Return what the loops take for rows with a share of each class."""
-        found = self._of_weights(shares, 1 - self.smoothing)
+        found = self._of_weights(probabilities, 1 - self.smoothing)
         return found | {"label": -1, "spike": 0.0}
 
     def _of_weights(self, targets: NDArray[Any], keep: float) -> dict[str, Any]:
@@ -292,7 +292,7 @@ def classes_of(
         weights = weights.astype(parameters_in(dtype.name))
         if weights.shape != (count,):
             raise ValueError(
-                f"{caller}: {weight_name} has shape {weights.shape}, expected is {(count,)}"
+                f"{caller}: {weight_name} has shape {weights.shape}, expected {(count,)}"
             )
     index = as_integer(caller, "ignore_index", ignore_index)
     return Classes(count, dtype, weights, index, float(label_smoothing))

@@ -15,8 +15,8 @@ from fastact.arrays.arguments import (
     same_shape,
     weak_for_integers,
 )
-from fastact.arrays.contiguous import DRAWS, dtype_computed, run_contiguous
-from fastact.arrays.random_numbers import chance_of, drawing, key_of
+from fastact.arrays.contiguous import RANDOM_OPERANDS, computed_dtype, run_contiguous
+from fastact.arrays.random_numbers import chance_of, key_and_threshold, key_of
 from fastact.catalogue.definition import REQUIRED, DropoutDefinition
 from fastact.functions.function import Function, family_of
 from fastact.functions.operation import Family, Operation
@@ -76,7 +76,7 @@ def _operation(name: str) -> Operation:
 
 def _kernel(definition: DropoutDefinition, name: str) -> Kernel:
     _, arrays, outputs = _OPERATIONS[name]
-    inputs = [Operand(each, (), "int64") for each in DRAWS]
+    inputs = [Operand(each, (), "int64") for each in RANDOM_OPERANDS]
     inputs += [Operand(each.name, ("n",)) for each in arrays]
     inputs += parameters(_number_names(definition, name))
     results = tuple(Operand(each, ("n",)) for each in outputs)
@@ -112,11 +112,11 @@ def _run(
     if p is REQUIRED:
         raise TypeError(f"{caller}: missing the argument 'p', that of the forward call")
     chance = chance_of(caller, "p", p)
-    draws = drawing(key_of(caller, options.get("rng"), again=name == "backward"), chance)
+    draws = key_and_threshold(key_of(caller, options.get("rng"), again=name == "backward"), chance)
     known = definition.numbers(chance.p)[: len(_number_names(definition, name))]
     numbers = weak_for_integers(inputs, list(known))
     ufunc, out = function.kernels[name], options.get("out")
-    dtype = dtype_computed(ufunc, inputs, numbers)
+    dtype = computed_dtype(ufunc, inputs, numbers)
     results = outputs_for(caller, out, (inputs[0].shape,) * ufunc.nout, (dtype,) * ufunc.nout)
     values = [np.asarray(number, inner_type(dtype)) for number in numbers]
     run_contiguous(ufunc, draws, inputs, values, results, dtype)

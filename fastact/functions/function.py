@@ -263,14 +263,14 @@ def make_function(definition: Definition, base: type[Function] = Function) -> Fu
     return function
 
 
-_made: dict[str, Function] = {}
+_objects: dict[str, Function] = {}
 
 
 def function_of(definition: Definition) -> Function:
     """Return the one object of a definition of fastact's own."""
-    if definition.name not in _made:
-        _made.setdefault(definition.name, make_function(definition))
-    return _made[definition.name]
+    if definition.name not in _objects:
+        _objects.setdefault(definition.name, make_function(definition))
+    return _objects[definition.name]
 
 
 class LazyDict(dict[Any, _T]):

@@ -28,9 +28,9 @@ from fastact.arrays.arguments import (
     same_shape,
     weak_for_integers,
 )
-from fastact.arrays.channels import DRAWS_OF_CHANNELS, call_on_channels, channel_axis
-from fastact.arrays.contiguous import DRAWS, dtype_computed, run_contiguous
-from fastact.arrays.random_numbers import chance_of, drawing, key_of
+from fastact.arrays.channels import CHANNEL_RANDOM_OPERANDS, call_on_channels, channel_axis
+from fastact.arrays.contiguous import RANDOM_OPERANDS, computed_dtype, run_contiguous
+from fastact.arrays.random_numbers import chance_of, key_and_threshold, key_of
 from fastact.catalogue.definition import REQUIRED, Definition
 from fastact.catalogue.dropouts import dropout
 from fastact.functions.function import Function, check_domains
@@ -178,7 +178,7 @@ class Variant(NamedTuple):
         """The names of the random operands."""
         if not any(stage.draws for stage in self.stages):
             return ()
-        return DRAWS_OF_CHANNELS if self.has_bias else DRAWS
+        return CHANNEL_RANDOM_OPERANDS if self.has_bias else RANDOM_OPERANDS
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -226,7 +226,7 @@ def variants(definition: Definition) -> list[Variant]:
 
 
 @cache
-def most_parameters() -> int:
+def max_parameters() -> int:
     """Return how many parameters an activation may have, so that its largest ufunc is not too large."""
     everything = (
         Variant(operation, True, tuple(s for s in STAGES if operation in s.operations))
@@ -310,7 +310,7 @@ def _with_sums(compute: Any) -> Callable[..., Any]:
     return operation
 
 
-def chosen(function: Function, options: Mapping[str, Any]) -> list[str]:
+def fused_options(function: Function, options: Mapping[str, Any]) -> list[str]:
     """Return the names of what a call asks to be fused; parameters of the activation may bear one of these names."""
     names = ("bias", *(stage.name for stage in STAGES))
     own = function.parameters
@@ -332,7 +332,7 @@ def run_fused(
     """
     caller, name = function.caller(operation.name), operation.name
     own = function.parameters
-    taken = chosen(function, options)
+    taken = fused_options(function, options)
     given = {key: options.pop(key) for key in taken}
     stages = tuple(stage for stage in STAGES if stage.name in given)
     variant = Variant(name, "bias" in given, stages)
@@ -342,7 +342,7 @@ def run_fused(
     axis, out = options.pop("axis", -1), options.pop("out", None)
     _check_learnable(caller, function, variant, options)
     check_domains(function, caller, options)
-    numbers = [number(caller, function, each, options) for each in own]
+    numbers = [scalar_parameter(caller, function, each, options) for each in own]
     for left, value in options.items():
         if left in operation.option_names and value is operation.option_names[left].default:
             continue
@@ -365,14 +365,14 @@ def run_fused(
     draws = None
     if variant.draws:
         key = key_of(caller, rng, again=name == "backward")
-        draws = drawing(key, chance_of(caller, "dropout", given["dropout"]))
+        draws = key_and_threshold(key, chance_of(caller, "dropout", given["dropout"]))
     ufunc = function.kernels[variant]
     if variant.has_bias:
         return call_on_channels(
             caller, ufunc, inputs, numbers, channels, out, draws, has_sums=variant.has_sums
         )
     numbers = weak_for_integers(inputs, numbers)
-    dtype = dtype_computed(ufunc, inputs, numbers)
+    dtype = computed_dtype(ufunc, inputs, numbers)
     count = ufunc.nout
     results = outputs_for(caller, out, (inputs[0].shape,) * count, (dtype,) * count)
     values = [np.require(n, inner_type(dtype), ["C", "A"]) for n in numbers]
@@ -411,7 +411,7 @@ def _check_learnable(
             )
 
 
-def number(caller: str, function: Function, name: str, options: dict[str, Any]) -> Any:
+def scalar_parameter(caller: str, function: Function, name: str, options: dict[str, Any]) -> Any:
     """Return a parameter and take it out of the options."""
     value = options.pop(name, function.parameters[name])
     if value is REQUIRED:

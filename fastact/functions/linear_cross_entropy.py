@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import (
-    apart,
     as_integer,
     as_real_array,
     as_returned,
+    copy_overlapping,
     float_type,
     outputs_for,
 )
@@ -36,10 +36,10 @@ from fastact.runtime.output_pool import empty, with_output_pool
 # How many rows are computed at a time. BLAS is slower with few of them: (512, 768) by (50257, 768) in float32 took
 # 0.51 s on 2 cores with 512 rows at a time, 2% longer with 256, 13% with 128 and 29% with 64. So there are 512 where
 # their logits fit into 64 MiB, which here are 333; more only where a call would take longer than its arithmetic.
-_MOST_BYTES = 2**26
+_MAX_BYTES = 2**26
 _FAST_ROWS = 512
 _FAST_BYTES = 2**20
-_LEAST_ROWS = 64
+_MIN_ROWS = 64
 # What is added to the gradient by the weights is made in blocks, which stay in the processor's cache:
 # that took 2% longer than the product alone.
 _BLOCK_BYTES = 2**22
@@ -123,7 +123,7 @@ def _run(
     names = {"forward": ["loss"], "backward": list(shapes)[1:]}.get(operation.name, list(shapes))
     outputs = outputs_for(caller, out, tuple(shapes[name] for name in names), (dtype,) * len(names))
     arrays["targets"] = checked
-    copies = apart(list(arrays.values()), outputs, in_place=False)
+    copies = copy_overlapping(list(arrays.values()), outputs, in_place=False)
     arrays = dict(zip(arrays, copies, strict=True))
     total = math.prod(rows)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -228,7 +228,7 @@ def _add_product(
     if is_first:
         np.matmul(left, right, out=total)
         return
-    rows = max(_LEAST_ROWS, _BLOCK_BYTES // max(1, total[:1].nbytes))
+    rows = max(_MIN_ROWS, _BLOCK_BYTES // max(1, total[:1].nbytes))
     memory = empty((min(rows, len(total)), *total.shape[1:]), total.dtype)
     for first in range(0, len(total), rows):
         block = total[first : first + rows]
@@ -249,7 +249,7 @@ def _rows_at_a_time(caller: str, chunk: Any, row_bytes: int) -> int:
     if chunk is None:
         row_bytes = max(1, row_bytes)
         fast = max(_FAST_ROWS, _FAST_BYTES // row_bytes)
-        return max(_LEAST_ROWS, min(fast, _MOST_BYTES // row_bytes))
+        return max(_MIN_ROWS, min(fast, _MAX_BYTES // row_bytes))
     rows = as_integer(caller, "chunk", chunk)
     if rows < 1:
         raise ValueError(f"{caller}: chunk must be at least 1, got {chunk}")
@@ -260,13 +260,13 @@ def _check_shapes(caller: str, arrays: dict[str, NDArray[Any]]) -> None:
     """Raise an error that names the array whose shape does not fit."""
     x, weight = arrays["x"], arrays["weight"]
     if not x.ndim:
-        raise ValueError(f"{caller}: x has shape (), expected is (..., features)")
+        raise ValueError(f"{caller}: x has shape (), expected (..., features)")
     if weight.ndim != 2 or weight.shape[1] != x.shape[-1]:
         raise ValueError(
-            f"{caller}: weight has shape {weight.shape}, expected is (classes, {x.shape[-1]}) for x of "
+            f"{caller}: weight has shape {weight.shape}, expected (classes, {x.shape[-1]}) for x of "
             f"shape {x.shape}"
         )
     if "bias" in arrays and arrays["bias"].shape != weight.shape[:1]:
         raise ValueError(
-            f"{caller}: bias has shape {arrays['bias'].shape}, expected is {weight.shape[:1]}"
+            f"{caller}: bias has shape {arrays['bias'].shape}, expected {weight.shape[:1]}"
         )

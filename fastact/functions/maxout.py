@@ -113,7 +113,7 @@ def _run(
         shape = whole if each.core else part
         if given[each.name].shape != shape:
             raise ValueError(
-                f"{caller}: {each.name} has shape {given[each.name].shape}, expected is {shape}"
+                f"{caller}: {each.name} has shape {given[each.name].shape}, expected {shape}"
             )
     reals = [name for name in given if name != "which"]
     dtype = float_type([values[name] for name in reals], [given[name] for name in reals])

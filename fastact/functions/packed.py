@@ -293,17 +293,17 @@ def _on_two(
     results = dict(
         zip(wanted, outputs_for(caller, out, shapes, (dtype,) * len(wanted)), strict=True)
     )
-    own = {
+    buffers = {
         each: result if result.shape == shape else empty(shape, dtype)
         for each, result in results.items()
     }
     with_output_pool(
         function.kernels[name],
         *(arrays[names.get(each, each)] for each in _parts(inputs)),
-        out=tuple(own[gradients.get(each, each)] for each in _parts(outputs)),
+        out=tuple(buffers[gradients.get(each, each)] for each in _parts(outputs)),
         casting="same_kind",
     )
     for each, result in results.items():
-        if own[each] is not result:
-            sum_into(result, own[each])
+        if buffers[each] is not result:
+            sum_into(result, buffers[each])
     return as_returned(tuple(results.values()), out)

@@ -64,13 +64,13 @@ def _backward_from_output(derivative: Any) -> Any:
     return lambda dy, y, *parameters: (dy * derivative(y, *parameters),)
 
 
-def _derivative_of_output(place: int) -> Any:
+def _derivative_of_output(index: int) -> Any:
     """Return what differentiates the value (0) or the derivative (1) automatically."""
 
     def compute(f: Any) -> Any:
         def operation(x: Any, *parameters: Any) -> Any:
             seed = dual(x, select(isnan(x), x, 1))
-            return (derivative_of(f(seed, *parameters)[place]),)
+            return (derivative_of(f(seed, *parameters)[index]),)
 
         return operation
 

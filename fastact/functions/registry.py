@@ -12,7 +12,7 @@ from fastact.functions import Function, function_of
 
 
 @cache
-def _others() -> dict[str, Definition]:
+def _convention_variants() -> dict[str, Definition]:
     """Return the definitions that are not in the catalogue: what it becomes in other conventions."""
     choices = [choice for found in catalogue().values() for choice in found.choices.values()]
     definitions = [definition for choice in choices for definition in choice.values()]
@@ -21,7 +21,7 @@ def _others() -> dict[str, Definition]:
 
 def functions() -> list[Function]:
     """Return all there are, in all conventions."""
-    return [function_of(each) for each in (*catalogue().values(), *_others().values())]
+    return [function_of(each) for each in (*catalogue().values(), *_convention_variants().values())]
 
 
 @cache
@@ -81,7 +81,7 @@ def get(name: str, **parameters: Any) -> Any:
     if not isinstance(name, str):
         raise TypeError(f"the name of a function is a string, got {name!r}")
     own_name = aliases().get(name, name)
-    definition = (catalogue() | _others()).get(own_name)
+    definition = (catalogue() | _convention_variants()).get(own_name)
     if definition is None:
         near = difflib.get_close_matches(name, [*names(), *aliases()], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import (
-    apart,
     as_real_array,
     as_returned,
+    copy_overlapping,
     float_type,
     outputs_for,
 )
-from fastact.arrays.contiguous import DRAWS, run_contiguous
-from fastact.arrays.random_numbers import chance_of, drawing, key_of
+from fastact.arrays.contiguous import RANDOM_OPERANDS, run_contiguous
+from fastact.arrays.random_numbers import chance_of, key_and_threshold, key_of
 from fastact.arrays.rows import Operand, as_mask, layout_of, row_parts, run_on_rows
 from fastact.catalogue.definition import RowDefinition
 from fastact.catalogue.normalized import hardmax
@@ -54,7 +54,7 @@ _REDUCED_SIGNATURES = {
     "backward": "dy, x(n), temperature: parameter -> dx(n)",
     "forward_backward": "x(n), dy, temperature: parameter -> y, dx(n)",
 }
-_PERTURB = f"{', '.join(f'{name}: int64' for name in DRAWS)}, x(n) -> y(n)"
+_PERTURB = f"{', '.join(f'{name}: int64' for name in RANDOM_OPERANDS)}, x(n) -> y(n)"
 _HARD = Argument(
     "hard",
     "bool, default False",
@@ -193,7 +193,7 @@ def _run_random(
 
 def _perturb(function: Function, key: int, x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
     """Write x plus noise into y; the softmax then runs in place."""
-    draws = drawing(key, chance_of(function.name, "p", 0.0))
+    draws = key_and_threshold(key, chance_of(function.name, "p", 0.0))
     run_contiguous(function.kernels["perturb"], draws, (x,), (), (y,), dtype_of(y.dtype.name))
     return y
 
@@ -229,15 +229,15 @@ def _run(
         )
     dtype = float_type(arrays, given)
     if temperature is None:
-        degree = function.constants[dtype]
+        temperature_operand = function.constants[dtype]
     else:
-        degree = _as_operand(_as_temperature(caller, temperature), dtype)
+        temperature_operand = _as_operand(_as_temperature(caller, temperature), dtype)
     shapes = tuple(shape if each.core else reduced for each in kernel.outputs)
     mask = None if where is None else as_mask(caller, where, shape)
     results = outputs_for(caller, out, shapes, (dtype,) * len(shapes))
-    given = list(apart(given, results))
+    given = list(copy_overlapping(given, results))
     if mask is not None:
-        (mask,) = apart([mask], results)
+        (mask,) = copy_overlapping([mask], results)
     if replace is not None:
         given[0] = replace(given[0], results[0])
     inputs = [Operand(*each) for each in zip(given, are_rows, strict=True)]
@@ -248,7 +248,9 @@ def _run(
 
     def run(inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
         ufunc = function.kernels[operation.name]
-        ufunc(*inputs, degree, out=tuple(outputs), casting="same_kind", signature=types)
+        ufunc(
+            *inputs, temperature_operand, out=tuple(outputs), casting="same_kind", signature=types
+        )
 
     if mask is not None:
         inputs.append(Operand(mask, True))
@@ -266,7 +268,7 @@ def _run_masked(
     outputs: list[NDArray[Any]],
 ) -> None:
     """Run with elements that count for nothing in place of those that the mask, the last input, leaves out."""
-    counts_as = {"x": definition.excluded, "y": definition.value_of_nothing}
+    counts_as = {"x": definition.excluded, "y": definition.fully_masked_value}
     *rows, length = inputs[-1].shape
     for part in row_parts(tuple(rows), _COPIED // max(1, length)):
         *arrays, mask = (array[part] for array in inputs)
@@ -287,7 +289,7 @@ def _correct_masked(definition: RowDefinition, y: NDArray[Any], mask: NDArray[np
     if not definition.is_reduced:
         nothing = ~mask.any(axis=-1, keepdims=True)
         if nothing.any():
-            np.copyto(y, definition.value_of_nothing, where=nothing, casting="same_kind")
+            np.copyto(y, definition.fully_masked_value, where=nothing, casting="same_kind")
     elif definition.is_mean:
         with np.errstate(divide="ignore", invalid="ignore"):
             y += np.log(mask.shape[-1] / mask.sum(axis=-1, dtype=float)).astype(y.dtype)
@@ -304,4 +306,4 @@ def _fitting(
             return np.broadcast_to(array, shape)
         except ValueError:
             pass
-    raise ValueError(f"{caller}: {name} has shape {array.shape}, expected is {shape}") from None
+    raise ValueError(f"{caller}: {name} has shape {array.shape}, expected {shape}") from None
