@@ -136,7 +136,7 @@ def test_show_without_a_plot() -> None:
     [
         (["rellu"], "no function is called 'rellu'. Did you mean 'relu'?"),
         (["elu", "--set", "beta=1"], "elu: unknown parameter 'beta'"),
-        (["elu", "--set", "alpha=much"], "elu: alpha has the type"),
+        (["elu", "--set", "alpha=much"], "elu: alpha has dtype"),
         (["elu", "--set", "alpha"], "--set takes PARAMETER=VALUE, got 'alpha'"),
         (["elu", "--convention", "caffe"], "convention must be one of"),
     ],

@@ -607,7 +607,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     ),
     (lambda: f(X, 1), ValueError, "targets has shape (), expected (2,)"),
     (lambda: f(X, np.ones((3, 2))), ValueError, "targets has shape (3, 2), expected (2,)"),
-    (lambda: f(X, np.ones((2, 3), complex)), TypeError, "targets has the type complex128"),
+    (lambda: f(X, np.ones((2, 3), complex)), TypeError, "targets has dtype complex128"),
     (lambda: f(X, [[0], [1, 2]]), ValueError, "targets is not an array"),
     (
         lambda: f(X, [0, 1], weight=[1, 2]),
@@ -615,7 +615,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "weight has shape (2,), expected (3,)",
     ),
     (lambda: f(X, [0, 1], weight=2), ValueError, "weight has shape (), expected (3,)"),
-    (lambda: f(X, [0, 1], weight=[1j] * 3), TypeError, "weight has the type complex128"),
+    (lambda: f(X, [0, 1], weight=[1j] * 3), TypeError, "weight has dtype complex128"),
     (
         lambda: f(X, [0, 1], reduction="avg"),
         ValueError,
@@ -649,13 +649,13 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ValueError,
         "softmax_cross_entropy.backward: dloss has shape (3,), the loss has (2,)",
     ),
-    (lambda: f.backward(1j, X, [0, 1]), TypeError, "dloss has the type complex128"),
-    (lambda: f(np.ones((2, 3), complex), [0, 1]), TypeError, "logits has the type complex128"),
+    (lambda: f.backward(1j, X, [0, 1]), TypeError, "dloss has dtype complex128"),
+    (lambda: f(np.ones((2, 3), complex), [0, 1]), TypeError, "logits has dtype complex128"),
     (lambda: f(X, [0, 1], axis=2), ValueError, "axis 2 is out of bounds for 2 dimensions"),
     (lambda: f(1.0, 0), ValueError, "axis -1 is out of bounds for 0 dimensions"),
     (lambda: f(X, [0, 1], axis=(0, 1)), TypeError, "axis must be an integer"),
     (lambda: f(X, [0, 1], out=np.ones(2)), ValueError, "out has shape (2,), the result has ()"),
-    (lambda: f(X, [0, 1], out=np.ones((), int)), TypeError, "out has the type int64"),
+    (lambda: f(X, [0, 1], out=np.ones((), int)), TypeError, "out has dtype int64"),
     (lambda: f(X, [0, 1], out=(None, X)), ValueError, "out must have 1 entries, got 2"),
     *(
         (

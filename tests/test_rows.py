@@ -371,7 +371,7 @@ def test_other_types_and_shapes() -> None:
 
 
 WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
-    (lambda: fa.softmax(np.ones(3, complex)), TypeError, "x has the type complex128"),
+    (lambda: fa.softmax(np.ones(3, complex)), TypeError, "x has dtype complex128"),
     (lambda: fa.softmax(np.ones(3), axis=1), ValueError, "axis 1 is out of bounds"),
     (lambda: fa.softmax(np.ones(3), axis=0.5), TypeError, "axis must be an integer"),
     (lambda: fa.softmax(np.ones((3, 3)), axis=(0, -2)), ValueError, "one axis twice"),
@@ -381,7 +381,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: fa.softmax(np.ones(3), where=[1, 2, 3]), TypeError, "where must hold bools"),
     (lambda: fa.softmax(np.ones(3), where=[True] * 2), ValueError, "where has shape (2,)"),
     (lambda: fa.softmax(np.ones(3), out=np.ones(4)), ValueError, "out has shape (4,)"),
-    (lambda: fa.softmax(np.ones(3), out=np.ones(3, int)), TypeError, "out has the type int64"),
+    (lambda: fa.softmax(np.ones(3), out=np.ones(3, int)), TypeError, "out has dtype int64"),
     (
         lambda: fa.softmax.backward(np.ones(3), np.ones(4)),
         ValueError,

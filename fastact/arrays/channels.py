@@ -1,4 +1,4 @@
-"""Arrays with channels, beside which a parameter has a value for each channel and a gradient to sum."""
+"""Arrays with channels, and a parameter with one value per channel whose gradient is summed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from fastact.arrays.contiguous import (
 )
 from fastact.runtime.dtypes import has_loop, inner_type
 
-# Sums of all blocks together, so that they take no more than half a MiB unless there are more channels.
+# Partial sums of all blocks: at most half a MiB, unless there are more channels than that.
 _MAX_SUMS = 65_536
-# Random numbers depend on indices in the whole array, in which a block's channels may lie further apart.
+# Random numbers depend on indices in the whole array, where the channels of a block may be further apart.
 CHANNEL_RANDOM_OPERANDS = (*RANDOM_OPERANDS, "channel_stride")
 
 
 def channel_axis(caller: str, name: str, x: NDArray[Any], value: Any, axis: Any) -> int | None:
-    """Return the axis that a parameter varies along, or None where it has one value."""
+    """Return the axis along which a parameter varies, or None if it has one value."""
     if np.ndim(value) > 1:
         raise ValueError(f"{caller}: {name} must be a number or 1-d, got shape {np.shape(value)}")
     if np.size(value) == 1:
@@ -61,14 +61,14 @@ def call_on_channels(
     *,
     has_sums: bool,
 ) -> Any:
-    """Call the ufunc of a `fastact.kernels.kernel.Channels` kernel in the type that NumPy finds for its arguments.
+    """Call the ufunc of a `fastact.kernels.kernel.Channels` kernel with NumPy's type promotion.
 
     Parameters
     ----------
     caller : str
-        What errors call the operation.
+        The operation's name in error messages.
     ufunc : numpy.ufunc
-        Its results have the arrays' shape, but for the sums.
+        All its results but the sums have the arrays' shape.
     arrays : tuple of ndarray
         Of one shape.
     parameters : sequence of scalar or ndarray
@@ -80,7 +80,7 @@ def call_on_channels(
     key_and_threshold : tuple of int64, optional
         As in `run_on_channels`.
     has_sums : bool
-        Whether the last result is the gradient by the first parameter, of its shape.
+        Whether the last result is the summed gradient of the first parameter, of its shape.
     """
     parameters = weak_for_integers(arrays, list(parameters))
     dtype = computed_dtype(ufunc, arrays, parameters)
@@ -100,9 +100,9 @@ def call_on_channels(
 
 
 def call_on_one_block(ufunc: np.ufunc, arrays: tuple[NDArray[Any], ...], weight: float) -> Any:
-    """Call the ufunc of a kernel with sums once, on arrays as they are: 12 us in place of 30.
+    """Call the ufunc of a kernel with sums once, on arrays as they are: 12 us instead of 30.
 
-    Return None where the arrays are not so small and so plain that one call takes them.
+    Return None unless the arrays are small, contiguous and of one dtype.
     """
     first = arrays[0]
     if not 0 < first.size <= BLOCK or not has_loop(first.dtype):
@@ -133,26 +133,26 @@ def run_on_channels(
     dtype: np.dtype[Any],
     key_and_threshold: tuple[np.int64, np.int64] | None = None,
 ) -> None:
-    """Run a loop over channels, see `fastact.kernels.channel_sums`, for arrays of any layout.
+    """Run a `fastact.kernels.kernel.Channels` kernel on arrays of any layout.
 
     Parameters
     ----------
     ufunc : numpy.ufunc
-        Around that loop.
+        The kernel's ufunc.
     arrays : tuple of ndarray
         Of one shape.
     parameters : tuple of ndarray
         The first has one value, or one for each channel; the others are numbers.
     outputs : tuple of ndarray
-        Where the results go, of the arrays' shape.
+        Arrays for the results, of the arrays' shape.
     sums : ndarray or None
-        Where the sums go, if the loop has any: one, or one for each channel.
+        The array for the sums, if the kernel has any: one, or one per channel.
     axis : int or None
         The axis of the channels.
     dtype : dtype
-        What the arrays are computed as.
+        The dtype of the kernel's arrays.
     key_and_threshold : tuple of int64, optional
-        Key and threshold, if the loop draws random numbers; see `fastact.arrays.random_numbers.key_and_threshold`.
+        See `fastact.arrays.random_numbers.key_and_threshold`; only if the kernel has random operands.
     """
     inputs, buffers = as_contiguous(arrays, outputs, dtype)
     partials = _run_in_blocks(
@@ -180,7 +180,7 @@ def _run_in_blocks(
     has_sums: bool,
     key_and_threshold: tuple[np.int64, np.int64] | None,
 ) -> list[NDArray[np.float64]]:
-    """Run the loop block by block and return the sums of each block for each channel, if there are any."""
+    """Run the kernel block by block and return the per-channel sums of each block, if any."""
     shape = inputs[0].shape
     if axis is None:
         rows, channels, length = 1, 1, math.prod(shape)
