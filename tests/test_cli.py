@@ -134,7 +134,7 @@ def test_show_without_a_plot() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["rellu"], "no function is called 'rellu'. Did you mean 'relu'?"),
+        (["rellu"], "there is no function 'rellu'. Did you mean 'relu'?"),
         (["elu", "--set", "beta=1"], "elu: unknown parameter 'beta'"),
         (["elu", "--set", "alpha=much"], "elu: alpha has dtype"),
         (["elu", "--set", "alpha"], "--set takes PARAMETER=VALUE, got 'alpha'"),

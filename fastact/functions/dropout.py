@@ -1,4 +1,4 @@
-"""Dropouts: random elements are dropped, the same ones in value and gradient."""
+"""Dropouts, which drop the same random elements in value and gradient."""
 
 from __future__ import annotations
 
@@ -24,33 +24,37 @@ from fastact.functions.options import OUT, RNG, Argument, array
 from fastact.kernels.kernel import Contiguous, Kernel, Operand, parameters
 from fastact.runtime.dtypes import inner_type
 
-_X = array("x", "Of any shape and real type; integers and bools become floats.")
-_DY = array("dy", "The gradient by the output.")
+_X = array("x", "The input, of any shape and real dtype; integers and bools become floats.")
+_DY = array("dy", "The gradient with respect to the output.")
 _P = Argument(
     "p",
     "float, default 0.5",
-    "The chance of an element to be dropped, from 0 to 1.",
+    "The probability that an element is dropped, from 0 to 1.",
     0.5,
     "float",
     is_positional=True,
 )
 _P_OF_BACKWARD = Argument(
-    "p", "float", "That of the forward call.", REQUIRED, "float", is_positional=True
+    "p", "float", "The probability of the forward call.", REQUIRED, "float", is_positional=True
 )
 _RETURNS = {
-    "y": "The value, of the shape of `x`.",
-    "dx": "The gradient by the input, of its shape.",
+    "y": "The value, with the shape of `x`.",
+    "dx": "The gradient with respect to the input, with its shape.",
 }
 _RAISES = {
-    "TypeError": "If an array or `p` is not real, or `rng` is missing or of another type; `backward` takes no "
-    "generator, which would drop other elements.",
-    "ValueError": "If `p` or the seed is out of range, or `out` does not fit.",
+    "TypeError": "If an array or `p` is not real, or `rng` is missing or of another type; `backward` does not "
+    "accept a generator, which would drop other elements.",
+    "ValueError": "If `p` or the seed is out of range, or `out` does not match.",
 }
 _OPERATIONS = {
     "forward": ("the value", (_X,), ("y",)),
-    "backward": ("the gradient by the input, which does not depend on it", (_DY,), ("dx",)),
+    "backward": (
+        "the gradient with respect to the input, which is not needed itself",
+        (_DY,),
+        ("dx",),
+    ),
     "forward_backward": (
-        "the value and the gradient in one pass, with one mask",
+        "the value and the gradient in one pass, with the same mask",
         (_X, _DY),
         ("y", "dx"),
     ),
@@ -110,7 +114,7 @@ def _run(
     default = REQUIRED if name == "backward" and not function._bound else function.parameters["p"]
     p = options.get("p", default)
     if p is REQUIRED:
-        raise TypeError(f"{caller}: missing the argument 'p', that of the forward call")
+        raise TypeError(f"{caller}: missing the argument 'p', the probability of the forward call")
     chance = chance_of(caller, "p", p)
     draws = key_and_threshold(key_of(caller, options.get("rng"), again=name == "backward"), chance)
     known = definition.numbers(chance.p)[: len(_number_names(definition, name))]

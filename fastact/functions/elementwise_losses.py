@@ -1,4 +1,4 @@
-"""Losses of each element, such as the binary cross-entropy of a sigmoid."""
+"""Elementwise losses, such as the binary cross-entropy of a sigmoid."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fastact.runtime.dtypes import inner_type
 
 _AXIS = Argument("axis", "int, default -1", "The axis of the classes.", -1, "int")
 _SUMMED = "summed_"
-# Of each kernel: its results; what is summed comes last.
+# The results of each kernel, the summed one last.
 _KERNELS = {
     "forward": "loss(n,c,s)",
     "forward_backward": "loss(n,c,s), dx(n,c,s)",
@@ -46,15 +46,15 @@ def _(definition: ElementwiseLossDefinition) -> Family:
     )
     x, targets = definition.inputs
     arrays = (
-        array(x, "Of any shape; a real type."),
-        array(targets, f"Of the shape of `{x}`, computed in its type."),
+        array(x, "The input, of any shape and a real dtype."),
+        array(targets, f"The targets, with the shape of `{x}`, converted to its dtype."),
     )
     operations = {
         name: loss_operation(
             name,
             arrays,
             (parameter, _AXIS, REDUCTION, OUT),
-            {f"d{x}": f"Of the shape of `{x}`."},
+            {f"d{x}": f"The gradient with respect to `{x}`, with its shape."},
             _run,
         )
         for name in LOSS_OPERATIONS
@@ -113,7 +113,7 @@ def _run(
     gradients = results[-1:] if has_gradient else []
     loss = None if operation.name == "backward" else results[0]
     losses = []
-    if not is_summed:  # which the kernel gives even to `backward`
+    if not is_summed:  # the kernel computes it even for `backward`
         losses = [np.empty(shape, dtype) if loss is None else loss]
     sums = np.empty(parameter.shape) if is_summed else None
     parameter, gradient = copy_overlapping(
