@@ -105,7 +105,7 @@ def test_show_of_whole_arrays(name: str) -> None:
 def test_show_of_a_layer() -> None:
     output = words("show", "swiglu")
     for said in (
-        "a silu for its gate: the hidden layer",
+        "a silu gate, as in the feed-forward blocks",
         "By default the first half is the gate.",
         "y = v silu(g)",
         "interleaved bool, default False. Whether elements at even and at odd positions",
@@ -134,9 +134,9 @@ def test_show_without_a_plot() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["rellu"], "no function is called 'rellu'. Did you mean 'relu'?"),
+        (["rellu"], "there is no function 'rellu'. Did you mean 'relu'?"),
         (["elu", "--set", "beta=1"], "elu: unknown parameter 'beta'"),
-        (["elu", "--set", "alpha=much"], "elu: alpha has the type"),
+        (["elu", "--set", "alpha=much"], "elu: alpha has dtype"),
         (["elu", "--set", "alpha"], "--set takes PARAMETER=VALUE, got 'alpha'"),
         (["elu", "--convention", "caffe"], "convention must be one of"),
     ],

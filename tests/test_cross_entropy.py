@@ -603,19 +603,19 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: f(X, [0, 1, 2]),
         ValueError,
-        "targets has shape (3,), expected is (2,) for labels, or (2, 3) for shares of the classes",
+        "targets has shape (3,), expected (2,) for labels, or (2, 3) for class probabilities",
     ),
-    (lambda: f(X, 1), ValueError, "targets has shape (), expected is (2,)"),
-    (lambda: f(X, np.ones((3, 2))), ValueError, "targets has shape (3, 2), expected is (2,)"),
-    (lambda: f(X, np.ones((2, 3), complex)), TypeError, "targets has the type complex128"),
+    (lambda: f(X, 1), ValueError, "targets has shape (), expected (2,)"),
+    (lambda: f(X, np.ones((3, 2))), ValueError, "targets has shape (3, 2), expected (2,)"),
+    (lambda: f(X, np.ones((2, 3), complex)), TypeError, "targets has dtype complex128"),
     (lambda: f(X, [[0], [1, 2]]), ValueError, "targets is not an array"),
     (
         lambda: f(X, [0, 1], weight=[1, 2]),
         ValueError,
-        "weight has shape (2,), expected is (3,)",
+        "weight has shape (2,), expected (3,)",
     ),
-    (lambda: f(X, [0, 1], weight=2), ValueError, "weight has shape (), expected is (3,)"),
-    (lambda: f(X, [0, 1], weight=[1j] * 3), TypeError, "weight has the type complex128"),
+    (lambda: f(X, [0, 1], weight=2), ValueError, "weight has shape (), expected (3,)"),
+    (lambda: f(X, [0, 1], weight=[1j] * 3), TypeError, "weight has dtype complex128"),
     (
         lambda: f(X, [0, 1], reduction="avg"),
         ValueError,
@@ -649,13 +649,13 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ValueError,
         "softmax_cross_entropy.backward: dloss has shape (3,), the loss has (2,)",
     ),
-    (lambda: f.backward(1j, X, [0, 1]), TypeError, "dloss has the type complex128"),
-    (lambda: f(np.ones((2, 3), complex), [0, 1]), TypeError, "logits has the type complex128"),
+    (lambda: f.backward(1j, X, [0, 1]), TypeError, "dloss has dtype complex128"),
+    (lambda: f(np.ones((2, 3), complex), [0, 1]), TypeError, "logits has dtype complex128"),
     (lambda: f(X, [0, 1], axis=2), ValueError, "axis 2 is out of bounds for 2 dimensions"),
     (lambda: f(1.0, 0), ValueError, "axis -1 is out of bounds for 0 dimensions"),
     (lambda: f(X, [0, 1], axis=(0, 1)), TypeError, "axis must be an integer"),
     (lambda: f(X, [0, 1], out=np.ones(2)), ValueError, "out has shape (2,), the result has ()"),
-    (lambda: f(X, [0, 1], out=np.ones((), int)), TypeError, "out has the type int64"),
+    (lambda: f(X, [0, 1], out=np.ones((), int)), TypeError, "out has dtype int64"),
     (lambda: f(X, [0, 1], out=(None, X)), ValueError, "out must have 1 entries, got 2"),
     *(
         (
@@ -751,14 +751,14 @@ shares = random.dirichlet(np.ones(9), 40).astype(np.float32)
 def of_labels(x):
     return jax.nn.logsumexp(x, axis=-1) - jnp.take_along_axis(x, labels[:, None], -1)[:, 0]
 
-def of_shares(x, shares, smoothing=0):
+def of_probabilities(x, shares, smoothing=0):
     return -((1 - smoothing) * shares + smoothing / 9) * jax.nn.log_softmax(x)
 
 for theirs, targets, smoothing in (
     (of_labels, labels, 0),
-    (lambda x: of_shares(x, shares).sum(-1), shares, 0),
-    (lambda x: of_shares(x, shares, 0.1).sum(-1), shares, 0.1),
-    (lambda x: of_shares(x, jax.nn.one_hot(labels, 9), 0.1).sum(-1), labels, 0.1),
+    (lambda x: of_probabilities(x, shares).sum(-1), shares, 0),
+    (lambda x: of_probabilities(x, shares, 0.1).sum(-1), shares, 0.1),
+    (lambda x: of_probabilities(x, jax.nn.one_hot(labels, 9), 0.1).sum(-1), labels, 0.1),
 ):
     loss, pull = jax.vjp(theirs, x)
     ours = f.forward_backward(x, targets, dloss, label_smoothing=smoothing, reduction="none")

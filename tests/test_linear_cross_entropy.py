@@ -74,11 +74,11 @@ def close(found: Any, wanted: Any, tolerance: float) -> None:
 
 @pytest.mark.parametrize("chunk", [None, 1, 4, 20, 21, 1000])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("of_shares", [False, True])
-def test_against_all_logits(chunk: int | None, reduction: str, of_shares: bool) -> None:
+@pytest.mark.parametrize("of_probabilities", [False, True])
+def test_against_all_logits(chunk: int | None, reduction: str, of_probabilities: bool) -> None:
     """Chunks that fit and that leave a rest, labels and shares, with and without each option."""
     x, weight, targets, bias = arrays(3, 7)
-    if of_shares:
+    if of_probabilities:
         targets = np.random.default_rng(5).dirichlet(np.ones(CLASSES), (3, 7))
     dloss = normal(3, 7, seed=6) if reduction == "none" else 0.5
     class_weight = np.random.default_rng(7).random(CLASSES)

@@ -81,8 +81,8 @@ def test_pytorch_with_the_same_slopes() -> None:
     [
         (lambda: fa.rrelu(X, rng="5"), "rng must be an int, a numpy.random.SeedSequence or"),
         (lambda: fa.rrelu(X, rng=generator(), slope=X), "not both"),
-        (lambda: fa.rrelu("a", rng=generator()), "x has the type"),
-        (lambda: fa.rrelu(X, lower="a", rng=generator()), "lower has the type"),
+        (lambda: fa.rrelu("a", rng=generator()), "x has dtype"),
+        (lambda: fa.rrelu(X, lower="a", rng=generator()), "lower has dtype"),
         (lambda: fa.rrelu(X, slop=0.1), "unknown argument 'slop'"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Arguments of calls: their dtypes and shapes, and arrays of any layout as kernels take them."""
+"""Checks of arguments, and views or copies of arrays of any layout in the layout that kernels take."""

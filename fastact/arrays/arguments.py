@@ -1,4 +1,4 @@
-"""Arguments of calls, each checked with an error that names it: arrays, axes, outputs, and the type of results."""
+"""Arguments of calls, checked with errors that name them: arrays, axes, outputs and result types."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from fastact.runtime.output_pool import empty, retry_without_pool
 def as_array(caller: str, name: str, value: Any) -> NDArray[Any]:
     """Return an argument as an array, or raise an error that names it.
 
-    Subclasses and other libraries' arrays keep what they know of themselves, such as a mask or an index, only where
-    NumPy's ufuncs ask them. Functions that do more than one ufunc does refuse them.
+    Subclasses and arrays of other libraries would lose what they carry, such as a mask or an index, except in plain
+    ufunc calls, where NumPy asks them; so functions that are more than one ufunc refuse them.
     """
     kind = type(value)
     if kind is np.ndarray:
@@ -27,8 +27,8 @@ def as_array(caller: str, name: str, value: Any) -> NDArray[Any]:
         return array
     if _is_foreign(value):
         raise TypeError(
-            f"{caller}: {name} is a {kind.__module__.partition('.')[0]} {kind.__name__}, which it does not take: "
-            f"give a plain array, such as np.asarray({name})"
+            f"{caller}: {name} is a {kind.__module__.partition('.')[0]} {kind.__name__}, which is not supported: "
+            f"pass a plain array, such as np.asarray({name})"
         )
     try:
         return np.asarray(value)
@@ -37,7 +37,7 @@ def as_array(caller: str, name: str, value: Any) -> NDArray[Any]:
 
 
 def _is_foreign(value: Any) -> bool:
-    """Whether this is an array of another library, or one of NumPy's that means something else."""
+    """Whether this is another library's array, or a NumPy subclass with a different meaning."""
     kind = type(value)
     if isinstance(value, np.ndarray):
         own = kind.__array_ufunc__ is np.ndarray.__array_ufunc__
@@ -47,23 +47,23 @@ def _is_foreign(value: Any) -> bool:
 
 
 def as_real_array(caller: str, name: str, value: Any) -> NDArray[Any]:
-    """Return an argument as an array of a type that can be computed with, or raise an error."""
+    """Return an argument as an array of a supported real dtype, or raise an error."""
     array = as_array(caller, name, value)
     check_real(caller, name, array)
     return array
 
 
 def check_real(caller: str, name: str, array: Any) -> None:
-    """Raise an error unless this is of a type that can be computed with."""
+    """Raise an error unless an array has a supported real dtype."""
     if not (array.dtype.kind in "fiub" and array.dtype.itemsize <= 8) and not is_bfloat16(array):
         raise TypeError(
-            f"{caller}: {name} has the type {array.dtype}; allowed are {', '.join(dtypes())}, "
+            f"{caller}: {name} has dtype {array.dtype}; supported are {', '.join(dtypes())}, "
             "integers and bools"
         ) from None
 
 
 def as_number(caller: str, name: str, value: Any) -> float:
-    """Return an argument that is one number, or raise an error."""
+    """Return a scalar argument as a float, or raise an error."""
     array = as_real_array(caller, name, value)
     if array.ndim:
         raise ValueError(f"{caller}: {name} must be a number, got shape {array.shape}")
@@ -71,7 +71,7 @@ def as_number(caller: str, name: str, value: Any) -> float:
 
 
 def as_integer(caller: str, name: str, value: Any) -> int:
-    """Return an argument that is an integer, or raise an error."""
+    """Return an integer argument, or raise an error."""
     try:
         return operator.index(value)
     except TypeError:
@@ -79,7 +79,7 @@ def as_integer(caller: str, name: str, value: Any) -> int:
 
 
 def as_axis(caller: str, axis: Any, dimensions: int) -> int:
-    """Return an axis as an index from the front, or raise an error that names it."""
+    """Return an axis normalized to be non-negative, or raise an error that names it."""
     number = as_integer(caller, "axis", axis)
     if not -dimensions <= number < dimensions:
         raise ValueError(f"{caller}: axis {number} is out of bounds for {dimensions} dimensions")
@@ -87,7 +87,7 @@ def as_axis(caller: str, axis: Any, dimensions: int) -> int:
 
 
 def same_shape(caller: str, names: Sequence[str], arrays: Sequence[NDArray[Any]]) -> None:
-    """Raise an error that names both arrays unless all have the shape of the first."""
+    """Raise an error that names both arrays if one differs from the first in shape."""
     for name, array in zip(names[1:], arrays[1:], strict=True):
         if array.shape != arrays[0].shape:
             raise ValueError(
@@ -96,20 +96,20 @@ def same_shape(caller: str, names: Sequence[str], arrays: Sequence[NDArray[Any]]
 
 
 def check_output(caller: str, array: Any, kind: str = "f") -> None:
-    """Raise an error unless what was given as ``out`` can take results of this kind of type."""
+    """Raise an error unless ``out`` can hold results of this dtype kind."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{caller}: out must be an array, got {type(array).__name__}") from None
     if not array.flags.writeable:
         raise ValueError(f"{caller}: out is read-only") from None
     if array.dtype.kind != kind and not (kind == "f" and is_bfloat16(array)):
         raise TypeError(
-            f"{caller}: out has the type {array.dtype}; the result is of "
-            f"{'a float' if kind == 'f' else 'an integer'} type"
+            f"{caller}: out has dtype {array.dtype}; the result has "
+            f"{'a float' if kind == 'f' else 'an integer'} dtype"
         ) from None
 
 
 def each_output(caller: str, out: Any, count: int) -> tuple[Any, ...]:
-    """Return what was given as ``out`` for each of so many results, None where there is nothing."""
+    """Return ``out`` as a tuple with one entry for each of `count` results, None where it is not given."""
     given = out if isinstance(out, tuple) else (out,) + (None,) * (count - 1)
     if len(given) != count:
         raise ValueError(f"{caller}: out must have {count} entries, got {len(given)}")
@@ -123,7 +123,7 @@ def each_output(caller: str, out: Any, count: int) -> tuple[Any, ...]:
 def outputs_for(
     caller: str, out: Any, shapes: tuple[tuple[int, ...], ...], dtypes: tuple[np.dtype[Any], ...]
 ) -> tuple[NDArray[Any], ...]:
-    """Return the arrays that results go to: what the caller gave, or new ones."""
+    """Return the output arrays: those that the caller gave, or new ones."""
     outputs = []
     given = each_output(caller, out, len(shapes))
     for array, shape, dtype in zip(given, shapes, dtypes, strict=True):
@@ -138,14 +138,14 @@ def outputs_for(
     return tuple(outputs)
 
 
-def apart(
+def copy_overlapping(
     arrays: Sequence[NDArray[Any]], outputs: Sequence[NDArray[Any]], in_place: bool = True
 ) -> tuple[NDArray[Any], ...]:
-    """Return inputs, copied where writing an output would change what has not been read yet.
+    """Return inputs, copied where writing an output would overwrite elements that are still to be read.
 
-    However a call is cut into several, each reads its elements before it writes to the same places; so an output may be
-    an input itself, the same elements in the same order, but not share memory with it in any other way. Where a call
-    reads them again later, ``in_place=False`` copies those as well.
+    However a call is split, each part reads its elements before it writes to the same addresses. So an output may be
+    exactly an input, the same elements in the same order, but must not overlap one in any other way. If inputs are read
+    again later, ``in_place=False`` copies the former as well.
     """
     return tuple(
         retry_without_pool(array.copy)
@@ -163,7 +163,7 @@ def _is_same(array: NDArray[Any], other: NDArray[Any]) -> bool:
 
 
 def broadcast_shape(caller: str, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, ...]:
-    """Return the shape to which arrays broadcast, or raise an error that names them."""
+    """Return the common broadcast shape of arrays, or raise an error that names them."""
     try:
         return np.broadcast_shapes(*(array.shape for array in arrays.values()))
     except ValueError:
@@ -172,7 +172,7 @@ def broadcast_shape(caller: str, arrays: Mapping[str, NDArray[Any]]) -> tuple[in
 
 
 def sum_into(result: NDArray[Any], gradient: NDArray[Any]) -> None:
-    """Sum the gradient by a broadcast array over what was broadcast, in float64, into one of the array's shape."""
+    """Sum a gradient over the axes along which an array was broadcast, in float64, into the array's shape."""
     extra = gradient.ndim - result.ndim
     axes = tuple(
         axis
@@ -193,9 +193,9 @@ def warn_caller(text: str) -> None:
 
 
 def as_returned(results: Sequence[NDArray[Any]], out: Any) -> Any:
-    """Return what a call gives back for its results, of which the caller may have given some.
+    """Return the results of a call as its caller expects them.
 
-    One result or a tuple; new ones of no dimension are scalars, as those of NumPy's functions are.
+    One result or a tuple; new 0-d results become scalars, as in NumPy.
     """
     given = out if isinstance(out, tuple) else (out,)
     found = tuple(
@@ -205,14 +205,14 @@ def as_returned(results: Sequence[NDArray[Any]], out: Any) -> Any:
 
 
 def float_type(values: Sequence[Any], arrays: Sequence[NDArray[Any]]) -> np.dtype[Any]:
-    """Return the type of results: what NumPy's own float functions would choose.
+    """Return the result dtype that NumPy's own float functions would choose.
 
     Parameters
     ----------
     values : sequence
-        What was given. Python's own numbers are weak beside arrays.
+        The arguments as given. Python scalars are weak beside arrays.
     arrays : sequence of ndarray
-        The same as arrays.
+        The same arguments as arrays.
     """
     kinds = [array.dtype for array in arrays]
     if len(kinds) == 1 and kinds[0].kind not in "iub":
@@ -229,9 +229,9 @@ def float_type(values: Sequence[Any], arrays: Sequence[NDArray[Any]]) -> np.dtyp
 
 
 def weak_for_integers(arrays: Sequence[Any], parameters: list[Any]) -> list[Any]:
-    """Keep Python numbers from changing what type integers become.
+    """Keep Python scalars from changing the float type that integer arrays are promoted to.
 
-    NumPy lets them do so: ``np.arctan2(int8, 0.5)`` is a float64, where ``np.tanh(int8)`` is a float16.
+    In NumPy they do: ``np.arctan2(int8, 0.5)`` is float64, while ``np.tanh(int8)`` is float16.
     """
     try:
         kinds = [

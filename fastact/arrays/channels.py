@@ -1,4 +1,4 @@
-"""Arrays with channels, beside which a parameter has a value for each channel and a gradient to sum."""
+"""Arrays with channels, and a parameter with one value per channel whose gradient is summed."""
 
 from __future__ import annotations
 
@@ -10,34 +10,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import (
-    apart,
     as_axis,
     as_returned,
+    copy_overlapping,
     outputs_for,
     weak_for_integers,
 )
-from fastact.arrays.contiguous import BLOCK, DRAWS, as_contiguous, copy_back, dtype_computed, parts
+from fastact.arrays.contiguous import (
+    BLOCK,
+    RANDOM_OPERANDS,
+    as_contiguous,
+    computed_dtype,
+    copy_back,
+    parts,
+)
 from fastact.runtime.dtypes import has_loop, inner_type
 
-# Sums of all blocks together, so that they take no more than half a MiB unless there are more channels.
-_MOST_SUMS = 65_536
-# Random numbers depend on indices in the whole array, in which a block's channels may lie further apart.
-DRAWS_OF_CHANNELS = (*DRAWS, "channel_stride")
+# Partial sums of all blocks: at most half a MiB, unless there are more channels than that.
+_MAX_SUMS = 65_536
+# Random numbers depend on indices in the whole array, where the channels of a block may be further apart.
+CHANNEL_RANDOM_OPERANDS = (*RANDOM_OPERANDS, "channel_stride")
 
 
-def channel_axis(where: str, name: str, x: NDArray[Any], value: Any, axis: Any) -> int | None:
-    """Return the axis that a parameter varies along, or None where it has one value."""
+def channel_axis(caller: str, name: str, x: NDArray[Any], value: Any, axis: Any) -> int | None:
+    """Return the axis along which a parameter varies, or None if it has one value."""
     if np.ndim(value) > 1:
-        raise ValueError(f"{where}: {name} must be a number or 1-d, got shape {np.shape(value)}")
+        raise ValueError(f"{caller}: {name} must be a number or 1-d, got shape {np.shape(value)}")
     if np.size(value) == 1:
         return None
     try:
-        found = as_axis(where, axis, x.ndim)
+        found = as_axis(caller, axis, x.ndim)
     except ValueError as error:
         raise ValueError(f"{error}; it is the axis of the channels of {name}") from None
     if x.shape[found] != np.size(value):
         raise ValueError(
-            f"{where}: {name} has {np.size(value)} values, but x has "
+            f"{caller}: {name} has {np.size(value)} values, but x has "
             f"{x.shape[found]} channels along axis {found}"
         )
     return found
@@ -50,18 +57,18 @@ def call_on_channels(
     parameters: Sequence[Any],
     axis: int | None,
     out: Any,
-    drawing: tuple[np.int64, np.int64] | None = None,
+    key_and_threshold: tuple[np.int64, np.int64] | None = None,
     *,
     has_sums: bool,
 ) -> Any:
-    """Call the ufunc of a `fastact.kernels.kernel.Channels` kernel in the type that NumPy finds for its arguments.
+    """Call the ufunc of a `fastact.kernels.kernel.Channels` kernel with NumPy's type promotion.
 
     Parameters
     ----------
     caller : str
-        What errors call the operation.
+        The operation's name in error messages.
     ufunc : numpy.ufunc
-        Its results have the arrays' shape, but for the sums.
+        All its results but the sums have the arrays' shape.
     arrays : tuple of ndarray
         Of one shape.
     parameters : sequence of scalar or ndarray
@@ -70,13 +77,13 @@ def call_on_channels(
         The axis of the channels.
     out : ndarray or tuple, optional
         Where the results go.
-    drawing : tuple of int64, optional
+    key_and_threshold : tuple of int64, optional
         As in `run_on_channels`.
     has_sums : bool
-        Whether the last result is the gradient by the first parameter, of its shape.
+        Whether the last result is the summed gradient of the first parameter, of its shape.
     """
     parameters = weak_for_integers(arrays, list(parameters))
-    dtype = dtype_computed(ufunc, arrays, parameters)
+    dtype = computed_dtype(ufunc, arrays, parameters)
     count = ufunc.nout - has_sums
     shapes, types = (arrays[0].shape,) * count, (dtype,) * count
     if has_sums:
@@ -86,16 +93,16 @@ def call_on_channels(
         types += (dtype if is_weak else np.promote_types(dtype, np.asarray(first).dtype),)
     results = outputs_for(caller, out, shapes, types)
     inner = inner_type(dtype)
-    values = apart([np.require(each, inner, ["C", "A"]) for each in parameters], results)
+    values = copy_overlapping([np.require(each, inner, ["C", "A"]) for each in parameters], results)
     sums = results[count] if has_sums else None
-    run_on_channels(ufunc, arrays, values, results[:count], sums, axis, dtype, drawing)
+    run_on_channels(ufunc, arrays, values, results[:count], sums, axis, dtype, key_and_threshold)
     return as_returned(results, out)
 
 
 def call_on_one_block(ufunc: np.ufunc, arrays: tuple[NDArray[Any], ...], weight: float) -> Any:
-    """Call the ufunc of a kernel with sums once, on arrays as they are: 12 us in place of 30.
+    """Call the ufunc of a kernel with sums once, on arrays as they are: 12 us instead of 30.
 
-    Return None where the arrays are not so small and so plain that one call takes them.
+    Return None unless the arrays are small, contiguous and of one dtype.
     """
     first = arrays[0]
     if not 0 < first.size <= BLOCK or not has_loop(first.dtype):
@@ -124,41 +131,41 @@ def run_on_channels(
     sums: NDArray[Any] | None,
     axis: int | None,
     dtype: np.dtype[Any],
-    drawing: tuple[np.int64, np.int64] | None = None,
+    key_and_threshold: tuple[np.int64, np.int64] | None = None,
 ) -> None:
-    """Run a loop over channels, see `fastact.kernels.channel_sums`, for arrays of any layout.
+    """Run a `fastact.kernels.kernel.Channels` kernel on arrays of any layout.
 
     Parameters
     ----------
     ufunc : numpy.ufunc
-        Around that loop.
+        The kernel's ufunc.
     arrays : tuple of ndarray
         Of one shape.
     parameters : tuple of ndarray
         The first has one value, or one for each channel; the others are numbers.
     outputs : tuple of ndarray
-        Where the results go, of the arrays' shape.
+        Arrays for the results, of the arrays' shape.
     sums : ndarray or None
-        Where the sums go, if the loop has any: one, or one for each channel.
+        The array for the sums, if the kernel has any: one, or one per channel.
     axis : int or None
         The axis of the channels.
     dtype : dtype
-        What the arrays are computed as.
-    drawing : tuple of int64, optional
-        Key and threshold, if the loop draws random numbers; see `fastact.arrays.random_numbers.drawing`.
+        The dtype of the kernel's arrays.
+    key_and_threshold : tuple of int64, optional
+        See `fastact.arrays.random_numbers.key_and_threshold`; only if the kernel has random operands.
     """
-    inputs, own = as_contiguous(arrays, outputs, dtype)
+    inputs, buffers = as_contiguous(arrays, outputs, dtype)
     partials = _run_in_blocks(
         ufunc,
         inputs,
         (np.atleast_1d(parameters[0]), *parameters[1:]),
-        own,
+        buffers,
         axis,
         sums is not None,
-        drawing,
+        key_and_threshold,
     )
     with np.errstate(over="ignore"):  # a sum may be too large for the type
-        copy_back(outputs, own)
+        copy_back(outputs, buffers)
         if sums is not None:
             total = np.concatenate(partials).sum(axis=0) if partials else np.zeros(sums.size)
             np.copyto(sums, total.reshape(sums.shape), casting="same_kind")
@@ -171,9 +178,9 @@ def _run_in_blocks(
     outputs: list[NDArray[Any]],
     axis: int | None,
     has_sums: bool,
-    drawing: tuple[np.int64, np.int64] | None,
+    key_and_threshold: tuple[np.int64, np.int64] | None,
 ) -> list[NDArray[np.float64]]:
-    """Run the loop block by block and return the sums of each block for each channel, if there are any."""
+    """Run the kernel block by block and return the per-channel sums of each block, if any."""
     shape = inputs[0].shape
     if axis is None:
         rows, channels, length = 1, 1, math.prod(shape)
@@ -184,7 +191,7 @@ def _run_in_blocks(
     shape_of_all = rows, channels, length
     arrays = [array.reshape(shape_of_all) for array in (*inputs, *outputs)]
     block_length = min(length, BLOCK)
-    fewest_rows = -(-rows * channels * -(-length // block_length) // _MOST_SUMS)
+    fewest_rows = -(-rows * channels * -(-length // block_length) // _MAX_SUMS)
     block_rows = max(1, min(rows, max(fewest_rows, BLOCK // (channels * block_length))))
     partials = []
     for row_part in parts(rows, block_rows):
@@ -196,8 +203,8 @@ def _run_in_blocks(
                 partials.append(sums.reshape(-1, channels))
                 results.append(sums)
             draws: tuple[Any, ...] = ()
-            if drawing is not None:
-                key, threshold = drawing
+            if key_and_threshold is not None:
+                key, threshold = key_and_threshold
                 draws = (
                     key,
                     _first_indices(shape_of_all, row_part, part),

@@ -1,4 +1,4 @@
-"""Views of arrays with two halves along an axis, as the loop over halves takes them."""
+"""Views of arrays with two halves along an axis, in the layout that kernels take."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.arrays.arguments import apart
+from fastact.arrays.arguments import copy_overlapping
 from fastact.runtime.output_pool import retry_without_pool
 
-# Longer rows are cut: threads share rows.
+# Longer rows are split, since threads divide the rows among themselves.
 _LONGEST_ROW = 16_384
 
 
@@ -23,27 +23,27 @@ def call_on_rows(
     interleaved: bool = False,
     second_first: bool = False,
 ) -> None:
-    """Call a generalized ufunc around `fastact.kernels.kernel.Packed` on arrays of any layout.
+    """Run a `fastact.kernels.kernel.Packed` kernel on arrays of any layout.
 
     Parameters
     ----------
     ufunc : numpy.ufunc
-        Its operands have the core dimensions ``(2,n)`` or ``(n)``.
+        The kernel's ufunc, whose operands have the core dimensions ``(2,n)`` or ``(n)``.
     arrays : sequence of ndarray
-        All its operands. They have the same shape but along `axis`.
+        All operands, whose shapes agree except along `axis`.
     packed : sequence of bool
-        For each whether both halves lie along the axis.
+        For each operand, whether it holds both halves.
     axis : int
-        From the front.
+        The axis of the halves, non-negative.
     interleaved : bool
-        Whether even and odd places are the halves.
+        Whether the halves are the even and the odd positions.
     second_first : bool
         Whether the ufunc takes the second half before the first.
     """
     if not arrays[0].size:
         return
     inputs, outputs = arrays[: ufunc.nin], arrays[ufunc.nin :]
-    arrays = (*apart(inputs, outputs), *outputs)
+    arrays = (*copy_overlapping(inputs, outputs), *outputs)
     merge = all(array.flags.c_contiguous for array in arrays)
     views = []
     for array, is_packed in zip(arrays, packed, strict=True):
@@ -59,8 +59,8 @@ def call_on_rows(
             pieces.append(np.swapaxes(cut, -3, -2) if is_packed else cut)
         _call(ufunc, pieces)
     if whole < length:
-        rest = [view[..., whole:] for view in views]
-        _call(ufunc, rest)
+        tail = [view[..., whole:] for view in views]
+        _call(ufunc, tail)
 
 
 def _call(ufunc: np.ufunc, operands: list[NDArray[Any]]) -> None:
@@ -74,18 +74,18 @@ def _call(ufunc: np.ufunc, operands: list[NDArray[Any]]) -> None:
 def _rows(
     array: NDArray[Any], axis: int, is_packed: bool, interleaved: bool, merge: bool
 ) -> NDArray[Any]:
-    """Return a view whose last dimension is a row; of what is packed, the last but one the halves.
+    """Return a view whose last dimension is a row, and for packed arrays the one before it the halves.
 
-    Where the arrays are contiguous, all that lies behind each other is one row.
+    With `merge`, for contiguous arrays, all that is contiguous becomes one row.
     """
     before, length, after = array.shape[:axis], array.shape[axis], array.shape[axis + 1 :]
     if not is_packed:
         if not merge:
             return np.moveaxis(array, axis, -1)
-        rest = (-1,) if not interleaved or axis == array.ndim - 1 else (length, -1)
-        return array.reshape(*before, *rest)
+        tail = (-1,) if not interleaved or axis == array.ndim - 1 else (length, -1)
+        return array.reshape(*before, *tail)
     split = (length // 2, 2) if interleaved else (2, length // 2)
-    view = array.reshape(*before, *split, *after)  # which is a view at any strides
+    view = array.reshape(*before, *split, *after)  # splitting an axis is a view at any strides
     halves = axis + 1 if interleaved else axis
     if not merge:
         features = axis if interleaved else axis + 1

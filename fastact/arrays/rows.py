@@ -1,4 +1,4 @@
-"""Arrays of any layout as rows: along axes, or ragged, one behind another along an axis."""
+"""Arrays of any layout as rows: along axes, or ragged rows concatenated along an axis."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from numpy.typing import NDArray
 from fastact.arrays.arguments import as_array, as_axis
 from fastact.runtime.output_pool import MIN_POOLED_BYTES, empty, with_output_pool
 
-# How many numbers of ragged rows are brought together at a time.
+# The number of elements of ragged rows that are gathered at a time.
 _GATHERED = 2**16
 
 
 class Operand(NamedTuple):
-    """An array, and whether it has rows, or a number for each row, or one for all."""
+    """An array, and whether it holds rows; otherwise it holds a value for each row, or one for all."""
 
     array: NDArray[Any]
     is_row: bool
 
 
-#: Takes inputs and outputs whose last axis is the row, or has been the row.
+#: Takes inputs and outputs whose last axis is the row, or which have been reduced along it.
 Run = Callable[[list[NDArray[Any]], list[NDArray[Any]]], None]
 
 
 def run_on_rows(
     layout: Axes | Segments, run: Run, inputs: Sequence[Operand], outputs: Sequence[Operand]
 ) -> None:
-    """Run a function on all rows; what is copied on the way goes to memory from the output cache."""
+    """Run a function on all rows; temporaries for large arrays come from the output pool."""
     if max(inputs[0].array.nbytes, inputs[-1].array.nbytes) >= MIN_POOLED_BYTES:
         with_output_pool(layout.run, run, inputs, outputs)
     else:
@@ -43,9 +43,9 @@ class Axes:
     Parameters
     ----------
     axes : tuple of int
-        From the front.
+        The axes, non-negative.
     shape : tuple of int
-        Of the arrays that have rows.
+        The shape of the arrays that hold rows.
     """
 
     def __init__(self, axes: tuple[int, ...], shape: tuple[int, ...]) -> None:
@@ -55,7 +55,7 @@ class Axes:
         self._is_last = axes == (len(shape) - 1,)
 
     def reduced_shape(self, keepdims: bool) -> tuple[int, ...]:
-        """Return the shape of an array with a number for each row."""
+        """Return the shape of an array with one value for each row."""
         if not keepdims:
             return self._others
         return tuple(1 if axis in self._axes else n for axis, n in enumerate(self._shape))
@@ -70,16 +70,16 @@ class Axes:
                 output[...] = self._rows_back(result)
 
     def _rows_last(self, array: NDArray[Any], is_row: bool) -> NDArray[Any]:
-        """Return the array with its rows along the last axis: a view where there is one axis."""
+        """Return the array with its rows along the last axis: a view if there is one row axis."""
         if not is_row:
             return array.reshape(self._others) if array.ndim else array
-        if self._is_last:  # NumPy's function takes 5 us where nothing is to be moved
+        if self._is_last:  # np.moveaxis takes 5 us even if there is nothing to move
             return array
         moved = np.moveaxis(array, self._axes, tuple(range(-len(self._axes), 0)))
         return moved.reshape(*self._others, math.prod(moved.shape[len(self._others) :]))
 
     def _rows_of_output(self, array: NDArray[Any], is_row: bool) -> NDArray[Any]:
-        """Return a view of an output with its rows last, or memory for them where there is no such view."""
+        """Return a view of an output with its rows last, or a buffer if there is no such view."""
         rows = self._rows_last(array, is_row)
         is_view = rows is array or np.shares_memory(rows, array)
         return rows if is_view else empty(rows.shape, rows.dtype)
@@ -91,16 +91,16 @@ class Axes:
 
 
 class Segments:
-    """Ragged rows, one behind another along an axis.
+    """Ragged rows, concatenated along an axis.
 
     Parameters
     ----------
     lengths : ndarray of int
-        Of the rows; together, that of the axis.
+        The lengths of the rows, which add up to that of the axis.
     axis : int
-        From the front.
+        The axis, non-negative.
     shape : tuple of int
-        Of the arrays that have rows.
+        The shape of the arrays that hold rows.
     """
 
     def __init__(self, lengths: NDArray[np.intp], axis: int, shape: tuple[int, ...]) -> None:
@@ -110,24 +110,24 @@ class Segments:
         self._shape = shape
 
     def reduced_shape(self, keepdims: bool) -> tuple[int, ...]:
-        """Return the shape of an array with a number for each row: they take the axis's place."""
+        """Return the shape of an array with one value for each row, along the same axis."""
         return (*self._shape[: self._axis], len(self._lengths), *self._shape[self._axis + 1 :])
 
     def run(self, run: Run, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> None:
-        """Run a function on all rows: on those of one length together."""
+        """Run a function on all rows, on those of the same length together."""
         given = [Operand(np.moveaxis(each.array, self._axis, -1), each.is_row) for each in inputs]
         results = [
             Operand(np.moveaxis(each.array, self._axis, -1), each.is_row) for each in outputs
         ]
-        for rows, places in self._batches():
-            parts = [array[..., places if is_row else rows] for array, is_row in given]
-            found = [array[..., places if is_row else rows] for array, is_row in results]
+        for rows, positions in self._batches():
+            parts = [array[..., positions if is_row else rows] for array, is_row in given]
+            found = [array[..., positions if is_row else rows] for array, is_row in results]
             run(parts, found)
             for (array, is_row), part in zip(results, found, strict=True):
-                array[..., places if is_row else rows] = part
+                array[..., positions if is_row else rows] = part
 
     def _batches(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Yield the numbers of rows of one length, and the places of their numbers along the axis."""
+        """Yield the indices of rows of one length, and the positions of their elements along the axis."""
         others = max(1, math.prod(self._shape) // max(1, self._shape[self._axis]))
         for length in np.unique(self._lengths):
             of_this_length = np.flatnonzero(self._lengths == length)
@@ -138,7 +138,7 @@ class Segments:
 
 
 def row_parts(rows: tuple[int, ...], most: int) -> Iterator[Any]:
-    """Yield parts of rows of this shape along the first axis, of so many if possible; all where there is one row."""
+    """Yield indices of parts of rows of this shape along the first axis, with at most `most` rows if possible."""
     if not rows:
         yield ...
         return
@@ -147,55 +147,55 @@ def row_parts(rows: tuple[int, ...], most: int) -> Iterator[Any]:
         yield slice(first, first + step)
 
 
-def layout_of(where: str, axis: Any, lengths: Any, shape: tuple[int, ...]) -> Axes | Segments:
-    """Return where the rows of an array lie, or raise an error that names what does not fit.
+def layout_of(caller: str, axis: Any, lengths: Any, shape: tuple[int, ...]) -> Axes | Segments:
+    """Return the row layout of an array, or raise an error that names the argument at fault.
 
     Parameters
     ----------
-    where : str
-        What the error calls the operation.
+    caller : str
+        The operation's name in error messages.
     axis : int, sequence of int or None
-        One axis or several, all for None.
+        One axis or several; None for all.
     lengths : array_like of int or None
-        Of ragged rows along one axis.
+        The lengths of ragged rows along one axis.
     shape : tuple of int
-        The array's.
+        The shape of the array.
     """
-    axes = _as_axes(where, axis, len(shape))
+    axes = _as_axes(caller, axis, len(shape))
     if lengths is None:
         return Axes(axes, shape)
-    array = as_array(where, "lengths", lengths)
+    array = as_array(caller, "lengths", lengths)
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise TypeError(
-            f"{where}: lengths must be a 1-d array of integers, got {array.dtype} of shape {array.shape}"
+            f"{caller}: lengths must be a 1-d array of integers, got {array.dtype} of shape {array.shape}"
         )
     if len(axes) != 1:
-        raise ValueError(f"{where}: with lengths, axis must be one axis, got {axis!r}")
+        raise ValueError(f"{caller}: with lengths, axis must be one axis, got {axis!r}")
     if array.size and array.min() < 0:
-        place = int(array.argmin())
-        raise ValueError(f"{where}: lengths[{place}] is negative: {array[place]}")
-    # Of Python's integers, whose sum does not wrap.
+        index = int(array.argmin())
+        raise ValueError(f"{caller}: lengths[{index}] is negative: {array[index]}")
+    # The sum of Python integers does not wrap.
     total, length = sum(array.tolist()), shape[axes[0]]
     if total != length:
         raise ValueError(
-            f"{where}: the lengths add up to {total}, but axis {axes[0]} has {length} elements"
+            f"{caller}: the lengths add up to {total}, but axis {axes[0]} has {length} elements"
         )
     return Segments(array.astype(np.intp), axes[0], shape)
 
 
-def _as_axes(where: str, axis: Any, dimensions: int) -> tuple[int, ...]:
-    """Return the axes of a row as indices from the front, or raise an error that names them."""
+def _as_axes(caller: str, axis: Any, dimensions: int) -> tuple[int, ...]:
+    """Return the axes of a row normalized to be non-negative, or raise an error that names them."""
     if axis is None:
         return tuple(range(dimensions))
     given = axis if isinstance(axis, Sequence) else (axis,)
-    axes = tuple(as_axis(where, each, dimensions) for each in given)
+    axes = tuple(as_axis(caller, each, dimensions) for each in given)
     if len(set(axes)) < len(axes):
-        raise ValueError(f"{where}: axis {axis!r} names one axis twice")
+        raise ValueError(f"{caller}: axis {axis!r} repeats an axis")
     return axes
 
 
 def as_mask(caller: str, mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return a mask in the shape of an array, or raise an error."""
+    """Return a mask broadcast to the shape of an array, or raise an error."""
     array = as_array(caller, "where", mask)
     if array.dtype != np.bool_:
         raise TypeError(f"{caller}: where must hold bools, got {array.dtype}")

@@ -1,7 +1,7 @@
-"""THE catalogue: one short definition for each function, one file for each family.
+"""The catalogue: one short definition for each function, one file for each family.
 
-A file added here is found; nothing else names it. Definitions whose names start with an underscore are
-not in the catalogue: they are what others become in some library's convention.
+Files added here are found automatically. Names with a leading underscore are not in the catalogue: they are variants
+for the conventions of other libraries.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Activations of `x` beside those of its negative."""
+"""Activations of `x` concatenated with those of `-x`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ crelu = ConcatenatedDefinition(
     called="crelu",
     said="""Concatenated relu: ``concatenate([relu(x), relu(-x)])`` along an axis, in one pass.
 
-    Nothing is lost but the sign of a zero, at the price of twice the features.
+    It preserves all information except the sign of zero, at the cost of twice the features.
 
     Notes
     -----

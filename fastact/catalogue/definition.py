@@ -1,4 +1,4 @@
-"""What an activation is: one function and its metadata, from which everything else is derived."""
+"""Definitions: a function and its metadata, from which everything else is derived."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _D = TypeVar("_D", bound="Definition")
 
 REQUIRED = inspect.Parameter.empty
 
-#: What the catalogue holds: activations of an element or of a group, functions of rows, gated units and others whose
-#: arrays hold two halves, dropouts, losses.
+#: The kinds of functions: activations of elements or groups, row functions, functions of packed halves such as gated
+#: units, dropouts, losses.
 KINDS = ("activation", "row", "packed", "dropout", "loss")
 
-# Whose choices an activation can follow where libraries differ; the first is the default.
+# The libraries whose conventions an activation can follow where they differ; the first is the default.
 CONVENTIONS = ("pytorch", "jax", "tensorflow", "thinc", "chainer")
 
 
 @dataclass(frozen=True)
 class Domain:
-    """The values that a parameter may have.
+    """The valid values of a parameter.
 
     Attributes
     ----------
     text : str
-        What follows "must be" in the error.
+        The continuation of "must be" in an error message.
     excludes : callable
-        Takes an array and returns whether each element lies outside; not so a NaN, which makes NaN.
+        Takes an array and returns whether each element is outside. NaN is not: it gives NaN.
     """
 
     text: str
@@ -49,50 +49,48 @@ NOT_ZERO = Domain("other than 0", lambda x: x == 0)
 
 @dataclass(frozen=True)
 class Definition:
-    """One activation, and what all that the catalogue holds have in common.
+    """An activation, and the base class of all other definitions.
 
     Attributes
     ----------
     function : callable
-        Takes a vector `x`, and one vector for each parameter, and returns the value and the derivative;
-        after these, the derivative by each learnable parameter. Its name, its signature and its
-        docstring are the activation's.
+        Takes the vector `x` and one vector for each parameter; returns the value, the derivative, and the derivative
+        with respect to each learnable parameter. Its name, signature and docstring are the activation's.
     formula, derivative : str
         In TeX.
     errors : tuple of (float, float)
-        The stated errors of value and derivative in float32, in units in the last place.
+        The error bounds of value and derivative in float32, in units in the last place.
     limits : tuple of (str, str)
         The values at minus and plus infinity.
     reference : str
-        Who proposed it, and where.
+        The publication that proposed it.
     parameters_are : dict of str to str
-        What each parameter means.
+        The meaning of each parameter.
     kinks : dict of str to str
-        For each point where the derivative jumps, the derivative chosen there.
+        The derivative chosen at each point where it jumps.
     aliases : tuple of str
-        Other names that `fastact.get` takes.
+        Other names that `fastact.get` accepts.
     from_output : callable, optional
-        Takes the value and the parameters and returns the derivative, where that is a function of
-        the value.
+        Takes the value and the parameters and returns the derivative, if it is a function of the value.
     from_output_needs : tuple of str
-        The parameters that must not be negative for `from_output` to hold.
+        The parameters that must not be negative for `from_output` to be valid.
     learnable : tuple of str
         The parameters that have gradients.
     drawn_between : tuple of str
-        Two parameters between which a random number is drawn for each element while a net is trained.
+        Two parameters: the bounds of a number drawn for each element during training.
     elsewhere : dict of str to str
-        What other libraries call it, by library: ``{"pytorch": "hardtanh", "onnx": "Clip"}``.
+        Its names in other libraries, by library: ``{"pytorch": "hardtanh", "onnx": "Clip"}``.
     roots : tuple of float
-        Where the derivative changes its sign and its error is stated in absolute terms.
+        Zeros of the derivative, near which its error bound is absolute.
     domains : dict of str to Domain
-        The values that a parameter may have, where not all make sense.
+        The domain of each parameter that has one.
     called, said : str
-        Its name and its text, where they are not the function's.
+        Its name and docstring, if they are not the function's.
     kind : str
-        Among `KINDS`.
+        One of `KINDS`.
     choices : dict of str to (dict of str to Definition)
-        Keywords that choose another definition, by value: ``{"approximate": {"tanh": gelu_tanh}}``.
-        `convention` adds to it.
+        Keywords whose values select another definition: ``{"approximate": {"tanh": gelu_tanh}}``. `convention`
+        adds to them.
     """
 
     function: Callable[..., Any]
@@ -118,17 +116,17 @@ class Definition:
 
     @property
     def name(self) -> str:
-        """What it is called: ``fastact.<name>``."""
+        """Its name: ``fastact.<name>``."""
         return self.called or self.function.__name__.lstrip("_")
 
     @property
     def summary(self) -> str:
-        """What it is, up to the first section of its text."""
+        """Its description, without the sections that follow."""
         return re.split(r"\n\n\w+\n-+\n", self.text)[0]
 
     @property
     def text(self) -> str:
-        """The function's docstring, or what is said in its place."""
+        """Its docstring: the function's, or `said` instead."""
         return inspect.cleandoc(self.said or self.function.__doc__ or "")
 
     @cached_property
@@ -139,7 +137,7 @@ class Definition:
 
     @property
     def on_vectors(self) -> Callable[..., Any]:
-        """What kernels call."""
+        """The function that kernels call."""
         return self.function
 
     @property
@@ -148,33 +146,33 @@ class Definition:
         return "fastact.ufuncs"
 
     def ufunc_name(self, operation: str) -> str:
-        """Return the name of a ufunc in `module`: the activation's own for its value."""
+        """Return the name of an operation's ufunc in `module`; that of ``"forward"`` is the function's own name."""
         return self.name if operation == "forward" else f"{self.name}_{operation}"
 
     def kernel_name(self, loop: str) -> str | None:
-        """Return what the cache calls a kernel, or None where it must not keep it."""
+        """Return the name of a kernel in the cache, or None if it must not be cached."""
         return f"{self.name}.{loop}"
 
     def explain(self, error: BaseException) -> str:
-        """Say what went wrong when it was compiled."""
+        """Return the message of an error of the compiler."""
         return f"{type(error).__name__}: {error}"
 
     @property
     def is_smooth(self) -> bool:
-        """Whether the derivative is continuous everywhere, so that there is a second one."""
+        """Whether the derivative is continuous everywhere, so that a second derivative exists."""
         return not self.kinks
 
     def convention(
         self, *libraries: str, **changes: Any
     ) -> Callable[[Callable[..., Any]], Definition]:
-        """Make the function below this activation as other libraries have it.
+        """Decorate the variant of this activation that other libraries compute.
 
         Parameters
         ----------
         *libraries : str
-            Among `CONVENTIONS`.
+            Some of `CONVENTIONS`.
         **changes
-            The metadata that differs. What the output tells of the derivative is not taken over.
+            The metadata that differs. `from_output` is not inherited.
         """
 
         def register(function: Callable[..., Any]) -> Definition:
@@ -190,45 +188,45 @@ class Definition:
 
 @dataclass(frozen=True)
 class GroupDefinition(Definition):
-    """An activation that takes one element of each group.
+    """An activation that selects one element of each group.
 
-    Its function takes the vector of the best so far and a vector of candidates, and returns the mask of
-    the candidates that are better.
+    Its function takes a vector of the best elements so far and a vector of candidates, and returns the mask of better
+    candidates.
     """
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
-        """The size of a group, which has no default."""
+        """The size of a group, without a default."""
         return MappingProxyType({"pieces": REQUIRED})
 
 
 @dataclass(frozen=True)
 class RowDefinition(Definition):
-    """A function of whole rows: each result depends on all elements of its row.
+    """A row function: each result depends on all elements of its row.
 
     Its function takes a `fastact.kernels.rows.Rows` and returns the function that computes one row.
 
     Attributes
     ----------
     excluded : float
-        What an element counts as that takes no part: `where` puts it there.
-    value_of_nothing : float
-        The result where no element of a row takes part.
+        The neutral input that replaces masked elements.
+    fully_masked_value : float
+        The result for a fully masked row.
     is_reduced : bool
-        Whether it gives one number for each row.
+        Whether it returns one value for each row.
     is_mean : bool
-        Whether it takes a mean, and so counts the elements that take part.
+        Whether it is a mean, which divides by the number of unmasked elements.
     is_random : bool
-        Whether random numbers are added first.
+        Whether Gumbel noise is added to the input.
     """
 
     parameters_are: Mapping[str, str] = field(
         default_factory=lambda: {
-            "temperature": "what the elements are divided by: above 1 it makes results more alike"
+            "temperature": "the divisor of the elements; above 1, results are more uniform"
         }
     )
     excluded: float = -math.inf
-    value_of_nothing: float = 0.0
+    fully_masked_value: float = 0.0
     is_reduced: bool = False
     is_mean: bool = False
     is_random: bool = False
@@ -236,7 +234,7 @@ class RowDefinition(Definition):
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
-        """What the elements of a row are divided by."""
+        """The temperature."""
         return MappingProxyType({"temperature": 1.0})
 
     def algorithm(self, rows: Any) -> Callable[..., None]:
@@ -249,16 +247,15 @@ class RowDefinition(Definition):
 class ExponentialsDefinition(RowDefinition):
     """A function of the exponentials of a row's elements, and of sums over them.
 
-    Its function takes the exponential of each element's difference to the largest one of the row, that
-    difference, the gradient by the output, and the row's `fastact.kernels.algorithms.softmax.Sums`, and returns the
-    value and the gradient by the input. Its `from_output` takes the gradient by the output, the value and the sums.
-    If it is reduced, it takes the sums alone, and returns the value and what the exponentials are multiplied by to
-    give the derivatives by the row's elements.
+    Its function takes the exponential of each element's difference to the row's maximum, that difference, `dy`, and the
+    row's `fastact.kernels.algorithms.softmax.Sums`, and returns the value and `dx`. Its `from_output` takes `dy`, the
+    value and the sums. If it is reduced, it takes only the sums, and returns the value and the factor that turns
+    exponentials into derivatives.
 
     Attributes
     ----------
     of_minus_x : bool
-        Whether it is the function of the input's negative.
+        Whether it is a function of ``-x``.
     takes_logarithm : bool
         Whether it needs the logarithm of the sum.
     """
@@ -273,7 +270,7 @@ class ExponentialsDefinition(RowDefinition):
 
 @dataclass(frozen=True)
 class SimplexDefinition(RowDefinition):
-    """A projection to the simplex; see `fastact.kernels.algorithms.sparse`."""
+    """A projection onto the simplex; see `fastact.kernels.algorithms.sparse`."""
 
     def algorithm(self, rows: Any) -> Callable[..., None]:
         """Return the function that computes one row."""
@@ -282,7 +279,7 @@ class SimplexDefinition(RowDefinition):
 
 @dataclass(frozen=True)
 class PackedDefinition(Definition):
-    """A function of which some arrays hold two halves along an axis."""
+    """A function some of whose arrays hold two halves along an axis."""
 
     kind: ClassVar[str] = "packed"
 
@@ -294,7 +291,7 @@ class PackedDefinition(Definition):
 
 @dataclass(frozen=True)
 class ConcatenatedDefinition(PackedDefinition):
-    """An activation of `x` beside that of its negative; its function is the activation's."""
+    """An activation of `x` concatenated with that of `-x`; its function is the activation's."""
 
 
 @dataclass(frozen=True)
@@ -325,7 +322,7 @@ only: nothing is stored between the passes."""
 
 
 def gated_unit(name: str, activation: Definition, **metadata: Any) -> GateDefinition:
-    """Return the gated unit whose gate has this activation."""
+    """Return the gated unit with this activation of its gate."""
     tex = activation.name.replace("_", r"\_")
     opening = "g" if activation.name == "identity" else rf"\text{{{tex}}}(g)"
     formula = rf"v \, {opening}"
@@ -336,14 +333,14 @@ def gated_unit(name: str, activation: Definition, **metadata: Any) -> GateDefini
 
 @dataclass(frozen=True)
 class DropoutDefinition(Definition):
-    """A dropout, whose function takes words, threshold, `x` and the numbers, and returns the value.
+    """A dropout, whose function takes random words, threshold, `x` and numbers, and returns the value.
 
     Attributes
     ----------
     gradient : callable
-        Takes words, threshold, `dy` and the first of the numbers, the scale, and returns the gradient.
+        Takes random words, threshold, `dy` and the first number, the scale, and returns `dx`.
     numbers : callable
-        Takes the chance of an element to be dropped and returns the numbers.
+        Takes the probability of a drop and returns the numbers.
     """
 
     gradient: Callable[..., Any] = field(kw_only=True)
@@ -352,7 +349,7 @@ class DropoutDefinition(Definition):
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
-        """The chance of an element to be dropped."""
+        """The probability of a drop."""
         return MappingProxyType({"p": 0.5})
 
     @cached_property
@@ -370,20 +367,20 @@ class LossDefinition(Definition):
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
-        """None that could be bound: what a call gives are options."""
+        """None: the arguments of a loss are options, which cannot be bound."""
         return MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class ElementwiseLossDefinition(LossDefinition):
-    """A loss of each element, whose function takes `x`, the target and a parameter, and returns loss and derivative.
+    """An elementwise loss, whose function takes `x`, the target and a parameter, and returns loss and derivative.
 
     Attributes
     ----------
     inputs : tuple of str
-        What `x` and the target are called.
+        The names of `x` and the target.
     default : float
-        The parameter's; it may have a value for each class.
+        The default of the parameter, which may have one value per class.
     """
 
     inputs: tuple[str, str] = ("x", "targets")
@@ -399,12 +396,12 @@ class ElementwiseLossDefinition(LossDefinition):
 class CrossEntropyDefinition(LossDefinition):
     """A cross-entropy of rows of logits, with labels or class probabilities.
 
-    Its function takes a `fastact.kernels.rows.Rows` and returns the function that computes one row that has a label.
+    Its function takes a `fastact.kernels.rows.Rows` and returns the function that computes one row with a label.
 
     Attributes
     ----------
     dense : callable
-        The same for rows that have a weight for every class.
+        The same for rows with a weight for every class.
     """
 
     dense: Callable[..., Any] = field(kw_only=True)
@@ -412,11 +409,11 @@ class CrossEntropyDefinition(LossDefinition):
 
 @dataclass(frozen=True)
 class CompositeDefinition(LossDefinition):
-    """A function that calls others, and has no kernels of its own."""
+    """A loss composed of other functions, without kernels of its own."""
 
 
 def defines(kind: type[_D]) -> Callable[..., Callable[[Callable[..., Any]], _D]]:
-    """Return a decorator, to be called with metadata, that makes a definition of this class of a function."""
+    """Return a decorator that takes metadata and turns a function into a definition of this class."""
     return lambda **metadata: lambda function: kind(function, **metadata)
 
 

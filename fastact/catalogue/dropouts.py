@@ -1,4 +1,4 @@
-"""Dropout and alpha dropout: random elements are dropped, the same ones in value and gradient."""
+"""Dropout and alpha dropout, which drop the same random elements in value and gradient."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ def _scale(p: float) -> tuple[float]:
     reference="N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, Dropout: A Simple Way to Prevent Neural Networks from Overfitting, JMLR 15, 2014.",
 )
 def dropout(words: IntVector, threshold: int, x: Vector, scale: Vector) -> Vector:
-    """Dropout: each element becomes 0 with the chance `p`, and is divided by ``1 - p`` otherwise.
+    """Dropout: each element becomes 0 with probability `p`, and is divided by ``1 - p`` otherwise.
 
-    So the mean stays what it is. Which elements are dropped depends on the seed and on their indices in C
-    order alone: not on the type, the layout, the number of threads or the machine. The gradient draws them
-    again from the same seed; nothing is kept in between::
+    This preserves the mean. Which elements are dropped depends only on the seed and on their indices in C order, not
+    on the dtype, the layout, the number of threads or the machine. The gradient regenerates the mask from the same
+    seed; nothing is stored in between::
 
         y = fa.dropout(x, 0.1, rng=seed)
         dx = fa.dropout.backward(dy, 0.1, rng=seed)
 
-    Take another seed for each layer and each step, such as ``np.random.SeedSequence((seed, layer, step))``; where a
-    trained net is used, leave the call out.
+    Use a different seed for each layer and step, such as ``np.random.SeedSequence((seed, layer, step))``. At inference,
+    leave the call out.
 
     Notes
     -----
-    The words are those of Philox4x32-10, see `fastact.arrays.random_numbers`; an element is kept if its word is at least
-    ``round(p * 2**32)``. What is dropped is 0 even where it was NaN or infinite.
+    Random words come from Philox4x32-10, see `fastact.arrays.random_numbers`; an element is kept if its word is at least
+    ``round(p * 2**32)``. Dropped elements are 0 even where the input is NaN or infinite.
     """
     return _scaled(words, threshold, x, scale)
 
 
-# What selu tends to at minus infinity, with the sign turned: the product of its two constants.
+# The negative of selu's limit at minus infinity: the product of its two constants.
 _ALPHA = 1.7580993408473766
 
 
@@ -61,13 +61,12 @@ def _scale_shift_and_dropped(p: float) -> tuple[float, float, float]:
 def alpha_dropout(
     words: IntVector, threshold: int, x: Vector, scale: Vector, shift: Vector, dropped: Vector
 ) -> Vector:
-    """Alpha dropout, for nets with selu: each element becomes ``-1.7581`` with the chance `p`.
+    """Alpha dropout, for networks with selu: each element becomes ``-1.7581`` with probability `p`.
 
-    That is the value of selu at minus infinity. What is kept stays, and all are then scaled and shifted so that the
-    mean stays 0 and the variance 1 where they were so: ``y = a * z + b`` with
-    ``a = 1 / sqrt((1 - p) * (1 + p * 1.7581**2))`` and ``b = 1.7581 * a * p``, as in PyTorch. Where ``p`` is 1,
-    all is 0.
+    That is the limit of selu at minus infinity. The result is then scaled and shifted to preserve zero mean and unit
+    variance: ``y = a * z + b`` with ``a = 1 / sqrt((1 - p) * (1 + p * 1.7581**2))`` and ``b = 1.7581 * a * p``, as in
+    PyTorch. If ``p`` is 1, all elements are 0.
 
-    Calls are those of `fastact.dropout`, whose notes on seeds hold here too.
+    It is called like `fastact.dropout`, whose notes on seeds apply here too.
     """
     return select(at_least(words, threshold), fma(x, scale, shift), dropped)

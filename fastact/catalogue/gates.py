@@ -1,4 +1,4 @@
-"""Gated linear units: one half of the features, times an activation of the other half."""
+"""Gated linear units: one half of the features times an activation of the other half."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from fastact.catalogue.sigmoidal import sigmoid
 
 _SHAZEER = "N. Shazeer, GLU Variants Improve Transformer, arXiv:2002.05202 (2020)."
 
-# The second half is the gate in PyTorch's glu, and in the paper; in Shazeer's paper the activated product
-# comes first, and so do the packed weights of what followed it.
+# The gate is the second half in PyTorch's glu and in its paper. In Shazeer's paper the activated product comes first,
+# and so it does in the packed weights of the models that followed.
 glu = gated_unit(
     "glu",
     sigmoid,
     gate="second",
-    said="Gated linear unit: one half of the features, let through by the sigmoid of the other.",
+    said="Gated linear unit: one half of the features times the sigmoid of the other.",
     reference="Y. Dauphin, A. Fan, M. Auli, D. Grangier, Language Modeling with Gated Convolutional Networks, ICML 2017.",
 )
 reglu = gated_unit(
     "reglu",
     relu,
-    said="Gated linear unit with a relu for its gate.",
+    said="Gated linear unit with a relu gate.",
     reference=_SHAZEER,
 )
 geglu = gated_unit(
     "geglu",
     gelu,
-    said="Gated linear unit with a gelu for its gate; `fastact.geglu_tanh` approximates it.",
+    said="Gated linear unit with a gelu gate; `fastact.geglu_tanh` approximates it.",
     reference=_SHAZEER,
 )
 geglu_tanh = gated_unit(
     "geglu_tanh",
     gelu_tanh,
-    said="Gated linear unit with the gelu by tanh for its gate, as in Gemma.",
+    said="Gated linear unit with a gate of gelu's tanh approximation, as in Gemma.",
     reference=f"{_SHAZEER} Gemma Team, Gemma: Open Models Based on Gemini Research and Technology, arXiv:2403.08295 (2024).",
 )
 swiglu = gated_unit(
     "swiglu",
     silu,
-    said="Gated linear unit with a silu for its gate: the hidden layer of most language models.",
+    said="Gated linear unit with a silu gate, as in the feed-forward blocks of most language models.",
     reference=_SHAZEER,
 )
 bilinear = gated_unit(
@@ -51,6 +51,6 @@ bilinear = gated_unit(
 squared_reglu = gated_unit(
     "squared_reglu",
     squared_relu,
-    said="Gated linear unit with a squared relu for its gate: most of its values are exactly 0.",
+    said="Gated linear unit with a squared relu gate: most of its values are exactly 0.",
     reference="Z. Zhang et al., ReLU^2 Wins: Discovering Efficient Activation Functions for Sparse LLMs, arXiv:2402.03804 (2024).",
 )

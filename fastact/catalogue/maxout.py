@@ -1,4 +1,4 @@
-"""Units that compete in a group: only one of them passes its value on."""
+"""Units that compete within a group, of which only the winner passes its value on."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from fastact.simd import isnan
 @define_on_groups(
     formula=r"\max_{1 \le j \le k} x_j",
     derivative=r"\begin{cases} 1 & j = \text{the first index of the maximum} \\ 0 & \text{else} \end{cases}",
-    kinks={"ties": "1 for the first of the largest, 0 for the others"},
+    kinks={"ties": "1 for the first maximum, 0 for the others"},
     limits=("-inf", "inf"),
     errors=(0.0, 0.0),
-    parameters_are={"pieces": "how many consecutive features make a group"},
+    parameters_are={"pieces": "the number of consecutive features in a group"},
     elsewhere={"thinc": "maxout", "chainer": "maxout"},
     reference="I. Goodfellow, D. Warde-Farley, M. Mirza, A. Courville, Y. Bengio, Maxout Networks, ICML 2013.",
 )
 def maxout(best: Any, other: Any) -> Any:
-    """Maxout: the largest of each group of features, a convex function that the net learns.
+    """Maxout: the maximum of each group of features, a convex function that the network learns.
 
-    No exponential. It neither saturates nor dies, at the price of `pieces` times the weights. NaN counts
-    as the largest.
+    No exponential. It neither saturates nor dies, at the cost of `pieces` times the weights. NaN counts as the
+    maximum.
     """
     return ~(other <= best) & ~isnan(best)

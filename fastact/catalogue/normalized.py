@@ -1,7 +1,7 @@
-"""Functions of whole rows: each result is taken in relation to the others.
+"""Row functions: each result depends on all elements of its row.
 
-They are computed from the differences to the row's largest number, so that nothing overflows, and their
-gradients from sums over the row.
+They are computed from differences to the row's maximum, so that nothing overflows, and their gradients from sums over
+the row.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def _log_softmax_from_output(dy: Any, y: Any, row: Any) -> Any:
     reference="J. S. Bridle, Probabilistic Interpretation of Feedforward Classification Network Outputs, with Relationships to Statistical Pattern Recognition, in: Neurocomputing, Springer 1990, 227-236.",
 )
 def softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
-    """Softmax: positive numbers that add up to 1, the larger the input the larger its share.
+    """Softmax: positive values that sum to 1; larger inputs have larger shares.
 
-    One exponential for each number. Use it for probabilities of classes and for attention.
+    One exponential per element. Use it for class probabilities and for attention.
     """
     return _softmax(e, dy, row)
 
@@ -58,7 +58,7 @@ def softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     errors=(4.0, 4.0),
     from_output=_log_softmax_from_output,
     takes_logarithm=True,
-    value_of_nothing=-math.inf,
+    fully_masked_value=-math.inf,
     elsewhere={
         "pytorch": "log_softmax",
         "jax": "log_softmax",
@@ -69,9 +69,9 @@ def softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     },
 )
 def log_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
-    """Logarithm of the softmax, which keeps its digits where the softmax is next to 0 or to 1.
+    """Logarithm of the softmax, accurate even where the softmax is close to 0 or 1.
 
-    One exponential for each number. Use it where probabilities are multiplied, and for the cross-entropy.
+    One exponential per element. Use it for products of probabilities and for the cross-entropy.
     """
     return difference - row.log_total, dy - e * (row.dy_sum / row.total)
 
@@ -86,7 +86,7 @@ def log_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     elsewhere={"pytorch": "softmin"},
 )
 def softmin(e: Any, difference: Any, dy: Any, row: Any) -> Any:
-    """Softmin: the softmax of the negative input, so the smaller the input the larger its share."""
+    """Softmin: the softmax of the negated input, so that smaller inputs have larger shares."""
     return _softmax(e, dy, row)
 
 
@@ -104,9 +104,9 @@ def softmin(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     },
 )
 def logsumexp(sums: Any) -> Any:
-    """Logarithm of the sum of the exponentials: a smooth maximum, never below it. One number for each row.
+    """Log-sum-exp: a smooth maximum, never below the maximum itself. One value per row.
 
-    Minus infinity for a row without numbers, or of minus infinities alone. One exponential for each number.
+    Minus infinity for an empty row, or one of minus infinities only. One exponential per element.
     """
     return sums.top + sums.log_total, 1 / sums.total
 
@@ -120,10 +120,10 @@ def logsumexp(sums: Any) -> Any:
     elsewhere={"jax": "logmeanexp"},
 )
 def logmeanexp(sums: Any) -> Any:
-    """Logarithm of the mean of the exponentials: between the mean and the maximum. One number for each row.
+    """Log-mean-exp: the logarithm of the mean exponential, between the mean and the maximum. One value per row.
 
-    NaN for a row without numbers, as their mean is. Errors are at the scale of 1 where the result is smaller. One
-    exponential for each number.
+    NaN for an empty row, as is its mean. Errors are relative to 1 where the result is smaller. One exponential per
+    element.
     """
     return sums.top + sums.log_mean, 1 / sums.total
 
@@ -142,10 +142,10 @@ def _sparsemax_from_output(dy: Any, y: Any, mean: Any) -> Any:
     reference="A. F. T. Martins, R. F. Astudillo, From Softmax to Sparsemax: A Sparse Model of Attention and Multi-Label Classification, ICML 2016.",
 )
 def sparsemax(difference: Any, threshold: Any, dy: Any, mean: Any) -> Any:
-    """Sparsemax: the nearest point of the simplex, so positive numbers that add up to 1, most of them exactly 0.
+    """Sparsemax: the projection onto the simplex; values sum to 1 and most are exactly 0.
 
-    No exponential; a handful of passes over a row in cache. Use it in place of the softmax where few choices
-    should share all the weight. Errors are at the scale of 1. Numbers at the threshold have no gradient.
+    No exponential; a handful of passes over a row in cache. Use it in place of the softmax where few choices should
+    share all the weight. Errors are relative to 1. Elements at the threshold have no gradient.
     """
     y = select(difference <= threshold, 0, difference - threshold)
     return y, _sparsemax_from_output(dy, y, mean)
@@ -158,31 +158,31 @@ def sparsemax(difference: Any, threshold: Any, dy: Any, mean: Any) -> Any:
     reference="B. Peters, V. Niculae, A. F. T. Martins, Sparse Sequence-to-Sequence Models, ACL 2019.",
 )
 def entmax15(rows: Any) -> Any:
-    """Entmax with exponent 1.5: smooth where it is positive, and with exact zeros as the sparsemax has them.
+    """Entmax with alpha = 1.5: between softmax and sparsemax, smooth and with exact zeros.
 
-    No exponential; a handful of passes over a row in cache. Errors are at the scale of 1.
+    No exponential; a handful of passes over a row in cache. Errors are relative to 1.
     """
     x_at, y_at, dy_at = (rows.index(name) for name in ("x", "y", "dy"))
     padding, outputs = rows.padding("x", -math.inf), 2 if rows.has("dx") else 1
     prepare, top_of = rows.prepare(padding), rows.largest("x", 1, padding)
-    temperature_of, doubles = rows.number("temperature"), rows.doubles
+    temperature_of, doubles = rows.scalar("temperature"), rows.doubles
 
-    def root_of(arrays: Any, place: Any) -> Any:
-        """Return the root of the result: how far an element is above the threshold; NaN is not below it."""
+    def root_of(arrays: Any, scaling: Any) -> Any:
+        """Return the square root of the result: how far an element exceeds the threshold. NaN stays NaN."""
         if x_at < 0:
             return sqrt(arrays[y_at])
-        top, scale, threshold = place
+        top, scale, threshold = scaling
         difference = (arrays[x_at] - top) * scale - threshold
         return select(difference <= 0, 0, difference)
 
-    def step(arrays: Any, begin: Any, sums: Any, place: Any) -> Any:
-        root = root_of(arrays, place)
+    def step(arrays: Any, begin: Any, sums: Any, scaling: Any) -> Any:
+        root = root_of(arrays, scaling)
         total, squares = sums[0] + fold_to_double(root), sums[1] + fold_to_double(root * root)
         return total, squares, sums[2] + fold_to_double(root * arrays[dy_at])
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
-        place, mean, reciprocal = state
-        root = root_of(arrays, place)
+        scaling, mean, reciprocal = state
+        root = root_of(arrays, scaling)
         dx = select(root <= 0, 0, root * (arrays[dy_at] - mean) * reciprocal)
         return (dx,) if x_at < 0 else (root * root, dx)[:outputs]
 
@@ -192,9 +192,8 @@ def entmax15(rows: Any) -> Any:
         prepare(row)
         top, reciprocal, zero = top_of(row), 1 / temperature_of(row), doubles()
         threshold, before, excess, total, product = -1.0, math.inf, 1e300, 0.0, 0.0
-        while (
-            0 < excess < before
-        ):  # Newton's method rises to the threshold, until rounding stops it
+        # Newton's method approaches the threshold from below, until rounding stops it.
+        while 0 < excess < before:
             sums = fold(row, (zero, zero, zero), (top, 0.5 * reciprocal, threshold))
             total, product = sum_lanes(sums[0]), sum_lanes(sums[2])
             before, excess = excess, sum_lanes(sums[1]) - 1
@@ -208,14 +207,16 @@ def entmax15(rows: Any) -> Any:
     formula=r"1 \text{ for the first } x_i = \max_j x_j, \text{ else } 0",
     derivative="0",
     errors=(0.0, 0.0),
-    parameters_are={"temperature": "of no effect: the limit of the softmax as it goes to 0"},
-    kinks={"equal numbers": "0"},
+    parameters_are={
+        "temperature": "without effect: hardmax is the limit of the softmax as it goes to 0"
+    },
+    kinks={"ties": "0"},
     elsewhere={"onnx": "Hardmax"},
 )
 def hardmax(rows: Any) -> Any:
-    """Hardmax: 1 for the row's largest number, the first of equals, and 0 for the others.
+    """Hardmax: 1 for the row's maximum, the first in a tie, and 0 for the others.
 
-    Its derivative is 0. Use it to choose; to train through a choice take `gumbel_softmax`.
+    Its derivative is 0. Use it to choose; to train through a choice, use `gumbel_softmax`.
     """
     zeros, x_at = rows.zeros, rows.index("x")
     padding = rows.padding("x", -math.inf)
@@ -228,22 +229,22 @@ def hardmax(rows: Any) -> Any:
             write_zeros(row, 0)
 
         return no_gradient
-    has_gradient, top_of, places = (
+    has_gradient, top_of, positions = (
         rows.has("dy"),
         rows.largest("x", 1, padding),
-        rows.places_in_block,
+        rows.positions_in_block,
     )
 
     def find(arrays: Any, begin: Any, found: Any, top: Any) -> Any:
         first, nothing = found
         x = arrays[x_at]
         if first < 0 and any_lane(x == top):
-            first = begin - int(largest_lane(select(x == top, -places(), -math.inf)))
+            first = begin - int(largest_lane(select(x == top, -positions(), -math.inf)))
         return first, nothing + select(isnan(x), x, 0)
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
         first, nothing = state
-        y = select(places() == first - begin, 1, 0) + nothing
+        y = select(positions() == first - begin, 1, 0) + nothing
         return (y, zeros()) if has_gradient else (y,)
 
     fold, write = rows.fold(find, padding), rows.write(results)
@@ -266,10 +267,10 @@ def hardmax(rows: Any) -> Any:
     reference="E. Jang, S. Gu, B. Poole, Categorical Reparameterization with Gumbel-Softmax, ICLR 2017; C. J. Maddison, A. Mnih, Y. W. Teh, The Concrete Distribution, ICLR 2017.",
 )
 def gumbel_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
-    """Gumbel-softmax: a random choice that has a gradient, the likelier the larger the logit.
+    """Gumbel-softmax: a differentiable sample from the categorical distribution with these logits.
 
-    A standard Gumbel number, made of a uniform one, is added to each logit, and the sum rounded to the type of
-    the result: the errors are those from there on. Where it is largest, there the categorical distribution with
-    these logits has its sample; the lower the temperature, the nearer the result is to 1 there and to 0 elsewhere.
+    Standard Gumbel noise is added to each logit, and the sum is rounded to the type of the result; the stated errors
+    are those of the softmax that follows. The position of the maximum is a sample of the distribution; the lower the
+    temperature, the closer the result is to 1 there and to 0 elsewhere.
     """
     return _softmax(e, dy, row)

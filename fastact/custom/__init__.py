@@ -16,7 +16,7 @@ import numpy as np
 from fastact.catalogue.definition import Definition
 from fastact.custom.snapshot import Snapshot
 from fastact.functions import Function, make_function
-from fastact.functions.fused import most_parameters
+from fastact.functions.fused import max_parameters
 from fastact.functions.pointwise import run_elementwise
 from fastact.simd import dual, isnan, select, value_and_derivative_of
 from fastact.system.first_use import first_use
@@ -282,10 +282,10 @@ def _make(
         )
     if learnable is not None and learnable not in list(found)[1:]:
         raise TypeError(f"activation: {function.__name__} has no parameter {learnable!r}")
-    if len(found) - 1 > most_parameters():
+    if len(found) - 1 > max_parameters():
         raise ValueError(
             f"activation: {function.__name__} has {len(found) - 1} parameters; NumPy's ufuncs have room "
-            f"for {most_parameters()} beside the arrays"
+            f"for {max_parameters()} beside the arrays"
         )
     definition = CustomDefinition(
         function,

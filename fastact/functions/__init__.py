@@ -1,6 +1,6 @@
-"""What a user holds: functions with their operations, made from the catalogue."""
+"""The function objects that users call, made from the catalogue."""
 
-from fastact.functions import (  # noqa: F401  families register themselves
+from fastact.functions import (  # noqa: F401  imported to register their families
     activations,
     cross_entropy,
     dropout,

@@ -1,4 +1,4 @@
-"""Activations of one element: which way each call goes, and their learnable and random parameters."""
+"""Activations of elements: dispatch of calls, and learnable and random parameters."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from fastact.functions.function import Function, check_domains, family_of
 from fastact.functions.fused import (
     Variant,
     check_alone,
-    chosen,
-    number,
+    fused_options,
     run_fused,
+    scalar_parameter,
     stage_options,
     variants,
 )
@@ -41,16 +41,25 @@ from fastact.runtime.dtypes import parameters_in
 from fastact.runtime.output_pool import retry_without_pool
 
 _SUMS = "_with_sums"
-_AXIS = Argument("axis", "int, default 1", "The axis of the parameter's channels.", 1, "int")
+_AXIS = Argument(
+    "axis",
+    "int, default 1",
+    "The axis of the channels, along which the parameter varies.",
+    1,
+    "int",
+)
 _RNG = Argument(
     "rng",
     "numpy.random.Generator, optional",
-    "What draws a slope for each element, in the order of the elements in memory; the call then returns the slopes "
-    "too, of the shape of `x`, for the backward pass.",
+    "Draws a slope for each element, in the order of elements in memory. The call then also returns the slopes, with "
+    "the shape of `x`, for the backward pass.",
     annotation="np.random.Generator | None",
 )
 _SLOPE = Argument(
-    "slope", "array_like, optional", "Slopes drawn before.", annotation="ArrayLike | None"
+    "slope",
+    "array_like, optional",
+    "Slopes drawn in an earlier call.",
+    annotation="ArrayLike | None",
 )
 
 
@@ -82,7 +91,7 @@ def _operation(definition: Definition, name: str) -> Operation:
     found = operation(definition, name, options, _run, plain)
     if definition.learnable and "backward" in name and name != "backward_from_output":
         (learnable,) = definition.learnable
-        text = f"Only where `{learnable}` is given: the gradient by it, of its shape, summed in float64."
+        text = f"Only if `{learnable}` is passed: its gradient, of its shape, summed in float64."
         found = replace(found, returns={**found.returns, f"d{learnable}": text})
     return found
 
@@ -98,8 +107,8 @@ def _kernel(definition: Definition, key: Any) -> Kernel:
 def _run(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
-    """Run an operation: with what is fused, with drawn slopes, with the gradient of a parameter, or as it is."""
-    if chosen(function, options):
+    """Dispatch a call: fused, with random slopes, with a learnable parameter, or plain."""
+    if fused_options(function, options):
         return run_fused(function, operation, arrays, options)
     caller, definition = function.caller(operation.name), function._definition
     if definition.drawn_between:
@@ -123,7 +132,7 @@ def _run(
 def _with_learnable(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
-    """Give the parameter the shape in which it broadcasts, or run the kernel with its gradient."""
+    """Reshape the parameter so that it broadcasts, or run the kernel with its gradient."""
     caller, (name,) = function.caller(operation.name), function.learnable
     default = function.parameters[name]
     has_gradient = name in options or default is REQUIRED
@@ -150,16 +159,18 @@ def _with_gradient(
     axis: Any,
     options: dict[str, Any],
 ) -> Any:
-    """Run an operation together with the parameter's gradient."""
+    """Run an operation that also returns the gradient of the parameter."""
     caller, (name,) = function.caller(operation.name), function.learnable
     out = options.pop("out", None)
     check_domains(function, caller, options)
     others = [
-        number(caller, function, each, options) for each in function.parameters if each != name
+        scalar_parameter(caller, function, each, options)
+        for each in function.parameters
+        if each != name
     ]
     for unknown in options:
         known = ", ".join((*function.parameters, "axis", "out"))
-        raise TypeError(f"{caller}: with {name} it takes no {unknown!r}, but {known}")
+        raise TypeError(f"{caller}: with {name}, {unknown!r} is not supported, only {known}")
     given = tuple(
         as_real_array(caller, each, array)
         for each, array in zip(operation.inputs, arrays, strict=True)
@@ -191,11 +202,11 @@ def _forward_backward(f: Any, k: int) -> Any:
 
 
 def _kernel_with_sums(definition: Definition, name: str) -> Kernel:
-    """Return the kernel of an operation with the sums of the gradient by the learnable parameter."""
+    """Return the kernel of an operation that also sums the gradient of the learnable parameter."""
     core = ("n", "c", "s")
     _, arrays, returns, _ = OPERATIONS[name]
     (learnable,), names = definition.learnable, list(definition.parameters)
-    place = names.index(learnable)
+    index = names.index(learnable)
     inputs = [Operand(each.name, core) for each in arrays]
     inputs.append(Operand(learnable, ("c",), "parameter"))
     inputs += parameters(each for each in names if each != learnable)
@@ -204,7 +215,7 @@ def _kernel_with_sums(definition: Definition, name: str) -> Kernel:
         "backward": _backward,
         "forward_backward": _forward_backward,
     }[name]
-    schedule = Channels(lambda: compute(definition.on_vectors, place))
+    schedule = Channels(lambda: compute(definition.on_vectors, index))
     return Kernel(tuple(inputs), tuple(outputs), schedule)
 
 
@@ -214,10 +225,10 @@ def _kernel_with_sums(definition: Definition, name: str) -> Kernel:
 def _with_drawn_slopes(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
-    """Return the value with a slope drawn for each element, and the slopes."""
+    """Return the value with a random slope for each element, and the slopes."""
     name, rng = function.name, options.pop("rng")
     if "slope" in options:
-        raise TypeError(f"{name}: give rng, which draws slopes, or slope; not both")
+        raise TypeError(f"{name}: pass either rng, which draws slopes, or slope, not both")
     interval = function._definition.drawn_between
     ends = [
         as_real_array(name, each, options.pop(each, function.parameters[each])) for each in interval
@@ -234,7 +245,7 @@ def _with_drawn_slopes(
 
 
 def _generator(name: str, rng: Any) -> np.random.Generator:
-    """Return the generator that an argument ``rng`` means: itself, or that of a seed."""
+    """Return the generator that an ``rng`` argument stands for: itself, or a new one from a seed."""
     seed_sequence, generator = random_types()
     if isinstance(rng, generator):
         return rng

@@ -1,4 +1,4 @@
-"""The cross-entropy of a softmax, and its gradient by the logits in the same pass."""
+"""The cross-entropy of a softmax, with its gradient with respect to the logits in the same pass."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import (
-    apart,
     as_array,
     as_axis,
     as_integer,
     as_real_array,
     as_returned,
+    copy_overlapping,
     float_type,
     outputs_for,
 )
@@ -31,8 +31,8 @@ from fastact.runtime.dtypes import inner_type, parameters_in
 from fastact.runtime.output_pool import retry_without_pool
 
 # Per-row temporaries are allocated for at most this many rows.
-_ROWS = 2**15
-# What both kernels take for the label of a row that is ignored; without smoothing, any negative one is.
+_MAX_ROWS = 2**15
+# The label of ignored rows in both kernels; without smoothing, any negative label is ignored.
 _IGNORED = -2
 
 _OF_LABELS = "x(n), label: intp, weight: parameter, scale: float64"
@@ -44,11 +44,11 @@ _KERNELS = {
     "dense_forward_backward": f"{_OF_WEIGHTS} -> loss: float64, dx(n)",
 }
 _ARRAYS = (
-    array("logits", "Of any shape; a real type."),
+    array("logits", "The logits, of any shape and a real dtype."),
     array(
         "targets",
-        "Labels: integers, of the shape of `logits` without the axis, from 0 to the number of classes less one. Or "
-        "class probabilities: of the shape of `logits`, computed in its type.",
+        "Labels: integers from 0 to the number of classes minus one, with the shape of `logits` without the axis. Or "
+        "class probabilities, with the shape of `logits`, converted to its dtype.",
         "array_like of int, or array_like",
     ),
 )
@@ -59,22 +59,22 @@ WEIGHT = Argument(
 IGNORE_INDEX = Argument(
     "ignore_index",
     "int, default -100",
-    "Rows with this label add nothing, and have no gradient.",
+    "The label of rows to ignore, which add nothing and have gradient 0.",
     -100,
     "int",
 )
 LABEL_SMOOTHING = Argument(
     "label_smoothing",
     "float, default 0",
-    "What part of the probabilities is spread over all classes, from 0 to 1.",
+    "The share of the probability that is spread evenly over all classes, from 0 to 1.",
     0.0,
     "float",
 )
 MEAN = Argument(
     "reduction",
     REDUCTION.kind,
-    "The mean divides by the sum of the weights of the labels that are not ignored, or with class probabilities by the "
-    "number of rows, as in PyTorch. It is NaN where there is none, and the gradient then 0.",
+    "The mean divides by the total weight of the labels that are not ignored, or for class probabilities by the number "
+    "of rows, as in PyTorch. If that is 0, the mean is NaN and the gradient 0.",
     REDUCTION.default,
     REDUCTION.annotation,
 )
@@ -83,7 +83,7 @@ MEAN = Argument(
 @family_of.register
 def _(definition: CrossEntropyDefinition) -> Family:
     options = (_AXIS, WEIGHT, IGNORE_INDEX, LABEL_SMOOTHING, MEAN, OUT)
-    gradients = {"dlogits": "Of the shape of the logits."}
+    gradients = {"dlogits": "The gradient with respect to the logits, with their shape."}
     operations = {
         name: loss_operation(name, _ARRAYS, options, gradients, _run) for name in LOSS_OPERATIONS
     }
@@ -128,7 +128,7 @@ def _run(
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         divisor = classes.divisor(given, is_dense, rows) if reduction == "mean" else 1.0
         scale = np.asarray(gradient / np.float64(divisor))
-        x, given = apart([x, given], results)
+        x, given = copy_overlapping([x, given], results)
         run_on_rows(
             layout,
             partial(_run_rows, function, bool(gradients), classes, is_dense, losses, sums),
@@ -150,16 +150,16 @@ def _run_rows(
     inputs: list[NDArray[Any]],
     outputs: list[NDArray[Any]],
 ) -> None:
-    """Compute losses, or append their sums, and gradients, for arrays whose last axis is that of the classes."""
+    """Compute losses, or append their sums, and gradients, for arrays with classes along the last axis."""
     x, targets, scale = inputs
     name = "forward_backward" if has_gradient else "forward"
     if is_dense or classes.smoothing:
         name = f"dense_{name}"
     kernel, ufunc = function._family.kernel(name), function.kernels[name]
     types = kernel.types(classes.dtype.name)
-    for part in row_parts(x.shape[:-1], _ROWS):
+    for part in row_parts(x.shape[:-1], _MAX_ROWS):
         operands = {"x": x[part], "scale": scale[part] if scale.ndim else scale}
-        operands |= (classes.of_shares if is_dense else classes.of_labels)(targets[part])
+        operands |= (classes.of_probabilities if is_dense else classes.of_labels)(targets[part])
         loss = np.empty(operands["x"].shape[:-1])
         ufunc(
             *(operands[each.name] for each in kernel.inputs),
@@ -175,7 +175,7 @@ def _run_rows(
 
 @dataclass(frozen=True)
 class Classes:
-    """What all rows have in common, and what the loops take for each."""
+    """The options that all rows share, and the operands that kernels take for each row."""
 
     count: int
     dtype: np.dtype[Any]
@@ -186,7 +186,7 @@ class Classes:
     def check_targets(
         self, caller: str, targets: Any, rows: tuple[int, ...], shape: tuple[int, ...]
     ) -> tuple[NDArray[Any], bool]:
-        """Return targets as an array, and whether they are shares of the classes, or raise an error."""
+        """Return targets as an array, and whether they are class probabilities, or raise an error."""
         given = as_array(caller, "targets", targets)
         if given.shape == shape:
             return as_real_array(caller, "targets", given), True
@@ -199,35 +199,35 @@ class Classes:
         """Raise an error that names the first label that is out of range."""
         if labels.shape != rows:
             raise ValueError(
-                f"{caller}: targets has shape {labels.shape}, expected is {rows} for labels, or {shape} "
+                f"{caller}: targets has shape {labels.shape}, expected {rows} for labels, or {shape} "
                 "for shares of the classes"
             )
         if labels.dtype.kind not in "iu":
             raise TypeError(f"{caller}: labels must be integers, got {labels.dtype}")
-        for part in row_parts(rows, _ROWS):
+        for part in row_parts(rows, _MAX_ROWS):
             some = labels[part]
-            wrong = some.astype(np.uintp) >= self.count  # as such, what is negative is large
+            wrong = some.astype(np.uintp) >= self.count  # negative labels wrap to large ones
             if wrong.any() and (wrong := wrong & (some != self.ignore_index)).any():
                 first = np.argwhere(wrong)[0]
                 if part is not ...:
                     first[0] += part.start
-                place = f"[{', '.join(map(str, first))}]" if len(first) else ""
+                position = f"[{', '.join(map(str, first))}]" if len(first) else ""
                 raise ValueError(
-                    f"{caller}: targets{place} is {labels[tuple(first)]}; labels are from 0 to "
+                    f"{caller}: targets{position} is {labels[tuple(first)]}; labels are from 0 to "
                     f"{self.count - 1}, or {self.ignore_index} to ignore a row"
                 )
 
     def divisor(self, targets: NDArray[Any], is_dense: bool, rows: tuple[int, ...]) -> float:
-        """Return what the mean divides by: the number of rows, or the sum of the weights of their labels."""
+        """Return the divisor of the mean: the number of rows, or the total weight of their labels."""
         if is_dense:
             return float(math.prod(rows))
-        parts = (targets[part] for part in row_parts(rows, _ROWS))
+        parts = (targets[part] for part in row_parts(rows, _MAX_ROWS))
         if self.weights is None:
             return float(sum(np.count_nonzero(part != self.ignore_index) for part in parts))
         return float(np.sum([self._weights_of(part).sum(dtype=float) for part in parts]))
 
     def _weights_of(self, labels: NDArray[Any]) -> Any:
-        """Return the weight of each label, 0 where it is ignored, or the one that all others have."""
+        """Return the weight of each label, 0 if ignored; without class weights, the scalar 1."""
         if self.weights is None:
             return self.inner.type(1)
         is_known = np.asarray(labels != self.ignore_index)
@@ -236,13 +236,13 @@ class Classes:
 
     @property
     def inner(self) -> np.dtype[Any]:
-        """What is computed in."""
+        """The dtype of the computation."""
         return inner_type(self.dtype)
 
     def of_labels(self, labels: NDArray[Any]) -> dict[str, Any]:
-        """Return what the loops take for rows with labels."""
+        """Return the operands for rows with labels."""
         weights = self._weights_of(labels)
-        # In an unsigned type, what is negative would be a label.
+        # In an unsigned dtype, a negative label would wrap to a valid one.
         index = labels.astype(np.intp, copy=False)
         if self.smoothing or self.ignore_index >= 0:
             index = np.where(labels == self.ignore_index, _IGNORED, index)
@@ -252,9 +252,9 @@ class Classes:
             found["spike"] = weights * np.float64(1 - self.smoothing)
         return found
 
-    def of_shares(self, shares: NDArray[Any]) -> dict[str, Any]:
-        """Return what the loops take for rows with a share of each class."""
-        found = self._of_weights(shares, 1 - self.smoothing)
+    def of_probabilities(self, probabilities: NDArray[Any]) -> dict[str, Any]:
+        """Return the operands for rows with class probabilities."""
+        found = self._of_weights(probabilities, 1 - self.smoothing)
         return found | {"label": -1, "spike": 0.0}
 
     def _of_weights(self, targets: NDArray[Any], keep: float) -> dict[str, Any]:
@@ -277,7 +277,7 @@ def classes_of(
     label_smoothing: Any,
     weight_name: str = "weight",
 ) -> Classes:
-    """Return the options of a call, or raise an error that names the one that is wrong."""
+    """Return the options of a call, or raise an error that names the invalid one."""
     if not (
         isinstance(label_smoothing, int | float | np.integer | np.floating)
         and 0 <= label_smoothing <= 1
@@ -287,12 +287,12 @@ def classes_of(
         )
     weights = None
     if weight is not None:
-        # In the logits' own type, as the loops take it.
+        # Rounded to the dtype of the logits, as in the kernels for class probabilities.
         weights = as_real_array(caller, weight_name, weight).astype(dtype)
         weights = weights.astype(parameters_in(dtype.name))
         if weights.shape != (count,):
             raise ValueError(
-                f"{caller}: {weight_name} has shape {weights.shape}, expected is {(count,)}"
+                f"{caller}: {weight_name} has shape {weights.shape}, expected {(count,)}"
             )
     index = as_integer(caller, "ignore_index", ignore_index)
     return Classes(count, dtype, weights, index, float(label_smoothing))

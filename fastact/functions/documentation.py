@@ -1,4 +1,4 @@
-"""Docstrings of functions and of their methods, written from their definitions and operations."""
+"""Docstrings of functions and methods, generated from definitions and operations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDTH = 88
 
 
 def document(definition: Definition) -> str:
-    """Write a function's docstring."""
+    """Return the docstring of a function."""
     summary, _, own = definition.text.partition("\n\nNotes\n-----\n")
     sections = [summary]
     if definition.parameters:
@@ -32,7 +32,7 @@ def document(definition: Definition) -> str:
 
 
 def document_method(definition: Definition, operation: Operation) -> str:
-    """Write the docstring of the method that runs an operation."""
+    """Return the docstring of the method that runs an operation."""
     sections = [f"Compute {operation.summary}."]
     arguments = (*operation.arrays, *operation.options)
     sections.append(_section("Parameters", map(_argument, arguments)))
@@ -60,7 +60,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _notes(definition: Definition) -> Iterator[str]:
-    """Yield the lines that say how a function behaves."""
+    """Yield the lines of the notes on a function."""
     for left, right in (("f(x)", definition.formula), ("f'(x)", definition.derivative)):
         if right:
             yield from (f".. math:: {left} = {right}", "")
@@ -71,7 +71,7 @@ def _said(definition: Definition) -> Iterator[str]:
     """Yield sentences on limits, kinks, conventions and errors."""
     yield "NaN gives NaN."
     if definition.limits:
-        yield "It goes to {} and {} at minus and plus infinity.".format(*definition.limits)
+        yield "The limits at minus and plus infinity are {} and {}.".format(*definition.limits)
     for at, chosen in definition.kinks.items():
         yield f"The derivative at {at} is {chosen}."
     for library, other in definition.choices.get("convention", {}).items():
@@ -80,17 +80,17 @@ def _said(definition: Definition) -> Iterator[str]:
         yield f"{name} must be {domain.text}."
     if definition.errors:
         yield (
-            "Errors in float32: at most {} units in the last place in the value, {} in the "
+            "Errors in float32: at most {} units in the last place for the value, {} for the "
             "derivative.".format(*definition.errors)
         )
     if definition.roots:
         roots = ", ".join(map(str, definition.roots))
-        yield f"Within 0.4 of its roots ({roots}), the derivative's error is at most 2**-23."
-    yield "The same bits wherever an element stands, whatever the number of threads."
+        yield f"Within 0.4 of its zeros ({roots}), the derivative's error is at most 2**-23."
+    yield "Results are bitwise identical for any layout and number of threads."
 
 
 def difference(definition: Definition, other: Definition) -> str:
-    """Say how another definition of the same activation differs.
+    """Describe how another definition of the same activation differs.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def difference(definition: Definition, other: Definition) -> str:
 
 
 def parameter(name: str, value: Any) -> str:
-    """Return ``name=value``, with no more digits than one likes to read; the name if there is none."""
+    """Return ``name=value`` with at most 5 digits, or just the name of a required parameter."""
     if value is REQUIRED:
         return name
     return f"{name}={value:.5g}" if isinstance(value, float) else f"{name}={value}"

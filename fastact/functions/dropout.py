@@ -1,4 +1,4 @@
-"""Dropouts: random elements are dropped, the same ones in value and gradient."""
+"""Dropouts, which drop the same random elements in value and gradient."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fastact.arrays.arguments import (
     same_shape,
     weak_for_integers,
 )
-from fastact.arrays.contiguous import DRAWS, dtype_computed, run_contiguous
-from fastact.arrays.random_numbers import chance_of, drawing, key_of
+from fastact.arrays.contiguous import RANDOM_OPERANDS, computed_dtype, run_contiguous
+from fastact.arrays.random_numbers import chance_of, key_and_threshold, key_of
 from fastact.catalogue.definition import REQUIRED, DropoutDefinition
 from fastact.functions.function import Function, family_of
 from fastact.functions.operation import Family, Operation
@@ -24,33 +24,37 @@ from fastact.functions.options import OUT, RNG, Argument, array
 from fastact.kernels.kernel import Contiguous, Kernel, Operand, parameters
 from fastact.runtime.dtypes import inner_type
 
-_X = array("x", "Of any shape and real type; integers and bools become floats.")
-_DY = array("dy", "The gradient by the output.")
+_X = array("x", "The input, of any shape and real dtype; integers and bools become floats.")
+_DY = array("dy", "The gradient with respect to the output.")
 _P = Argument(
     "p",
     "float, default 0.5",
-    "The chance of an element to be dropped, from 0 to 1.",
+    "The probability that an element is dropped, from 0 to 1.",
     0.5,
     "float",
     is_positional=True,
 )
 _P_OF_BACKWARD = Argument(
-    "p", "float", "That of the forward call.", REQUIRED, "float", is_positional=True
+    "p", "float", "The probability of the forward call.", REQUIRED, "float", is_positional=True
 )
 _RETURNS = {
-    "y": "The value, of the shape of `x`.",
-    "dx": "The gradient by the input, of its shape.",
+    "y": "The value, with the shape of `x`.",
+    "dx": "The gradient with respect to the input, with its shape.",
 }
 _RAISES = {
-    "TypeError": "If an array or `p` is not real, or `rng` is missing or of another type; `backward` takes no "
-    "generator, which would drop other elements.",
-    "ValueError": "If `p` or the seed is out of range, or `out` does not fit.",
+    "TypeError": "If an array or `p` is not real, or `rng` is missing or of another type; `backward` does not "
+    "accept a generator, which would drop other elements.",
+    "ValueError": "If `p` or the seed is out of range, or `out` does not match.",
 }
 _OPERATIONS = {
     "forward": ("the value", (_X,), ("y",)),
-    "backward": ("the gradient by the input, which does not depend on it", (_DY,), ("dx",)),
+    "backward": (
+        "the gradient with respect to the input, which is not needed itself",
+        (_DY,),
+        ("dx",),
+    ),
     "forward_backward": (
-        "the value and the gradient in one pass, with one mask",
+        "the value and the gradient in one pass, with the same mask",
         (_X, _DY),
         ("y", "dx"),
     ),
@@ -76,7 +80,7 @@ def _operation(name: str) -> Operation:
 
 def _kernel(definition: DropoutDefinition, name: str) -> Kernel:
     _, arrays, outputs = _OPERATIONS[name]
-    inputs = [Operand(each, (), "int64") for each in DRAWS]
+    inputs = [Operand(each, (), "int64") for each in RANDOM_OPERANDS]
     inputs += [Operand(each.name, ("n",)) for each in arrays]
     inputs += parameters(_number_names(definition, name))
     results = tuple(Operand(each, ("n",)) for each in outputs)
@@ -110,13 +114,13 @@ def _run(
     default = REQUIRED if name == "backward" and not function._bound else function.parameters["p"]
     p = options.get("p", default)
     if p is REQUIRED:
-        raise TypeError(f"{caller}: missing the argument 'p', that of the forward call")
+        raise TypeError(f"{caller}: missing the argument 'p', the probability of the forward call")
     chance = chance_of(caller, "p", p)
-    draws = drawing(key_of(caller, options.get("rng"), again=name == "backward"), chance)
+    draws = key_and_threshold(key_of(caller, options.get("rng"), again=name == "backward"), chance)
     known = definition.numbers(chance.p)[: len(_number_names(definition, name))]
     numbers = weak_for_integers(inputs, list(known))
     ufunc, out = function.kernels[name], options.get("out")
-    dtype = dtype_computed(ufunc, inputs, numbers)
+    dtype = computed_dtype(ufunc, inputs, numbers)
     results = outputs_for(caller, out, (inputs[0].shape,) * ufunc.nout, (dtype,) * ufunc.nout)
     values = [np.asarray(number, inner_type(dtype)) for number in numbers]
     run_contiguous(ufunc, draws, inputs, values, results, dtype)

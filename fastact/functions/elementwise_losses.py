@@ -1,4 +1,4 @@
-"""Losses of each element, such as the binary cross-entropy of a sigmoid."""
+"""Elementwise losses, such as the binary cross-entropy of a sigmoid."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastact.arrays.arguments import (
-    apart,
     as_real_array,
     as_returned,
+    copy_overlapping,
     float_type,
     outputs_for,
     same_shape,
@@ -27,7 +27,7 @@ from fastact.runtime.dtypes import inner_type
 
 _AXIS = Argument("axis", "int, default -1", "The axis of the classes.", -1, "int")
 _SUMMED = "summed_"
-# Of each kernel: its results; what is summed comes last.
+# The results of each kernel, the summed one last.
 _KERNELS = {
     "forward": "loss(n,c,s)",
     "forward_backward": "loss(n,c,s), dx(n,c,s)",
@@ -38,7 +38,7 @@ _KERNELS = {
 
 @family_of.register
 def _(definition: ElementwiseLossDefinition) -> Family:
-    own = Argument(
+    parameter = Argument(
         definition.parameter,
         f"float or array_like, default {definition.default:g}",
         definition.parameters_are[definition.parameter],
@@ -46,12 +46,16 @@ def _(definition: ElementwiseLossDefinition) -> Family:
     )
     x, targets = definition.inputs
     arrays = (
-        array(x, "Of any shape; a real type."),
-        array(targets, f"Of the shape of `{x}`, computed in its type."),
+        array(x, "The input, of any shape and a real dtype."),
+        array(targets, f"The targets, with the shape of `{x}`, converted to its dtype."),
     )
     operations = {
         name: loss_operation(
-            name, arrays, (own, _AXIS, REDUCTION, OUT), {f"d{x}": f"Of the shape of `{x}`."}, _run
+            name,
+            arrays,
+            (parameter, _AXIS, REDUCTION, OUT),
+            {f"d{x}": f"The gradient with respect to `{x}`, with its shape."},
+            _run,
         )
         for name in LOSS_OPERATIONS
     }
@@ -106,25 +110,27 @@ def _run(
     wanted = {"forward": [shape], "backward": [x.shape]}.get(operation.name, [shape, x.shape])
     results = list(outputs_for(caller, out, tuple(wanted), (dtype,) * len(wanted)))
     kernel = "forward_backward" if has_gradient else "forward"
-    own = results[-1:] if has_gradient else []
+    gradients = results[-1:] if has_gradient else []
     loss = None if operation.name == "backward" else results[0]
     losses = []
-    if not is_summed:  # which the kernel gives even to `backward`
+    if not is_summed:  # the kernel computes it even for `backward`
         losses = [np.empty(shape, dtype) if loss is None else loss]
     sums = np.empty(parameter.shape) if is_summed else None
-    parameter, gradient = apart([np.require(parameter, inner, ["C", "A"]), gradient], results)
+    parameter, gradient = copy_overlapping(
+        [np.require(parameter, inner, ["C", "A"]), gradient], results
+    )
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         run_on_channels(
             function.kernels[_SUMMED + kernel if is_summed else kernel],
             (x, targets),
             (parameter, np.asarray(gradient / divisor if is_summed else 1, inner)),
-            (*losses, *own),
+            (*losses, *gradients),
             sums,
             axis,
             dtype,
         )
         if sums is not None and loss is not None:
             loss[...] = sums.sum() / divisor
-        elif own and not is_summed and not np.all(np.asarray(dloss) == 1):
-            np.multiply(own[0], gradient, out=own[0], casting="same_kind")
+        elif gradients and not is_summed and not np.all(np.asarray(dloss) == 1):
+            np.multiply(gradients[0], gradient, out=gradients[0], casting="same_kind")
     return as_returned(results, out)

@@ -1,4 +1,4 @@
-"""The one class of what a user holds: a function, its gradient among its methods, and what there is to know of it."""
+"""The class of function objects: a function, its gradients as methods, and its metadata."""
 
 from __future__ import annotations
 
@@ -22,31 +22,30 @@ _T = TypeVar("_T")
 
 @singledispatch
 def family_of(definition: Definition) -> Family:
-    """Return what a definition becomes; each module of a family registers itself for its class of definition."""
+    """Return the family of a definition; each module registers its own for its class of definition."""
     raise TypeError(f"{type(definition).__name__} has no family")
 
 
 class Function:
-    """A function of arrays: a call gives its value, methods its gradients.
+    """A function of arrays: calling it computes the value, its methods compute gradients.
 
-    Objects are made from the catalogue: ``fastact.get(name)``, ``fastact.sigmoid``. Each has a class of its own, whose
-    methods are the operations that it has.
+    Objects are made from the catalogue: ``fastact.get(name)``, ``fastact.sigmoid``. Each has a subclass of its own,
+    whose methods are its operations.
 
     Attributes
     ----------
     name : str
-        What it is called: ``fastact.<name>``.
+        The name: ``fastact.<name>``.
     kind : str
         ``"activation"``, ``"row"``, ``"packed"``, ``"dropout"`` or ``"loss"``.
     operations : mapping of str to Operation
-        What it can do: for each the inputs, the outputs, the options, and what a backward pass needs saved.
+        The operations: their inputs, outputs and options, and what a backward pass needs saved.
     ufuncs : mapping of str to numpy.ufunc
-        The ufunc behind each operation, which takes the parameters as further inputs; none where a function calls
-        others.
+        The ufunc behind each operation, with parameters as further inputs; empty if the function is composed of others.
     kernels : mapping of Any to numpy.ufunc
-        The ufuncs of all kernels that operations run.
+        The ufuncs of all kernels.
     parameters : mapping of str to Any
-        The default of each parameter; `inspect.Parameter.empty` where there is none.
+        The default of each parameter, or `inspect.Parameter.empty`.
     """
 
     def __init__(self, definition: Definition, family: Family) -> None:
@@ -68,17 +67,17 @@ class Function:
 
     @property
     def kind(self) -> str:
-        """What kind of function it is."""
+        """The kind of function."""
         return self._definition.kind
 
     @property
     def formula(self) -> str:
-        """The value, in TeX."""
+        """The formula of the value, in TeX."""
         return self._definition.formula
 
     @property
     def derivative_formula(self) -> str:
-        """The derivative, in TeX."""
+        """The formula of the derivative, in TeX."""
         return self._definition.derivative
 
     @property
@@ -98,31 +97,31 @@ class Function:
 
     @property
     def learnable(self) -> tuple[str, ...]:
-        """The parameters that have gradients."""
+        """The parameters with gradients."""
         return self._definition.learnable
 
     @property
     def domains(self) -> Mapping[str, Domain]:
-        """The values that parameters may have, where not all make sense."""
+        """The domains of parameters, for those that have one."""
         return self._definition.domains
 
     @property
     def conventions(self) -> tuple[str, ...]:
-        """The libraries whose choices it can follow by ``convention=``, where they differ from the default."""
+        """The values of ``convention=`` that differ from the default."""
         return tuple(self._definition.choices.get("convention", ()))
 
     @property
     def other_kernels(self) -> tuple[Any, ...]:
-        """The keys of `kernels` beside those of `ufuncs`, whose operands are not a user's."""
+        """The keys of `kernels` that are not among `ufuncs`, because their operands are internal."""
         return self._family.others
 
     @property
     def reference(self) -> str:
-        """Who proposed it, and where."""
+        """The publication that proposed it."""
         return self._definition.reference
 
     def bind(self, **parameters: Any) -> Self:
-        """Return this function with other defaults: ``fa.elu.bind(alpha=0.5)``.
+        """Return the function with other defaults: ``fa.elu.bind(alpha=0.5)``.
 
         Raises
         ------
@@ -148,12 +147,12 @@ class Function:
         return bound
 
     def choose(self, options: dict[str, Any]) -> Function:
-        """Return the function that options such as ``convention="jax"`` mean, and take them out.
+        """Remove options such as ``convention="jax"``, and return the function that they select.
 
         Raises
         ------
         ValueError
-            If there is no such choice; the message lists those that there are.
+            If there is no such choice; the message lists the valid ones.
         """
         if self._choices.isdisjoint(options):
             return self
@@ -168,7 +167,7 @@ class Function:
         return self
 
     def plot(self, x: Any = None, ax: Any = None) -> Any:
-        """Draw the value and the derivative with matplotlib; see `fastact.show.plotting.plot`."""
+        """Plot the value and the derivative with matplotlib; see `fastact.show.plotting.plot`."""
         return hooks.plot(self, x, ax)
 
     def ufunc_name(self, operation: str) -> str:
@@ -176,7 +175,7 @@ class Function:
         return self._definition.ufunc_name(operation)
 
     def caller(self, operation: str) -> str:
-        """Return what an error message calls an operation."""
+        """Return the name of an operation in error messages."""
         return self.name if operation == "forward" else f"{self.name}.{operation}"
 
     def _make_ufunc(self, key: Any) -> np.ufunc:
@@ -198,7 +197,7 @@ class Function:
         args: tuple[Any, ...],
         options: dict[str, Any],
     ) -> Any:
-        """Run a call with options, of this function or of the one that an option such as `convention` means."""
+        """Run a call with options, on this function or the one that an option such as `convention` selects."""
         chosen = self.choose(options)
         operation = chosen.operations[operation.name]
         caller = chosen.caller(operation.name)
@@ -218,13 +217,13 @@ class Function:
 
     @cached_property
     def _numba_type_(self) -> Any:
-        """What it is to Numba, in other people's compiled code."""
+        """The function's Numba type, for use in other people's compiled code."""
         return hooks.numba_type(self)
 
-    if not TYPE_CHECKING:  # whose checkers would take every attribute to be there
+    if not TYPE_CHECKING:  # otherwise type checkers would accept any attribute
 
         def __getattr__(self, name: str) -> Any:
-            # What pickle and copy ask for before there is any attribute is no operation.
+            # pickle and copy look up special names before any attribute is set.
             family = vars(self).get("_family")
             if family is not None and name in family.missing:
                 raise AttributeError(f"{self.name} has no {name}: {family.missing[name]}")
@@ -243,7 +242,7 @@ class Function:
 
 
 def check_domains(function: Function, caller: str, parameters: Mapping[str, Any]) -> None:
-    """Raise an error that names the first parameter that is outside its domain."""
+    """Raise an error that names the first parameter outside its domain."""
     for name, domain in function._definition.domains.items():
         if name in parameters:
             value = np.asarray(parameters[name])
@@ -253,7 +252,7 @@ def check_domains(function: Function, caller: str, parameters: Mapping[str, Any]
 
 
 def make_function(definition: Definition, base: type[Function] = Function) -> Function:
-    """Return a new object for a definition, of a class of its own."""
+    """Return a new object for a definition, with a class of its own."""
     family = family_of(definition)
     forward = family.operations["forward"]
     names: dict[str, Any] = {
@@ -270,14 +269,14 @@ def make_function(definition: Definition, base: type[Function] = Function) -> Fu
     return function
 
 
-_made: dict[str, Function] = {}
+_objects: dict[str, Function] = {}
 
 
 def function_of(definition: Definition) -> Function:
-    """Return the one object of a definition of fastact's own."""
-    if definition.name not in _made:
-        _made.setdefault(definition.name, make_function(definition))
-    return _made[definition.name]
+    """Return the unique object of a definition in the catalogue."""
+    if definition.name not in _objects:
+        _objects.setdefault(definition.name, make_function(definition))
+    return _objects[definition.name]
 
 
 class LazyDict(dict[Any, _T]):
@@ -293,9 +292,9 @@ class LazyDict(dict[Any, _T]):
 
 
 class Ufuncs(Mapping[str, np.ufunc]):
-    """The ufuncs of one function, each made when it is first asked for.
+    """The ufuncs of one function, created on first access.
 
-    They are attributes too: ``f.ufuncs.backward``, the name by which pickle finds those of your own activations.
+    They are attributes as well: pickle finds the ufuncs of custom activations as ``f.ufuncs.backward``.
     """
 
     def __init__(self, names: tuple[str, ...], made: LazyDict[np.ufunc]) -> None:
@@ -308,7 +307,7 @@ class Ufuncs(Mapping[str, np.ufunc]):
         return self._made[name]
 
     def __getattr__(self, name: str) -> np.ufunc:
-        # What pickle and copy ask for before there is any attribute is none of the names.
+        # pickle and copy look up special names before any attribute is set.
         if name.startswith("_") or name not in self._names:
             raise AttributeError(f"there is no ufunc {name!r}")
         return self._made[name]

@@ -1,14 +1,14 @@
-"""What runs in the pass of an activation, before it and after it: bias, dropout, residual.
+"""Fused variants of activations: bias, scale, dropout and residual in the same pass.
 
-``y = fa.gelu(x, bias=b, dropout=0.1, rng=seed, residual=r)`` is ``r + dropout(gelu(x + b))``, the order of a
-transformer's feed-forward block; each of the three may be left out, and None is as good as that. ``dx, dbias =
-fa.gelu.backward(dy, x, bias=b, dropout=0.1, rng=seed)`` and ``y, dx, dbias = fa.gelu.forward_backward(x, dy, ...)`` give
-the gradients; without a bias there is no `dbias`. Its sums are taken in float64 over blocks that depend on the shape
-alone, so that the result is the same with any number of threads. The sum ``x + bias`` is rounded once, to the type that
-is computed in. Parameters of the activation must be numbers here.
+``y = fa.gelu(x, bias=b, scale=s, dropout=0.1, rng=seed, residual=r)`` is ``r + dropout(s * gelu(x + b))``, in the order
+of a transformer's feed-forward block. Each option may be omitted or None. ``dx, dbias = fa.gelu.backward(dy, x, bias=b,
+dropout=0.1, rng=seed)`` and ``y, dx, dbias = fa.gelu.forward_backward(x, dy, ...)`` return the gradients, without `dbias`
+if there is no bias. The gradient of the bias is summed in float64 over blocks that depend only on the shape, so the
+result does not depend on the number of threads. ``x + bias`` is rounded once, to the type of the computation. Parameters
+of the activation must be numbers here.
 
-Each stage after the activation is one entry of `STAGES`: an option, its operands, and what it does to the value and to
-the gradient.
+The bias is a prologue; each epilogue is a `Stage` in `STAGES`: an option, its operands, and its effect on value and
+gradient.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from fastact.arrays.arguments import (
     same_shape,
     weak_for_integers,
 )
-from fastact.arrays.channels import DRAWS_OF_CHANNELS, call_on_channels, channel_axis
-from fastact.arrays.contiguous import DRAWS, dtype_computed, run_contiguous
-from fastact.arrays.random_numbers import chance_of, drawing, key_of
+from fastact.arrays.channels import CHANNEL_RANDOM_OPERANDS, call_on_channels, channel_axis
+from fastact.arrays.contiguous import RANDOM_OPERANDS, computed_dtype, run_contiguous
+from fastact.arrays.random_numbers import chance_of, key_and_threshold, key_of
 from fastact.catalogue.definition import REQUIRED, Definition
 from fastact.catalogue.dropouts import dropout
 from fastact.functions.function import Function, check_domains
@@ -46,27 +46,27 @@ _GRADIENTS = ("backward", "forward_backward")
 
 @dataclass(frozen=True)
 class Stage:
-    """What follows an activation in the same pass.
+    """An epilogue of an activation, in the same pass.
 
     Attributes
     ----------
     option : Argument
-        The option that asks for it.
+        The option that requests it.
     operations : tuple of str
-        The operations that it goes with.
+        The operations that support it.
     value : callable
-        Takes the value and the stage's operands, and returns the value after it.
+        Takes the value and the stage's operands, and returns the new value.
     gradient : callable, optional
-        Takes the gradient by the output and the stage's operands, and returns the gradient before it; None where that
-        is the same.
+        Takes the gradient after the stage and the stage's operands, and returns the gradient before it; None if they
+        are equal.
     is_array : bool
-        Whether its operand is an array of the shape of `x`.
+        Whether it has an array operand with the shape of `x`.
     numbers : tuple of str
-        The names of its operands that are numbers.
+        The names of its scalar operands.
     values_of : callable
-        Takes what errors call the operation and the option's value, and returns these numbers.
+        Takes the operation's name in errors and the option's value, and returns the scalar operands.
     draws : bool
-        Whether it takes random words and a threshold before these.
+        Whether random words and a threshold precede them.
     """
 
     option: Argument
@@ -95,7 +95,7 @@ STAGES = (
         Argument(
             "scale",
             "float, optional",
-            "What the value is multiplied by, before a dropout.",
+            "A factor of the value, applied before dropout.",
             annotation="float | None",
         ),
         ("forward", "backward", "forward_backward"),
@@ -108,8 +108,8 @@ STAGES = (
         Argument(
             "dropout",
             "float, optional",
-            "The chance of a value to become 0; the others are divided by ``1 - dropout``; see `fastact.dropout`, "
-            "which drops the same elements. ``rng`` says which.",
+            "The probability that a value becomes 0; the others are divided by ``1 - dropout``. Drops the same elements "
+            "as `fastact.dropout` with the same ``rng``.",
             annotation="float | None",
         ),
         ("forward", "backward", "forward_backward"),
@@ -123,7 +123,7 @@ STAGES = (
         Argument(
             "residual",
             "array_like, optional",
-            "Of the shape of `x`; added last: ``residual + dropout(f(x + bias))``. The gradient by it is `dy` itself.",
+            "Added last, with the shape of `x`: ``residual + dropout(f(x + bias))``. Its gradient is `dy` itself.",
             annotation="ArrayLike | None",
         ),
         ("forward", "forward_backward"),
@@ -134,8 +134,8 @@ STAGES = (
 BIAS = Argument(
     "bias",
     "float or array_like, optional",
-    "Added to `x` first: one number, or one for each channel along ``axis`` (default -1). Then the gradients are "
-    "followed by that of the bias, `dbias`, of its shape.",
+    "Added to `x` first: one number, or one for each channel along ``axis`` (default -1). Gradients are then followed "
+    "by `dbias`, that of the bias, with its shape.",
     annotation="ArrayLike | None",
 )
 BIAS_OPERATIONS = (
@@ -145,11 +145,11 @@ BIAS_OPERATIONS = (
     "backward",
     "forward_backward",
 )
-BIAS_AXIS = Argument("axis", "int, default -1", "The axis of the bias's channels.", -1, "int")
+BIAS_AXIS = Argument("axis", "int, default -1", "The axis of the channels of the bias.", -1, "int")
 
 
 def stage_options(operation: str) -> tuple[Argument, ...]:
-    """Return the options of the stages that go with an operation."""
+    """Return the options for fusing that an operation supports."""
     if operation not in BIAS_OPERATIONS:
         return ()
     found = [stage.option for stage in STAGES if operation in stage.operations]
@@ -158,7 +158,7 @@ def stage_options(operation: str) -> tuple[Argument, ...]:
 
 
 class Variant(NamedTuple):
-    """An operation with what is fused with it; each has a kernel of its own."""
+    """A fused variant of an operation, with a kernel of its own."""
 
     operation: str
     has_bias: bool
@@ -170,7 +170,7 @@ class Variant(NamedTuple):
 
     @property
     def has_sums(self) -> bool:
-        """Whether it gives the gradient by the bias."""
+        """Whether it returns the gradient of the bias."""
         return self.has_bias and self.operation in _GRADIENTS
 
     @property
@@ -178,7 +178,7 @@ class Variant(NamedTuple):
         """The names of the random operands."""
         if not any(stage.draws for stage in self.stages):
             return ()
-        return DRAWS_OF_CHANNELS if self.has_bias else DRAWS
+        return CHANNEL_RANDOM_OPERANDS if self.has_bias else RANDOM_OPERANDS
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -187,7 +187,7 @@ class Variant(NamedTuple):
         return (*own, *(each.name for each in OPERATIONS[self.operation][1]))
 
     def numbers(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the names of what follows the arrays, with the parameters of these names."""
+        """Return the names of the scalar operands after the arrays, among them the given parameters."""
         own = [name for stage in self.stages for name in stage.numbers]
         return (*(["bias"] if self.has_bias else []), *names, *own)
 
@@ -226,8 +226,8 @@ def variants(definition: Definition) -> list[Variant]:
 
 
 @cache
-def most_parameters() -> int:
-    """Return how many parameters an activation may have, so that its largest ufunc is not too large."""
+def max_parameters() -> int:
+    """Return the most parameters for which all ufuncs stay within NumPy's limit of operands."""
     everything = (
         Variant(operation, True, tuple(s for s in STAGES if operation in s.operations))
         for operation in BIAS_OPERATIONS
@@ -241,7 +241,7 @@ def most_parameters() -> int:
 
 
 def _compute(definition: Definition, variant: Variant) -> Callable[..., Any]:
-    """Return what a kernel applies to all elements: to words and threshold, arrays and numbers."""
+    """Return the function of random operands, arrays and scalars that a kernel computes."""
     from fastact.simd.compilable import internal
 
     f = definition.on_vectors
@@ -268,9 +268,9 @@ def _compute(definition: Definition, variant: Variant) -> Callable[..., Any]:
 def _with_stage(
     inner: Any, operation: str, stage: Stage, slices: tuple[slice, slice, slice], gradient_at: int
 ) -> Callable[..., Any]:
-    """Return an operation with a stage after it.
+    """Return an operation followed by a stage.
 
-    Its inputs are those of the whole kernel; `slices` say which of them are the stage's.
+    Its inputs are those of the whole kernel; `slices` are the positions of the stage's own among them.
     """
     from fastact.simd.compilable import internal
 
@@ -301,7 +301,7 @@ def _with_stage(
 
 
 def _with_sums(compute: Any) -> Callable[..., Any]:
-    """Return what gives the last result, the gradient by the input, once more: to be summed."""
+    """Return a function that repeats the last result, the gradient with respect to the input, to be summed."""
 
     def operation(*inputs: Any) -> Any:
         results = compute(*inputs)
@@ -310,8 +310,8 @@ def _with_sums(compute: Any) -> Callable[..., Any]:
     return operation
 
 
-def chosen(function: Function, options: Mapping[str, Any]) -> list[str]:
-    """Return the names of what a call asks to be fused; parameters of the activation may bear one of these names."""
+def fused_options(function: Function, options: Mapping[str, Any]) -> list[str]:
+    """Return the names of the fused options in a call, except those that are parameters of the activation."""
     names = ("bias", *(stage.name for stage in STAGES))
     own = function.parameters
     return [name for name in names if name not in own and options.get(name) is not None]
@@ -320,19 +320,19 @@ def chosen(function: Function, options: Mapping[str, Any]) -> list[str]:
 def run_fused(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
-    """Run an operation of an activation with what its options ask for in the same pass.
+    """Run a fused variant of an operation.
 
     Raises
     ------
     TypeError
-        If a learnable parameter is given whose gradient would be due as well, an option does not go with these, an
-        input is not real, or ``rng`` is missing or of another type.
+        If a learnable parameter would need its gradient too, an option is not supported here, an input is not real,
+        or ``rng`` is missing or of another type.
     ValueError
-        If shapes do not fit together, the dropout or the seed is out of range, or `out` does not fit.
+        If shapes do not match, the dropout or the seed is out of range, or `out` does not match.
     """
     caller, name = function.caller(operation.name), operation.name
     own = function.parameters
-    taken = chosen(function, options)
+    taken = fused_options(function, options)
     given = {key: options.pop(key) for key in taken}
     stages = tuple(stage for stage in STAGES if stage.name in given)
     variant = Variant(name, "bias" in given, stages)
@@ -342,12 +342,14 @@ def run_fused(
     axis, out = options.pop("axis", -1), options.pop("out", None)
     _check_learnable(caller, function, variant, options)
     check_domains(function, caller, options)
-    numbers = [number(caller, function, each, options) for each in own]
+    numbers = [scalar_parameter(caller, function, each, options) for each in own]
     for left, value in options.items():
         if left in operation.option_names and value is operation.option_names[left].default:
             continue
         known = ", ".join((*own, *(each.name for each in stage_options(name)), "out"))
-        raise TypeError(f"{caller}: with {', '.join(taken)} it takes no {left!r}, but {known}")
+        raise TypeError(
+            f"{caller}: with {', '.join(taken)}, {left!r} is not supported, only {known}"
+        )
     own_arrays = [given[stage.name] for stage in stages if stage.is_array]
     inputs = tuple(
         as_real_array(caller, each, value)
@@ -365,14 +367,14 @@ def run_fused(
     draws = None
     if variant.draws:
         key = key_of(caller, rng, again=name == "backward")
-        draws = drawing(key, chance_of(caller, "dropout", given["dropout"]))
+        draws = key_and_threshold(key, chance_of(caller, "dropout", given["dropout"]))
     ufunc = function.kernels[variant]
     if variant.has_bias:
         return call_on_channels(
             caller, ufunc, inputs, numbers, channels, out, draws, has_sums=variant.has_sums
         )
     numbers = weak_for_integers(inputs, numbers)
-    dtype = dtype_computed(ufunc, inputs, numbers)
+    dtype = computed_dtype(ufunc, inputs, numbers)
     count = ufunc.nout
     results = outputs_for(caller, out, (inputs[0].shape,) * count, (dtype,) * count)
     values = [np.require(n, inner_type(dtype), ["C", "A"]) for n in numbers]
@@ -381,43 +383,45 @@ def run_fused(
 
 
 def check_alone(caller: str, function: Function, options: dict[str, Any]) -> None:
-    """Take out what is None, and raise an error for options that say more of what is not there."""
+    """Remove options that are None, and raise an error for options of others that are missing."""
     draws = "dropout" in options
     for name in ("bias", *(stage.name for stage in STAGES)):
         if name not in function.parameters:
             options.pop(name, None)
     if "rng" not in function.parameters and options.pop("rng", None) is not None and not draws:
-        raise TypeError(f"{caller}: rng is there without dropout, which would draw from it")
+        raise TypeError(f"{caller}: rng has no effect without dropout")
     if not function.learnable:
         _check_no_axis(caller, options)
 
 
 def _check_no_axis(caller: str, options: dict[str, Any]) -> None:
     if "axis" in options:
-        raise TypeError(f"{caller}: axis is there without bias, whose channels it would name")
+        raise TypeError(f"{caller}: axis has no effect without bias")
 
 
 def _check_learnable(
     caller: str, function: Function, variant: Variant, options: dict[str, Any]
 ) -> None:
-    """Raise an error where the gradient by a learnable parameter would be due as well."""
+    """Raise an error if the gradient of a learnable parameter would be needed as well."""
     if variant.draws and function._definition.drawn_between:
-        raise TypeError(f"{caller}: it may draw slopes itself; give its result to fastact.dropout")
+        raise TypeError(
+            f"{caller}: not supported where slopes are random; pass the result to fastact.dropout"
+        )
     for name in function.learnable if variant.operation in _GRADIENTS else ():
         if name in options or function.parameters[name] is REQUIRED:
-            other = "bias" if variant.has_bias else "input alone"
+            other = "bias" if variant.has_bias else "input only"
             raise TypeError(
-                f"{caller}: fused it gives the gradient by the {other}, not by {name!r}: "
-                f"call the steps one by one, or bind {name} as the default"
+                f"{caller}: a fused call returns the gradient of the {other}, not of {name!r}: "
+                f"call the steps separately, or bind {name} as the default"
             )
 
 
-def number(caller: str, function: Function, name: str, options: dict[str, Any]) -> Any:
-    """Return a parameter and take it out of the options."""
+def scalar_parameter(caller: str, function: Function, name: str, options: dict[str, Any]) -> Any:
+    """Remove a scalar parameter from the options and return it."""
     value = options.pop(name, function.parameters[name])
     if value is REQUIRED:
         raise TypeError(f"{caller}: missing the argument {name!r}")
     if np.ndim(value):
-        raise ValueError(f"{caller}: here, {name} must be a number, got shape {np.shape(value)}")
+        raise ValueError(f"{caller}: here {name} must be a number, got shape {np.shape(value)}")
     as_number(caller, name, value)
     return value

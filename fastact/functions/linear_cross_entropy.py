@@ -1,4 +1,4 @@
-"""A linear layer and the cross-entropy of its softmax, whose logits are never there all at once."""
+"""A linear layer fused with softmax cross-entropy, which never stores all logits at once."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import (
-    apart,
     as_integer,
     as_real_array,
     as_returned,
+    copy_overlapping,
     float_type,
     outputs_for,
 )
@@ -33,24 +33,24 @@ from fastact.functions.options import OUT, Argument, array
 from fastact.runtime.dtypes import inner_type
 from fastact.runtime.output_pool import empty, with_output_pool
 
-# How many rows are computed at a time. BLAS is slower with few of them: (512, 768) by (50257, 768) in float32 took
-# 0.51 s on 2 cores with 512 rows at a time, 2% longer with 256, 13% with 128 and 29% with 64. So there are 512 where
-# their logits fit into 64 MiB, which here are 333; more only where a call would take longer than its arithmetic.
-_MOST_BYTES = 2**26
+# Limits on the rows of a chunk. BLAS is slower with few rows: (512, 768) by (50257, 768) in float32 took 0.51 s on 2
+# cores with chunks of 512 rows, 2% longer with 256, 13% with 128 and 29% with 64. So a chunk has 512 rows if their logits
+# fit into 64 MiB (333 rows here), and more only if call overhead would otherwise exceed the arithmetic.
+_MAX_BYTES = 2**26
 _FAST_ROWS = 512
 _FAST_BYTES = 2**20
-_LEAST_ROWS = 64
-# What is added to the gradient by the weights is made in blocks, which stay in the processor's cache:
-# that took 2% longer than the product alone.
+_MIN_ROWS = 64
+# Products are added to the gradient of the weights in blocks that stay in the processor's cache, which takes 2% longer
+# than the product alone.
 _BLOCK_BYTES = 2**22
 
 
 _ARRAYS = (
-    array("x", "Of shape ``(..., features)``; a real type."),
-    array("weight", "The weights of the layer, of shape ``(classes, features)``."),
+    array("x", "The input, of shape ``(..., features)`` and a real dtype."),
+    array("weight", "The weight matrix of the layer, of shape ``(classes, features)``."),
     array(
         "targets",
-        "Labels: integers of shape ``(...)``, from 0 to the number of classes less one. Or class probabilities, of "
+        "Labels: integers from 0 to the number of classes minus one, of shape ``(...)``. Or class probabilities, of "
         "shape ``(..., classes)``.",
         "array_like of int, or array_like",
     ),
@@ -59,7 +59,7 @@ _OPTIONS = (
     Argument(
         "bias",
         "array_like, optional",
-        "What is added to the logits, of shape ``(classes,)``.",
+        "The bias of the layer, of shape ``(classes,)``.",
         annotation="ArrayLike | None",
     ),
     Argument("class_weight", WEIGHT.kind, WEIGHT.text, annotation=WEIGHT.annotation),
@@ -69,16 +69,16 @@ _OPTIONS = (
     Argument(
         "chunk",
         "int, optional",
-        "How many rows are computed at a time. By default as many as BLAS is fast with, if their logits take at most "
-        "64 MiB.",
+        "The number of rows computed at a time. By default enough for BLAS to be fast, as long as their logits take at "
+        "most 64 MiB.",
         annotation="int | None",
     ),
     OUT,
 )
 _GRADIENTS = {
-    "dx": "Of the shape of `x`.",
-    "dweight": "Of the shape of `weight`.",
-    "dbias": "Only with `bias`: of its shape.",
+    "dx": "The gradient with respect to `x`, with its shape.",
+    "dweight": "The gradient with respect to `weight`, with its shape.",
+    "dbias": "Only with `bias`: its gradient, with its shape.",
 }
 
 
@@ -123,7 +123,7 @@ def _run(
     names = {"forward": ["loss"], "backward": list(shapes)[1:]}.get(operation.name, list(shapes))
     outputs = outputs_for(caller, out, tuple(shapes[name] for name in names), (dtype,) * len(names))
     arrays["targets"] = checked
-    copies = apart(list(arrays.values()), outputs, in_place=False)
+    copies = copy_overlapping(list(arrays.values()), outputs, in_place=False)
     arrays = dict(zip(arrays, copies, strict=True))
     total = math.prod(rows)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -154,22 +154,22 @@ def _run(
 
 @dataclass(frozen=True)
 class _Problem:
-    """What is computed, as matrices and vectors.
+    """The arguments of a call, as matrices and vectors.
 
     Attributes
     ----------
     x : ndarray of shape (rows, features)
-        Of any real type.
+        The input, of any real dtype.
     weight : ndarray of shape (classes, features)
-        In the type that is computed in.
+        The weights, in the dtype of the computation.
     bias : ndarray of shape (classes,) or None
-        What is added to the logits.
+        The bias.
     targets : ndarray of shape (rows,) or (rows, classes)
-        Labels, or shares of the classes.
+        Labels, or class probabilities.
     scale : ndarray of shape (rows,)
-        What the gradient of each row is multiplied by.
+        The factor of the gradient of each row.
     options : dict
-        Those of the cross-entropy of a chunk.
+        The options of the cross-entropy of a chunk.
     """
 
     x: NDArray[Any]
@@ -181,7 +181,7 @@ class _Problem:
 
 
 def _compute(problem: _Problem, step: int, results: dict[str, NDArray[Any]]) -> NDArray[Any]:
-    """Return the loss of each row in float64, and write those gradients that are among the results."""
+    """Return the loss of each row in float64, and write the gradients that are among the results."""
     x, weight = problem.x, problem.weight
     shapes = {"dx": x.shape, "dweight": weight.shape, "dbias": weight.shape[:1]}
     gradients = {
@@ -192,7 +192,7 @@ def _compute(problem: _Problem, step: int, results: dict[str, NDArray[Any]]) -> 
     cross_entropy: Any = function_of(softmax_cross_entropy)
     losses = np.empty(len(x))
     memory = empty((min(step, len(x)), len(weight)), weight.dtype)
-    # At least one chunk: products over no rows are 0.
+    # At least one chunk: without rows, the products are 0.
     for first in range(0, max(1, len(x)), step):
         rows = slice(first, first + step)
         part = np.asarray(x[rows], weight.dtype, order="A")
@@ -224,11 +224,11 @@ def _compute(problem: _Problem, step: int, results: dict[str, NDArray[Any]]) -> 
 def _add_product(
     total: NDArray[Any], left: NDArray[Any], right: NDArray[Any], is_first: bool
 ) -> None:
-    """Add a product to what there is, or write the first one."""
+    """Add a product to the total, or store the first one."""
     if is_first:
         np.matmul(left, right, out=total)
         return
-    rows = max(_LEAST_ROWS, _BLOCK_BYTES // max(1, total[:1].nbytes))
+    rows = max(_MIN_ROWS, _BLOCK_BYTES // max(1, total[:1].nbytes))
     memory = empty((min(rows, len(total)), *total.shape[1:]), total.dtype)
     for first in range(0, len(total), rows):
         block = total[first : first + rows]
@@ -238,18 +238,18 @@ def _add_product(
 def _for_products(
     result: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    """Return memory that BLAS can write to: that of the result if possible."""
+    """Return an array that BLAS can write to: the result itself if possible."""
     if result.dtype == dtype and result.flags.c_contiguous:
         return result.reshape(shape)
     return empty(shape, dtype)
 
 
 def _rows_at_a_time(caller: str, chunk: Any, row_bytes: int) -> int:
-    """Return the length of a chunk, or raise an error if what was given is none."""
+    """Return the number of rows of a chunk, or raise an error if `chunk` is invalid."""
     if chunk is None:
         row_bytes = max(1, row_bytes)
         fast = max(_FAST_ROWS, _FAST_BYTES // row_bytes)
-        return max(_LEAST_ROWS, min(fast, _MOST_BYTES // row_bytes))
+        return max(_MIN_ROWS, min(fast, _MAX_BYTES // row_bytes))
     rows = as_integer(caller, "chunk", chunk)
     if rows < 1:
         raise ValueError(f"{caller}: chunk must be at least 1, got {chunk}")
@@ -257,16 +257,16 @@ def _rows_at_a_time(caller: str, chunk: Any, row_bytes: int) -> int:
 
 
 def _check_shapes(caller: str, arrays: dict[str, NDArray[Any]]) -> None:
-    """Raise an error that names the array whose shape does not fit."""
+    """Raise an error that names the array whose shape does not match."""
     x, weight = arrays["x"], arrays["weight"]
     if not x.ndim:
-        raise ValueError(f"{caller}: x has shape (), expected is (..., features)")
+        raise ValueError(f"{caller}: x has shape (), expected (..., features)")
     if weight.ndim != 2 or weight.shape[1] != x.shape[-1]:
         raise ValueError(
-            f"{caller}: weight has shape {weight.shape}, expected is (classes, {x.shape[-1]}) for x of "
+            f"{caller}: weight has shape {weight.shape}, expected (classes, {x.shape[-1]}) for x of "
             f"shape {x.shape}"
         )
     if "bias" in arrays and arrays["bias"].shape != weight.shape[:1]:
         raise ValueError(
-            f"{caller}: bias has shape {arrays['bias'].shape}, expected is {weight.shape[:1]}"
+            f"{caller}: bias has shape {arrays['bias'].shape}, expected {weight.shape[:1]}"
         )

@@ -1,4 +1,4 @@
-"""What losses have in common: operations, reductions, and the gradients by them."""
+"""What losses share: operations, reductions, and the gradient with respect to the loss."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from fastact.functions.options import DLOSS, Argument, array
 REDUCTIONS = ("mean", "sum", "none")
 LOSS_OPERATIONS = {
     "forward": "the loss",
-    "backward": "the gradient alone",
+    "backward": "the gradient",
     "forward_backward": "the loss and the gradient in one pass",
 }
 _LOSS = {
-    "loss": "Of the type of the input; without a reduction, of its shape or with one value for each row."
+    "loss": "The loss, in the dtype of the input; without a reduction, one value for each element or row."
 }
 _RAISES = {
-    "TypeError": "If an input is not real, or labels are no integers.",
-    "ValueError": "If a label is out of range (the message gives its position), shapes do not fit together, or an "
-    "option is none of the above.",
+    "TypeError": "If an input is not real, or labels are not integers.",
+    "ValueError": "If a label is out of range (the message gives its position), shapes do not match, or the value of "
+    "an option is invalid.",
 }
 
 
@@ -34,7 +34,7 @@ def loss_operation(
     gradients: dict[str, str],
     run: Any,
 ) -> Operation:
-    """Return an operation of a loss with these arrays."""
+    """Return an operation of a loss, given its arrays, options and gradients."""
     if name == "backward":
         arrays = (array("dloss", DLOSS.text), *arrays)
     elif name == "forward_backward":
@@ -45,16 +45,16 @@ def loss_operation(
 
 
 def loss_shape(caller: str, reduction: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of a loss that has this shape without a reduction, or raise an error."""
+    """Return the shape of a loss after reduction, given its shape before, or raise an error."""
     if not (isinstance(reduction, str) and reduction in REDUCTIONS):
         raise ValueError(f"{caller}: reduction must be one of {REDUCTIONS}, got {reduction!r}")
     return shape if reduction == "none" else ()
 
 
 def gradient_by_loss(caller: str, dloss: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return the gradient by a loss in its shape, or raise an error that names both."""
+    """Return the gradient with respect to a loss, broadcast to its shape, or raise an error that names both."""
     gradient = as_real_array(caller, "dloss", dloss)
-    if gradient.shape == shape:  # NumPy's function takes 4 us where there is nothing to do
+    if gradient.shape == shape:  # np.broadcast_to takes 4 us even if there is nothing to do
         return gradient
     try:
         return np.broadcast_to(gradient, shape)

@@ -1,4 +1,4 @@
-"""Activations that take one element of each group of features."""
+"""Activations that select one element of each group of features."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fastact.functions.options import AXIS, OUT, Argument, array
 from fastact.kernels.kernel import Groups, Kernel
 from fastact.runtime.output_pool import retry_without_pool
 
-# The core dimension p runs over the pieces of a group; "which" is the index of the chosen one.
+# The core dimension p runs over the pieces of a group; "which" is the index of the winner.
 _SIGNATURES = {
     "forward": "x(p) -> y",
     "forward_with_index": "x(p) -> y, which: intp",
@@ -32,34 +32,33 @@ _SIGNATURES = {
 }
 _SUMMARIES = {
     "forward": "the value",
-    "forward_with_index": "the value, and which piece of its group each comes from",
-    "backward": "the gradient by the input: each `dy` goes to the piece that was chosen",
-    "forward_backward": "the value and the gradient by the input in one pass",
+    "forward_with_index": "the value, and the index of the winning piece in each group",
+    "backward": "the gradient with respect to the input: each `dy` goes to the winning piece",
+    "forward_backward": "the value and the gradient with respect to the input in one pass",
 }
 _ARRAYS = {
-    "x": array("x", "The features lie along `axis`, in groups of `pieces` consecutive ones."),
-    "dy": array("dy", "The gradient by the output, of its shape."),
+    "x": array("x", "The features, along `axis`, in groups of `pieces` consecutive ones."),
+    "dy": array("dy", "The gradient with respect to the output, with its shape."),
     "which": array(
         "which",
-        "What `forward_with_index` returned, of the shape of `dy`. An index that is no piece's sends its gradient "
-        "nowhere.",
+        "The indices that `forward_with_index` returned, with the shape of `dy`. Gradients with an index out of range "
+        "are dropped.",
         "array_like of int",
     ),
 }
 _RETURNS = {
-    "y": "The value, of the shape of `x`, but with the length of the axis divided by `pieces`.",
-    "which": "For each value an index from 0 to ``pieces - 1``, of type `numpy.intp`.",
-    "dx": "The gradient by the input, of its shape.",
+    "y": "The value, with the shape of `x`, except that the length of the axis is divided by `pieces`.",
+    "which": "For each value, an index from 0 to ``pieces - 1``, of dtype `numpy.intp`.",
+    "dx": "The gradient with respect to the input, with its shape.",
 }
 _RAISES = {
     "TypeError": "If an input is not real, or `which`, `pieces` or `axis` is not an integer.",
-    "ValueError": "If the length of the axis is not a multiple of `pieces`, shapes do not fit together, or `out` does "
-    "not fit.",
+    "ValueError": "If the length of the axis is not a multiple of `pieces`, or shapes or `out` do not match.",
 }
 _PIECES = Argument(
     "pieces",
     "int",
-    "How many features make a group; the length of the axis must be a multiple of it.",
+    "The number of features in a group; the length of the axis must be a multiple of it.",
     REQUIRED,
     "int",
     is_positional=True,
@@ -90,7 +89,7 @@ def _(definition: GroupDefinition) -> Family:
 def _run(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
-    """Call the ufunc on groups, wherever they lie."""
+    """Call the ufunc on groups, for any layout."""
     caller, kernel = function.caller(operation.name), function._family.kernel(operation.name)
     values = dict(zip(operation.inputs, arrays, strict=True))
     pieces = _pieces(caller, options.get("pieces", function.parameters["pieces"]))
@@ -113,7 +112,7 @@ def _run(
         shape = whole if each.core else part
         if given[each.name].shape != shape:
             raise ValueError(
-                f"{caller}: {each.name} has shape {given[each.name].shape}, expected is {shape}"
+                f"{caller}: {each.name} has shape {given[each.name].shape}, expected {shape}"
             )
     reals = [name for name in given if name != "which"]
     dtype = float_type([values[name] for name in reals], [given[name] for name in reals])
@@ -137,7 +136,7 @@ def _run(
 
 
 def _axis_last(array: NDArray[Any], axis: int) -> NDArray[Any]:
-    """Return a view with an axis last; NumPy's function takes 2 us where it is so already."""
+    """Return a view with an axis last; np.moveaxis takes 2 us even if it is last already."""
     return array if axis == array.ndim - 1 else np.moveaxis(array, axis, -1)
 
 
@@ -159,6 +158,6 @@ def _pieces(caller: str, pieces: Any) -> int:
     if pieces is REQUIRED:
         raise TypeError(f"{caller}: missing the argument 'pieces'")
     number = as_integer(caller, "pieces", pieces)
-    if not 1 <= number <= 2**24:  # integers that float32 lanes hold
+    if not 1 <= number <= 2**24:  # the integers that float32 lanes can hold
         raise ValueError(f"{caller}: pieces must be from 1 to 2**24, got {number}")
     return number

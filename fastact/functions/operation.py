@@ -1,4 +1,4 @@
-"""An operation of a function, such as its backward pass: what it takes and gives, and the method that runs it."""
+"""Operations of functions, such as the backward pass, and the methods that run them."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from fastact.kernels.kernel import Kernel
 
 @dataclass(frozen=True)
 class Operation:
-    """One thing that a function does.
+    """An operation of a function.
 
     Attributes
     ----------
     name : str
-        ``"forward"``, which a call of the function itself runs, or the name of a method.
+        ``"forward"``, run by calling the function itself, or the name of a method.
     summary : str
-        What it computes, as a sentence goes on after "Compute".
+        The continuation of "Compute" in its docstring.
     arrays : tuple of Argument
-        What it takes by position alone.
+        The positional-only arguments.
     options : tuple of Argument
-        What it takes beside these.
+        The other arguments.
     returns : dict of str to str
-        What it gives, by name.
+        The results, by name.
     run : callable
         Takes the function, the operation, the arrays and the options, and returns the results.
     raises : dict of str to str
-        The errors, by their classes.
+        The errors, by class.
     plain : callable, optional
-        A shorter way for calls without options: takes the function and the arrays.
+        A shortcut for calls without options, which takes the function and the arrays.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Operation:
 
     @cached_property
     def saved(self) -> tuple[str, ...]:
-        """What a backward pass needs of the forward pass: its inputs but the gradients by the outputs."""
+        """What a backward pass needs from the forward pass: all inputs but the output gradients."""
         return tuple(name for name in self.inputs if name not in ("dy", "dloss"))
 
     @cached_property
@@ -78,20 +78,20 @@ class Operation:
         return inspect.Signature([*arrays, *(each.parameter for each in options)])
 
     def bind(self, caller: str, args: Sequence[Any], options: dict[str, Any]) -> None:
-        """Put positional arguments among the options, by their names."""
+        """Add positional arguments to the options under their names."""
         names = [each.name for each in self.options if each.is_positional]
         if len(args) > len(names):
             raise TypeError(
                 f"{caller}: {len(args)} positional arguments after the arrays; it takes "
-                f"{', '.join(names) or 'none'} so (out is given by name)"
+                f"{', '.join(names) or 'none'} (pass out by keyword)"
             )
         for name, value in zip(names, args, strict=False):
             if name in options:
-                raise TypeError(f"{caller}: two values for the argument {name!r}")
+                raise TypeError(f"{caller}: multiple values for argument {name!r}")
             options[name] = value
 
     def unknown(self, caller: str, name: str) -> str:
-        """Say that there is no such argument, and which there are."""
+        """Return the message for an unknown argument, which lists the known ones."""
         near = difflib.get_close_matches(name, self.option_names, n=1)
         hint = f" did you mean {near[0]!r}?" if near else ""
         known = ", ".join(self.option_names)
@@ -100,22 +100,22 @@ class Operation:
 
 @dataclass(frozen=True)
 class Family:
-    """What a definition becomes: operations, and the kernels that they run.
+    """The operations of a definition, and the kernels that they run.
 
     Attributes
     ----------
     operations : dict of str to Operation
-        By name.
+        The operations, by name.
     ufuncs : tuple of str
-        The names of the kernels whose ufuncs a user may call.
+        The names of the kernels whose ufuncs are public.
     kernel : callable
-        Returns the kernel of a name.
+        Takes a key and returns the kernel.
     missing : dict of str to str
-        Why operations are missing that others of the kind have.
+        The operations that it lacks although others of its kind have them, and why.
     others : tuple
-        The keys of the kernels that operations run beside those of `ufuncs`.
+        The keys of the kernels that are not among `ufuncs`.
     constants : callable
-        Takes parameters and returns what gives their values as arrays beside arrays of a dtype.
+        Takes parameters and returns a function from a dtype to the parameters as arrays for that dtype.
     """
 
     operations: Mapping[str, Operation]
@@ -129,7 +129,7 @@ class Family:
 
 
 def make_method(operation: Operation) -> Callable[..., Any]:
-    """Return the method that runs an operation, with its true signature."""
+    """Return the method that runs an operation, with the operation's signature."""
     parameters = ", ".join(
         each.name if each.default is REQUIRED else f"{each.name}={each.default!r}"
         for each in operation.arrays
@@ -146,7 +146,7 @@ def make_method(operation: Operation) -> Callable[..., Any]:
 
 @cache
 def _factory(parameters: str, arrays: str, has_plain: bool) -> Callable[..., Any]:
-    """Return what makes methods with these arrays: Python binds them, and names the one that is missing."""
+    """Return a factory of methods with these arrays as parameters, so that Python binds them and names a missing one."""
     shorter = f"if not (args or options): return plain(self, {arrays})" if has_plain else "pass"
     source = f"""
 def factory(operation, plain):

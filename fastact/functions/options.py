@@ -1,4 +1,4 @@
-"""What calls take, declared once: checks, signatures, docstrings and stubs derive from it."""
+"""Arguments of methods, declared once: checks, signatures, docstrings and stubs derive from them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Argument:
     Attributes
     ----------
     name : str
-        Its name.
+        The name.
     kind : str
-        Its type, as numpydoc says it: ``"array_like"``.
+        The type in numpydoc's notation: ``"array_like"``.
     text : str
-        What it means.
+        The description.
     default : Any
-        Its default, or `REQUIRED`.
+        The default, or `REQUIRED`.
     annotation : str
-        Its type in stubs.
+        The type annotation in stubs.
     is_positional : bool
-        Whether it may be given by position, after the arrays.
+        Whether it may be passed by position, after the arrays.
     """
 
     name: str
@@ -39,41 +39,41 @@ class Argument:
 
     @cached_property
     def parameter(self) -> inspect.Parameter:
-        """It as a part of a signature."""
+        """The argument as part of a signature."""
         kinds = inspect.Parameter
         kind = kinds.POSITIONAL_OR_KEYWORD if self.is_positional else kinds.KEYWORD_ONLY
         return kinds(self.name, kind, default=self.default)
 
 
 def array(name: str, text: str, kind: str = "array_like", default: Any = REQUIRED) -> Argument:
-    """Return an array that a method takes by position."""
+    """Return a positional-only array argument."""
     return Argument(name, kind, text, default, "ArrayLike")
 
 
 OUT = Argument(
     "out",
     "ndarray, or tuple of ndarray and None, optional",
-    "Where the result goes; of several results, a tuple.",
+    "The array for the result; a tuple for several results, with None for new arrays.",
     annotation="Any",
 )
 AXIS = Argument("axis", "int, default -1", "The axis of the features.", -1, "int")
 RNG = Argument(
     "rng",
     "int, numpy.random.SeedSequence or numpy.random.Generator",
-    "A seed, from 0 to ``2**64 - 1``, draws the same random numbers in every call, so that a gradient fits its "
-    "value; a generator draws others in each call.",
+    "A seed, from 0 to ``2**64 - 1``, draws the same random numbers in every call, so that the gradient matches the "
+    "value; a generator draws new ones in each call.",
     annotation="int | np.random.SeedSequence | np.random.Generator | None",
 )
 TEMPERATURE = Argument(
     "temperature",
     "float, optional",
-    "What the elements are divided by; positive. The default is 1.",
+    "The positive divisor of the elements. The default is 1.",
     annotation="float | None",
 )
 ROW_AXIS = Argument(
     "axis",
     "int, sequence of int or None, default -1",
-    "The axis, or the axes, along which a row runs; None takes all elements as one row.",
+    "The axis or axes along which a row runs; None treats all elements as one row.",
     -1,
     "int | Sequence[int] | None",
     is_positional=True,
@@ -81,25 +81,31 @@ ROW_AXIS = Argument(
 WHERE = Argument(
     "where",
     "array_like of bool, optional",
-    "The elements that take part; it broadcasts with the input. A row of which none takes part gives zeros, in the "
-    "logarithm minus infinity. Where elements do not take part the gradient is 0, but `dy` there enters the sum that "
-    "log_softmax's gradient subtracts, as in PyTorch and unlike JAX.",
+    "The elements to include; it broadcasts with the input. A fully masked row gives zeros, or minus infinity in a "
+    "logarithm. Masked elements have gradient 0, but their `dy` enters the sum that the gradient of log_softmax "
+    "subtracts, as in PyTorch and unlike JAX.",
 )
 LENGTHS = Argument(
     "lengths",
     "array_like of int, optional",
-    "Ragged rows: they lie one behind another along `axis`, and these are their lengths, which may be 0.",
+    "The lengths of ragged rows that are concatenated along `axis`; they may be 0.",
 )
 KEEPDIMS = Argument(
-    "keepdims", "bool, default False", "Whether the axes stay, with length 1.", False, "bool"
+    "keepdims",
+    "bool, default False",
+    "Whether to keep the reduced axes, with length 1.",
+    False,
+    "bool",
 )
 REDUCTION = Argument(
     "reduction",
     '{"mean", "sum", "none"}, default "mean"',
-    "What becomes of the losses. The mean of none is NaN.",
+    "The reduction of the losses. The mean of no losses is NaN.",
     "mean",
     'Literal["mean", "sum", "none"]',
 )
 DLOSS = array(
-    "dloss", "The gradient by the loss; without a reduction, it broadcasts with it.", default=1.0
+    "dloss",
+    "The gradient with respect to the loss; without a reduction, it broadcasts with the loss.",
+    default=1.0,
 )

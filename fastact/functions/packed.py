@@ -1,4 +1,4 @@
-"""Functions whose arrays hold two halves along an axis: gated linear units, and activations of both signs."""
+"""Functions of arrays that hold two halves along an axis: gated linear units and concatenated activations."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from fastact.runtime.output_pool import empty, with_output_pool
 _HALVES = ("2", "n")
 _SUMMARIES = {
     "forward": "the value",
-    "backward": "the gradient by the input",
-    "forward_backward": "the value and the gradient by the input in one pass",
+    "backward": "the gradient with respect to the input",
+    "forward_backward": "the value and the gradient with respect to the input in one pass",
 }
 _RAISES = {
     "TypeError": "If an input is not real.",
-    "ValueError": "If the axis is out of bounds or its length is odd, shapes do not fit together, or `out` does not fit.",
+    "ValueError": "If the axis is out of bounds or its length is odd, or shapes or `out` do not match.",
 }
 
 
 def _kernel(inputs: str, outputs: str, halves: tuple[str, ...], compute: Any) -> Kernel:
-    """Return a kernel over rows, of which those of some names hold two halves."""
+    """Return a kernel over rows, where the operands in `halves` hold two halves."""
     read, written = (
         tuple(Operand(name, _HALVES if name in halves else ("n",)) for name in names.split())
         for names in (inputs, outputs)
@@ -72,7 +72,7 @@ def _call(
     return as_returned(results, out)
 
 
-# Both signs --------------------------------------------------------------------------------------
+# Concatenated activations ------------------------------------------------------------------------
 
 
 def _concatenated(f: Any) -> Any:
@@ -97,10 +97,10 @@ _CONCATENATED: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "forward_backward": ("x dy", "y dx", _concatenated_forward_backward),
 }
 _CONCATENATED_TEXTS = {
-    "x": "Of a real type.",
-    "dy": "The gradient by the output, of its shape.",
-    "y": "Of the shape of `x`, but twice as long along the axis.",
-    "dx": "The gradient by the input, of its shape.",
+    "x": "The input, of a real dtype.",
+    "dy": "The gradient with respect to the output, with its shape.",
+    "y": "The value, with the shape of `x` but twice the length along the axis.",
+    "dx": "The gradient with respect to the input, with its shape.",
 }
 
 
@@ -143,31 +143,34 @@ _PACKED = "_packed"
 _GATE = Argument(
     "gate",
     '{"first", "second"}, optional',
-    "Which half is the gate. Each unit has its own default, which its docstring states.",
+    "Which half is the gate. The default depends on the unit; its docstring states it.",
     annotation='Literal["first", "second"] | None',
 )
 _INTERLEAVED = Argument(
     "interleaved",
     "bool, default False",
-    "Whether elements at even and at odd positions are the halves.",
+    "Whether the halves are the elements at even and at odd positions.",
     False,
     "bool",
 )
 _X = array(
-    "x", "Both halves along `axis`, whose length must be even; with `second`, the first half."
+    "x",
+    "Both halves along `axis`, whose length must be even; or the first half, if `second` is given.",
 )
 _SECOND = array(
     "second",
-    "The second half, which broadcasts with `x`.",
+    "The second half; it broadcasts with `x`.",
     "array_like, optional",
     None,
 )
-_DY = array("dy", "The gradient by the output, of its shape.")
+_DY = array("dy", "The gradient with respect to the output, with its shape.")
 _SECOND_OR_DY = array(
     "second",
-    "The second half; or, if there is no `dy`, the gradient by the output: ``(x, dy)`` or ``(first, second, dy)``.",
+    "The second half; or without `dy`, the gradient with respect to the output: ``(x, dy)`` or ``(first, second, dy)``.",
 )
-_LAST_DY = array("dy", "The gradient by the output, of its shape.", "array_like, optional", None)
+_LAST_DY = array(
+    "dy", "The gradient with respect to the output, with its shape.", "array_like, optional", None
+)
 
 
 def _gate(f: Any) -> Any:
@@ -201,14 +204,14 @@ _GATED_ARRAYS = {
     "forward_backward": (_X, _SECOND_OR_DY, _LAST_DY),
 }
 _GATED_RETURNS = {
-    "y": "Of the shape of one half.",
-    "dx": "Of the shape of `x`, halves as in `x`; with two arrays the gradients by both, each of its array's shape.",
+    "y": "The value, with the shape of one half.",
+    "dx": "The gradient with respect to `x`, packed like `x`; for two arrays a tuple of both gradients.",
 }
 _PARTS = {"x": ("gate", "value"), "dx": ("dgate", "dvalue")}
 
 
 def _parts(names: str) -> list[str]:
-    """Return names with the two halves in place of what is packed, the gate first."""
+    """Return names in which the two halves, gate first, replace a packed operand."""
     return [part for name in names.split() for part in _PARTS.get(name, (name,))]
 
 
@@ -247,7 +250,7 @@ def _(definition: GateDefinition) -> Family:
 def _run_gate(
     function: Function, operation: Operation, given: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
-    """Run an operation on both halves of one array, or on two arrays."""
+    """Run an operation on one packed array or on two arrays."""
     caller, definition, name = function.caller(operation.name), function._definition, operation.name
     assert isinstance(definition, GateDefinition)
     gate = options.get("gate") or definition.gate
@@ -280,7 +283,7 @@ def _run_gate(
 def _on_two(
     function: Function, name: str, arrays: dict[str, NDArray[Any]], gate_first: bool, out: Any
 ) -> Any:
-    """Call the elementwise ufunc, and give the gradients in the order of the arrays."""
+    """Call the elementwise ufunc, and return gradients in the order of the arrays."""
     caller = function.caller(name)
     inputs, outputs, _ = _GATED[name]
     halves = ["x", "second"] if gate_first else ["second", "x"]
@@ -293,17 +296,17 @@ def _on_two(
     results = dict(
         zip(wanted, outputs_for(caller, out, shapes, (dtype,) * len(wanted)), strict=True)
     )
-    own = {
+    buffers = {
         each: result if result.shape == shape else empty(shape, dtype)
         for each, result in results.items()
     }
     with_output_pool(
         function.kernels[name],
         *(arrays[names.get(each, each)] for each in _parts(inputs)),
-        out=tuple(own[gradients.get(each, each)] for each in _parts(outputs)),
+        out=tuple(buffers[gradients.get(each, each)] for each in _parts(outputs)),
         casting="same_kind",
     )
     for each, result in results.items():
-        if own[each] is not result:
-            sum_into(result, own[each])
+        if buffers[each] is not result:
+            sum_into(result, buffers[each])
     return as_returned(tuple(results.values()), out)

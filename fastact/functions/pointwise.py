@@ -1,4 +1,4 @@
-"""Activations of one element: their operations, and the ufuncs behind these."""
+"""Activations of elements: their operations, and the ufuncs behind them."""
 
 from __future__ import annotations
 
@@ -64,86 +64,90 @@ def _backward_from_output(derivative: Any) -> Any:
     return lambda dy, y, *parameters: (dy * derivative(y, *parameters),)
 
 
-def _derivative_of_output(place: int) -> Any:
-    """Return what differentiates the value (0) or the derivative (1) automatically."""
+def _derivative_of_output(index: int) -> Any:
+    """Return the automatic derivative of the value (0) or of the derivative (1)."""
 
     def compute(f: Any) -> Any:
         def operation(x: Any, *parameters: Any) -> Any:
             seed = dual(x, select(isnan(x), x, 1))
-            return (derivative_of(f(seed, *parameters)[place]),)
+            return (derivative_of(f(seed, *parameters)[index]),)
 
         return operation
 
     return compute
 
 
-_X = array("x", "Of any shape and real type; integers and bools become floats as in NumPy.")
-_DY = array("dy", "The gradient by the output; it broadcasts with the input.")
+_X = array(
+    "x", "The input, of any shape and real dtype; integers and bools become floats as in NumPy."
+)
+_DY = array("dy", "The gradient with respect to the output; it broadcasts with the input.")
 _Y = array("y", "The value that the forward call returned.")
-_OF_Y = {"y": "The value, of the shape of `x`. NaN gives NaN."}
-_OF_D = {"d": "The local derivative, of the shape of `x`."}
+_OF_Y = {"y": "The value, with the shape of `x`. NaN gives NaN."}
+_OF_D = {"d": "The derivative, with the shape of `x`."}
 _OF_DX = {
-    "dx": "The gradient by the input: the product in IEEE arithmetic, so that an infinite `dy` where the derivative is "
-    "zero gives NaN."
+    "dx": "The gradient with respect to the input. It is an IEEE product: an infinite `dy` times a zero derivative is "
+    "NaN."
 }
-# Of each operation: what it computes, its arrays, its results, and the function on vectors.
+# For each operation: its summary, arrays and results, and its function on vectors.
 OPERATIONS: dict[str, tuple[str, tuple[Argument, ...], dict[str, str], Compute]] = {
     "forward": ("the value", (_X,), _OF_Y, _forward),
-    "derivative": ("the local derivative, dy/dx", (_X,), _OF_D, _derivative),
+    "derivative": ("the derivative, dy/dx", (_X,), _OF_D, _derivative),
     "value_and_derivative": (
-        "the value and the local derivative in one pass",
+        "the value and the derivative in one pass",
         (_X,),
         _OF_Y | _OF_D,
         _value_and_derivative,
     ),
     "backward": (
-        "the gradient by the input, `dy` times the derivative at `x`",
+        "the gradient with respect to the input, `dy` times the derivative at `x`",
         (_DY, _X),
         _OF_DX,
         _backward,
     ),
     "forward_backward": (
-        "the value and the gradient by the input in one pass",
+        "the value and the gradient with respect to the input in one pass",
         (_X, _DY),
         _OF_Y | _OF_DX,
         _forward_backward,
     ),
     "backward_from_output": (
-        "the gradient by the input, from the value instead of the input",
+        "the gradient with respect to the input, from the value instead of the input",
         (_DY, _Y),
         _OF_DX,
         _backward_from_output,
     ),
     "second_derivative": (
-        "the derivative of the derivative, by forward-mode automatic differentiation",
+        "the second derivative, by forward-mode automatic differentiation",
         (_X,),
-        {"d": "The second derivative, of the shape of `x`."},
+        {"d": "The second derivative, with the shape of `x`."},
         _derivative_of_output(1),
     ),
-    # No operation of an activation, but what `check_derivative` compares with.
+    # Not a public operation: the reference of `check_derivative`.
     "automatic_derivative": ("the derivative", (_X,), _OF_D, _derivative_of_output(0)),
 }
 _RAISES = {
-    "TypeError": "If an argument is unknown, an input is not real, or the output's type is too narrow.",
-    "ValueError": "If shapes do not fit together, a parameter is outside its domain, or the output is read-only.",
+    "TypeError": "If an argument is unknown, an input is not real, or the dtype of `out` is too narrow.",
+    "ValueError": "If shapes do not match, a parameter is outside its domain, or `out` is read-only.",
 }
 UFUNC_OPTIONS = (
     OUT,
-    Argument("where", "array_like of bool, default True", "As of any ufunc.", True),
-    Argument("casting", "str, default 'same_kind'", "As of any ufunc.", "same_kind", "str"),
-    Argument("order", "str, default 'K'", "As of any ufunc.", "K", "str"),
-    Argument("dtype", "dtype, optional", "The type to compute and return.", None, "DTypeLike"),
-    Argument("subok", "bool, default True", "As of any ufunc.", True, "bool"),
-    Argument("signature", "str or tuple of dtype, optional", "As of any ufunc."),
+    Argument("where", "array_like of bool, default True", "As for any ufunc.", True),
+    Argument("casting", "str, default 'same_kind'", "As for any ufunc.", "same_kind", "str"),
+    Argument("order", "str, default 'K'", "As for any ufunc.", "K", "str"),
+    Argument(
+        "dtype", "dtype, optional", "The dtype of computation and results.", None, "DTypeLike"
+    ),
+    Argument("subok", "bool, default True", "As for any ufunc.", True, "bool"),
+    Argument("signature", "str or tuple of dtype, optional", "As for any ufunc."),
 )
 
 
 def missing(definition: Definition) -> Iterator[tuple[str, str]]:
-    """Yield the operations that an activation does not have, and why."""
+    """Yield the operations that an activation lacks, and why."""
     if definition.from_output is None:
         yield "backward_from_output", "the derivative is not a function of the output"
     if not definition.is_smooth:
-        yield "second_derivative", "the derivative jumps, and has no derivative"
+        yield "second_derivative", "the derivative jumps, and so it has no derivative itself"
 
 
 def parameter_arguments(definition: Definition) -> tuple[Argument, ...]:
@@ -162,15 +166,15 @@ def parameter_arguments(definition: Definition) -> tuple[Argument, ...]:
 
 
 def choice_arguments(definition: Definition) -> tuple[Argument, ...]:
-    """Return the options that choose another definition as arguments of methods."""
+    """Return the options that select another definition as arguments of methods."""
     libraries = {"convention": ("pytorch", "jax", "tensorflow", "thinc", "chainer")}
     return tuple(
         Argument(
             name,
             f"{{{', '.join(map(repr, values))}}}, optional",
-            "Whose choices to follow where libraries differ."
+            "The library to follow where conventions differ."
             if name == "convention"
-            else "Which definition to compute.",
+            else "The definition to compute.",
             annotation=f"Literal[{', '.join(map(repr, values))}] | None",
         )
         for name, values in (
@@ -182,10 +186,10 @@ def choice_arguments(definition: Definition) -> tuple[Argument, ...]:
 def operation(
     definition: Definition, name: str, options: tuple[Argument, ...], run: Any, plain: Any
 ) -> Operation:
-    """Return an operation of an activation with these options beside its parameters and choices."""
+    """Return an operation of an activation, with `options` in addition to its parameters and choices."""
     summary, arrays, returns, _ = OPERATIONS[name]
     everything = (*parameter_arguments(definition), *choice_arguments(definition), *options)
-    # An activation's own parameter may bear the name of an option.
+    # A parameter of a custom activation may share its name with an option, and then takes precedence.
     first = {each.name: each for each in reversed(everything)}
     taken = tuple(each for each in everything if first[each.name] is each)
     return Operation(name, summary, arrays, taken, returns, run, _RAISES, plain)
@@ -209,10 +213,10 @@ def compute(definition: Definition, name: str) -> Callable[..., Any]:
 
 
 def constants_of(parameters: Mapping[str, Any]) -> Callable[[np.dtype[Any]], Any]:
-    """Return what gives parameters as arrays of the type that they have beside arrays of a type.
+    """Return a function from a dtype to the parameters as arrays for that dtype.
 
-    They are made once, not in each call. None stands beside types that there is no loop for, and where a parameter is
-    not a plain number.
+    This saves converting them in each call. It returns None for dtypes without a loop, and if a parameter is not a
+    plain number.
     """
     values = tuple(parameters.values())
     are_plain = all(type(each) in (int, float) and abs(each) < 1e38 for each in values)
@@ -226,7 +230,7 @@ def constants_of(parameters: Mapping[str, Any]) -> Callable[[np.dtype[Any]], Any
 
 
 def plain_call(name: str) -> Callable[..., Any]:
-    """Return what runs an operation without options: the shortest way to the ufunc; what is special goes another."""
+    """Return the shortcut for calls without options: straight to the ufunc, except in special cases."""
     has_gradient = "dy" in (each.name for each in OPERATIONS[name][1])
 
     def plain(function: Function, *arrays: Any) -> Any:
@@ -234,7 +238,7 @@ def plain_call(name: str) -> Callable[..., Any]:
         if type(first) is ndarray and first.nbytes < MIN_POOLED_BYTES:
             constants = function.constants[first.dtype]
             if has_gradient and getattr(arrays[1], "shape", None) != first.shape:
-                constants = None  # the gradient by a broadcast x is a sum
+                constants = None  # the gradient of a broadcast x is a sum
             try:
                 if constants == ():
                     return function.kernels[name](*arrays)
@@ -243,7 +247,7 @@ def plain_call(name: str) -> Callable[..., Any]:
             except (TypeError, ValueError) as error:
                 explain(function, name, (*arrays, *(constants or ())), {}, error)
             except MemoryError:
-                pass  # again, with room
+                pass  # retried below, without pooled memory
         return run_elementwise(function, name, arrays, {})
 
     return plain
@@ -252,7 +256,7 @@ def plain_call(name: str) -> Callable[..., Any]:
 def run_elementwise(
     function: Function, name: str, arrays: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
-    """Call a ufunc with the parameters where it wants them."""
+    """Call a ufunc, with the parameters after the arrays."""
     if function.parameters:
         if function.domains and options:
             check_domains(function, function.caller(name), options)
@@ -269,14 +273,14 @@ def run_elementwise(
 
 
 def _shape_to_sum_to(arrays: tuple[Any, ...], k: int) -> tuple[int, ...] | None:
-    """Return the shape of an array that is narrower than what all broadcast to; None where it is not."""
+    """Return the shape of the k-th array if it is broadcast, else None."""
     try:
         shapes = [np.shape(each) for each in arrays]
         if all(shape in ((), shapes[k]) for shape in shapes):
             return None
         return shapes[k] if np.broadcast_shapes(*shapes) != shapes[k] else None
     except ValueError:
-        return None  # the ufunc will say what is wrong
+        return None  # the ufunc raises the error
 
 
 def _summed(
@@ -286,7 +290,7 @@ def _summed(
     options: dict[str, Any],
     shape: tuple[int, ...],
 ) -> Any:
-    """Call a ufunc, and sum the gradient by an x that broadcasts to the shape of x."""
+    """Call a ufunc, and sum the gradient over the axes along which x was broadcast."""
     caller, out = function.caller(name), options.pop("out", None)
     results = _call(function, name, arrays, options)
     *others, gradient = results if isinstance(results, tuple) else (results,)
@@ -319,14 +323,14 @@ def _call(function: Function, name: str, arrays: tuple[Any, ...], options: dict[
 
 
 def _name_all_types(function: Function, name: str, options: dict[str, Any]) -> None:
-    """Turn ``dtype=`` into the types of all operands.
+    """Turn ``dtype=`` into the dtypes of all operands.
 
-    NumPy takes it for the parameters' type too, and does not find types of other packages by it.
+    NumPy would apply it to the parameters too, and does not look up dtypes of other packages.
     """
     try:
         wanted = np.dtype(options["dtype"]).name
     except TypeError:
-        return  # NumPy will say what is wrong with it
+        return  # NumPy raises the error
     if options["dtype"] is not None and wanted in dtypes() and "signature" not in options:
         del options["dtype"]
         options["signature"] = kernel(function._definition, name).types(wanted)
@@ -339,7 +343,7 @@ def explain(
     options: dict[str, Any],
     error: Exception,
 ) -> NoReturn:
-    """Raise an error that names the argument, in place of NumPy's."""
+    """Raise an error that names the argument, instead of NumPy's."""
     caller = function.caller(name)
     names = (*(each.name for each in OPERATIONS[name][1]), *function.parameters)
     for each, value in zip(names, arrays, strict=True):
@@ -360,7 +364,7 @@ def explain(
 
 
 def _describe(value: Any) -> str:
-    """Say what an argument is, in few words."""
+    """Describe an argument briefly."""
     if isinstance(value, tuple):
         return f"({', '.join(map(_describe, value))})"
     if isinstance(value, np.ndarray):
@@ -376,5 +380,5 @@ def check_output_tells(function: Function, options: dict[str, Any]) -> None:
         if value is not REQUIRED and np.any(as_real_array(caller, name, value) < 0):
             raise ValueError(
                 f"{caller}: {name} must not be negative, "
-                f"or the output does not tell the derivative; got {value!r}"
+                f"or the derivative is not a function of the output; got {value!r}"
             )

@@ -12,21 +12,21 @@ from fastact.functions import Function, function_of
 
 
 @cache
-def _others() -> dict[str, Definition]:
-    """Return the definitions that are not in the catalogue: what it becomes in other conventions."""
+def _convention_variants() -> dict[str, Definition]:
+    """Return the definitions outside the catalogue: variants for other conventions."""
     choices = [choice for found in catalogue().values() for choice in found.choices.values()]
     definitions = [definition for choice in choices for definition in choice.values()]
     return {each.name: each for each in definitions if each.name not in catalogue()}
 
 
 def functions() -> list[Function]:
-    """Return all there are, in all conventions."""
-    return [function_of(each) for each in (*catalogue().values(), *_others().values())]
+    """Return all functions, in all conventions."""
+    return [function_of(each) for each in (*catalogue().values(), *_convention_variants().values())]
 
 
 @cache
 def aliases() -> dict[str, str]:
-    """Return the name that each alias stands for: other names, and what other libraries say."""
+    """Return the name behind each alias, including names in other libraries."""
     found: dict[str, str] = {}
     for name, definition in catalogue("activation").items():
         for alias in (*definition.aliases, *definition.elsewhere.values()):
@@ -36,54 +36,56 @@ def aliases() -> dict[str, str]:
 
 
 def names(*kinds: str) -> list[str]:
-    """Return the names of all functions, or of those of some kinds, in the catalogue's order.
+    """Return the names of all functions, or of some kinds, in the order of the catalogue.
 
     Parameters
     ----------
     *kinds : {"activation", "row", "packed", "dropout", "loss"}
-        Activations of an element or of a group; functions of rows, such as the softmax; gated units and others whose
-        arrays hold two halves; dropouts; losses.
+        Activations of elements or groups; row functions, such as softmax; functions of packed halves, such as gated
+        units; dropouts; losses.
 
     Raises
     ------
     ValueError
-        If there is no such kind.
+        If a kind is unknown.
     """
     for kind in kinds:
         if kind not in KINDS:
-            raise ValueError(f"there is no kind {kind!r}; there are {', '.join(KINDS)}")
+            raise ValueError(f"unknown kind {kind!r}; the kinds are {', '.join(KINDS)}")
     return [name for kind in kinds or KINDS for name in catalogue(kind)]
 
 
 def get(name: str, **parameters: Any) -> Any:
-    """Return the function of this name or alias.
+    """Return the function with this name or alias.
 
     Parameters
     ----------
     name : str
-        Such as ``"relu"`` or ``"swish"``; see `names`.
+        A name such as ``"relu"``, or an alias such as ``"swish"``; see `names`.
     **parameters
-        Other defaults for its parameters, and choices such as ``convention="jax"``:
+        New defaults for its parameters, and choices such as ``convention="jax"``:
         ``fa.get("elu", alpha=0.5)(x)``.
 
     Returns
     -------
     Function
-        The very object that ``fastact.<name>`` is, or with parameters one bound to them.
+        ``fastact.<name>`` itself, or bound to the parameters if there are any.
 
     Raises
     ------
     ValueError
-        If there is none; the message lists the names that there are.
+        If the name is unknown; the message lists the known ones.
     TypeError
-        If it has no such parameter, or the name is no string.
+        If a parameter is unknown, or the name is not a string.
     """
     if not isinstance(name, str):
-        raise TypeError(f"the name of a function is a string, got {name!r}")
+        raise TypeError(f"the name of a function must be a string, got {name!r}")
     own_name = aliases().get(name, name)
-    definition = (catalogue() | _others()).get(own_name)
+    definition = (catalogue() | _convention_variants()).get(own_name)
     if definition is None:
         near = difflib.get_close_matches(name, [*names(), *aliases()], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no function is called {name!r}.{hint} There are: {', '.join(names())}")
+        raise ValueError(
+            f"there is no function {name!r}.{hint} The names are: {', '.join(names())}"
+        )
     return function_of(definition).choose(parameters).bind(**parameters)

@@ -1,4 +1,4 @@
-"""Functions of whole rows, such as the softmax, and such as the logarithm of the sum of exponentials."""
+"""Row functions, such as softmax, and reductions of rows, such as log-sum-exp."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import (
-    apart,
     as_real_array,
     as_returned,
+    copy_overlapping,
     float_type,
     outputs_for,
 )
-from fastact.arrays.contiguous import DRAWS, run_contiguous
-from fastact.arrays.random_numbers import chance_of, drawing, key_of
+from fastact.arrays.contiguous import RANDOM_OPERANDS, run_contiguous
+from fastact.arrays.random_numbers import chance_of, key_and_threshold, key_of
 from fastact.arrays.rows import Operand, as_mask, layout_of, row_parts, run_on_rows
 from fastact.catalogue.definition import RowDefinition
 from fastact.catalogue.normalized import hardmax
@@ -41,7 +41,7 @@ from fastact.runtime.output_pool import MIN_POOLED_BYTES
 from fastact.simd import uniform
 from fastact.vecmath import log
 
-# Rows of which some elements take no part are copied: so many elements at a time.
+# Masked rows are copied, at most this many elements at a time.
 _COPIED = 2**18
 
 _SIGNATURES = {
@@ -54,38 +54,40 @@ _REDUCED_SIGNATURES = {
     "backward": "dy, x(n), temperature: parameter -> dx(n)",
     "forward_backward": "x(n), dy, temperature: parameter -> y, dx(n)",
 }
-_PERTURB = f"{', '.join(f'{name}: int64' for name in DRAWS)}, x(n) -> y(n)"
+_PERTURB = f"{', '.join(f'{name}: int64' for name in RANDOM_OPERANDS)}, x(n) -> y(n)"
 _HARD = Argument(
     "hard",
     "bool, default False",
-    "Whether the value is 1 for the largest element of each row and 0 for the others. The gradient is that of the soft "
-    "value: the straight-through estimator.",
+    "Whether the value is one-hot: 1 for the maximum of each row and 0 for the others. The gradient is that of the soft "
+    "value (straight-through estimator).",
     False,
     "bool",
 )
 _ARRAYS = {
-    "x": array("x", "Of any shape and real type; integers and bools become floats as in NumPy."),
-    "y": array("y", "What the forward call returned."),
-    "dy": array("dy", "The gradient by the output, of its shape."),
+    "x": array(
+        "x", "The input, of any shape and real dtype; integers and bools become floats as in NumPy."
+    ),
+    "y": array("y", "The result of the forward call."),
+    "dy": array("dy", "The gradient with respect to the output, with its shape."),
 }
 _RETURNS = {
-    "y": "The value, of the shape of `x`. A row that holds a NaN or plus infinity, or nothing but minus infinity, "
-    "gives NaN, as in PyTorch.",
-    "dx": "The gradient by the input, of its shape. Sums over a row are taken in float64.",
+    "y": "The value, with the shape of `x`. A row that contains NaN or plus infinity, or only minus infinity, gives "
+    "NaN, as in PyTorch.",
+    "dx": "The gradient with respect to the input, with its shape. Sums over a row are accumulated in float64.",
 }
 _REDUCED_VALUE = {
-    "y": "The value, of the shape of `x` without the axes; with `lengths`, the rows take the place of the axis. A row "
-    "that holds a NaN gives NaN, else one that holds plus infinity gives plus infinity."
+    "y": "The value, with the shape of `x` without the reduced axes; with `lengths`, one value for each row along the "
+    "axis. A row that contains NaN gives NaN, otherwise one that contains plus infinity gives plus infinity."
 }
 _RAISES = {
-    "TypeError": "If an input is not real, or `axis` or `lengths` hold no integers.",
+    "TypeError": "If an input is not real, or `axis` or `lengths` are not integers.",
     "ValueError": "If `axis` is out of bounds, the temperature is not positive, the lengths do not add up to that of "
-    "the axis, shapes do not fit together, or `out` does not fit.",
+    "the axis, shapes do not match, or `out` does not match.",
 }
 _SUMMARIES = {
     "forward": "the value",
-    "backward": "the gradient by the input",
-    "forward_backward": "the value and the gradient by the input in one pass",
+    "backward": "the gradient with respect to the input",
+    "forward_backward": "the value and the gradient with respect to the input in one pass",
 }
 
 
@@ -132,14 +134,16 @@ def _perturbed(words: Any, threshold: Any, x: Any) -> Any:
 
 
 def _constants_of(parameters: Mapping[str, Any]) -> Callable[[np.dtype[Any]], NDArray[Any]]:
-    """Return what gives the temperature as the ufuncs take it beside arrays of a type."""
+    """Return a function from a dtype to the temperature as an operand for that dtype."""
     return partial(_as_operand, _as_temperature("temperature", parameters["temperature"]))
 
 
 def _as_operand(temperature: float, dtype: np.dtype[Any]) -> NDArray[Any]:
     inner = inner_type(dtype)
     limits = np.finfo(inner)
-    if not limits.tiny <= temperature <= limits.max:  # its reciprocal would be infinite or 0
+    if (
+        not float(limits.tiny) <= temperature <= float(limits.max)
+    ):  # its reciprocal would overflow or vanish
         raise ValueError(
             f"temperature must be from {limits.tiny:.3g} to {limits.max:.3g} in {inner}, got {temperature:.3g}"
         )
@@ -154,7 +158,7 @@ def _as_temperature(caller: str, temperature: Any) -> float:
 
 
 def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
-    """Return what runs an operation on small arrays of one type whose rows lie along the last axis: one ufunc."""
+    """Return the shortcut for small arrays of one dtype with rows along the last axis: a single ufunc call."""
     inputs = [each for each in kernel.inputs if each.kind == "array"]
     whole = next(k for k, each in enumerate(inputs) if each.core)
     others = [(k, bool(each.core)) for k, each in enumerate(inputs) if k != whole]
@@ -168,7 +172,7 @@ def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
                     break
                 if array.shape != (x.shape if is_row else x.shape[:-1]):
                     break
-            else:  # 2 us in place of 16
+            else:  # 2 us instead of 16
                 return function.kernels[name](*arrays, function.constants[x.dtype])
         return _run(function, function.operations[name], arrays, {})
 
@@ -178,7 +182,7 @@ def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
 def _run_random(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
-    """Run an operation on logits with random numbers added."""
+    """Run an operation on logits with Gumbel noise."""
     hard, rng = options.pop("hard", False), options.pop("rng", None)
     axis, where, lengths = (options.get(name) for name in ("axis", "where", "lengths"))
     key = key_of(function.caller(operation.name), rng)
@@ -192,8 +196,8 @@ def _run_random(
 
 
 def _perturb(function: Function, key: int, x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
-    """Write x plus noise into y; the softmax then runs in place."""
-    draws = drawing(key, chance_of(function.name, "p", 0.0))
+    """Write x plus noise into y; softmax then runs in place."""
+    draws = key_and_threshold(key, chance_of(function.name, "p", 0.0))
     run_contiguous(function.kernels["perturb"], draws, (x,), (), (y,), dtype_of(y.dtype.name))
     return y
 
@@ -205,10 +209,10 @@ def _run(
     options: dict[str, Any],
     replace: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]] | None = None,
 ) -> Any:
-    """Call the ufunc on all rows, wherever they lie.
+    """Call the ufunc on all rows, for any layout.
 
-    `replace` takes the first array and the first result's, once all is checked, and returns what is taken in
-    place of the first.
+    `replace`, called once all arguments are checked, takes the first input and the first output and returns the new
+    first input.
     """
     caller, definition = function.caller(operation.name), function._definition
     assert isinstance(definition, RowDefinition)
@@ -229,15 +233,15 @@ def _run(
         )
     dtype = float_type(arrays, given)
     if temperature is None:
-        degree = function.constants[dtype]
+        temperature_operand = function.constants[dtype]
     else:
-        degree = _as_operand(_as_temperature(caller, temperature), dtype)
+        temperature_operand = _as_operand(_as_temperature(caller, temperature), dtype)
     shapes = tuple(shape if each.core else reduced for each in kernel.outputs)
     mask = None if where is None else as_mask(caller, where, shape)
     results = outputs_for(caller, out, shapes, (dtype,) * len(shapes))
-    given = list(apart(given, results))
+    given = list(copy_overlapping(given, results))
     if mask is not None:
-        (mask,) = apart([mask], results)
+        (mask,) = copy_overlapping([mask], results)
     if replace is not None:
         given[0] = replace(given[0], results[0])
     inputs = [Operand(*each) for each in zip(given, are_rows, strict=True)]
@@ -248,7 +252,9 @@ def _run(
 
     def run(inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
         ufunc = function.kernels[operation.name]
-        ufunc(*inputs, degree, out=tuple(outputs), casting="same_kind", signature=types)
+        ufunc(
+            *inputs, temperature_operand, out=tuple(outputs), casting="same_kind", signature=types
+        )
 
     if mask is not None:
         inputs.append(Operand(mask, True))
@@ -265,8 +271,8 @@ def _run_masked(
     inputs: list[NDArray[Any]],
     outputs: list[NDArray[Any]],
 ) -> None:
-    """Run with elements that count for nothing in place of those that the mask, the last input, leaves out."""
-    counts_as = {"x": definition.excluded, "y": definition.value_of_nothing}
+    """Run with neutral values for the elements that the mask, the last input, excludes."""
+    counts_as = {"x": definition.excluded, "y": definition.fully_masked_value}
     *rows, length = inputs[-1].shape
     for part in row_parts(tuple(rows), _COPIED // max(1, length)):
         *arrays, mask = (array[part] for array in inputs)
@@ -283,11 +289,11 @@ def _run_masked(
 
 
 def _correct_masked(definition: RowDefinition, y: NDArray[Any], mask: NDArray[np.bool_]) -> None:
-    """Fill fully masked rows; a mean is of the elements that take part."""
+    """Fill fully masked rows, and correct a mean for the number of unmasked elements."""
     if not definition.is_reduced:
         nothing = ~mask.any(axis=-1, keepdims=True)
         if nothing.any():
-            np.copyto(y, definition.value_of_nothing, where=nothing, casting="same_kind")
+            np.copyto(y, definition.fully_masked_value, where=nothing, casting="same_kind")
     elif definition.is_mean:
         with np.errstate(divide="ignore", invalid="ignore"):
             y += np.log(mask.shape[-1] / mask.sum(axis=-1, dtype=float)).astype(y.dtype)
@@ -296,7 +302,7 @@ def _correct_masked(definition: RowDefinition, y: NDArray[Any], mask: NDArray[np
 def _fitting(
     caller: str, name: str, array: NDArray[Any], shape: tuple[int, ...], is_row: bool
 ) -> NDArray[Any]:
-    """Return an input in the shape that it must have, or raise an error that names both."""
+    """Return an input broadcast to the expected shape, or raise an error that names both."""
     if array.shape == shape:
         return array
     if not is_row:
@@ -304,4 +310,4 @@ def _fitting(
             return np.broadcast_to(array, shape)
         except ValueError:
             pass
-    raise ValueError(f"{caller}: {name} has shape {array.shape}, expected is {shape}") from None
+    raise ValueError(f"{caller}: {name} has shape {array.shape}, expected {shape}") from None

@@ -1,6 +1,6 @@
-"""Kernels: how loops pass over arrays, and what is computed in each pass of a row.
+"""Kernels: the loops over memory, and the algorithms that make several passes over a row.
 
-`fastact.kernels.kernel` declares a kernel without Numba. The schedules, a file each, know strides and tails and
-nothing of what is computed or of threads: each is an inner loop as NumPy's ufuncs call it,
-``loop(args, dimensions, steps, data)``, for one thread. `fastact.kernels.algorithms` are the passes over a row.
+`fastact.kernels.kernel` declares kernels and needs no Numba. Each schedule, in a file of its own, handles strides and
+tails but knows neither the mathematics nor the threads: it is a single-threaded inner loop with the signature that NumPy
+expects of a ufunc's, ``loop(args, dimensions, steps, data)``. `fastact.kernels.algorithms` holds the row algorithms.
 """

@@ -1,4 +1,4 @@
-"""From the declaration of a kernel to its loop. Importing this module imports Numba."""
+"""Build the inner loop of a declared kernel. Importing this module imports Numba."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def build(kernel: Kernel, dtype: str) -> LoopFunction:
-    """Return the loop of a kernel for arrays of a dtype."""
+    """Return the inner loop of a kernel for arrays of a dtype."""
     compute = kernel.schedule.compute()
     draws = any(each.kind == "int64" for each in kernel.inputs)
     match kernel.schedule:
@@ -47,11 +47,11 @@ def build(kernel: Kernel, dtype: str) -> LoopFunction:
         case Groups():
             return groups(compute, kernel.schedule.operation, dtype)
         case _:
-            raise TypeError(f"there is no such schedule: {kernel.schedule!r}")
+            raise TypeError(f"unknown schedule: {kernel.schedule!r}")
 
 
 def _operands(kernel: Kernel, dtype: str) -> Operands:
-    """Return how arrays, parameters and outputs lie in memory, but not what is drawn or summed."""
+    """Return the memory layout of arrays, parameters and outputs, without random operands and sums."""
     inputs, outputs = (
         [each for each in some if each.kind in ("array", "parameter") for _ in _halves(each.core)]
         for some in (kernel.inputs, kernel.outputs)

@@ -1,4 +1,4 @@
-"""The loop that computes elementwise and sums one more result over all but the channels."""
+"""The elementwise loop with per-channel sums of one more result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from numba import types
 
-from fastact.kernels.random_operands import Draws, NoDraws
+from fastact.kernels.random_operands import NoRandomOperands, RandomOperands
 from fastact.simd import select, sum_lanes, to_double
 from fastact.simd.blocks import MEMORY_BOUND_UNROLL_FACTOR, Blocks
 from fastact.simd.compilable import internal
@@ -21,32 +21,35 @@ def channel_sums(
     operation: Callable[..., Any],
     operands: Operands,
     has_sums: bool = True,
-    has_draws: bool = False,
+    is_random: bool = False,
 ) -> Callable[..., None]:
-    """Return the loop of a generalized ufunc with sums for each channel.
+    """Return the loop of a generalized ufunc with per-channel sums.
 
-    Its signature is ``(),(),(),(),(n,c,s),...,(c),(),...->(n,c,s),...,(c)``: the key, the index of the first
-    element, the threshold, and how far the indices of two neighbouring channels are apart (more than ``s`` in a
-    part of a longer array), if it draws random numbers; arrays, a parameter that has a value for each channel,
-    other parameters, results of the arrays' shape, and the float64 sums of the operation's last result over
-    ``n`` and ``s``. What has neither a contiguous last dimension nor, where ``s`` is 1, contiguous channels is copied
-    block by block.
+    Its signature is ``(),(),(),(),(n,c,s),...,(c),(),...->(n,c,s),...,(c)``: key, index of the first element,
+    threshold, and the distance between the indices of adjacent channels, which exceeds ``s`` in a part of a longer
+    array (these four only if it is random); arrays, a parameter with one value per channel, other parameters, results
+    of the arrays' shape, and float64 sums of the operation's last result over ``n`` and ``s``. Arrays are copied block
+    by block unless the last dimension, or with ``s`` equal to 1 the channels, are contiguous.
 
     Parameters
     ----------
     operation : callable
-        Takes the words and the threshold, if it draws, and one vector for each input; returns the results,
-        the one to sum last.
+        Takes random words and the threshold (only if it is random), and one vector for each input; returns the
+        results, the one to be summed last.
     operands : Operands
-        How all but the sums and what is drawn lie in memory.
+        The memory layout of all operands but the random ones and the sums.
     has_sums : bool, default True
-        Whether there are sums; without them all the operation's results are stored.
-    has_draws : bool, default False
-        Whether it draws.
+        Whether the last result is summed; otherwise all results are stored.
+    is_random : bool, default False
+        Whether the operation takes random numbers.
     """
-    draws = Draws(operands.vector) if has_draws else NoDraws()
-    reserve_window, numbers, draw = draws.reserve, draws.numbers, draws.draw
-    leading = draws.count + 1 if has_draws else 0
+    random_operands = RandomOperands(operands.vector) if is_random else NoRandomOperands()
+    reserve_window, begin_random, random_at = (
+        random_operands.reserve,
+        random_operands.begin,
+        random_operands.at,
+    )
+    leading = random_operands.count + 1 if is_random else 0
     count = operands.count
     weight, inputs = operands.arrays, operands.inputs
     itemsize, weight_itemsize = operands.itemsize, operands.parameter_itemsize
@@ -78,26 +81,26 @@ def channel_sums(
         source: Any,
         total: Any,
     ) -> Any:
-        """Run rows of one channel, the first from an index on, and return the sums with theirs."""
+        """Run rows of one channel, starting at `index`, and return `total` with their sums added."""
         steps = reserve()
         for k in range(count):
             steps[k] = itemsize if k < weight or k >= inputs else 0
-        drawn = numbers(source)
+        random = begin_random(source)
         for _ in range(rows):
             base = addresses(start)
             parameters = broadcast(base)
             end = index + length
             whole = length - length % lanes
             for i in range(0, whole, lanes):
-                drawn_words = draw(drawn, index + i, end)
-                results = compute(*(drawn_words + load_whole(base, i) + parameters))
+                random_words = random_at(random, index + i, end)
+                results = compute(*(random_words + load_whole(base, i) + parameters))
                 store_whole(base, i, stored(results))
                 if has_sums:
                     total += to_double(results[-1])
             for i in range(whole, length, lanes):
                 mask = first_lanes(length - i)
-                drawn_words = draw(drawn, index + i, end)
-                results = compute(*(drawn_words + load(base, steps, i, mask)))
+                random_words = random_at(random, index + i, end)
+                results = compute(*(random_words + load(base, steps, i, mask)))
                 store(base, steps, i, mask, stored(results))
                 if has_sums:
                     total += to_double(select(mask, results[-1], 0))
@@ -115,33 +118,33 @@ def channel_sums(
         total: int,
         source: Any,
     ) -> None:
-        """Run rows of neighbouring channels, with a sum in memory for each."""
+        """Run rows of adjacent channels, with one sum in memory for each."""
         steps = reserve()
         for k in range(count):
             steps[k] = itemsize if k < weight or k >= inputs else 0
         steps[weight] = weight_itemsize
         whole = channels - channels % lanes
-        drawn, index, end = numbers(source), 0, rows * channels
+        random, index, end = begin_random(source), 0, rows * channels
         for _ in range(rows):
             base = addresses(start)
             others = broadcast_others(base)
             for i in range(0, whole, lanes):
-                drawn_words = draw(drawn, index + i, end)
-                results = compute(*(drawn_words + load_with_weight(base, i) + others))
+                random_words = random_at(random, index + i, end)
+                results = compute(*(random_words + load_with_weight(base, i) + others))
                 store_whole(base, i, stored(results))
                 if has_sums:
-                    place = total + double * i
-                    so_far = load_sums(place, double, first_lanes(lanes))
-                    store_sums(place, double, first_lanes(lanes), so_far + to_double(results[-1]))
+                    address = total + double * i
+                    so_far = load_sums(address, double, first_lanes(lanes))
+                    store_sums(address, double, first_lanes(lanes), so_far + to_double(results[-1]))
             for i in range(whole, channels, lanes):
                 mask = first_lanes(channels - i)
-                drawn_words = draw(drawn, index + i, end)
-                results = compute(*(drawn_words + load(base, steps, i, mask)))
+                random_words = random_at(random, index + i, end)
+                results = compute(*(random_words + load(base, steps, i, mask)))
                 store(base, steps, i, mask, stored(results))
                 if has_sums:
-                    place = total + double * i
-                    so_far = load_sums(place, double, mask)
-                    store_sums(place, double, mask, so_far + to_double(results[-1]))
+                    core_index = total + double * i
+                    so_far = load_sums(core_index, double, mask)
+                    store_sums(core_index, double, mask, so_far + to_double(results[-1]))
             for k in range(count):
                 start[k] += row_steps[k]
             index += channels
@@ -152,31 +155,37 @@ def channel_sums(
         start, window = reserve(), reserve_window()
         row_steps, channel_steps, inner_steps = reserve(), reserve(), reserve()
         core = words_behind(steps, leading + (count + 1 if has_sums else count))
-        place = 0
+        core_index = 0
         for k in range(count):
             row_steps[k] = channel_steps[k] = inner_steps[k] = 0
             if k < weight or k >= inputs:
-                row_steps[k], channel_steps[k] = core[place], core[place + 1]
-                inner_steps[k] = core[place + 2]
-                place += 3
+                row_steps[k], channel_steps[k] = core[core_index], core[core_index + 1]
+                inner_steps[k] = core[core_index + 2]
+                core_index += 3
             elif k == weight:
-                channel_steps[k] = core[place]
-                place += 1
-        sum_step = core[place] if has_sums else double
+                channel_steps[k] = core[core_index]
+                core_index += 1
+        sum_step = core[core_index] if has_sums else double
         are_neighbours = length == 1 and sum_step == double
         for k in range(count):
             step = itemsize if k < weight or k >= inputs else weight_itemsize if k == weight else 0
             are_neighbours = are_neighbours and channel_steps[k] == step
-        # Rows are run all at once, or else a block at a time, from where they are copied to.
-        is_plain, own, own_addresses = is_contiguous(inner_steps), reserve_blocks(), reserve()
-        set_addresses(own_addresses, own)
+        # Contiguous rows run all at once, others block by block from a copy.
+        is_plain, scratch, scratch_addresses = (
+            is_contiguous(inner_steps),
+            reserve_blocks(),
+            reserve(),
+        )
+        set_addresses(scratch_addresses, scratch)
         at_once = rows if is_plain else 1
         for loop_step in range(dimensions[0]):
-            # What is drawn from is read where it is used: a call here makes LLVM clone the loops of them all.
+            # Random operands are read where they are used: a call here makes LLVM clone all the loops.
             source = window, args, steps, loop_step
-            apart = words(args[leading - 1] + loop_step * steps[leading - 1])[0] if has_draws else 1
+            channel_stride = (
+                words(args[leading - 1] + loop_step * steps[leading - 1])[0] if is_random else 1
+            )
             total = args[leading + count] + loop_step * steps[leading + count] if has_sums else 0
-            if are_neighbours and apart == 1:
+            if are_neighbours and channel_stride == 1:
                 if has_sums:
                     for i in range(0, channels, lanes):
                         mask = first_lanes(channels - i)
@@ -188,26 +197,33 @@ def channel_sums(
             for c in range(channels):
                 lanes_total, row, begin = zeros(), 0, 0
                 while row < rows:
-                    index, n = c * apart, length
+                    index, n = c * channel_stride, length
                     for k in range(count):
                         start[k] = args[leading + k] + loop_step * steps[leading + k]
                         start[k] += c * channel_steps[k]
                     base = addresses(start)
                     if not is_plain:
-                        index += row * channels * apart + begin
+                        index += row * channels * channel_stride + begin
                         n = min(width, length - begin)
                         for k in range(count):
                             start[k] += row * row_steps[k]
                         base = addresses(start)
-                        copy_in(base, inner_steps, own, begin, n)
+                        copy_in(base, inner_steps, scratch, begin, n)
                         for k in range(count):
                             if k < weight or k >= inputs:
-                                start[k] = own_addresses[k]
+                                start[k] = scratch_addresses[k]
                     lanes_total = one_channel(
-                        start, at_once, row_steps, channels * apart, n, index, source, lanes_total
+                        start,
+                        at_once,
+                        row_steps,
+                        channels * channel_stride,
+                        n,
+                        index,
+                        source,
+                        lanes_total,
                     )
                     if not is_plain:
-                        copy_out(base, inner_steps, own, begin, n)
+                        copy_out(base, inner_steps, scratch, begin, n)
                         begin += width
                         if begin < length:
                             continue

@@ -1,6 +1,6 @@
-"""The one door to the compiler: from a declared kernel to a ufunc, whose loops are built when they first run.
+"""The only entry to the compiler: a declared kernel becomes a ufunc whose loops are built on their first run.
 
-All that declares and calls kernels does without Numba; what is behind `_Build` imports it.
+Declaring and calling kernels needs no Numba; only calling `_Build` imports it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def make_ufunc(
     Parameters
     ----------
     kernel : Kernel
-        Its operands, and what it computes.
+        The declaration.
     module, name, doc : str
         As for `fastact.runtime.ufunc.make_ufunc`.
     kernel_name : callable
-        Returns what the cache calls the kernel for a dtype, or None to keep it out of the cache.
+        Takes a dtype and returns the kernel's name in the cache, or None to keep it out of the cache.
     explain : callable
-        Takes an error of the compiler and returns what to say of it.
+        Takes a compiler error and returns the message for the user.
     """
     loops = [
         ufunc.Loop(kernel.types(dtype), kernel_name(dtype), _Build(kernel, dtype), explain)
@@ -50,7 +50,7 @@ def make_ufunc(
 
 @dataclass(frozen=True)
 class _Build:
-    """Builds the loop of a kernel for arrays of a dtype, when it is called."""
+    """A callable that builds the loop of a kernel for arrays of a dtype."""
 
     kernel: Kernel
     dtype: str

@@ -1,4 +1,4 @@
-"""The loop over the elements of broadcast operands."""
+"""The elementwise loop over broadcast operands."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ from fastact.simd.operands import Operands
 
 
 def elementwise(
-    operation: Callable[..., Any], operands: Operands, is_short: bool = False
+    operation: Callable[..., Any], operands: Operands, is_memory_bound: bool = False
 ) -> Callable[..., None]:
     """Return the loop that applies `operation` to every element.
 
-    Where its ``data`` is set, outputs are stored past the caches if their addresses allow it.
+    If its ``data`` is set and the addresses allow it, outputs are written with non-temporal stores.
 
     Parameters
     ----------
     operation : callable
         Takes one vector for each input and returns the tuple of outputs.
     operands : Operands
-        How the operands lie in memory.
-    is_short : bool, optional
-        Whether the operation has few instructions, so that memory is all that it waits for.
+        The memory layout of the operands.
+    is_memory_bound : bool, optional
+        Whether the operation has so few instructions that memory bandwidth is the bottleneck.
     """
     addresses, is_contiguous = operands.addresses, operands.is_contiguous
-    blocks = Blocks(operands, MEMORY_BOUND_UNROLL_FACTOR if is_short else UNROLL_FACTOR)
-    reserve, spread, place = blocks.reserve, blocks.fill_broadcast, blocks.pointers_at
+    blocks = Blocks(operands, MEMORY_BOUND_UNROLL_FACTOR if is_memory_bound else UNROLL_FACTOR)
+    reserve, fill_broadcast, pointers_at = blocks.reserve, blocks.fill_broadcast, blocks.pointers_at
     prefetch = blocks.prefetch
     copy_in, copy_out = blocks.copy_in, blocks.copy_out
     load_arrays, load_inputs = blocks.load_arrays, blocks.load_inputs
     store, stream, width = blocks.store, blocks.stream, blocks.width
     have_one_value, broadcast = blocks.are_broadcast, blocks.broadcast
     elements_to_alignment = blocks.elements_to_alignment
-    has_parameters, prefetches = operands.parameters > 0, not is_short
+    has_parameters, prefetches = operands.parameters > 0, not is_memory_bound
     compute = internal(operation)
 
     def loop(args: Any, dimensions: Any, steps: Any, data: Any) -> None:
-        base, own, n = addresses(args), reserve(), dimensions[0]
-        spread(base, steps, own)
-        constants = broadcast(base)  # if parameters vary, they are computed with as arrays are
+        base, scratch, n = addresses(args), reserve(), dimensions[0]
+        fill_broadcast(base, steps, scratch)
+        constants = broadcast(base)  # parameters that vary are loaded like arrays instead
         is_plain = is_contiguous(steps)
         head = elements_to_alignment(base) if is_plain and address_of(data) else -1
         begin, end = 0, min(n, head if head > 0 else width)
         while begin < n:
-            # All loads of a block come before its stores, so that an output may be its own input.
+            # All loads of a block precede its stores, so that an output may alias its input.
             in_place = is_likely(is_plain and end - begin == width)
             if in_place:
-                pointers = place(base, begin)
+                pointers = pointers_at(base, begin)
                 if prefetches and head >= 0:
                     prefetch(pointers)
             else:
-                copy_in(base, steps, own, begin, end - begin)
-                pointers = own
+                copy_in(base, steps, scratch, begin, end - begin)
+                pointers = scratch
             if has_parameters and not have_one_value(steps):
                 outputs = compute(*load_inputs(pointers))
             else:
@@ -65,7 +65,7 @@ def elementwise(
             else:
                 store(pointers, outputs)
             if not in_place:
-                copy_out(base, steps, own, begin, end - begin)
+                copy_out(base, steps, scratch, begin, end - begin)
             begin, end = end, min(n, end + width)
         if head >= 0:
             finish_streaming()

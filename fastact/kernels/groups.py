@@ -1,4 +1,4 @@
-"""The loops over groups of numbers: the best of each, and its gradient."""
+"""Loops over groups of elements: the best of each, and its gradient."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from fastact.simd.storage import Storage
 
 
 def groups(is_better: Callable[..., Any], operation: str, dtype: str) -> Callable[..., None]:
-    """Return the loop of a generalized ufunc that takes the best of each group, or its gradient.
+    """Return the loop of a generalized ufunc that selects the best element of each group, or its gradient.
 
-    Neighbouring groups of up to four are sorted into vectors in registers; larger groups, and groups that
-    are not neighbours, take gathers and scatters.
+    Adjacent groups of up to four elements are deinterleaved in registers; larger groups and strided ones use
+    gathers and scatters.
 
     Parameters
     ----------
     is_better : callable
-        Takes the best so far and a candidate and returns the mask of better candidates.
+        Takes the best elements so far and candidates, and returns the mask of better candidates.
     operation : str
         ``"forward"``, ``(p)->()``, from ``x`` to ``y``; ``"forward_with_index"``, ``(p)->(),()``, from
         ``x`` to ``y`` and the index of the best; ``"backward"``, ``(),()->(p)``, from ``dy`` and the
         index to ``dx``; ``"forward_backward"``, ``(p),()->(),(p)``, from ``x`` and ``dy`` to ``y`` and
         ``dx``.
     dtype : str
-        Of all operands but the index, which is an ``intp``.
+        The dtype of all operands but the index, which is ``intp``.
     """
     storage = Storage(dtype)
     itemsize, lanes = storage.itemsize, storage.vector.lanes
@@ -63,8 +63,8 @@ def groups(is_better: Callable[..., Any], operation: str, dtype: str) -> Callabl
     return loop
 
 
-# For each operation: the operand whose core dimension is the group, a second one or -1, and the number of
-# operands; the core steps follow those of the operands.
+# For each operation: the operand with a group dimension, a second one or -1, and the number of operands. In
+# `steps`, core steps follow those of the operands.
 _GROUPED = {
     "forward": (0, -1, 2),
     "forward_with_index": (0, -1, 3),
@@ -74,14 +74,14 @@ _GROUPED = {
 
 
 def _one_by_one(storage: Storage, better: Any) -> tuple[Any, Any]:
-    """Return how to read and write groups of any size at any strides: a vector for each piece."""
+    """Return functions that read and write groups of any size and stride, one vector for each piece."""
     access = Access(storage, storage.vector)
     load, store, zeros = access.load, access.store, zeros_of(storage.vector)
 
     @internal
     def best_of(x: int, step: int, piece_step: int, pieces: int, mask: Any) -> Any:
         if pieces < 1:
-            return zeros() / zeros(), zeros()  # NaN: nothing is the best of nothing
+            return zeros() / zeros(), zeros()  # NaN: an empty group has no best element
         best, which = load(x, step, mask), zeros()
         for piece in range(1, pieces):
             other = load(x + piece * piece_step, step, mask)
@@ -100,10 +100,10 @@ def _one_by_one(storage: Storage, better: Any) -> tuple[Any, Any]:
 
 
 def _in_registers(storage: Storage, better: Any, size: int) -> tuple[Any, Any]:
-    """Return how to read and write neighbouring groups of one small size."""
+    """Return functions that read and write adjacent groups of one small size."""
     access = PackedAccess(storage, storage.vector, size)
     load, store, zeros = access.load, access.store, zeros_of(storage.vector)
-    share = _shares(size)
+    scattered = _scattered(size)
 
     @internal
     def best_of(x: int, step: int, piece_step: int, pieces: int, mask: Any) -> Any:
@@ -118,25 +118,25 @@ def _in_registers(storage: Storage, better: Any, size: int) -> tuple[Any, Any]:
     def spread(
         dx: int, step: int, piece_step: int, pieces: int, mask: Any, dy: Any, which: Any
     ) -> None:
-        store(dx, share(dy, which))
+        store(dx, scattered(dy, which))
 
     return best_of, spread
 
 
-def _shares(size: int) -> Any:
-    """Return a function that gives the tuple of each piece's gradient."""
+def _scattered(size: int) -> Any:
+    """Return a function that routes `dy` to the chosen piece: a tuple with the gradient of each piece."""
     last = size - 1
     if last == 0:
         return internal(lambda dy, which: (select(which == 0, dy, 0),))
-    others = _shares(last)
+    others = _scattered(last)
     return internal(lambda dy, which: others(dy, which) + (select(which == last, dy, 0),))
 
 
 def _runs(storage: Storage, best_of: Any, spread: Any) -> dict[str, Any]:
-    """Return what each operation does from one group to another, by this way to read and write them.
+    """Return a function for each operation that runs over a range of groups.
 
-    `best_of` gives the best of each group and its index; `spread` gives each group's gradient to the
-    piece of an index, and zero to the others.
+    `best_of` returns the best element of each group and its index; `spread` writes each group's gradient to the piece
+    with a given index, and zero to the others.
     """
     vector = storage.vector
     lanes, first = vector.lanes, first_lanes(vector)

@@ -1,4 +1,4 @@
-"""A kernel, declared: the operands of a generalized ufunc, what it computes, and how it passes over memory."""
+"""Declarations of kernels: operands as in a generalized ufunc, the computation, and the schedule over memory."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Operand(NamedTuple):
     Attributes
     ----------
     name : str
-        What it is called in signatures and messages.
+        Its name in signatures and messages.
     core : tuple of str
         Its core dimensions, as in a generalized ufunc: ``("n",)``, or ``("2", "n")`` for packed halves.
     kind : str
-        ``"array"``: of the dtype that the kernel is for; ``"parameter"``: of the type that it computes in; else a
-        dtype by name.
+        ``"array"`` for the kernel's dtype, ``"parameter"`` for the type that the kernel computes in, or the name of a
+        dtype.
     """
 
     name: str
@@ -32,14 +32,14 @@ class Operand(NamedTuple):
     kind: str = "array"
 
     def dtype(self, of_arrays: str) -> str:
-        """Return the name of its dtype in the kernel for arrays of a dtype."""
+        """Return the name of its dtype when arrays have the given dtype."""
         if self.kind == "array":
             return of_arrays
         return parameters_in(of_arrays) if self.kind == "parameter" else self.kind
 
 
 def parameters(names: Any) -> list[Operand]:
-    """Return operands for parameters of these names."""
+    """Return a parameter operand for each name."""
     return [Operand(name, (), "parameter") for name in names]
 
 
@@ -47,7 +47,7 @@ _OPERAND = re.compile(r"(\w+)(?:\(([\w,]*)\))?(?::\s*(\w+))?")
 
 
 def operands(text: str) -> list[Operand]:
-    """Read operands such as ``"x(n), temperature: parameter, label: intp"``."""
+    """Parse operands such as ``"x(n), temperature: parameter, label: intp"``."""
     return [
         Operand(name, tuple(filter(None, core.split(","))), kind or "array")
         for name, core, kind in _OPERAND.findall(text)
@@ -56,41 +56,41 @@ def operands(text: str) -> list[Operand]:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a kernel passes over memory; each schedule has a file of this folder that says it to Numba.
+    """How a kernel traverses memory. Each schedule is implemented in a file of this folder.
 
     Attributes
     ----------
     compute : callable
-        Returns what is computed, when the kernel is compiled: a function of vectors, one for each input, that
-        returns the tuple of outputs; of random operands it takes the words and the threshold first.
+        Returns the computation when the kernel is compiled: a function that takes one vector for each input and
+        returns the tuple of outputs. If the kernel has random operands, random words and threshold come first.
     """
 
     compute: Callable[[], Callable[..., Any]]
 
 
 class Elementwise(Schedule):
-    """Element by element, of operands that broadcast."""
+    """Element by element over operands that broadcast."""
 
 
 class Contiguous(Schedule):
-    """Element by element along rows ``(n)``; elements may draw random numbers by their index."""
+    """Element by element along rows ``(n)``; elements may use random numbers determined by their index."""
 
 
 class Channels(Schedule):
-    """Element by element over ``(n,c,s)`` with a parameter for each channel, and sums over all but the channels."""
+    """Element by element over ``(n,c,s)`` with one parameter per channel, and per-channel sums."""
 
 
 class Packed(Schedule):
-    """Element by element along rows, some of which hold two halves, ``(2,n)``."""
+    """Element by element along rows, where some operands hold two halves, ``(2,n)``."""
 
 
 class Rows(Schedule):
-    """In several passes over each row, while it is in cache; `compute` returns a row algorithm."""
+    """Several passes over each row while it is in cache; `compute` returns a row algorithm."""
 
 
 @dataclass(frozen=True)
 class Groups(Schedule):
-    """Group by group, of ``p`` interleaved elements; `compute` returns the test of a better candidate.
+    """Group by group of ``p`` interleaved elements; `compute` returns the comparison that finds the best one.
 
     Attributes
     ----------
@@ -103,14 +103,14 @@ class Groups(Schedule):
 
 @dataclass(frozen=True)
 class Kernel:
-    """One kernel, in all dtypes.
+    """One kernel, for all dtypes.
 
     Attributes
     ----------
     inputs, outputs : tuple of Operand
         In the order of the ufunc.
     schedule : Schedule
-        What is computed, and how.
+        How memory is traversed, and what is computed.
     """
 
     inputs: tuple[Operand, ...]
@@ -130,7 +130,7 @@ class Kernel:
 
     @cached_property
     def core_signature(self) -> str | None:
-        """The signature of the generalized ufunc; None if it has no core dimensions."""
+        """The signature of the generalized ufunc, or None without core dimensions."""
         if not any(each.core for each in self.operands):
             return None
         inputs, outputs = (
@@ -140,5 +140,5 @@ class Kernel:
         return f"{inputs}->{outputs}"
 
     def types(self, dtype: str) -> tuple[np.dtype[Any], ...]:
-        """Return the dtypes of all operands in the kernel for arrays of a dtype."""
+        """Return the dtypes of all operands when arrays have the given dtype."""
         return tuple(dtype_of(each.dtype(dtype)) for each in self.operands)

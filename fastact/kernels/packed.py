@@ -1,4 +1,4 @@
-"""The loop over packed arrays, of two halves, such as a gate and what it lets through."""
+"""The loop over packed arrays, which hold two halves, such as a gate and a value."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ def packed(
     Parameters
     ----------
     operation : callable
-        Takes one vector for each input, of packed ones one for each half, and returns the outputs so.
+        Takes one vector for each input, two for a packed one, and returns outputs likewise.
     operands : Operands
-        How the operands lie in memory, each half an operand.
+        The memory layout of the operands, where each half counts as one.
     halves : tuple of bool
-        For each operand of the ufunc whether it has the core dimensions ``(2,n)``, or ``(n)``.
+        For each operand of the ufunc, whether its core dimensions are ``(2,n)`` rather than ``(n)``.
     """
     run = internal(elementwise(operation, operands))
     reserve, one_word = stack(operands.count), stack(1)
-    place_of_length = 2 if halves[0] else 1  # dimensions are numbered as they come up
+    length_dimension = 2 if halves[0] else 1  # NumPy numbers core dimensions in order of appearance
     count = len(halves)
 
     def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
         args = words(arguments)
-        own_args, own_steps, length = reserve(), reserve(), one_word()
-        length[0] = dimensions[place_of_length]
-        # Of no elements, there is not even the one that a loop spreads at a step of 0.
+        half_args, half_steps, length = reserve(), reserve(), one_word()
+        length[0] = dimensions[length_dimension]
+        # The elementwise loop reads one element of a broadcast operand, which an empty one does not have.
         for i in range(dimensions[0] if length[0] > 0 else 0):
-            own, core = 0, count  # core steps follow those of the operands
+            half, core = 0, count  # core steps follow those of the operands
             for k in range(count):
-                own_args[own] = args[k] + i * steps[k]
+                half_args[half] = args[k] + i * steps[k]
                 if halves[k]:
-                    own_args[own + 1] = own_args[own] + steps[core]
+                    half_args[half + 1] = half_args[half] + steps[core]
                     core += 1
-                    own_steps[own + 1] = steps[core]
-                own_steps[own] = steps[core]
-                own += 2 if halves[k] else 1
+                    half_steps[half + 1] = steps[core]
+                half_steps[half] = steps[core]
+                half += 2 if halves[k] else 1
                 core += 1
-            run(own_args, length, own_steps, data)
+            run(half_args, length, half_steps, data)
 
     return loop

@@ -1,4 +1,4 @@
-"""What a loop hands to an operation that draws: random words and a whole number to compare them with."""
+"""Random operands of a kernel: Philox words and the threshold that they are compared with."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from fastact.simd.memory import words
 from fastact.simd.random import RandomWords
 
 
-class Draws:
-    """The operands of what is drawn, which come before all others, as functions for compiled code.
+class RandomOperands:
+    """Access to the random operands, which precede all others, as functions for compiled code.
 
-    They are whole numbers: the key, the index of the first element, and the threshold, which operations
-    give to `fastact.simd.at_least`.
+    They are integers: the key, the index of the first element, and the threshold for `fastact.simd.at_least`.
 
     Parameters
     ----------
     vector : Vector
-        What is computed with.
+        The type of a vector of elements.
     is_deinterleaved : bool, default False
-        Whether elements at even places come before those at odd ones.
+        Whether elements at even positions precede those at odd ones.
     """
 
-    #: How many operands these are.
+    #: The number of random operands.
     count = 3
 
     def __init__(self, vector: Vector, is_deinterleaved: bool = False) -> None:
@@ -32,8 +31,8 @@ class Draws:
         take, words_at = random.take, random.words_at
 
         @internal
-        def numbers(source: Any) -> Any:
-            """Return what `draw` needs, at one step of the loop."""
+        def begin(source: Any) -> Any:
+            """Return the state that `at` needs, at one step of the outer loop."""
             window, args, steps, block = source
             key = words(args[0] + block * steps[0])[0]
             take(window, key)
@@ -45,22 +44,22 @@ class Draws:
             )
 
         @internal
-        def draw(drawn: Any, index: int, end: int) -> Any:
-            """Return the words from an element on, counted from the first one, and the threshold."""
-            window, key, first, threshold = drawn
+        def at(state: Any, index: int, end: int) -> Any:
+            """Return the random words of the elements from `index` on, and the threshold."""
+            window, key, first, threshold = state
             return words_at(window, key, first + index, first + end), threshold
 
         self.reserve = random.reserve
-        self.numbers = numbers
-        self.draw = draw
+        self.begin = begin
+        self.at = at
 
 
-class NoDraws:
-    """Nothing in place of `Draws`."""
+class NoRandomOperands:
+    """The stand-in for `RandomOperands` in kernels without them."""
 
     count = 0
 
     def __init__(self) -> None:
         self.reserve = internal(lambda: 0)
-        self.numbers = internal(lambda source: ())
-        self.draw = internal(lambda drawn, index, end: ())
+        self.begin = internal(lambda source: ())
+        self.at = internal(lambda state, index, end: ())

@@ -1,4 +1,4 @@
-"""The loops over rows of the softmax cross-entropy: losses, and the gradients by the logits."""
+"""Row algorithms of the softmax cross-entropy: losses, and their gradients with respect to the logits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _Softmax:
-    """What both loops do: the passes of the softmax, and its exponential once more where it has not been kept."""
+    """The softmax passes that both algorithms share; exponentials are recomputed if the row is too long to cache them."""
 
     def __init__(self, rows: Rows) -> None:
         exponentials = Exponentials(rows, sign=1, takes_logarithm=True)
@@ -33,28 +33,28 @@ class _Softmax:
 
 
 def label_cross_entropy(rows: Rows) -> Callable[..., None]:
-    """Return what computes the loss of one row of logits that has a label.
+    """Return the function that computes the loss of one row of logits with a label.
 
-    Its inputs are the row ``x`` and the numbers ``label`` (negative where the row is ignored), ``weight`` and
-    ``scale``. Its outputs are the number ``loss``, ``weight (ln sum exp x - x[label])``, and the row ``dx``, the
-    gradient times ``scale``; it may be missing. A label that is no class's gives NaN in both: a loop cannot raise
-    an error, and what it would read lies outside the row.
+    Inputs are the row ``x`` and the scalars ``label`` (negative to ignore the row), ``weight`` and ``scale``. Outputs
+    are the scalar ``loss``, ``weight (ln sum exp x - x[label])``, and optionally the row ``dx``, the gradient times
+    ``scale``. A label out of range gives NaN in both: an inner loop cannot raise an error, and must not read outside
+    the row.
     """
     softmax = _Softmax(rows)
     prepare, top_of, sums_of = softmax.prepare, softmax.top_of, softmax.sums_of
     exponential_again, exponential_of = softmax.exponential_again, softmax.exponential_of
     label_of = rows.integer("label")
-    weight_of, scale_of = rows.number("weight"), rows.number("scale")
-    set_loss, has_gradient = rows.set_number("loss"), rows.has("dx")
+    weight_of, scale_of = rows.scalar("weight"), rows.scalar("scale")
+    set_loss, has_gradient = rows.set_scalar("loss"), rows.has("dx")
     logit_at, address_of = rows.element_at, rows.address_of
-    places, zeros = rows.places_in_block, rows.zeros
+    positions, zeros = rows.positions_in_block, rows.zeros
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
         top, factor, label, at_label, row = state
         if label < 0:
             return (zeros(),)
         e = exponential_again(arrays, begin, top, 1, 1, row)
-        return (select(places() == label - begin, at_label, e * factor),)
+        return (select(positions() == label - begin, at_label, e * factor),)
 
     write: Any = rows.write(results) if has_gradient else None
 
@@ -69,12 +69,12 @@ def label_cross_entropy(rows: Rows) -> Callable[..., None]:
             sums = sums_of(row, top, 1.0, 1.0)
             logit = logit_at(address_of(row.base[0]) + label * row.core[0])
             weight = weight_of(row)
-            # As for shares, a class of no weight adds nothing, though its logit be infinite.
+            # A class without weight adds nothing, even if its logit is infinite.
             difference = np.float64(logit) - top if weight != 0 else 0.0
             loss = weight * (sums.log_total - difference)
             factor = scale_of(row) * weight / sums.total
-            # One less the label's share, without cancellation.
-            others = sums.rest if logit == top else sums.total - exponential_of(logit, top)
+            # One minus the label's probability, without cancellation.
+            others = sums.excess if logit == top else sums.total - exponential_of(logit, top)
             at_label = -factor * others
         set_loss(row, loss)
         if has_gradient:
@@ -84,45 +84,45 @@ def label_cross_entropy(rows: Rows) -> Callable[..., None]:
 
 
 def dense_cross_entropy(rows: Rows) -> Callable[..., None]:
-    """Return what computes the loss of one row of logits that has a weight for every class.
+    """Return the function that computes the loss of one row of logits with a weight for every class.
 
-    Its inputs are the rows ``x``, ``targets`` and ``weights``, and the numbers ``label``, ``spike``, ``keep``,
-    ``uniform`` and ``scale``. The weights of the classes are ``weights (keep targets + uniform)``, and ``spike``
-    more for the label, unless that is negative. A row whose label is below -1 is ignored. Outputs are as in
-    `label_cross_entropy`, and so is what comes of a label that is no class's.
+    Inputs are the rows ``x``, ``targets`` and ``weights``, and the scalars ``label``, ``spike``, ``keep``, ``uniform``
+    and ``scale``. Classes have the weights ``weights (keep targets + uniform)``, plus ``spike`` for the label unless it
+    is negative. A row whose label is below -1 is ignored. Outputs are those of `label_cross_entropy`, also for a label
+    out of range.
     """
     softmax = _Softmax(rows)
     prepare, top_of, sums_of = softmax.prepare, softmax.top_of, softmax.sums_of
     exponential_again, padding = softmax.exponential_again, softmax.padding
     label_of = rows.integer("label")
     spike_of, keep_of, uniform_of, scale_of = (
-        rows.number(name) for name in ("spike", "keep", "uniform", "scale")
+        rows.scalar(name) for name in ("spike", "keep", "uniform", "scale")
     )
-    set_loss, has_gradient = rows.set_number("loss"), rows.has("dx")
-    places, zeros, doubles = rows.places_in_block, rows.zeros, rows.doubles
+    set_loss, has_gradient = rows.set_scalar("loss"), rows.has("dx")
+    positions, zeros, doubles = rows.positions_in_block, rows.zeros, rows.doubles
     x_at, targets_at, weights_at = (rows.index(name) for name in ("x", "targets", "weights"))
     add, logit_at, address_of = adding(rows), rows.element_at, rows.address_of
 
     @rows.internal
     def weights_in(arrays: Any, keep: Any, uniform: Any) -> Any:
-        """Return the weight of each class, without the label's spike."""
+        """Return the weight of each class, without the spike of the label."""
         return arrays[weights_at] * (keep * arrays[targets_at] + uniform)
 
     def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
         top, keep, uniform = state
         weights = weights_in(arrays, keep, uniform)
-        # A class of no weight adds nothing, though it be excluded by an infinite logit.
+        # A class without weight adds nothing, even if its logit is infinite.
         products = select(weights == 0, 0, weights * (arrays[x_at] - top))
         return add(sums[0], fold_to_double(weights)), add(sums[1], fold_to_double(products))
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
-        top, label, spike, keep, uniform, share, is_ignored, row = state
+        top, label, spike, keep, uniform, factor, is_ignored, row = state
         if is_ignored:
             return (zeros(),)
         e = exponential_again(arrays, begin, top, 1, 1, row)
         weights = weights_in(arrays, keep, uniform)
-        weights = select(places() == label - begin, weights + spike, weights)
-        return (e * share - weights,)
+        weights = select(positions() == label - begin, weights + spike, weights)
+        return (e * factor - weights,)
 
     fold = rows.fold(step, padding)
     write: Any = rows.write(results) if has_gradient else None
@@ -131,9 +131,9 @@ def dense_cross_entropy(rows: Rows) -> Callable[..., None]:
         label = label_of(row)
         is_ignored = label < -1 or (label < 0 and row.n == 0)
         spike, keep, uniform, scale = spike_of(row), keep_of(row), uniform_of(row), scale_of(row)
-        loss = share = top = 0.0
+        loss = factor = top = 0.0
         if label >= row.n:
-            loss = share = math.nan
+            loss = factor = math.nan
         elif not is_ignored:
             prepare(row)
             top = top_of(row)
@@ -141,18 +141,18 @@ def dense_cross_entropy(rows: Rows) -> Callable[..., None]:
             nothing = doubles(), doubles()
             total_weight, products = fold(row, (nothing, nothing), (top, keep, uniform))
             weight, product = total_of(total_weight), total_of(products)
-            if product != product:  # of an infinite sum, what rounding has lost is NaN
+            if product != product:  # the compensation of an infinite sum is NaN
                 product = sum_lanes(products[0])
             loss = weight * sums.log_total - product
             if label >= 0:
                 logit = logit_at(address_of(row.base[x_at]) + label * row.core[x_at])
                 loss += spike * (sums.log_total - (np.float64(logit) - top if spike != 0 else 0.0))
                 weight += spike
-            share = scale * weight / sums.total
+            factor = scale * weight / sums.total
         set_loss(row, loss)
         if has_gradient:
-            # Scaled in float64, before anything is rounded to the row's type.
+            # Scaled in float64, before rounding to the row's type.
             spike, keep, uniform = scale * spike, scale * keep, scale * uniform
-            write(row, (top, label, spike, keep, uniform, share, is_ignored, row))
+            write(row, (top, label, spike, keep, uniform, factor, is_ignored, row))
 
     return one_row

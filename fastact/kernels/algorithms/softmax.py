@@ -1,4 +1,4 @@
-"""The rows that come of exponentials and their sum: softmax, logarithm of the sum, and their kin."""
+"""Row functions of exponentials and their sum: softmax, log-sum-exp, and their kin."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class Sums(NamedTuple):
-    """What is known of a row, when its results are computed.
+    """Reductions of a row, from which its results are computed.
 
     Attributes
     ----------
     top : float
-        The largest number, divided by the temperature.
-    rest : float
-        The sum of ``exp(x / temperature - top)``, less the largest number's own 1: it may be small.
+        The maximum, divided by the temperature.
+    excess : float
+        The sum of ``exp(x / temperature - top)`` minus the 1 of the maximum itself; it may be tiny.
     total : float
-        The whole sum.
+        The whole sum, ``1 + excess``.
     log_total : float
-        Its logarithm, in which nothing cancels where it is small.
+        The logarithm of `total`, without cancellation where it is small.
     log_mean : float
         The logarithm of the mean of the exponentials.
     weighted : float
@@ -37,7 +37,7 @@ class Sums(NamedTuple):
     """
 
     top: Any
-    rest: Any
+    excess: Any
     total: Any
     log_total: Any
     log_mean: Any
@@ -46,9 +46,9 @@ class Sums(NamedTuple):
 
 
 def adding(rows: Rows) -> Any:
-    """Return what adds to a sum in float64, a register and what rounding has lost of it.
+    """Return the accumulator update: a float64 vector sum, with Knuth's compensation where rows are float64.
 
-    Beside numbers of float32, nothing is lost that counts.
+    Sums of float32 elements are exact enough without.
     """
     is_compensated = rows.is_double
 
@@ -65,28 +65,28 @@ def adding(rows: Rows) -> Any:
 
 
 def total_of(sum_and_lost: Any) -> Any:
-    """Return the sum of the lanes of what `adding` has added up."""
+    """Return the sum over the lanes of an accumulator of `adding`."""
     return sum_lanes(sum_and_lost[0]) + sum_lanes(sum_and_lost[1])
 
 
 class Exponentials:
-    """The pass over a row that takes the exponentials of its differences to the largest number, and their sums.
+    """The pass over a row that computes exponentials of differences to the maximum, and their sums.
 
     Parameters
     ----------
     rows : Rows
-        The row of which they are taken is called ``x``.
+        Access to the operands, among them ``x``.
     sign : int
-        Minus one where they are of the input's negative.
+        -1 to take exponentials of ``-x``, else 1.
     takes_logarithm : bool
-        Whether the logarithm of the sum is needed.
+        Whether the logarithm of the sum is needed as well.
 
     Attributes
     ----------
     padding : list of float
-        What rows are filled up with: exponentials of 0.
+        Padding whose exponentials are 0.
     exponential : callable
-        ``exponential(x, top, temperature, reciprocal)`` gives differences and exponentials.
+        ``exponential(x, top, temperature, reciprocal)`` returns differences and exponentials.
     """
 
     def __init__(self, rows: Rows, sign: int, takes_logarithm: bool) -> None:
@@ -97,7 +97,7 @@ class Exponentials:
         self.exponential = self._exponential()
 
     def _exponential(self) -> Any:
-        """Return what gives differences to the largest number, and their exponentials."""
+        """Return a function that computes differences to the maximum, and their exponentials."""
         sign = self._sign
 
         @self._rows.internal
@@ -110,28 +110,28 @@ class Exponentials:
         return exponential
 
     def again(self) -> Any:
-        """Return what gives exponentials after `sums`: ``again(arrays, begin, top, temperature, reciprocal, row)``."""
+        """Return a function for passes after `sums`, which loads cached exponentials or recomputes them."""
         exponential, x_at = self.exponential, self._rows.index("x")
-        kept, load_kept = self._rows.kept.count, self._rows.kept.load
+        cached, load_cached = self._rows.cached.count, self._rows.cached.load
 
         @self._rows.internal
         def again(
             arrays: Any, begin: Any, top: Any, temperature: Any, reciprocal: Any, row: Any
         ) -> Any:
-            if row.n <= kept:
-                return load_kept(row.kept, begin)
+            if row.n <= cached:
+                return load_cached(row.cache, begin)
             return exponential(arrays[x_at], top, temperature, reciprocal)[1]
 
         return again
 
     def sums(self) -> Any:
-        """Return a function that sums a row's exponentials up: ``sums(row, top, temperature, reciprocal)``.
+        """Return a function that sums the exponentials of a row: ``sums(row, top, temperature, reciprocal)``.
 
-        They stay in the row's ``kept`` where it has the room.
+        They are cached unless the row is too long.
         """
         x_at, dy_at = self._rows.index("x"), self._rows.index("dy")
         takes_logarithm = self._takes_logarithm
-        kept, keep = self._rows.kept.count, self._rows.kept.store
+        cached, store_cached = self._rows.cached.count, self._rows.cached.store
         exponential = self.exponential
         zeros, doubles = self._rows.zeros, self._rows.doubles
         one, add = self._rows.one_double, adding(self._rows)
@@ -140,7 +140,7 @@ class Exponentials:
             others, equal, weighted, dy_sum = sums
             top, temperature, reciprocal, memory = state
             difference, e = exponential(arrays[x_at], top, temperature, reciprocal)
-            keep(memory, begin if begin < kept else 0, e)
+            store_cached(memory, begin if begin < cached else 0, e)
             weighted = add(weighted, fold_to_double(e * arrays[dy_at]))
             dy_sum = add(dy_sum, fold_to_double(arrays[dy_at]))
             if takes_logarithm:
@@ -156,31 +156,31 @@ class Exponentials:
         def sums(row: Any, top: Any, temperature: Any, reciprocal: Any) -> Any:
             nothing = doubles(), doubles()
             start = nothing, zeros(), nothing, nothing
-            state = top, temperature, reciprocal, row.kept
+            state = top, temperature, reciprocal, row.cache
             others, equal, weighted, dy_sum = fold(row, start, state)
             log_total = log_mean = 0.0
-            # What is added to the largest number's own exponential, which is 1, may be small.
-            rest = total_of(others) + (sum_lanes(fold_to_double(equal)) - 1)
+            # The exponential of the maximum, which is 1, is left out: the sum of the others may be tiny.
+            excess = total_of(others) + (sum_lanes(fold_to_double(equal)) - 1)
             if takes_logarithm:
-                log_total = sum_lanes(log1p(rest * one()))
-                log_mean = sum_lanes(log((1 + rest) / row.n * one()))
+                log_total = sum_lanes(log1p(excess * one()))
+                log_mean = sum_lanes(log((1 + excess) / row.n * one()))
             top = top if temperature == 1 else top / temperature
             return Sums(
-                top, rest, 1 + rest, log_total, log_mean, total_of(weighted), total_of(dy_sum)
+                top, excess, 1 + excess, log_total, log_mean, total_of(weighted), total_of(dy_sum)
             )
 
         return sums
 
 
 def exponentials(definition: Any, rows: Rows) -> Callable[..., None]:
-    """Return what computes one row of a function of exponentials and their sum.
+    """Return the function that computes one row of a function of exponentials and their sum.
 
     Parameters
     ----------
     definition : ExponentialsDefinition
-        What is computed of each number.
+        The function of each element and of the sums.
     rows : Rows
-        Of ``x`` to ``y``, of ``x`` and ``dy`` to ``y`` and ``dx``, or of ``dy`` and ``y`` to ``dx``.
+        Operands ``x -> y``, ``x, dy -> y, dx`` or ``dy, y -> dx``, and a temperature.
     """
     return (_from_input if rows.index("x") >= 0 else _from_output)(definition, rows)
 
@@ -196,7 +196,7 @@ def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
     )
     exponential_again = exponentials.again()
     x_at, dy_at = rows.index("x"), rows.index("dy")
-    temperature_of = rows.number("temperature")
+    temperature_of = rows.scalar("temperature")
     compute = rows.internal(definition.function)
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
@@ -230,7 +230,7 @@ def _from_output(definition: Any, rows: Rows) -> Callable[..., None]:
     padding = [0.0, 0.0]
     prepare = rows.prepare(padding)
     doubles = rows.doubles
-    temperature_of = rows.number("temperature")
+    temperature_of = rows.scalar("temperature")
     compute, add = rows.internal(definition.from_output), adding(rows)
 
     def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
@@ -257,7 +257,7 @@ def _from_output(definition: Any, rows: Rows) -> Callable[..., None]:
 
 
 def reduced_exponentials(definition: Any, rows: Rows) -> Callable[..., None]:
-    """Return what computes one row of a function of the sum of exponentials, which gives one number."""
+    """Return the function that reduces one row to a function of the sum of its exponentials."""
     exponentials = Exponentials(rows, 1, takes_logarithm=True)
     prepare, top_of, sums_of, has_nan = (
         rows.prepare(exponentials.padding),
@@ -266,10 +266,10 @@ def reduced_exponentials(definition: Any, rows: Rows) -> Callable[..., None]:
         rows.has_nan("x", exponentials.padding),
     )
     exponential_again = exponentials.again()
-    temperature_of = rows.number("temperature")
+    temperature_of = rows.scalar("temperature")
     has_value, has_gradient = rows.has("y"), rows.has("dx")
-    dy_of = rows.number("dy") if has_gradient else temperature_of
-    set_y: Any = rows.set_number("y") if has_value else None
+    dy_of = rows.scalar("dy") if has_gradient else temperature_of
+    set_y: Any = rows.set_scalar("y") if has_value else None
     value_and_share = rows.internal(definition.function)
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
@@ -286,7 +286,7 @@ def reduced_exponentials(definition: Any, rows: Rows) -> Callable[..., None]:
         sums = sums_of(row, top, temperature, reciprocal)
         value, share = value_and_share(sums)
         if has_value:
-            # Differences to an infinite number are NaN.
+            # Differences to an infinite maximum are NaN.
             is_infinite = abs(top) == math.inf and row.n > 0
             set_y(row, top if is_infinite and not has_nan(row) else value)
         if has_gradient:

@@ -1,4 +1,4 @@
-"""The projection of rows to the simplex, in which few elements are not zero."""
+"""The projection of rows onto the simplex, whose results are mostly zero."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 def projected(definition: Any, rows: Rows) -> Callable[..., None]:
-    """Return what projects one row to the simplex; operands as of `fastact.kernels.algorithms.softmax.exponentials`.
+    """Return the function that projects one row onto the simplex.
 
-    The threshold is found as C. Michelot does (J. Optim. Theory Appl. 50, 1986): the mean of those above it, less
-    1 / their number, again and again until none drops out. Every step is a Newton step of a convex function, and
-    rises; a handful are enough.
+    Operands are those of `fastact.kernels.algorithms.softmax.exponentials`. The threshold is found by C. Michelot's
+    iteration (J. Optim. Theory Appl. 50, 1986): the mean of the elements above it, minus the reciprocal of their
+    number, until no more drop out. These are Newton steps on a convex function, so the threshold rises
+    monotonically, and a handful suffice.
     """
     return (_from_input if rows.index("x") >= 0 else _from_output)(definition, rows)
 
@@ -27,7 +28,7 @@ def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
     x_at, dy_at = rows.index("x"), rows.index("dy")
     padding = rows.padding("x", -math.inf)
     prepare, top_of = rows.prepare(padding), rows.largest("x", 1, padding)
-    temperature_of = rows.number("temperature")
+    temperature_of = rows.scalar("temperature")
     doubles, zeros = rows.doubles, rows.zeros
     compute = rows.internal(definition.function)
 
@@ -35,7 +36,7 @@ def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
         total, count, dy_sum = sums
         top, reciprocal, threshold = state
         difference = (arrays[x_at] - top) * reciprocal
-        is_out = difference <= threshold  # not so with a NaN: it comes into the sum
+        is_out = difference <= threshold  # false for NaN, which thus enters the sum
         total += fold_to_double(select(is_out, 0, difference))
         dy_sum += fold_to_double(select(is_out, 0, arrays[dy_at]))
         return total, count + select(is_out, 0, 1), dy_sum
@@ -53,7 +54,7 @@ def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
         reciprocal = 1 / temperature_of(row)
         top = top_of(row)
         threshold, before, number, mean = -1.0, math.inf, row.n + 1.0, 0.0
-        # They become fewer until none drops out; at a temperature below 0 they could be fewer and more for ever.
+        # The count falls until no element drops out. At a negative temperature it could oscillate for ever, hence `<`.
         while number < before:
             before = number
             total, count, dy_sum = fold(
@@ -69,7 +70,7 @@ def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
 
 def _from_output(definition: Any, rows: Rows) -> Callable[..., None]:
     padding = [0.0, 0.0]
-    prepare, temperature_of = rows.prepare(padding), rows.number("temperature")
+    prepare, temperature_of = rows.prepare(padding), rows.scalar("temperature")
     doubles, zeros = rows.doubles, rows.zeros
     compute = rows.internal(definition.from_output)
 
