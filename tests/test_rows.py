@@ -232,14 +232,14 @@ def test_extreme_temperatures(dtype: Any) -> None:
     """All for the largest element, and the same for all; what the type cannot hold is refused, not clamped."""
     x = np.array([1, 3, -2, -np.inf], dtype)
     for temperature in (1e-300, 1e-40, 1e-30):
-        if temperature < np.finfo(dtype).tiny:
-            with pytest.raises(ValueError, match="temperature must be from 1.18e-38 to 3.4e\\+38"):
+        if temperature < float(np.finfo(dtype).tiny):
+            with pytest.raises(ValueError, match="temperature must be from"):
                 fa.softmax(x, temperature=temperature)
             continue
         assert fa.softmax(x, temperature=temperature).tolist() == [0, 1, 0, 0]
         assert fa.softmax.bind(temperature=temperature)(x).tolist() == [0, 1, 0, 0]
     for temperature in (1e30, 1e300):
-        if temperature > np.finfo(dtype).max:
+        if temperature > float(np.finfo(dtype).max):
             with pytest.raises(ValueError, match="temperature must be from"):
                 fa.softmax.bind(temperature=temperature)(x)
             continue
