@@ -203,7 +203,7 @@ class Function:
         caller = chosen.caller(operation.name)
         if args:
             operation.bind(caller, args, options)
-        for name in options.keys() - operation.option_names.keys():
+        for name in [each for each in options if each not in operation.option_names]:
             others = [
                 chosen.caller(each.name)
                 for each in chosen.operations.values()
