@@ -108,7 +108,7 @@ def test_show_of_a_layer() -> None:
         "a silu gate, as in the feed-forward blocks",
         "By default the first half is the gate.",
         "y = v silu(g)",
-        "interleaved bool, default False. Whether elements at even and at odd positions",
+        "interleaved bool, default False. Whether the halves are the elements at even and",
         "arXiv:2002.05202",
     ):
         assert said in output

@@ -1,4 +1,4 @@
-"""Generate pages about activations, rows, layers and other libraries from the catalogue.
+"""Generate the pages on activations, row functions, layers and other libraries from the catalogue.
 
 ``python tools/catalogue_pages.py`` rewrites the pages, with ``--pictures`` the pictures too; with
 ``--check`` it fails if a page is out of date.
@@ -57,10 +57,10 @@ def catalogue_page(activations: list[Function]) -> Iterator[str]:
     """Yield the lines of the page that describes each activation."""
     yield "# The activations\n"
     yield (
-        "The same in the terminal: `fastact show elu`; in Python: `help(fa.elu)`. Errors are in units in the\n"
+        "In a terminal, `fastact show elu` shows the same; in Python, `help(fa.elu)`. Errors are in units in the\n"
         "last place. Dots in the pictures mark kinks, and the derivative chosen there.\n"
     )
-    yield "[Functions of rows](rows.md), such as softmax, and [layers](layers.md) have pages of their own.\n"
+    yield "[Row functions](rows.md), such as softmax, and [layers](layers.md) have pages of their own.\n"
     yield links(activations)
     for each in activations:
         yield from section(each)
@@ -101,11 +101,11 @@ def markdown(text: str) -> str:
 
 
 def rows_page(functions: list[Function]) -> Iterator[str]:
-    """Yield the lines of the page that describes each function of rows."""
-    yield "# Functions of rows\n"
+    """Yield the lines of the page that describes each row function."""
+    yield "# Row functions\n"
     yield (
         "Each result depends on all elements of its row, which runs along one axis or several.\n"
-        "The same in the terminal: `fastact show softmax`; in Python: `help(fa.softmax)`.\n"
+        "In a terminal, `fastact show softmax` shows the same; in Python, `help(fa.softmax)`.\n"
     )
     yield links(functions)
     for each in functions:
@@ -119,7 +119,7 @@ def layers_page(layers: list[Function]) -> Iterator[str]:
     yield "# Layers\n"
     yield (
         "The functions around the activations of a network, with the gradient in the same pass.\n"
-        "The same in the terminal: `fastact show swiglu`; in Python: `help(fa.swiglu)`.\n"
+        "In a terminal, `fastact show swiglu` shows the same; in Python, `help(fa.swiglu)`.\n"
     )
     yield links(layers)
     for each in layers:

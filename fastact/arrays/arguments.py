@@ -185,7 +185,7 @@ def sum_into(result: NDArray[Any], gradient: NDArray[Any]) -> None:
 
 
 def warn_caller(text: str) -> None:
-    """Give a warning that points to where fastact was called."""
+    """Issue a warning that points to the caller of fastact."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("fastact."):
         level, frame = level + 1, frame.f_back
@@ -239,7 +239,7 @@ def weak_for_integers(arrays: Sequence[Any], parameters: list[Any]) -> list[Any]
             for each in arrays
             if isinstance(each, np.ndarray | np.generic | list | tuple | bool)
         ]
-    except ValueError:  # the ufunc will say what is wrong
+    except ValueError:  # the ufunc raises the error
         return parameters
     if len(kinds) < len(arrays) or any(kind.kind not in "iub" for kind in kinds):
         return parameters

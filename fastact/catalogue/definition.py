@@ -285,7 +285,7 @@ class PackedDefinition(Definition):
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
-        """None: the activation has its defaults."""
+        """None: the activation keeps its defaults."""
         return MappingProxyType({})
 
 
@@ -311,14 +311,14 @@ class GateDefinition(PackedDefinition):
 
     @property
     def text(self) -> str:
-        """What it is, and how it behaves."""
+        """Its description, with notes that all gates share."""
         return f"""{self.said}
 
 Notes
 -----
-``y = value * {self.activation}(gate)``. By default the {self.gate} half is the gate. The value, and each gradient, is the
-product in IEEE arithmetic; the derivative of the activation follows its own conventions. The gradient needs the input
-only: nothing is stored between the passes."""
+``y = value * {self.activation}(gate)``. By default the {self.gate} half is the gate. The value and the gradients are IEEE
+products; the derivative of the activation follows its own conventions. The gradient needs only the input: nothing else
+is stored between the passes."""
 
 
 def gated_unit(name: str, activation: Definition, **metadata: Any) -> GateDefinition:

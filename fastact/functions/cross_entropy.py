@@ -74,7 +74,7 @@ MEAN = Argument(
     "reduction",
     REDUCTION.kind,
     "The mean divides by the total weight of the labels that are not ignored, or for class probabilities by the number "
-    "of rows, as in PyTorch. If that is 0, the mean is NaN and the gradient 0.",
+    "of rows, as in PyTorch. If there are none, the mean is NaN and the gradient 0.",
     REDUCTION.default,
     REDUCTION.annotation,
 )

@@ -211,8 +211,10 @@ class Function:
             ]
             if not others:
                 raise TypeError(operation.unknown(caller, name))
-            if options.pop(name) is not None:  # None is as good as leaving it out
-                raise TypeError(f"{caller}: it takes no {name!r}; these do: {', '.join(others)}")
+            if options.pop(name) is not None:  # None means omitted
+                raise TypeError(
+                    f"{caller} takes no {name!r}; it is an option of {', '.join(others)}"
+                )
         return operation.run(chosen, operation, arrays, options)
 
     @cached_property

@@ -123,7 +123,7 @@ STAGES = (
         Argument(
             "residual",
             "array_like, optional",
-            "Added last, with the shape of `x`: ``residual + dropout(f(x + bias))``. Its gradient is `dy` itself.",
+            "Added last, with the shape of `x`: ``residual + dropout(scale * f(x + bias))``. Its gradient is `dy` itself.",
             annotation="ArrayLike | None",
         ),
         ("forward", "forward_backward"),
@@ -384,11 +384,12 @@ def run_fused(
 
 def check_alone(caller: str, function: Function, options: dict[str, Any]) -> None:
     """Remove options that are None, and raise an error for options of others that are missing."""
-    draws = "dropout" in options
+    has_dropout = "dropout" in options
     for name in ("bias", *(stage.name for stage in STAGES)):
         if name not in function.parameters:
             options.pop(name, None)
-    if "rng" not in function.parameters and options.pop("rng", None) is not None and not draws:
+    rng = None if "rng" in function.parameters else options.pop("rng", None)
+    if rng is not None and not has_dropout:
         raise TypeError(f"{caller}: rng has no effect without dropout")
     if not function.learnable:
         _check_no_axis(caller, options)

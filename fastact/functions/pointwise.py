@@ -307,7 +307,7 @@ def _call(function: Function, name: str, arrays: tuple[Any, ...], options: dict[
     if options.get("where", True) is not True and "out" not in options:
         caller = function.caller(name)
         warn_caller(
-            f"{caller}: 'where' without 'out' leaves elements uninitialized; out=None means that"
+            f"{caller}: 'where' without 'out' leaves elements uninitialized; pass out=None if that is intended"
         )
         options = options | {"out": None if ufunc.nout == 1 else (None,) * ufunc.nout}
     if isinstance(options.get("out"), tuple):

@@ -141,9 +141,8 @@ def _constants_of(parameters: Mapping[str, Any]) -> Callable[[np.dtype[Any]], ND
 def _as_operand(temperature: float, dtype: np.dtype[Any]) -> NDArray[Any]:
     inner = inner_type(dtype)
     limits = np.finfo(inner)
-    if (
-        not float(limits.tiny) <= temperature <= float(limits.max)
-    ):  # its reciprocal would overflow or vanish
+    # Outside, the reciprocal would overflow or vanish.
+    if not float(limits.tiny) <= temperature <= float(limits.max):
         raise ValueError(
             f"temperature must be from {limits.tiny:.3g} to {limits.max:.3g} in {inner}, got {temperature:.3g}"
         )
