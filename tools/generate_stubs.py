@@ -1,4 +1,4 @@
-"""Write ``fastact/__init__.pyi`` and ``fastact/math.pyi``: what type checkers and editors know of the functions of the catalogue.
+"""Write ``fastact/__init__.pyi`` and ``fastact/math.pyi``: the catalogue for type checkers and editors.
 
 Run ``python tools/generate_stubs.py`` after a change of the catalogue or of an option; ``--check`` fails if a file is not
 what this script would write.
@@ -117,7 +117,7 @@ def stub_of_math() -> str:
 
 
 def _of_function(function: Any) -> Iterator[str]:
-    """Yield the lines of one function: a class of its own, and the one object."""
+    """Yield the lines of one function: its class and the object."""
     class_name = f"_{function.name}"
     yield f"class {class_name}(Function):"
     for operation in function.operations.values():
@@ -183,7 +183,7 @@ def main() -> int:
 
 
 def is_stale(path: Path, text: str) -> bool:
-    """Whether a file is not there, or differs."""
+    """Whether a file is missing or differs."""
     return not path.exists() or path.read_text(encoding="utf-8") != text
 
 

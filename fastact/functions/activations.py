@@ -28,7 +28,7 @@ from fastact.functions.options import Argument
 from fastact.functions.pointwise import (
     OPERATIONS,
     UFUNC_OPTIONS,
-    check_output_tells,
+    check_from_output,
     constants_of,
     kernel,
     missing,
@@ -120,7 +120,7 @@ def _run(
             options |= dict.fromkeys(definition.drawn_between, slope)
     check_alone(caller, function, options)
     if operation.name == "backward_from_output":
-        check_output_tells(function, options)
+        check_from_output(function, options)
     if definition.learnable:
         return _with_learnable(function, operation, arrays, options)
     return run_elementwise(function, operation.name, arrays, options)

@@ -232,12 +232,12 @@ def max_parameters() -> int:
         Variant(operation, True, tuple(s for s in STAGES if operation in s.operations))
         for operation in BIAS_OPERATIONS
     )
-    beside = (
+    others = (
         len((*each.draws, *each.arrays, *each.numbers(()), *OPERATIONS[each.operation][2]))
         + each.has_sums
         for each in everything
     )
-    return MAX_OPERANDS - max(beside)
+    return MAX_OPERANDS - max(others)
 
 
 def _compute(definition: Definition, variant: Variant) -> Callable[..., Any]:

@@ -221,12 +221,12 @@ def constants_of(parameters: Mapping[str, Any]) -> Callable[[np.dtype[Any]], Any
     values = tuple(parameters.values())
     are_plain = all(type(each) in (int, float) and abs(each) < 1e38 for each in values)
 
-    def beside(dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
+    def for_dtype(dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
         if not (are_plain and has_loop(dtype)):
             return None
         return tuple(np.asarray(each, inner_type(dtype)) for each in values)
 
-    return beside
+    return for_dtype
 
 
 def plain_call(name: str) -> Callable[..., Any]:
@@ -372,7 +372,7 @@ def _describe(value: Any) -> str:
     return repr(value)
 
 
-def check_output_tells(function: Function, options: dict[str, Any]) -> None:
+def check_from_output(function: Function, options: dict[str, Any]) -> None:
     """Raise an error unless the derivative is a function of the output."""
     caller = function.caller("backward_from_output")
     for name in function._definition.from_output_needs:

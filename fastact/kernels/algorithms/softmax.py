@@ -53,20 +53,20 @@ def adding(rows: Rows) -> Any:
     is_compensated = rows.is_double
 
     @rows.internal
-    def add(so_far: Any, x: Any) -> Any:
-        before, lost = so_far
+    def add(accumulator: Any, x: Any) -> Any:
+        before, low = accumulator
         total = before + x
         if is_compensated:  # D. E. Knuth's sum of two
             part = total - before
-            lost += (before - (total - part)) + (x - part)
-        return total, lost
+            low += (before - (total - part)) + (x - part)
+        return total, low
 
     return add
 
 
-def total_of(sum_and_lost: Any) -> Any:
+def total_of(accumulator: Any) -> Any:
     """Return the sum over the lanes of an accumulator of `adding`."""
-    return sum_lanes(sum_and_lost[0]) + sum_lanes(sum_and_lost[1])
+    return sum_lanes(accumulator[0]) + sum_lanes(accumulator[1])
 
 
 class Exponentials:
@@ -102,10 +102,10 @@ class Exponentials:
 
         @self._rows.internal
         def exponential(x: Any, top: Any, temperature: Any, reciprocal: Any) -> Any:
-            difference, lost = two_difference(sign * x, top)
+            difference, low = two_difference(sign * x, top)
             if temperature != 1:
-                difference, lost = double_double_quotient(difference, lost, temperature, reciprocal)
-            return difference, exp_of_difference(difference, lost)
+                difference, low = double_double_quotient(difference, low, temperature, reciprocal)
+            return difference, exp_of_difference(difference, low)
 
         return exponential
 
