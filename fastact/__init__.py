@@ -45,7 +45,7 @@ __version__ = "0.1.0"
 
 # Everything is imported when something is first asked for: Numba imports this file in every process that
 # compiles anything.
-_PLACES = {
+_MODULES = {
     "activation": "custom",
     "check_derivative": "custom",
     "get": "functions.registry",
@@ -76,8 +76,8 @@ _hooks.numba_type = _later("numba_support.callables", "type_of")
 
 @_first_use()
 def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        value = getattr(import_module(f"fastact.{_PLACES[name]}"), name)
+    if name in _MODULES:
+        value = getattr(import_module(f"fastact.{_MODULES[name]}"), name)
     elif name == "math":
         value = import_module("fastact.math")
     elif name in _submodules():  # `from fastact import name` asks here first, and then loads it

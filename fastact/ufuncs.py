@@ -1,4 +1,4 @@
-"""Every ufunc by its name: the place where pickle finds them again."""
+"""Every ufunc by its name: the module where pickle finds them."""
 
 from __future__ import annotations
 

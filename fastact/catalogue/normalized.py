@@ -15,9 +15,9 @@ from fastact.vecmath import exp
 
 
 def _softmax(e: Any, dy: Any, row: Any) -> Any:
-    share = 1 / row.total
-    y = e * share
-    return y, y * (dy - row.weighted * share)
+    scale = 1 / row.total
+    y = e * scale
+    return y, y * (dy - row.weighted * scale)
 
 
 def _softmax_from_output(dy: Any, y: Any, row: Any) -> Any:

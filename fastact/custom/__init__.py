@@ -52,8 +52,8 @@ class CustomDefinition(Definition):
         from fastact.numba_support import extension, numpy_names  # noqa: F401  registers overloads
 
         extension.init()
-        places = tuple(list(self.parameters).index(name) for name in self.learnable)
-        return _differentiable(self._snapshot.function, places)
+        indices = tuple(list(self.parameters).index(name) for name in self.learnable)
+        return _differentiable(self._snapshot.function, indices)
 
     @property
     def module(self) -> str:
@@ -123,21 +123,21 @@ class CustomDefinition(Definition):
         return digest and f"custom.{digest}.{','.join(self.learnable)}.{loop}"
 
 
-def _differentiable(function: Any, places: tuple[int, ...]) -> Callable[..., Any]:
+def _differentiable(function: Any, indices: tuple[int, ...]) -> Callable[..., Any]:
     """Return a function that computes the value, its derivative, and the gradient by the learnable parameter."""
 
     def value_and_derivative(x: Any, *parameters: Any) -> Any:
         seed = dual(x, select(isnan(x), x, 1))
         return value_and_derivative_of(function(seed, *parameters))
 
-    if not places:
+    if not indices:
         return value_and_derivative
-    (place,) = places
-    after = place + 1
+    (index,) = indices
+    after = index + 1
 
     def with_parameter(x: Any, *parameters: Any) -> Any:
-        seed = (dual(parameters[place], 1),)
-        result = function(x, *(parameters[:place] + seed + parameters[after:]))
+        seed = (dual(parameters[index], 1),)
+        result = function(x, *(parameters[:index] + seed + parameters[after:]))
         return value_and_derivative(x, *parameters) + (value_and_derivative_of(result)[1],)
 
     return with_parameter
@@ -339,11 +339,11 @@ def check_derivative(
     wrong = ~(difference <= atol + rtol * np.abs(automatic))
     wrong &= ~(np.isnan(stated) & np.isnan(automatic))
     if wrong.any():
-        place = np.flatnonzero(wrong)[np.argmax(difference[wrong])]
+        index = np.flatnonzero(wrong)[np.argmax(difference[wrong])]
         raise ValueError(
-            f"{activation.name}: at x = {points.flat[place]:.6g} the derivative is "
-            f"{stated.flat[place]:.12g}, automatic differentiation of the value gives "
-            f"{automatic.flat[place]:.12g}; they differ at {np.count_nonzero(wrong)} of {points.size} "
+            f"{activation.name}: at x = {points.flat[index]:.6g} the derivative is "
+            f"{stated.flat[index]:.12g}, automatic differentiation of the value gives "
+            f"{automatic.flat[index]:.12g}; they differ at {np.count_nonzero(wrong)} of {points.size} "
             "points"
         )
     return float(np.nanmax(difference, initial=0))

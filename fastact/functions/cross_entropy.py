@@ -200,7 +200,7 @@ class Classes:
         if labels.shape != rows:
             raise ValueError(
                 f"{caller}: targets has shape {labels.shape}, expected {rows} for labels, or {shape} "
-                "for shares of the classes"
+                "for class probabilities"
             )
         if labels.dtype.kind not in "iu":
             raise TypeError(f"{caller}: labels must be integers, got {labels.dtype}")

@@ -270,7 +270,7 @@ def reduced_exponentials(definition: Any, rows: Rows) -> Callable[..., None]:
     has_value, has_gradient = rows.has("y"), rows.has("dx")
     dy_of = rows.scalar("dy") if has_gradient else temperature_of
     set_y: Any = rows.set_scalar("y") if has_value else None
-    value_and_share = rows.internal(definition.function)
+    value_and_factor = rows.internal(definition.function)
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
         factor, top, temperature, reciprocal, row = state
@@ -284,13 +284,13 @@ def reduced_exponentials(definition: Any, rows: Rows) -> Callable[..., None]:
         reciprocal = 1 / temperature
         top = top_of(row)
         sums = sums_of(row, top, temperature, reciprocal)
-        value, share = value_and_share(sums)
+        value, derivative_factor = value_and_factor(sums)
         if has_value:
             # Differences to an infinite maximum are NaN.
             is_infinite = abs(top) == math.inf and row.n > 0
             set_y(row, top if is_infinite and not has_nan(row) else value)
         if has_gradient:
-            factor = dy_of(row) * share * reciprocal
+            factor = dy_of(row) * derivative_factor * reciprocal
             write(row, (factor, top, temperature, reciprocal, row))
 
     return one_row
