@@ -166,7 +166,7 @@ def test_same_bits_with_any_number_of_threads() -> None:
 
 WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: bce(np.ones(3, complex), np.ones(3)), TypeError, "logits has dtype complex128"),
-    (lambda: bce(np.ones(3), np.ones(4)), ValueError, "targets has shape (4,), logits has (3,)"),
+    (lambda: bce(np.ones(3), np.ones(4)), ValueError, "logits has shape (3,), targets has (4,)"),
     (lambda: bce(np.ones(3), np.ones(3), reduction="max"), ValueError, "reduction must be one of"),
     (
         lambda: bce(np.ones(3), np.ones(3), pos_weight=np.ones(2)),
