@@ -148,7 +148,7 @@ class Rows:
         self.cached = Scratch(self.vector, 8 * _CACHED_BYTES // int(self.vector.dtype.bitwidth))
 
     def index(self, name: str) -> int:
-        """Return the position of a row among the inputs, or -1 without such an input: a stand-in that is unused."""
+        """Return the position of a row among the inputs, or -1, so that an unused row stands in for it."""
         names = [each.name for each in self._rows[: self.inputs]]
         return names.index(name) if name in names else -1
 
