@@ -79,16 +79,16 @@ def _exact_gelu(mp: Context, x: Number) -> Pair:
 
 
 def _exact_mish(mp: Context, x: Number) -> Pair:
-    softplus = mp.log1p(mp.exp(x))
+    softplus = mp.log1p(mp.exp(x))  # whose derivative is 1 - exp(-softplus)
     gate = mp.tanh(softplus)
-    return x * gate, gate + x * _exact_logistic(mp, x) * mp.sech(softplus) ** 2
+    return x * gate, gate - x * mp.expm1(-softplus) * mp.sech(softplus) ** 2
 
 
 def _exact_serf(mp: Context, x: Number) -> Pair:
     softplus = mp.log1p(mp.exp(x))
     gate = mp.erf(softplus)
-    slope = 2 / mp.sqrt(mp.pi) * mp.exp(-(softplus**2)) * _exact_logistic(mp, x)
-    return x * gate, gate + x * slope
+    slope = 2 / mp.sqrt(mp.pi) * mp.exp(-(softplus**2)) * mp.expm1(-softplus)
+    return x * gate, gate - x * slope
 
 
 def _exact_logish(mp: Context, x: Number) -> Pair:
