@@ -21,8 +21,10 @@ Pair = tuple[Any, Any]
 context = mpmath.mp.clone()
 context.dps = 50
 _erfc = context.erfc
-# Beyond, mpmath cannot hold the exponent.
-context.erfc = lambda x: _erfc(x) if x < 1e100 else context.mpf(0)
+# Far out, mpmath's own overflows.
+context.erfc = lambda x: (
+    _erfc(x) if x < 1e100 else context.exp(-x * x) / (x * context.sqrt(context.pi))
+)
 
 _DOUBLE, _WIDE = DoubleContext(), WideContext(context)
 
@@ -57,9 +59,10 @@ class Reference:
     def exact(self, x: Number, **parameters: float) -> Pair:
         """Return value and derivative at one of mpmath's numbers."""
         wide = {key: context.convert(value) for key, value in parameters.items()}
-        found = self._formula(context, x, **wide)
-        if not isinstance(found, tuple):
-            found = next(results for applies, *results in found if applies)
+        with context.extraprec(2 * max(0, context.mag(x))):  # x**2 in an exponent, to the unit
+            found = self._formula(context, x, **wide)
+            if not isinstance(found, tuple):
+                found = next(results for applies, *results in found if applies)
         value, derivative = map(context.convert, found)
         return value, derivative
 
