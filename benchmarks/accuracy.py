@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 import fastact as fa
 from fastact import baseline
 from fastact.bench.contenders import ACTIVATIONS
-from fastact.bench.workloads import required_parameters
 
 #: Accurate formulas where the baseline's derivative loses digits even in float64.
 DERIVATIVES = {"tanh": lambda x: 1 / np.cosh(x) ** 2}
@@ -46,7 +45,7 @@ def largest_errors(activation: str, elements: int) -> dict[str, float]:
     # Rounded, as the float32 computation gets them.
     parameters: dict[str, Any] = {
         name: value if isinstance(value, int) else float(np.float32(value))
-        for name, value in {**ours.parameters, **required_parameters(activation)}.items()
+        for name, value in {**ours.parameters, **ours._definition.required_parameters}.items()
     }
     dy = np.ones(len(x) // parameters.get("pieces", 1), dtype=np.float32)
     wide, wide_dy = x.astype(np.float64), dy.astype(np.float64)

@@ -16,7 +16,9 @@ Parameters = dict[str, float]
 
 POINTWISE = [name for name in fa.names("activation") if ("derivative" in fa.get(name).operations)]
 FROM_OUTPUT = [name for name in POINTWISE if "backward_from_output" in fa.get(name).ufuncs]
-CASES = [(name, parameters) for name in REFERENCES for parameters in REFERENCES[name].settings]
+# Those of a definition without `exact` are missing: one test says so.
+EXACT = [name for name in REFERENCES if fa.get(name)._definition.exact is not None]
+CASES = [(name, parameters) for name in EXACT for parameters in REFERENCES[name].settings]
 DTYPES = (np.float32, np.float64)
 
 # Where there are so many cases, each has so many times fewer points. It is odd, as strides must be.
@@ -31,7 +33,7 @@ def identify(value: Any) -> str:
 
 
 every_case = pytest.mark.parametrize(("name", "parameters"), CASES, ids=identify)
-every_first_case = pytest.mark.parametrize("name", REFERENCES)
+every_first_case = pytest.mark.parametrize("name", EXACT)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
@@ -41,7 +43,7 @@ def bounds(name: str, parameters: Parameters, dtype: Any) -> tuple[float, float]
     In float64 they may be larger by one unit, unless the result is correctly rounded.
     """
     stated = list(fa.get(name)._definition.errors)
-    if parameters and REFERENCES[name].is_scaled:
+    if parameters and fa.get(name)._definition.is_scaled:
         stated = [2 * error + 0.5 for error in stated]
     if dtype == np.float64:
         stated = [error + (error > 0.5) for error in stated]
@@ -107,6 +109,4 @@ def check_errors(
 def near_root(name: str, parameters: Parameters, x: Array) -> Array:
     """Return where the error of the derivative is stated in absolute terms."""
     is_near = REFERENCES[name].near_root
-    if is_near is None:
-        return np.zeros(x.shape, bool)
     return silently(lambda: is_near(x, **complete(name, parameters, x.dtype)))  # type: ignore[no-any-return]

@@ -1,7 +1,8 @@
 """What the tests hold fastact's results against: formulas of their own, a measure, and points.
 
-Each formula stands twice, and shares no code with fastact: on mpmath's numbers, exact for every
-purpose here, and on arrays of float64 or longdouble, for results in float32 and float64.
+The formulas of activations are those of their definitions, those of `fastact.math` stand here. Each is evaluated
+on mpmath's numbers, exact for every purpose here, and on arrays of float64 or longdouble, for results in float32
+and float64.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import references_piecewise
-import references_smooth
 from reference import Array, Number, Pair, Reference, context
 from scipy import special
+
+from fastact.catalogue import catalogue
+from fastact.catalogue.definition import GroupDefinition
 
 HAS_LONG_DOUBLE = np.finfo(np.longdouble).nmant >= 63
 needs_long_double = pytest.mark.skipif(
@@ -66,10 +68,6 @@ def _log1mexp(x: Array) -> Array:
     return np.where(x < 1, np.log(-np.expm1(-x)), np.log1p(-np.exp(-x)))
 
 
-def _exact_erfc(x: Number) -> Number:
-    return context.erfc(x) if x < 1e3 else context.mpf(0)  # whose exponent mpmath cannot hold
-
-
 def _exact_cbrt(x: Number) -> Number:
     return context.sign(x) * context.cbrt(abs(x))
 
@@ -95,7 +93,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "logistic": Function(lambda x: 1 / (1 + context.exp(-x)), _logistic, (0.0, 1.0)),
     "softplus": Function(lambda x: context.log1p(context.exp(x)), _softplus, (0.0, math.inf)),
     "erf": Function(context.erf, special.erf, (-1.0, 1.0), has_long_double=False),
-    "erfc": Function(_exact_erfc, special.erfc, (2.0, 0.0), has_long_double=False),
+    "erfc": Function(context.erfc, special.erfc, (2.0, 0.0), has_long_double=False),
     "sin": Function(_of_any_size(context.sin), np.sin, (math.nan, math.nan)),
     "cos": Function(_of_any_size(context.cos), np.cos, (math.nan, math.nan)),
     "exp2": Function(lambda x: context.exp(x * context.ln2), np.exp2, (0.0, math.inf)),
@@ -111,8 +109,9 @@ FUNCTIONS: Mapping[str, Function] = {
 
 # For the activations that take each element by itself.
 REFERENCES: Mapping[str, Reference] = {
-    **references_piecewise.REFERENCES,
-    **references_smooth.REFERENCES,
+    name: Reference(definition)
+    for name, definition in catalogue("activation").items()
+    if not isinstance(definition, GroupDefinition)
 }
 
 

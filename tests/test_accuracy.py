@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cases import (
     CASES,
+    EXACT,
     FROM_OUTPUT,
     POINTWISE,
     bounds,
@@ -38,6 +39,7 @@ from references import (
     assert_exactly_accurate,
     assert_references_agree,
     assert_same_bits,
+    context,
     dense_float64_points,
     float32_chunk,
     float32_walk,
@@ -46,9 +48,8 @@ from references import (
 from representatives import REPRESENTATIVES
 
 import fastact as fa
-from fastact.catalogue.definition import REQUIRED
 
-RISING = [name for name in REFERENCES if REFERENCES[name].rises]
+RISING = [name for name in REFERENCES if fa.get(name)._definition.is_monotone]
 
 # What is checked number by number, or compiles many kernels, is checked for a few.
 FEW_CASES = [case for case in CASES if case[0] in REPRESENTATIVES]
@@ -69,17 +70,27 @@ def floating_point_errors_raise() -> Iterator[None]:
 
 
 def test_every_activation_has_a_reference() -> None:
-    """The tables of references leave out nothing that is in the registry."""
+    """Definitions have a formula to check them against, and samples of parameters without a default."""
     groups = set(fa.names("activation")) - set(POINTWISE)
     assert set(REFERENCES) == set(POINTWISE)
     assert set(GROUP_REFERENCES) == groups
+    missing = [name for name in POINTWISE if name not in EXACT]
+    assert not missing, f"no exact= in the definitions of {', '.join(missing)}"
     for name in POINTWISE:
-        parameters = fa.get(name).parameters.items()
-        defaults = {key: value for key, value in parameters if value is not REQUIRED}
-        assert defaults == REFERENCES[name].defaults
-        assert set(fa.get(name).parameters) == set(
-            complete(name, REFERENCES[name].settings[0], float)
-        )
+        assert REFERENCES[name].settings, f"{name} needs samples= for its required parameters"
+        for parameters in REFERENCES[name].settings:
+            assert set(fa.get(name).parameters) == set(complete(name, parameters, float)), name
+
+
+@every_case
+def test_exact_derivatives(name: str, parameters: dict[str, float]) -> None:
+    """The derivative in a definition's `exact` is that of its value."""
+    reference, given = REFERENCES[name], complete(name, parameters, float)
+    for x in map(context.mpf, (-9.7, -3.1, -1.7, -0.7, -0.1, 0.15, 0.65, 1.3, 2.9, 7.9)):
+        value, derivative = reference.exact(x, **given)
+        if context.isfinite(value):
+            slope = context.diff(lambda z: reference.exact(z, **given)[0], x)
+            assert abs(slope - derivative) <= 1e-12 * (1 + abs(derivative)), x
 
 
 @every_dtype
@@ -188,8 +199,18 @@ def test_limits(name: str, parameters: dict[str, float], dtype: Any) -> None:
         for length in (1, 7, 33):
             x = np.full(length, infinity, dtype)
             got = item.value_and_derivative(x, **parameters)
-            np.testing.assert_array_equal(got[0], np.full(length, value, dtype))
-            np.testing.assert_array_equal(got[1], np.full(length, derivative, dtype))
+            np.testing.assert_array_equal(got[0], np.full(length, float(value), dtype))
+            np.testing.assert_array_equal(got[1], np.full(length, float(derivative), dtype))
+
+
+@every_first_case
+def test_stated_limits(name: str) -> None:
+    """The limits in the documentation, expressions of the parameters, are those of the formula."""
+    parameters = complete(name, REFERENCES[name].settings[0], float)
+    names = parameters | {"inf": math.inf, "none": math.nan, "nan": math.nan}
+    stated = [float(eval(each, {}, names)) for each in fa.get(name)._definition.limits]
+    limits = [float(value) for value, _ in REFERENCES[name].limits(**parameters)]
+    np.testing.assert_array_equal(stated, limits)
 
 
 @every_dtype

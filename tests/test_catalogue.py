@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import FROM_OUTPUT, POINTWISE, complete, references, silently
+from cases import EXACT, FROM_OUTPUT, POINTWISE, complete, references, silently
 from references import REFERENCES, Array, assert_same_bits, context
 
 import fastact as fa
@@ -27,8 +27,8 @@ LONGEST_DEFINITION = 14  # lines
 
 every_activation = pytest.mark.parametrize("name", fa.names("activation"))
 every_pointwise = pytest.mark.parametrize("name", POINTWISE)
-LEARNABLE = [name for name in POINTWISE if fa.get(name).learnable]
-SMOOTH = [name for name in POINTWISE if "second_derivative" in fa.get(name).ufuncs]
+LEARNABLE = [name for name in EXACT if fa.get(name).learnable]
+SMOOTH = [name for name in EXACT if "second_derivative" in fa.get(name).ufuncs]
 CONVENTIONS = [
     (name, library)
     for name in POINTWISE

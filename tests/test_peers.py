@@ -85,11 +85,10 @@ def test_pytorch(name: str, parameters: dict[str, float], dtype: Any) -> None:
         key: torch.tensor([value], dtype=theirs.dtype) if key in definition.learnable else value
         for key, value in parameters.items()
     }
-    given = REFERENCES[name].pytorch
-    if given is not None:
-        y = given(torch, theirs, **options)
+    function = getattr(torch.nn.functional, definition.elsewhere["pytorch"], None)
+    if function is None:  # only a module
+        y = getattr(torch.nn, definition.elsewhere["pytorch"])(**options)(theirs)
     else:
-        function = getattr(torch.nn.functional, definition.elsewhere["pytorch"])
         if not takes(function, parameters):
             pytest.skip(f"PyTorch's {name} does not take these parameters")
         y = function(theirs, **options)
@@ -102,13 +101,12 @@ def test_pytorch(name: str, parameters: dict[str, float], dtype: Any) -> None:
 def test_jax(name: str, parameters: dict[str, float], dtype: Any) -> None:
     """Value and derivative are JAX's."""
     jax = pytest.importorskip("jax")
-    given = REFERENCES[name].jax
     function = getattr(jax.nn, fa.get(name)._definition.elsewhere["jax"])
-    if given is None and not takes(function, parameters):
+    if not takes(function, parameters):
         pytest.skip(f"JAX's {name} does not take these parameters")
 
     def their_function(x: Any) -> Any:
-        return function(x, **parameters) if given is None else given(jax, x, **parameters)
+        return function(x, **parameters)
 
     x, kinks = inputs(name, parameters, dtype)
     with jax.enable_x64(True), np.errstate(all="ignore"):

@@ -50,9 +50,7 @@ def test_kinks_are_numbers(name: str) -> None:
     activation = fastact.get(name)
     if "ties" in activation.kinks:
         pytest.skip("not a function of one number")
-    values = {"weight": 0.25, "threshold": 1.0, "value": 0.0}
-    needed = {key: value for key, value in values.items() if key in activation.parameters}
-    positions = kink_positions(activation.bind(**needed))
+    positions = kink_positions(activation.bind(**activation._definition.required_parameters))
     assert len(positions) == len(activation.kinks)
     assert positions == sorted(positions)
     assert np.all(np.isfinite(positions))

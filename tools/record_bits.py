@@ -126,7 +126,7 @@ def _in_convention(f: Any, x: Any, convention: str, required: dict[str, float]) 
 
 def learnable_or_random(f: Any) -> bool:
     """Whether fused options do not go with this function."""
-    return bool(f.learnable) or f.name == "rrelu"
+    return bool(f.learnable or f._definition.drawn_between)
 
 
 def _groups(name: str) -> Iterator[Case]:

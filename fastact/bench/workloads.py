@@ -15,22 +15,11 @@ from fastact.catalogue.definition import Definition
 
 Array = NDArray[Any]
 
-#: Values of parameters that have no default.
-REQUIRED_PARAMETERS = {"weight": 0.25, "pieces": 2, "threshold": 0.5, "value": 0.25}
 # Arrays without a gradient, by the name of the argument, or of function and argument.
 _CONSTANTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "targets": lambda random, shape: random.integers(0, shape[-1], shape[:-1]),
     "sigmoid_binary_cross_entropy.targets": lambda random, shape: random.random(shape, np.float32),
 }
-
-
-def required_parameters(name: str) -> dict[str, Any]:
-    """Return values for the required parameters of an activation."""
-    return {
-        parameter: REQUIRED_PARAMETERS[parameter]
-        for parameter, default in fa.get(name).parameters.items()
-        if default is inspect.Parameter.empty
-    }
 
 
 @dataclass(frozen=True)
@@ -78,7 +67,7 @@ class Workload:
             return random.standard_normal(shape, dtype)  # type: ignore[call-overload, no-any-return]
 
         if function.kind == "activation":
-            parameters = required_parameters(name)
+            parameters = function._definition.required_parameters
             pieces = parameters.get("pieces", 1)
             *outer, length = shape
             groups = -(-length // pieces)

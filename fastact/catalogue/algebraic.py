@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from fastact.catalogue.definition import NOT_NEGATIVE, POSITIVE, define
+from fastact.catalogue.definition import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    Context,
+    Number,
+    Pair,
+    Pieces,
+    define,
+)
 from fastact.simd import Vector, copysign, fma, isnan, select, sqrt
 from fastact.vecmath import INFINITY
 from fastact.vecmath.double_double import DoubleDouble
@@ -64,11 +72,37 @@ def _squareplus_from_output(y: Vector, b: Vector) -> Vector:
     return select(y == INFINITY, 1, select(y > 0, quotient, y))
 
 
+def _exact_squareplus(mp: Context, x: Number, b: Number) -> Pieces:
+    root = mp.sqrt(x * x + b)
+    right = (root + abs(x)) / 2
+    left = b / 4 / right
+    return [(x < 0, left, left / root), (True, right, right / root)]
+
+
+def _exact_dish(mp: Context, x: Number) -> Pieces:
+    root = mp.sqrt(x * x + 1)
+    gates = (x < 0, 1 / (root + abs(x)) / root), (True, (root + x) / root)
+    return [(where, x * gate / 2, gate / 2 + x / (2 * root**3)) for where, gate in gates]
+
+
+def _exact_bent_identity(mp: Context, x: Number) -> Pair:
+    root = mp.sqrt(x * x + 1)
+    return x + x * x / (2 * (root + 1)), 1 + x / (2 * root)
+
+
+def _exact_smelu(mp: Context, x: Number, beta: Number) -> Pieces:
+    distance = x + beta
+    bend = (True, distance**2 / (4 * beta), distance / (2 * beta))
+    return [(x <= -beta, 0, 0), (x >= beta, x, 1), bend]
+
+
 @define(
     formula=r"\frac{x}{1 + \lvert x \rvert}",
     derivative=r"\frac{1}{(1 + \lvert x \rvert)^2}",
+    exact=lambda mp, x: (x / (1 + abs(x)), 1 / (1 + abs(x)) ** 2),
     limits=("-1", "1"),
     errors=(0.6, 1.3),
+    is_monotone=True,
     from_output=_softsign_from_output,
     aliases=("soft_sign",),
     elsewhere={
@@ -93,12 +127,15 @@ def softsign(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"\frac{x + \sqrt{x^2 + b}}{2}",
     derivative=r"\frac{1}{2} \left(1 + \frac{x}{\sqrt{x^2 + b}}\right)",
+    exact=_exact_squareplus,
     limits=("0", "inf"),
     errors=(0.6, 1.6),
     parameters_are={
         "b": "four times the square of the value at 0: how wide the bend is; 0 gives relu"
     },
     domains={"b": NOT_NEGATIVE},
+    samples=({"b": 1.0}, {"b": 3.0}),
+    is_monotone=True,
     from_output=_squareplus_from_output,
     elsewhere={"jax": "squareplus", "keras": "squareplus"},
     reference="J. Barron, Squareplus: A Softplus-Like Algebraic Rectifier, arXiv:2112.11687 (2021).",
@@ -117,6 +154,7 @@ def squareplus(x: Vector, b: Vector = 4.0) -> tuple[Vector, Vector]:
 @define(
     formula=r"\frac{x}{2} \left(1 + \frac{x}{\sqrt{1 + x^2}}\right)",
     derivative=r"\frac{1}{2} \left(1 + \frac{x}{\sqrt{1 + x^2}}\right) + \frac{x}{2 (1 + x^2)^{3/2}}",
+    exact=_exact_dish,
     limits=("0", "inf"),
     errors=(2.1, 3.6),
     # Minus the root of the golden ratio's reciprocal.
@@ -141,8 +179,10 @@ def dish(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"\frac{\sqrt{x^2 + 1} - 1}{2} + x",
     derivative=r"\frac{x}{2 \sqrt{x^2 + 1}} + 1",
+    exact=_exact_bent_identity,
     limits=("-inf", "inf"),
     errors=(2.0, 0.8),
+    is_monotone=True,
     reference="Wikipedia, Activation function, https://en.wikipedia.org/wiki/Activation_function.",
 )
 def bent_identity(x: Vector) -> tuple[Vector, Vector]:
@@ -161,10 +201,13 @@ def bent_identity(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"\begin{cases} 0 & x \le -\beta \\ \frac{(x + \beta)^2}{4 \beta} & \lvert x \rvert < \beta \\ x & x \ge \beta \end{cases}",
     derivative=r"\min(\max(\frac{x + \beta}{2 \beta}, 0), 1)",
+    exact=_exact_smelu,
     limits=("0", "inf"),
     errors=(2.0, 0.5),
     parameters_are={"beta": "half the width of the bend"},
     domains={"beta": POSITIVE},
+    samples=({"beta": 0.5}, {"beta": 3.0}),
+    is_scaled=True,
     reference="G. Shamir, D. Lin, L. Coviello, Smooth activations and reproducibility in deep networks, arXiv:2010.09931 (2020).",
 )
 def smelu(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector]:

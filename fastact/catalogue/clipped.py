@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastact.catalogue.definition import POSITIVE, define
+from fastact.catalogue.definition import POSITIVE, Context, Number, Pieces, define
 from fastact.simd import Vector, fma, isnan, select, sqrt
 
 
@@ -71,9 +71,36 @@ def _sparse_plus_from_output(y: Vector) -> Vector:
     return select(y > 1, 1, sqrt(y))
 
 
+_GATES = ({"alpha": 0.2}, {"alpha": 0.25, "beta": 0.125})
+
+
+def _exact_clipped(line: Number, low: Number, high: Number, slope: Number = 1) -> Pieces:
+    return [(line <= low, low, 0), (line >= high, high, 0), (True, line, slope)]
+
+
+def _fraction(number: Number) -> tuple[Number, Number]:
+    """Return numerator and denominator of the number that a parameter was rounded from, such as 1 / 6."""
+    from fractions import Fraction  # for tests only: it would slow down the import
+
+    found = Fraction(float(number)).limit_denominator(60)
+    return type(number)(found.numerator), type(number)(found.denominator)
+
+
+def _exact_hardsigmoid(mp: Context, x: Number, alpha: Number, beta: Number) -> Pieces:
+    (a, b), (c, d) = _fraction(alpha), _fraction(beta)
+    return _exact_clipped((a * d * x + b * c) / (b * d), 0, 1, a / b)
+
+
+def _exact_hardswish(mp: Context, x: Number, alpha: Number, beta: Number) -> Pieces:
+    (a, b), (c, d) = _fraction(alpha), _fraction(beta)
+    gate, slope = (a * d * x + b * c) / (b * d), (2 * a * d * x + b * c) / (b * d)
+    return [(gate <= 0, 0, 0), (gate >= 1, x, 1), (True, x * gate, slope)]
+
+
 @define(
     formula=r"\min(\max(x, 0), 6)",
     derivative=r"\begin{cases} 1 & 0 < x < 6 \\ 0 & \text{else} \end{cases}",
+    exact=lambda mp, x: _exact_clipped(x, 0, 6),
     kinks={"0": "0", "6": "0"},
     limits=("0", "6"),
     errors=(0.0, 0.0),
@@ -98,10 +125,12 @@ def relu6(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"\min(\max(x, 0), z)",
     derivative=r"\begin{cases} 1 & 0 < x < z \\ 0 & \text{else} \end{cases}",
+    exact=lambda mp, x, z: _exact_clipped(x, 0, z),
     kinks={"0": "0", "z": "0"},
     limits=("0", "z"),
     errors=(0.0, 0.0),
     parameters_are={"z": "the largest value"},
+    samples=({"z": 0.5},),
     from_output=_clipped_relu_from_output,
     aliases=("relu_k",),
     elsewhere={"thinc": "relu_k", "chainer": "clipped_relu"},
@@ -123,6 +152,9 @@ def _clipped_relu_thinc(x: Vector, z: Vector = 6.0) -> tuple[Vector, Vector]:
 @define(
     formula=r"\min(\max(s x + o, a), b), \quad s = \text{slope}, o = \text{offset}, a = \text{min\_val}, b = \text{max\_val}",
     derivative=r"\begin{cases} s & a < s x + o < b \\ 0 & \text{else} \end{cases}",
+    exact=lambda mp, x, slope, offset, min_val, max_val: _exact_clipped(
+        slope * x + offset, min_val, max_val, slope
+    ),
     kinks={"(min_val-offset)/slope": "0", "(max_val-offset)/slope": "0"},
     limits=("min_val", "max_val"),
     errors=(0.5, 0.0),
@@ -132,6 +164,7 @@ def _clipped_relu_thinc(x: Vector, z: Vector = 6.0) -> tuple[Vector, Vector]:
         "min_val": "the smallest value",
         "max_val": "the largest value",
     },
+    samples=({"slope": 2.0, "offset": -0.5, "min_val": -1.0, "max_val": 3.0},),
     from_output=_clipped_linear_from_output,
     elsewhere={"thinc": "clipped_linear"},
     reference="Explosion, Thinc, https://thinc.ai/docs/api-backends (2022).",
@@ -158,10 +191,12 @@ def clipped_linear(
 @define(
     formula=r"\min(\max(x, a), b), \quad a = \text{min\_val}, b = \text{max\_val}",
     derivative=r"\begin{cases} 1 & a < x < b \\ 0 & \text{else} \end{cases}",
+    exact=lambda mp, x, min_val, max_val: _exact_clipped(x, min_val, max_val),
     kinks={"min_val": "0", "max_val": "0"},
     limits=("min_val", "max_val"),
     errors=(0.0, 0.0),
     parameters_are={"min_val": "the smallest value", "max_val": "the largest value"},
+    samples=({"min_val": -0.5, "max_val": 2.0},),
     from_output=_hardtanh_from_output,
     aliases=("hard_tanh",),
     elsewhere={
@@ -193,11 +228,13 @@ def _hardtanh_jax(
 @define(
     formula=r"\min(\max(\alpha x + \beta, 0), 1)",
     derivative=r"\begin{cases} \alpha & 0 < \alpha x + \beta < 1 \\ 0 & \text{else} \end{cases}",
+    exact=_exact_hardsigmoid,
     kinks={"-beta/alpha": "0", "(1-beta)/alpha": "0"},
     limits=("0", "1"),
     errors=(1.6, 0.5),
     parameters_are={"alpha": "slope of the line", "beta": "the line at 0"},
     domains={"alpha": POSITIVE},
+    samples=_GATES,
     from_output=_hardsigmoid_from_output,
     aliases=("hard_sigmoid",),
     elsewhere={
@@ -228,11 +265,13 @@ def _hardsigmoid_thinc(x: Vector, alpha: Vector = 0.2, beta: Vector = 0.5) -> tu
 @define(
     formula=r"x \min(\max(\alpha x + \beta, 0), 1)",
     derivative=r"\begin{cases} 0 & \alpha x + \beta \le 0 \\ 2 \alpha x + \beta & 0 < \alpha x + \beta < 1 \\ 1 & \alpha x + \beta \ge 1 \end{cases}",
+    exact=_exact_hardswish,
     kinks={"-beta/alpha": "0", "(1-beta)/alpha": "1"},
     limits=("0", "inf"),
     errors=(2.5, 1.5),
     parameters_are={"alpha": "slope of the gate", "beta": "the gate at 0"},
     domains={"alpha": POSITIVE},
+    samples=_GATES,
     aliases=("hard_swish", "hard_silu", "hard_swish_mobilenet"),
     elsewhere={
         "pytorch": "hardswish",
@@ -264,6 +303,7 @@ def _hardswish_thinc(x: Vector, alpha: Vector = 0.2, beta: Vector = 0.5) -> tupl
 @define(
     formula=r"\frac{x}{2} \min(\max(x + 2, 0), 2)",
     derivative=r"\begin{cases} 0 & x \le -2 \\ x + 1 & -2 < x < 0 \\ 1 & x \ge 0 \end{cases}",
+    exact=lambda mp, x: [(x <= -2, 0, 0), (x >= 0, x, 1), (True, x * (x + 2) / 2, x + 1)],
     kinks={"-2": "0"},
     limits=("0", "inf"),
     errors=(1.5, 0.5),
@@ -283,6 +323,7 @@ def hard_mish(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"\min(\max(\frac{x + 1}{2}, 0), 1)",
     derivative=r"\begin{cases} \frac{1}{2} & -1 < x < 1 \\ \frac{1}{4} & \lvert x \rvert = 1 \\ 0 & \text{else} \end{cases}",
+    exact=lambda mp, x: [(abs(x) == 1, (x + 1) / 2, 0.25), *_exact_clipped((x + 1) / 2, 0, 1, 0.5)],
     kinks={"-1": "0.25", "1": "0.25"},
     limits=("0", "1"),
     errors=(0.5, 0.0),
@@ -301,6 +342,7 @@ def sparse_sigmoid(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"\begin{cases} 0 & x \le -1 \\ \frac{(x + 1)^2}{4} & -1 < x < 1 \\ x & x \ge 1 \end{cases}",
     derivative=r"\min(\max(\frac{x + 1}{2}, 0), 1)",
+    exact=lambda mp, x: [(x <= -1, 0, 0), (x >= 1, x, 1), (True, (x + 1) ** 2 / 4, (x + 1) / 2)],
     limits=("0", "inf"),
     errors=(2.0, 0.5),
     from_output=_sparse_plus_from_output,

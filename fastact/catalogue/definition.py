@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -17,6 +17,12 @@ from fastact.kernels.algorithms.sparse import projected
 _D = TypeVar("_D", bound="Definition")
 
 REQUIRED = inspect.Parameter.empty
+
+# What `Definition.exact` works with: mpmath has no annotations.
+Context = Any
+Number = Any
+Pair = tuple[Number, Number]  # value and derivative
+Pieces = Iterable[tuple[Any, Number, Number]]  # condition, value and derivative
 
 #: The kinds of functions: activations of elements or groups, row functions, functions of packed halves such as gated
 #: units, dropouts, losses.
@@ -58,6 +64,14 @@ class Definition:
         with respect to each learnable parameter. Its name, signature and docstring are the activation's.
     formula, derivative : str
         In TeX.
+    exact : callable
+        The textbook formula that tests check the function against. Takes mpmath's context, one of its numbers and
+        the parameters, and returns a tuple of value and derivative, or a list of pieces: triples of condition, value
+        and derivative, where the first condition that holds counts. Tests evaluate it on arrays too, so it branches
+        by pieces only, and an intermediate result may overflow only to the right infinity or zero.
+    samples : tuple of dict
+        Parameters to test with beside the defaults. Pictures and benchmarks take the first where a parameter has no
+        default.
     errors : tuple of (float, float)
         The error bounds of value and derivative in float32, in units in the last place.
     limits : tuple of (str, str)
@@ -82,6 +96,13 @@ class Definition:
         Its names in other libraries, by library: ``{"pytorch": "hardtanh", "onnx": "Clip"}``.
     roots : tuple of float
         Zeros of the derivative, near which its error bound is absolute.
+    near_root : callable, optional
+        Takes what `exact` takes and returns whether x is near a root, where that is not within 0.4 of `roots`.
+    is_monotone : bool
+        Whether the computed value is promised never to fall from one float to the next.
+    is_scaled : bool
+        Whether a parameter is a factor of the result and `errors` are those for 1: the significand of a product may
+        be half as large, so the same error is up to twice as many units in the last place, plus half a unit.
     domains : dict of str to Domain
         The domain of each parameter that has one.
     called, said : str
@@ -96,6 +117,8 @@ class Definition:
     function: Callable[..., Any]
     formula: str = ""
     derivative: str = ""
+    exact: Callable[..., Pair | Pieces] | None = None
+    samples: tuple[Mapping[str, float], ...] = ()
     errors: tuple[float, float] | None = None
     limits: tuple[str, str] | None = None
     reference: str = ""
@@ -108,6 +131,9 @@ class Definition:
     drawn_between: tuple[str, ...] = ()
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     roots: tuple[float, ...] = ()
+    near_root: Callable[..., Any] | None = None
+    is_monotone: bool = False
+    is_scaled: bool = False
     domains: Mapping[str, Domain] = field(default_factory=dict)
     called: str = ""
     said: str = ""
@@ -134,6 +160,12 @@ class Definition:
         """The default of each parameter, or `REQUIRED`."""
         _, *rest = inspect.signature(self.function).parameters.values()
         return MappingProxyType({parameter.name: parameter.default for parameter in rest})
+
+    @property
+    def required_parameters(self) -> dict[str, float]:
+        """Values for the parameters that have no default: those of the first sample."""
+        sample = self.samples[0] if self.samples else {}
+        return {key: sample[key] for key, value in self.parameters.items() if value is REQUIRED}
 
     @property
     def on_vectors(self) -> Callable[..., Any]:
@@ -172,13 +204,15 @@ class Definition:
         *libraries : str
             Some of `CONVENTIONS`.
         **changes
-            The metadata that differs. `from_output` is not inherited.
+            The metadata that differs. `from_output` and `exact` are not inherited.
         """
 
         def register(function: Callable[..., Any]) -> Definition:
             function.__doc__ = function.__doc__ or self.function.__doc__
             found = replace(
-                self, **{"function": function, "from_output": None, "choices": {}} | changes
+                self,
+                **{"function": function, "exact": None, "from_output": None, "choices": {}}
+                | changes,
             )
             self.choices.setdefault("convention", {}).update(dict.fromkeys(libraries, found))
             return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from fastact.catalogue.definition import NOT_ZERO, define
+from fastact.catalogue.definition import NOT_ZERO, Context, Number, Pieces, define
 from fastact.simd import Vector, fma, select
 from fastact.vecmath import exp, expm1, expm1_and_exp, softplus_and_derivative
 from fastact.vecmath import log1mexp as log_of_one_minus_exp
@@ -40,11 +40,41 @@ def _exponential_from_output(y: Vector) -> Vector:
     return y
 
 
+def _exact_selu(mp: Context, x: Number, alpha: Number, scale: Number) -> Pieces:
+    factor = scale * alpha
+    return [(x > 0, scale * x, scale), (True, factor * mp.expm1(x), factor * mp.exp(x))]
+
+
+def _exact_celu(mp: Context, x: Number, alpha: Number) -> Pieces:
+    return [(x > 0, x, 1), (True, alpha * mp.expm1(x / alpha), mp.exp(x / alpha))]
+
+
+def _exact_softplus(mp: Context, x: Number, beta: Number) -> Pieces:
+    z = beta * x
+    rest, gate = mp.log1p(mp.exp(-abs(z))) / beta, 1 / (1 + mp.exp(-z))
+    return [(z > 0, x + rest, gate), (True, rest, gate)]
+
+
+def _exact_logsigmoid(mp: Context, x: Number) -> Pieces:
+    rest, gate = mp.log1p(mp.exp(-abs(x))), 1 / (1 + mp.exp(x))
+    return [(x > 0, -rest, gate), (True, x - rest, gate)]
+
+
+def _exact_log1mexp(mp: Context, x: Number) -> Pieces:
+    yield x < 0, mp.nan, mp.nan
+    yield x == 0, -mp.inf, mp.inf
+    power, complement = mp.exp(-x), -mp.expm1(-x)
+    yield x > 1, mp.log1p(-power), power / complement
+    yield True, mp.log(complement), power / complement
+
+
 @define(
     formula=r"e^x",
     derivative=r"e^x",
+    exact=lambda mp, x: (mp.exp(x), mp.exp(x)),
     limits=("0", "inf"),
     errors=(1.1, 1.1),
+    is_monotone=True,
     from_output=_exponential_from_output,
     aliases=("exp",),
     elsewhere={"keras": "exponential", "onnx": "Exp", "chainer": "exp"},
@@ -62,6 +92,7 @@ def exponential(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"\begin{cases} \lambda x & x > 0 \\ \lambda \alpha (e^x - 1) & x \le 0 \end{cases}, \quad \lambda = \text{scale}",
     derivative=r"\begin{cases} \lambda & x > 0 \\ \lambda \alpha e^x & x \le 0 \end{cases}",
+    exact=_exact_selu,
     kinks={"0": "scale * alpha"},
     limits=("-scale * alpha", "inf"),
     errors=(1.9, 1.2),
@@ -69,6 +100,9 @@ def exponential(x: Vector) -> tuple[Vector, Vector]:
         "alpha": "minus the limit on the left, before scaling",
         "scale": "slope on the right",
     },
+    samples=({"alpha": 1.0, "scale": 1.0}, {"alpha": 0.3, "scale": 2.5}),
+    is_scaled=True,
+    is_monotone=True,
     from_output=_selu_from_output,
     from_output_needs=("alpha", "scale"),
     elsewhere={
@@ -108,10 +142,14 @@ def _selu_tensorflow(
 @define(
     formula=r"\begin{cases} x & x > 0 \\ \alpha (e^{x / \alpha} - 1) & x \le 0 \end{cases}",
     derivative=r"\begin{cases} 1 & x > 0 \\ e^{x / \alpha} & x \le 0 \end{cases}",
+    exact=_exact_celu,
     limits=("-alpha", "inf"),
     errors=(1.1, 1.1),
     parameters_are={"alpha": "minus the limit on the left"},
     domains={"alpha": NOT_ZERO},
+    samples=tuple({"alpha": alpha} for alpha in (0.3, 1.7, 40.0)),
+    is_scaled=True,
+    is_monotone=True,
     from_output=_celu_from_output,
     from_output_needs=("alpha",),
     elsewhere={"pytorch": "celu", "jax": "celu", "keras": "celu", "onnx": "Celu"},
@@ -134,6 +172,7 @@ def celu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
 @define(
     formula=r"e^{-x^2}",
     derivative=r"-2 x e^{-x^2}",
+    exact=lambda mp, x: (mp.exp(-x * x), -2 * x * mp.exp(-x * x)),
     limits=("0", "0"),
     errors=(1.3, 1.4),
     reference="D. Broomhead, D. Lowe, Multivariable Functional Interpolation and Adaptive Networks, Complex Systems 2 (1988), 321-355.",
@@ -150,10 +189,13 @@ def gaussian(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"\frac{1}{\beta} \ln(1 + e^{\beta x})",
     derivative=r"\sigma(\beta x)",
+    exact=_exact_softplus,
     limits=("0", "inf"),
     errors=(2.0, 1.6),
     parameters_are={"beta": "sharpness of the bend: the larger, the nearer to relu"},
     domains={"beta": NOT_ZERO},
+    samples=tuple({"beta": beta} for beta in (0.3, 1.7, 20.0, -1.0)),
+    is_scaled=True,
     from_output=_softplus_from_output,
     elsewhere={
         "pytorch": "softplus",
@@ -184,6 +226,7 @@ def softplus(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector]:
 @define(
     formula=r"\ln \sigma(x) = -\ln(1 + e^{-x})",
     derivative=r"\sigma(-x)",
+    exact=_exact_logsigmoid,
     limits=("-inf", "0"),
     errors=(2.0, 1.6),
     from_output=_logsigmoid_from_output,
@@ -204,6 +247,7 @@ def logsigmoid(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"\ln(1 - e^{-x})",
     derivative=r"\frac{1}{e^x - 1}",
+    exact=_exact_log1mexp,
     limits=("nan", "0"),
     errors=(1.7, 2.3),
     elsewhere={"jax": "log1mexp"},

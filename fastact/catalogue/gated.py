@@ -6,7 +6,7 @@ number only if the input comes in before the exponential underflows; see `fastac
 
 from __future__ import annotations
 
-from fastact.catalogue.definition import define
+from fastact.catalogue.definition import Context, Number, Pair, define
 from fastact.simd import PerDtype, Vector, copysign, fma, select
 from fastact.vecmath import exp, gelu_and_derivative, tanh_and_derivative
 from fastact.vecmath.double_double import (
@@ -54,12 +54,58 @@ def _cubic_argument(x: Vector) -> tuple[Vector, Vector, Vector]:
     return argument, low, fma(x, slope, x * slope_low)
 
 
+def _exact_logistic(mp: Context, x: Number) -> Number:
+    return 1 / (1 + mp.exp(-x))
+
+
+def _exact_silu(mp: Context, x: Number, beta: Number) -> Pair:
+    z = beta * x
+    gate = _exact_logistic(mp, z)
+    return x * gate, gate * (1 + z * _exact_logistic(mp, -z))
+
+
+def _exact_gelu_tanh(mp: Context, x: Number) -> Pair:
+    linear = 2 * mp.sqrt(2 / mp.pi)
+    cube = linear * mp.mpf("0.044715") * x**3
+    w = linear * x + cube
+    gate = _exact_logistic(mp, w)
+    return x * gate, gate * (1 + (w + 2 * cube) * _exact_logistic(mp, -w))
+
+
+def _exact_gelu(mp: Context, x: Number) -> Pair:
+    distribution = mp.erfc(-x / mp.sqrt(2)) / 2
+    density = mp.exp(-x * x / 2) / mp.sqrt(2 * mp.pi)
+    return x * distribution, distribution + x * density
+
+
+def _exact_mish(mp: Context, x: Number) -> Pair:
+    softplus = mp.log1p(mp.exp(x))  # whose derivative is 1 - exp(-softplus)
+    gate = mp.tanh(softplus)
+    return x * gate, gate - x * mp.expm1(-softplus) * mp.sech(softplus) ** 2
+
+
+def _exact_serf(mp: Context, x: Number) -> Pair:
+    softplus = mp.log1p(mp.exp(x))
+    gate = mp.erf(softplus)
+    slope = 2 / mp.sqrt(mp.pi) * mp.exp(-(softplus**2)) * mp.expm1(-softplus)
+    return x * gate, gate - x * slope
+
+
+def _exact_logish(mp: Context, x: Number) -> Pair:
+    opening = _exact_logistic(mp, x)
+    gate = mp.log1p(opening)
+    return x * gate, gate + x * opening * _exact_logistic(mp, -x) / (1 + opening)
+
+
 @define(
     formula=r"x \, \sigma(\beta x)",
     derivative=r"\sigma(\beta x) \left( 1 + \beta x \, \sigma(-\beta x) \right)",
+    exact=_exact_silu,
     limits=("0", "inf"),
     errors=(2.5, 4.2),
     parameters_are={"beta": "how steeply the gate opens; learnable"},
+    samples=tuple({"beta": beta} for beta in (0.3, 1.7, 0.0, -1.0)),
+    near_root=lambda mp, x, beta: abs(beta * x + 1.2784645427610738) <= 0.4,
     learnable=("beta",),
     roots=(-1.2784645427610738,),
     aliases=("swish",),
@@ -92,6 +138,7 @@ def silu(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector, Vector]:
 @define(
     formula=r"x \, \sigma(1.702 \, x)",
     derivative=r"\sigma(1.702 \, x) \left( 1 + 1.702 \, x \, \sigma(-1.702 \, x) \right)",
+    exact=lambda mp, x: _exact_silu(mp, x, mp.mpf("1.702")),
     limits=("0", "inf"),
     errors=(2.5, 4.2),
     roots=(-0.75115425544128895,),
@@ -110,6 +157,7 @@ def quick_gelu(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"x \, \sigma(w) = \frac{x}{2} \left( 1 + \tanh \frac{w}{2} \right), \quad w = 2 \sqrt{2 / \pi} \, (x + 0.044715 \, x^3)",
     derivative=r"\sigma(w) \left( 1 + x w' \sigma(-w) \right), \quad w' = 2 \sqrt{2 / \pi} \, (1 + 0.134145 \, x^2)",
+    exact=_exact_gelu_tanh,
     limits=("0", "inf"),
     errors=(2.5, 4.8),
     roots=(-0.75246142207101626,),
@@ -131,6 +179,7 @@ def gelu_tanh(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"x \, \Phi(x), \quad \Phi(x) = \frac{1}{2} \operatorname{erfc} \left( -\frac{x}{\sqrt 2} \right)",
     derivative=r"\Phi(x) + x \, \varphi(x), \quad \varphi(x) = \frac{e^{-x^2 / 2}}{\sqrt{2 \pi}}",
+    exact=_exact_gelu,
     limits=("0", "inf"),
     errors=(2.3, 2.7),
     roots=(-0.75179152469356446,),
@@ -160,6 +209,7 @@ def gelu(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"x \tanh(\ln(1 + e^x)) = x \, \frac{e^{2 x} + 2 e^x}{e^{2 x} + 2 e^x + 2}",
     derivative=r"\frac{e^x \left( e^{3 x} + 4 e^{2 x} + (6 + 4 x) e^x + 4 + 4 x \right)}{(e^{2 x} + 2 e^x + 2)^2}",
+    exact=_exact_mish,
     limits=("0", "inf"),
     errors=(2.6, 4.7),
     roots=(-1.1924312145154952,),
@@ -189,6 +239,7 @@ def mish(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"x \operatorname{erf}(\ln(1 + e^x))",
     derivative=r"\operatorname{erf}(u) + \frac{2}{\sqrt \pi} \, x \, e^{-u^2} \sigma(x), \quad u = \ln(1 + e^x)",
+    exact=_exact_serf,
     limits=("0", "inf"),
     errors=(2.5, 2.2),
     roots=(-1.193059968928188,),
@@ -215,6 +266,7 @@ def serf(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"x \ln(1 + \sigma(x))",
     derivative=r"\ln(1 + \sigma(x)) + \frac{x \, \sigma(x) \, \sigma(-x)}{1 + \sigma(x)}",
+    exact=_exact_logish,
     limits=("0", "inf"),
     errors=(1.6, 1.0),
     roots=(-1.3724541370256921,),
@@ -244,6 +296,7 @@ def logish(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"x \tanh x",
     derivative=r"\tanh x + \frac{x}{\cosh^2 x}",
+    exact=lambda mp, x: (x * mp.tanh(x), mp.tanh(x) + x * mp.sech(x) ** 2),
     limits=("inf", "inf"),
     errors=(2.4, 2.2),
     reference="S. Roy, S. Manna, S. Dubey, B. Chaudhuri, LiSHT: Non-Parametric Linearly Scaled Hyperbolic Tangent Activation Function for Neural Networks, arXiv:1901.05894 (2019).",

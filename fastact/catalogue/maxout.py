@@ -15,6 +15,7 @@ from fastact.simd import isnan
     limits=("-inf", "inf"),
     errors=(0.0, 0.0),
     parameters_are={"pieces": "the number of consecutive features in a group"},
+    samples=({"pieces": 2},),
     elsewhere={"thinc": "maxout", "chainer": "maxout"},
     reference="I. Goodfellow, D. Warde-Farley, M. Mirza, A. Courville, Y. Bengio, Maxout Networks, ICML 2013.",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from fastact.catalogue.definition import define
+from fastact.catalogue.definition import Context, Number, Pair, define
 from fastact.simd import Vector, fma, select
 from fastact.vecmath import INFINITY, sin_and_cos
 from fastact.vecmath.double_double import double_double_product, double_double_sum
@@ -12,9 +12,17 @@ from fastact.vecmath.products import finite, finite_two_product
 from fastact.vecmath.trigonometric import sin_and_cos_double_double
 
 
+def _exact_snake(mp: Context, x: Number, a: Number) -> Pair:
+    if a == 0:
+        return x, 1
+    sine, cosine = mp.sin(a * x), mp.cos(a * x)
+    return x + sine**2 / a, (sine + cosine) ** 2
+
+
 @define(
     formula=r"\sin x",
     derivative=r"\cos x",
+    exact=lambda mp, x: (mp.sin(x), mp.cos(x)),
     limits=("none", "none"),
     errors=(1.1, 1.1),
     aliases=("sin",),
@@ -33,9 +41,12 @@ def sine(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"x + \frac{\sin^2(a x)}{a}",
     derivative=r"1 + \sin(2 a x)",
+    exact=_exact_snake,
     limits=("-inf", "inf"),
     errors=(1.6, 2.1),
     parameters_are={"a": "frequency; learnable. 0 gives the identity"},
+    samples=({"a": 0.5}, {"a": 0.0}),
+    near_root=lambda mp, x, a: (mp.sin(a * x) + mp.cos(a * x)) ** 2 <= 2 * math.sin(0.4) ** 2,
     learnable=("a",),
     roots=(-math.pi / 4, 3 * math.pi / 4),
     reference="L. Ziyin, T. Hartwig, M. Ueda, Neural Networks Fail to Learn Periodic Functions and How to Fix It, NeurIPS 2020.",

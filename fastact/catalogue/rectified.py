@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastact.catalogue.definition import define
+from fastact.catalogue.definition import Number, Pieces, define
 from fastact.simd import Vector, isnan, select, sqrt
 from fastact.vecmath import INFINITY, expm1_and_exp
 
@@ -61,9 +61,14 @@ def _elu_from_output(y: Vector, alpha: Vector) -> Vector:
     return _slope(y, 1, y + alpha)
 
 
+def _exact_leaky(x: Number, slope: Number) -> Pieces:
+    return [(x > 0, x, 1), (True, slope * x, slope)]
+
+
 @define(
     formula="x",
     derivative="1",
+    exact=lambda mp, x: (x, 1),
     limits=("-inf", "inf"),
     errors=(0.0, 0.0),
     from_output=_identity_from_output,
@@ -89,6 +94,7 @@ def identity(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"\max(x, 0)",
     derivative=r"\begin{cases} 1 & x > 0 \\ 0 & x \le 0 \end{cases}",
+    exact=lambda mp, x: [(x > 0, x, 1), (True, 0, 0)],
     kinks={"0": "0"},
     limits=("0", "inf"),
     errors=(0.0, 0.0),
@@ -117,6 +123,7 @@ def relu(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"\max(x, 0)^2",
     derivative=r"2 \max(x, 0)",
+    exact=lambda mp, x: [(x > 0, x * x, 2 * x), (True, 0, 0)],
     limits=("0", "inf"),
     errors=(0.5, 0.0),
     from_output=_squared_relu_from_output,
@@ -135,6 +142,7 @@ def squared_relu(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"\begin{cases} x & x > t \\ v & x \le t \end{cases}, \quad t = \text{threshold}, v = \text{value}",
     derivative=r"\begin{cases} 1 & x > t \\ 0 & x \le t \end{cases}",
+    exact=lambda mp, x, threshold, value: [(x > threshold, x, 1), (True, value, 0)],
     kinks={"threshold": "0"},
     limits=("value", "inf"),
     errors=(0.0, 0.0),
@@ -142,6 +150,7 @@ def squared_relu(x: Vector) -> tuple[Vector, Vector]:
         "threshold": "inputs up to here are replaced",
         "value": "what they are replaced by",
     },
+    samples=({"threshold": 0.5, "value": -1.0}, {"threshold": -20.0, "value": 0.0}),
     elsewhere={"pytorch": "threshold", "keras": "threshold"},
     reference="R. Collobert, K. Kavukcuoglu, C. Farabet, Torch7: A Matlab-like Environment for Machine Learning, BigLearn workshop, NIPS 2011.",
 )
@@ -156,10 +165,12 @@ def threshold(x: Vector, threshold: Vector, value: Vector) -> tuple[Vector, Vect
 @define(
     formula=r"\begin{cases} x & x > \alpha \\ 0 & x \le \alpha \end{cases}",
     derivative=r"\begin{cases} 1 & x > \alpha \\ 0 & x \le \alpha \end{cases}",
+    exact=lambda mp, x, alpha: [(x > alpha, x, 1), (True, 0, 0)],
     kinks={"alpha": "0"},
     limits=("0", "inf"),
     errors=(0.0, 0.0),
     parameters_are={"alpha": "inputs up to here are cut off"},
+    samples=({"alpha": 0.25}, {"alpha": -1.0}),
     elsewhere={"onnx": "ThresholdedRelu"},
     reference="K. Konda, R. Memisevic, D. Krueger, Zero-bias Autoencoders and the Benefits of Co-adapting Features, ICLR 2015.",
 )
@@ -174,10 +185,12 @@ def thresholded_relu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
 @define(
     formula=r"\begin{cases} x & x > 0 \\ s x & x \le 0 \end{cases}, \quad s = \text{negative slope}",
     derivative=r"\begin{cases} 1 & x > 0 \\ s & x \le 0 \end{cases}",
+    exact=lambda mp, x, negative_slope: _exact_leaky(x, negative_slope),
     kinks={"0": "negative_slope"},
     limits=("-inf", "inf"),
     errors=(0.5, 0.0),
     parameters_are={"negative_slope": "slope on the left"},
+    samples=tuple({"negative_slope": slope} for slope in (0.2, -0.5, 0.0, 1.7)),
     from_output=_leaky_from_output,
     from_output_needs=("negative_slope",),
     elsewhere={
@@ -211,10 +224,12 @@ def _leaky_relu_tensorflow(x: Vector, negative_slope: Vector = 0.2) -> tuple[Vec
 @define(
     formula=r"\begin{cases} x & x > 0 \\ w x & x \le 0 \end{cases}, \quad w = \text{weight}",
     derivative=r"\begin{cases} 1 & x > 0 \\ w & x \le 0 \end{cases}",
+    exact=lambda mp, x, weight: _exact_leaky(x, weight),
     kinks={"0": "weight"},
     limits=("-inf", "inf"),
     errors=(0.5, 0.0),
     parameters_are={"weight": "learnable slope on the left: one number, or one for each channel"},
+    samples=tuple({"weight": weight} for weight in (0.25, -0.3, 0.0, 1.7)),
     from_output=_leaky_from_output,
     from_output_needs=("weight",),
     learnable=("weight",),
@@ -237,6 +252,7 @@ def _prelu_chainer(x: Vector, weight: Vector) -> tuple[Vector, Vector, Vector]:
 @define(
     formula=r"\begin{cases} x & x > 0 \\ s x & x \le 0 \end{cases}, \quad s = \frac{\text{lower} + \text{upper}}{2}",
     derivative=r"\begin{cases} 1 & x > 0 \\ s & x \le 0 \end{cases}",
+    exact=lambda mp, x, lower, upper: _exact_leaky(x, (lower + upper) / 2),
     kinks={"0": "(lower+upper)/2"},
     limits=("-inf", "inf"),
     errors=(0.6, 0.0),
@@ -244,6 +260,7 @@ def _prelu_chainer(x: Vector, weight: Vector) -> tuple[Vector, Vector, Vector]:
         "lower": "the smallest slope on the left that is drawn",
         "upper": "the largest slope on the left that is drawn",
     },
+    samples=({"lower": 0.25, "upper": 0.5},),
     from_output=_rrelu_from_output,
     from_output_needs=("lower", "upper"),
     drawn_between=("lower", "upper"),
@@ -270,10 +287,14 @@ def _rrelu_chainer(
 @define(
     formula=r"\begin{cases} x & x > 0 \\ \alpha (e^x - 1) & x \le 0 \end{cases}",
     derivative=r"\begin{cases} 1 & x > 0 \\ \alpha e^x & x \le 0 \end{cases}",
+    exact=lambda mp, x, alpha: [(x > 0, x, 1), (True, alpha * mp.expm1(x), alpha * mp.exp(x))],
     kinks={"0": "alpha"},
     limits=("-alpha", "inf"),
     errors=(1.1, 1.1),
     parameters_are={"alpha": "minus the limit on the left"},
+    samples=tuple({"alpha": alpha} for alpha in (0.5, 2.0, 1.7, -1.0, 0.0)),
+    is_scaled=True,
+    is_monotone=True,
     from_output=_elu_from_output,
     from_output_needs=("alpha",),
     elsewhere={

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastact.catalogue.definition import NOT_NEGATIVE, define
+from fastact.catalogue.definition import NOT_NEGATIVE, Number, Pieces, define
 from fastact.simd import Vector, copysign, select
 
 
@@ -19,13 +19,19 @@ def _softshrink_from_output(y: Vector, lambd: Vector) -> Vector:
     return _outside(y, 0)
 
 
+def _exact_shrunk(x: Number, lambd: Number, bias: Number) -> Pieces:
+    return [(x < -lambd, x + bias, 1), (x > lambd, x - bias, 1), (True, 0, 0)]
+
+
 @define(
     formula=r"\begin{cases} x & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}",
     derivative=r"\begin{cases} 1 & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}",
+    exact=lambda mp, x, lambd: _exact_shrunk(x, lambd, 0),
     kinks={"-lambd": "0", "lambd": "0"},
     limits=("-inf", "inf"),
     errors=(0.0, 0.0),
     parameters_are={"lambd": "up to this distance from 0, the value is 0"},
+    samples=({"lambd": 1.0},),
     aliases=("hard_shrink",),
     elsewhere={"pytorch": "hardshrink", "keras": "hard_shrink"},
     reference="D. Donoho, I. Johnstone, Ideal spatial adaptation by wavelet shrinkage, Biometrika 81 (1994), 425-455.",
@@ -41,11 +47,13 @@ def hardshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
 @define(
     formula=r"\operatorname{sign}(x) \max(\lvert x \rvert - \lambda, 0)",
     derivative=r"\begin{cases} 1 & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}",
+    exact=lambda mp, x, lambd: _exact_shrunk(x, lambd, lambd),
     kinks={"-lambd": "0", "lambd": "0"},
     limits=("-inf", "inf"),
     errors=(0.5, 0.0),
     parameters_are={"lambd": "up to this distance from 0, the value is 0"},
     domains={"lambd": NOT_NEGATIVE},
+    samples=({"lambd": 1.25}, {"lambd": 0.0}),
     from_output=_softshrink_from_output,
     aliases=("soft_shrink", "soft_threshold"),
     elsewhere={"pytorch": "softshrink", "keras": "soft_shrink"},
@@ -62,6 +70,7 @@ def softshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
 @define(
     formula=r"\begin{cases} x - \operatorname{sign}(x) \, b & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}, \quad b = \text{bias}",
     derivative=r"\begin{cases} 1 & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}",
+    exact=lambda mp, x, lambd, bias: _exact_shrunk(x, lambd, bias),
     kinks={"-lambd": "0", "lambd": "0"},
     limits=("-inf", "inf"),
     errors=(0.5, 0.0),
@@ -70,6 +79,7 @@ def softshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
         "bias": "how far the others move towards 0",
     },
     domains={"lambd": NOT_NEGATIVE},
+    samples=({"lambd": 1.5, "bias": 0.5},),
     elsewhere={"onnx": "Shrink"},
     reference="ONNX Operators, https://onnx.ai/onnx/operators/onnx__Shrink.html (2018).",
 )

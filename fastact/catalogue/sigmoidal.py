@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastact.catalogue.definition import define
+from fastact.catalogue.definition import Context, Number, Pieces, define
 from fastact.simd import Vector, copysign, fma, select
 from fastact.vecmath import logistic_and_derivative, tanh_and_derivative
 from fastact.vecmath.double_double import select_double_double
@@ -32,11 +32,23 @@ def _small_tanhshrink(x: Vector) -> Vector:
     return (cube + fma(-cube, square * top / bottom, cube_low)) / 3
 
 
+def _exact_tanhshrink(mp: Context, x: Number) -> Pieces:
+    # Near 0, (x cosh x - sinh x) / cosh x by the series of the numerator, whose terms have one sign.
+    term, total = x, 0
+    for k in range(1, 25):
+        term = term * x * x / (2 * k * (2 * k + 1))
+        total = total + 2 * k * term
+    slope = mp.tanh(x) ** 2
+    return [(abs(x) < 1, total / mp.cosh(x), slope), (True, x - mp.tanh(x), slope)]
+
+
 @define(
     formula=r"\sigma(x) = \frac{1}{1 + e^{-x}}",
     derivative=r"\sigma(x) \, \sigma(-x)",
+    exact=lambda mp, x: (1 / (1 + mp.exp(-x)), (mp.sech(x / 2) / 2) ** 2),
     limits=("0", "1"),
     errors=(1.8, 3.0),
+    is_monotone=True,
     from_output=_sigmoid_from_output,
     aliases=("logistic", "expit"),
     elsewhere={
@@ -62,8 +74,10 @@ def sigmoid(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"\tanh(x) = \frac{e^x - e^{-x}}{e^x + e^{-x}}",
     derivative=r"\frac{1}{\cosh^2 x}",
+    exact=lambda mp, x: (mp.tanh(x), mp.sech(x) ** 2),
     limits=("-1", "1"),
     errors=(1.8, 3.0),
+    is_monotone=True,
     from_output=_tanh_from_output,
     elsewhere={
         "pytorch": "tanh",
@@ -87,9 +101,14 @@ def tanh(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"\begin{cases} \tanh x & x > 0 \\ 0.25 \tanh x & x \le 0 \end{cases}",
     derivative=r"\begin{cases} \frac{1}{\cosh^2 x} & x > 0 \\ \frac{0.25}{\cosh^2 x} & x \le 0 \end{cases}",
+    exact=lambda mp, x: [
+        (x > 0, mp.tanh(x), mp.sech(x) ** 2),
+        (True, mp.tanh(x) / 4, mp.sech(x) ** 2 / 4),
+    ],
     kinks={"0": "0.25"},
     limits=("-0.25", "1"),
     errors=(1.8, 3.0),
+    is_monotone=True,
     reference="B. Xu, R. Huang, M. Li, Revise Saturated Activation Functions, arXiv:1602.05980 (2016).",
 )
 def penalized_tanh(x: Vector) -> tuple[Vector, Vector]:
@@ -105,6 +124,7 @@ def penalized_tanh(x: Vector) -> tuple[Vector, Vector]:
 @define(
     formula=r"x - \tanh x",
     derivative=r"\tanh^2 x",
+    exact=_exact_tanhshrink,
     limits=("-inf", "inf"),
     errors=(1.6, 0.9),
     aliases=("tanh_shrink",),
