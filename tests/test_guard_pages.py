@@ -34,8 +34,8 @@ SOME += ["glu", "crelu", "dropout", "softmax_cross_entropy", "sigmoid_binary_cro
 # Those without fused variants, each of which is a kernel more.
 CHEAP = ["maxout", "softmax", "sparsemax", "dropout", "crelu", "softmax_cross_entropy"]
 # With and without a parameter, and every loop that is not elementwise.
-TELLING = ["sigmoid.forward", "leaky_relu.backward", "prelu.backward.sums", "maxout.backward"]
-TELLING += ["maxout.forward_backward", "gelu.forward_backward.bias_dropout", "dropout.forward"]
+TELLING = ["sigmoid.forward", "leaky_relu.backward", "prelu.backward_with_sums", "maxout.backward"]
+TELLING += ["maxout.forward_backward", "gelu.forward_backward_with_bias_dropout", "dropout.forward"]
 TELLING += ["softmax.forward", "softmax_cross_entropy.forward_backward", "crelu.backward"]
 
 every_dtype = pytest.mark.parametrize("dtype", dtypes())
