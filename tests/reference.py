@@ -20,16 +20,30 @@ Pair = tuple[Any, Any]
 # A context of our own: the global precision of mpmath stays as it is.
 context = mpmath.mp.clone()
 context.dps = 50
-_erfc = context.erfc
-# Far out, mpmath's own overflows.
-context.erfc = lambda x: (
-    _erfc(x) if x < 1e100 else context.exp(-x * x) / (x * context.sqrt(context.pi))
-)
+_exp, _erfc = context.exp, context.erfc
+
+
+def _far_exp(x: Number) -> Number:
+    """Return exp(x), which takes mpmath seconds far out, where it raises e to a huge whole power."""
+    if context.mag(x) < 100:
+        return _exp(x)
+    with context.extraprec(context.mag(x)):
+        exponent = context.floor(x / context.ln2)
+        rest = x - exponent * context.ln2
+    return context.ldexp(_exp(rest), int(exponent))
+
+
+def _far_erfc(x: Number) -> Number:
+    """Return erfc(x), by its asymptote far out, where mpmath overflows."""
+    return _erfc(x) if x < 1e100 else context.exp(-x * x) / (x * context.sqrt(context.pi))
+
+
+context.exp, context.erfc = _far_exp, _far_erfc
 
 _DOUBLE, _WIDE = DoubleContext(), WideContext(context)
 
 # Where a function is at its limit to more digits than any number here has.
-_FAR = context.mpf(10) ** 1000
+_FAR = context.mpf(10) ** 350
 
 
 class Reference:
