@@ -158,7 +158,7 @@ def _bell(x: Array, _: Array) -> Array:
 
 _TWO_OVER_SQRT_PI = 2 / np.sqrt(np.longdouble("3.14159265358979323846264338327950288"))
 
-# Each with its derivative, in terms of x and the value.
+# By mpmath's names, each with its derivative in terms of x and the value.
 FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "exp": (np.exp, lambda x, y: y),
     "expm1": (np.expm1, lambda x, y: y + 1),
@@ -166,10 +166,20 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "log1p": (np.log1p, lambda x, y: 1 / (1 + x)),
     "tanh": (np.tanh, lambda x, y: 1 - y * y),
     "sech": (lambda x: 1 / np.cosh(x), lambda x, y: -np.tanh(x) * y),
+    "sinh": (np.sinh, lambda x, y: np.cosh(x)),
     "cosh": (np.cosh, lambda x, y: np.sinh(x)),
     "sin": (np.sin, lambda x, y: np.cos(x)),
     "cos": (np.cos, lambda x, y: -np.sin(x)),
+    "atan": (np.arctan, lambda x, y: 1 / (1 + x * x)),
+    "asinh": (np.arcsinh, lambda x, y: 1 / np.hypot(1, x)),
+    "cbrt": (np.cbrt, lambda x, y: 1 / (3 * y * y)),
 }
+
+
+def _function_of(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    if name not in FUNCTIONS:
+        raise AttributeError(f"tests/wide.py has no {name}: add it to FUNCTIONS")
+    return FUNCTIONS[name]
 
 
 class DoubleContext:
@@ -179,7 +189,7 @@ class DoubleContext:
     sqrt, erf, erfc = np.sqrt, special.erf, special.erfc
 
     def __getattr__(self, name: str) -> Any:
-        return FUNCTIONS[name][0]
+        return _function_of(name)[0]
 
     def mpf(self, number: Any) -> Any:
         """Return a constant or a parameter."""
@@ -196,7 +206,7 @@ class WideContext:
         self.pi = self.mpf(exact.pi)
 
     def __getattr__(self, name: str) -> Any:
-        function, derivative = FUNCTIONS[name]
+        function, derivative = _function_of(name)
         return lambda x: _wide(x).map(function, derivative)
 
     def sqrt(self, x: Any) -> Wide:
