@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastact as fa
-from fastact.catalogue.definition import Definition
+from fastact.catalogue.definition import Definition, ElementwiseLossDefinition
 
 Array = NDArray[Any]
-
-# Arrays without a gradient, by the name of the argument, or of function and argument.
-_CONSTANTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
-    "targets": lambda random, shape: random.integers(0, shape[-1], shape[:-1]),
-    "sigmoid_binary_cross_entropy.targets": lambda random, shape: random.random(shape, np.float32),
-}
 
 
 @dataclass(frozen=True)
@@ -85,13 +79,13 @@ class Workload:
         if "weight" in others:
             others.remove("weight")
             inputs.append(deviates((shape[-1], shape[-1])))
-        missing = ", ".join(other for other in others if other not in _CONSTANTS)
-        if missing:
-            raise NotImplementedError(f"there are no arrays for {missing} of {name}")
-        constants = tuple(
-            _CONSTANTS.get(f"{name}.{other}", _CONSTANTS[other])(random, shape) for other in others
-        )
-        return cls(name, tuple(inputs), constants, parameters=options)
+        if len(others) > 1:
+            raise NotImplementedError(f"there are no arrays for {', '.join(others)} of {name}")
+        if isinstance(function._definition, ElementwiseLossDefinition):
+            targets: Array = random.random(shape, np.float32)
+        else:
+            targets = random.integers(0, shape[-1], shape[:-1])
+        return cls(name, tuple(inputs), (targets,), parameters=options)
 
     @property
     def x(self) -> Array:
