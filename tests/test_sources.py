@@ -56,7 +56,7 @@ def test_only_what_shapes_code_counts(tmp_path: Path) -> None:
     ):
         edit(place / "fastact" / name, old, new)
         assert result(place, cache) == (0.5, False), name
-    edit(place / HELPER, "from typing", "_UNUSED = 1\nfrom typing")
+    edit(place / HELPER, "\nfrom fastact", "\n_UNUSED = 1\nfrom fastact")
     assert result(place, cache) == (0.5, True)
 
 

@@ -41,7 +41,9 @@ def _is_foreign(value: Any) -> bool:
     kind = type(value)
     if isinstance(value, np.ndarray):
         own = kind.__array_ufunc__ is np.ndarray.__array_ufunc__
-        return not own or isinstance(value, np.matrix | np.ma.MaskedArray)
+        masked = sys.modules.get("numpy.ma")  # which NumPy imports on first use
+        is_masked = masked is not None and isinstance(value, masked.MaskedArray)
+        return not own or is_masked or isinstance(value, np.matrix)
     is_array = hasattr(kind, "__array_ufunc__") or hasattr(kind, "__array_wrap__")
     return is_array and not isinstance(value, np.generic)
 

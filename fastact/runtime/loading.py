@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding as llvm
-
 from fastact.runtime import kernel_cache
 from fastact.system.first_use import first_use
 from fastact.system.machine import require_address_space
-from fastact.system.target import target_machine
+from fastact.system.target import llvm, target_machine
 
 LoopFunction = Callable[[Any, Any, Any, Any], None]
 

@@ -19,6 +19,9 @@ if "llvmlite.binding" not in sys.modules:
 
 import llvmlite.binding as llvm
 
+# LLVM is imported from here, behind the check that there is room for it.
+__all__ = ["CPU_VARIABLES", "TARGET", "Target", "llvm", "target_machine"]
+
 #: Numba's environment variables that select the CPU.
 CPU_VARIABLES = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX")
 
