@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property, partial, singledispatch
+from dataclasses import replace
+from functools import cache, cached_property, partial, singledispatch
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -256,6 +257,7 @@ def check_domains(function: Function, caller: str, parameters: Mapping[str, Any]
 def make_function(definition: Definition, base: type[Function] = Function) -> Function:
     """Return a new object for a definition, with a class of its own."""
     family = family_of(definition)
+    family = replace(family, kernel=cache(family.kernel))  # calls ask it what their operands are
     forward = family.operations["forward"]
     names: dict[str, Any] = {
         "__doc__": document(definition),

@@ -44,7 +44,7 @@ from fastact.system.numpy_api import MAX_OPERANDS
 _GRADIENTS = ("backward", "forward_backward")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
     """An epilogue of an activation, in the same pass.
 

@@ -10,7 +10,7 @@ from typing import Any
 from fastact.catalogue.definition import REQUIRED
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Argument:
     """One argument of a method.
 

@@ -215,7 +215,7 @@ def _run(
     """
     caller, definition = function.caller(operation.name), function._definition
     assert isinstance(definition, RowDefinition)
-    kernel = _kernel(definition, operation.name)
+    kernel = function._family.kernel(operation.name)
     axis, temperature = options.get("axis", -1), options.get("temperature")
     lengths, where, out = options.get("lengths"), options.get("where"), options.get("out")
     are_rows = [bool(each.core) for each in kernel.inputs[:-1]]
