@@ -156,7 +156,7 @@ def _run_rows(
     if is_dense or classes.smoothing:
         name = f"dense_{name}"
     kernel, ufunc = function._family.kernel(name), function.kernels[name]
-    types = kernel.types(classes.dtype.name)
+    types = kernel.types(classes.dtype)
     for part in row_parts(x.shape[:-1], _MAX_ROWS):
         operands = {"x": x[part], "scale": scale[part] if scale.ndim else scale}
         operands |= (classes.of_probabilities if is_dense else classes.of_labels)(targets[part])

@@ -169,11 +169,13 @@ class Variant(NamedTuple):
         return f"{self.operation}_with_{'_'.join(names)}"
 
     @property
+    @cache  # noqa: B019  there are few
     def has_sums(self) -> bool:
         """Whether it returns the gradient of the bias."""
         return self.has_bias and self.operation in _GRADIENTS
 
     @property
+    @cache  # noqa: B019  there are few
     def draws(self) -> tuple[str, ...]:
         """The names of the random operands."""
         if not any(stage.draws for stage in self.stages):
@@ -181,6 +183,7 @@ class Variant(NamedTuple):
         return CHANNEL_RANDOM_OPERANDS if self.has_bias else RANDOM_OPERANDS
 
     @property
+    @cache  # noqa: B019  there are few
     def arrays(self) -> tuple[str, ...]:
         """The names of the arrays, those of stages first."""
         own = [stage.name for stage in self.stages if stage.is_array]

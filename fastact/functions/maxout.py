@@ -128,7 +128,7 @@ def _run(
         for array, each in zip((*given.values(), *results), kernel.operands, strict=True)
     ]
     count, ufunc = len(given), function.kernels[operation.name]
-    types = kernel.types(dtype.name)
+    types = kernel.types(dtype)
     retry_without_pool(
         ufunc, *views[:count], out=tuple(views[count:]), casting="same_kind", signature=types
     )

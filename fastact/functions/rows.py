@@ -247,7 +247,7 @@ def _run(
     outputs = [
         Operand(array, bool(each.core)) for array, each in zip(results, kernel.outputs, strict=True)
     ]
-    types = kernel.types(dtype.name)
+    types = kernel.types(dtype)
 
     def run(inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
         ufunc = function.kernels[operation.name]

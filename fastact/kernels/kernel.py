@@ -140,13 +140,14 @@ class Kernel:
         return f"{inputs}->{outputs}"
 
     @cached_property
-    def _types(self) -> dict[str, tuple[np.dtype[Any], ...]]:
+    def _types(self) -> dict[str | np.dtype[Any], tuple[np.dtype[Any], ...]]:
         return {}
 
-    def types(self, dtype: str) -> tuple[np.dtype[Any], ...]:
-        """Return the dtypes of all operands in the kernel for arrays of a dtype."""
+    def types(self, dtype: str | np.dtype[Any]) -> tuple[np.dtype[Any], ...]:
+        """Return the dtypes of all operands when arrays have the given dtype."""
         found = self._types.get(dtype)
         if found is None:
-            found = tuple(dtype_of(each.dtype(dtype)) for each in self.operands)
+            name = dtype if isinstance(dtype, str) else dtype.name
+            found = tuple(dtype_of(each.dtype(name)) for each in self.operands)
             self._types[dtype] = found
         return found
