@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.arrays.arguments import copy_overlapping
+from fastact.arrays.arguments import (
+    as_returned,
+    copy_overlapping,
+    outputs_for,
+    weak_for_integers,
+)
+from fastact.runtime.dtypes import inner_type
 from fastact.runtime.output_pool import empty, retry_without_pool
 
 # Elements of a block. Blocks depend only on the shape, so that sums over them do not depend on the number of threads. A
@@ -57,6 +63,40 @@ def computed_dtype(
     kinds += [type(n) if type(n) in (int, float) else np.asanyarray(n).dtype for n in numbers]
     found: np.dtype[Any] = ufunc.resolve_dtypes((*kinds, *[None] * ufunc.nout))[first]
     return found
+
+
+def call_contiguous(
+    caller: str,
+    ufunc: np.ufunc,
+    arrays: Sequence[NDArray[Any]],
+    numbers: Sequence[Any],
+    out: Any,
+    key_and_threshold: tuple[np.int64, np.int64] | None,
+) -> Any:
+    """Call the ufunc of a `fastact.kernels.kernel.Contiguous` kernel with NumPy's type promotion.
+
+    Parameters
+    ----------
+    caller : str
+        The operation's name in error messages.
+    ufunc : numpy.ufunc
+        All its results have the arrays' shape.
+    arrays : sequence of ndarray
+        Of one shape.
+    numbers : sequence of scalar
+        The parameters.
+    out : ndarray or tuple, optional
+        Where the results go.
+    key_and_threshold : tuple of int64 or None
+        As in `run_contiguous`.
+    """
+    numbers = weak_for_integers(arrays, list(numbers))
+    dtype = computed_dtype(ufunc, arrays, numbers)
+    count = ufunc.nout
+    results = outputs_for(caller, out, (arrays[0].shape,) * count, (dtype,) * count)
+    values = [np.require(each, inner_type(dtype), ["C", "A"]) for each in numbers]
+    run_contiguous(ufunc, key_and_threshold, arrays, values, results, dtype)
+    return as_returned(results, out)
 
 
 def run_contiguous(

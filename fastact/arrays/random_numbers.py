@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import operator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from fastact.arrays.arguments import as_real_array
 from fastact.system.first_use import first_use
 
 _KEYS = 2**64
-_WORDS = 2**32
 
 
 def key_of(caller: str, rng: Any, *, again: bool = False) -> int:
@@ -64,10 +63,7 @@ def key_of(caller: str, rng: Any, *, again: bool = False) -> int:
             raise TypeError
         seed = operator.index(rng)
     except TypeError:
-        raise TypeError(
-            f"{caller}: rng must be an int, a numpy.random.SeedSequence or a numpy.random.Generator, "
-            f"got {rng!r}"
-        ) from None
+        raise _not_a_source(caller, rng) from None
     if not 0 <= seed < _KEYS:
         raise ValueError(f"{caller}: the seed rng must be from 0 to 2**64 - 1, got {seed}")
     return seed
@@ -80,26 +76,31 @@ def random_types() -> tuple[type[np.random.SeedSequence], type[np.random.Generat
     return np.random.SeedSequence, np.random.Generator
 
 
-class Chance(NamedTuple):
-    """The probability of a drop, and its representation in a kernel.
+def as_generator(caller: str, rng: Any) -> np.random.Generator:
+    """Return the generator that an ``rng`` argument stands for: itself, or a new one from a seed.
 
-    Attributes
-    ----------
-    p : float
-        The probability, from 0 to 1.
-    threshold : int
-        ``p * 2**32``, rounded: an element is kept if its random word is at least that.
-    scale : float
-        The factor of kept elements that preserves the mean: ``1 / (1 - p)``, or 0 if `p` is 1.
+    Raises
+    ------
+    TypeError
+        If it is of another type.
     """
+    seed_sequence, generator = random_types()
+    if isinstance(rng, generator):
+        return rng
+    if isinstance(rng, seed_sequence | int | np.integer) and not isinstance(rng, bool):
+        return np.random.default_rng(rng)
+    raise _not_a_source(caller, rng)
 
-    p: float
-    threshold: int
-    scale: float
+
+def _not_a_source(caller: str, rng: Any) -> TypeError:
+    return TypeError(
+        f"{caller}: rng must be an int, a numpy.random.SeedSequence or a numpy.random.Generator, "
+        f"got {rng!r}"
+    )
 
 
-def chance_of(caller: str, name: str, p: Any) -> Chance:
-    """Return the probability that an argument stands for.
+def as_probability(caller: str, name: str, p: Any) -> float:
+    """Return an argument as a probability.
 
     Raises
     ------
@@ -111,10 +112,12 @@ def chance_of(caller: str, name: str, p: Any) -> Chance:
     number = as_real_array(caller, name, p)
     if number.ndim or not 0 <= float(number) <= 1:
         raise ValueError(f"{caller}: {name} must be a number from 0 to 1, got {p!r}")
-    value = float(number)
-    return Chance(value, round(math.ldexp(value, 32)), 1 / (1 - value) if value < 1 else 0.0)
+    return float(number)
 
 
-def key_and_threshold(key: int, chance: Chance) -> tuple[np.int64, np.int64]:
-    """Return key and threshold in the types that kernels take."""
-    return np.uint64(key).view(np.int64), np.int64(chance.threshold)
+def key_and_threshold(key: int, p: float) -> tuple[np.int64, np.int64]:
+    """Return the key, and the threshold of a drop with this probability, in the types that kernels take.
+
+    An element is kept if its random word is at least the threshold, ``p * 2**32``, rounded.
+    """
+    return np.uint64(key).view(np.int64), np.int64(round(math.ldexp(p, 32)))

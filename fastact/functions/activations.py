@@ -11,7 +11,7 @@ import numpy as np
 
 from fastact.arrays.arguments import as_real_array, same_shape
 from fastact.arrays.channels import call_on_channels, call_on_one_block, channel_axis
-from fastact.arrays.random_numbers import random_types
+from fastact.arrays.random_numbers import as_generator
 from fastact.catalogue.definition import REQUIRED, Definition
 from fastact.functions.function import Function, check_domains, family_of
 from fastact.functions.fused import (
@@ -108,8 +108,9 @@ def _run(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
     """Dispatch a call: fused, with random slopes, with a learnable parameter, or plain."""
-    if fused_options(function, options):
-        return run_fused(function, operation, arrays, options)
+    fused = fused_options(function, options)
+    if fused:
+        return run_fused(function, operation, arrays, options, fused)
     caller, definition = function.caller(operation.name), function._definition
     if definition.drawn_between:
         if options.get("rng") is not None:
@@ -237,21 +238,8 @@ def _with_drawn_slopes(
         raise ValueError(f"{name}: {interval[0]} must not be above {interval[1]}")
     x = as_real_array(name, "x", arrays[0])
     kind = function.ufuncs["forward"].resolve_dtypes((x.dtype, float, float, None))[0]
-    generator = _generator(name, rng)
+    generator = as_generator(name, rng)
     slope = retry_without_pool(generator.random, x.shape, np.dtype(parameters_in(kind.name)))
     slope *= (ends[1] - ends[0]).astype(slope.dtype)
     slope += ends[0].astype(slope.dtype)
     return _run(function, operation, arrays, options | {"slope": slope}), slope
-
-
-def _generator(name: str, rng: Any) -> np.random.Generator:
-    """Return the generator that an ``rng`` argument stands for: itself, or a new one from a seed."""
-    seed_sequence, generator = random_types()
-    if isinstance(rng, generator):
-        return rng
-    if isinstance(rng, seed_sequence | int | np.integer) and not isinstance(rng, bool):
-        return np.random.default_rng(rng)
-    raise TypeError(
-        f"{name}: rng must be an int, a numpy.random.SeedSequence or a numpy.random.Generator, "
-        f"got {rng!r}"
-    )

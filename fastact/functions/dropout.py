@@ -6,23 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from fastact.arrays.arguments import (
-    as_real_array,
-    as_returned,
-    outputs_for,
-    same_shape,
-    weak_for_integers,
-)
-from fastact.arrays.contiguous import RANDOM_OPERANDS, computed_dtype, run_contiguous
-from fastact.arrays.random_numbers import chance_of, key_and_threshold, key_of
+from fastact.arrays.arguments import as_real_array, same_shape
+from fastact.arrays.contiguous import RANDOM_OPERANDS, call_contiguous
+from fastact.arrays.random_numbers import as_probability, key_and_threshold, key_of
 from fastact.catalogue.definition import REQUIRED, DropoutDefinition
 from fastact.functions.function import Function, family_of
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, RNG, Argument, array
 from fastact.kernels.kernel import Contiguous, Kernel, Operand, parameters
-from fastact.runtime.dtypes import inner_type
 
 _X = array("x", "The input, of any shape and real dtype; integers and bools become floats.")
 _DY = array("dy", "The gradient with respect to the output.")
@@ -115,13 +106,8 @@ def _run(
     p = options.get("p", default)
     if p is REQUIRED:
         raise TypeError(f"{caller}: missing the argument 'p', the probability of the forward call")
-    chance = chance_of(caller, "p", p)
-    draws = key_and_threshold(key_of(caller, options.get("rng"), again=name == "backward"), chance)
-    known = definition.numbers(chance.p)[: len(_number_names(definition, name))]
-    numbers = weak_for_integers(inputs, list(known))
+    p = as_probability(caller, "p", p)
+    draws = key_and_threshold(key_of(caller, options.get("rng"), again=name == "backward"), p)
+    numbers = definition.numbers(p)[: len(_number_names(definition, name))]
     ufunc, out = function.kernels[name], options.get("out")
-    dtype = computed_dtype(ufunc, inputs, numbers)
-    results = outputs_for(caller, out, (inputs[0].shape,) * ufunc.nout, (dtype,) * ufunc.nout)
-    values = [np.asarray(number, inner_type(dtype)) for number in numbers]
-    run_contiguous(ufunc, draws, inputs, values, results, dtype)
-    return as_returned(results, out)
+    return call_contiguous(caller, ufunc, inputs, numbers, out, draws)

@@ -13,24 +13,18 @@ gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any, NamedTuple
+from functools import cache, cached_property, partial
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 
-from fastact.arrays.arguments import (
-    as_number,
-    as_real_array,
-    as_returned,
-    outputs_for,
-    same_shape,
-    weak_for_integers,
-)
+from fastact.arrays.arguments import as_number, as_real_array, same_shape
 from fastact.arrays.channels import CHANNEL_RANDOM_OPERANDS, call_on_channels, channel_axis
-from fastact.arrays.contiguous import RANDOM_OPERANDS, computed_dtype, run_contiguous
-from fastact.arrays.random_numbers import chance_of, key_and_threshold, key_of
+from fastact.arrays.contiguous import RANDOM_OPERANDS, call_contiguous
+from fastact.arrays.random_numbers import as_probability, key_and_threshold, key_of
 from fastact.catalogue.definition import REQUIRED, Definition
 from fastact.catalogue.dropouts import dropout
 from fastact.functions.function import Function, check_domains
@@ -38,7 +32,6 @@ from fastact.functions.operation import Operation
 from fastact.functions.options import RNG, Argument
 from fastact.functions.pointwise import OPERATIONS
 from fastact.kernels.kernel import Channels, Contiguous, Kernel, Operand, parameters
-from fastact.runtime.dtypes import inner_type
 from fastact.system.numpy_api import MAX_OPERANDS
 
 _GRADIENTS = ("backward", "forward_backward")
@@ -116,7 +109,7 @@ STAGES = (
         value=_dropped,
         gradient=_dropped,
         numbers=("dropout_scale",),
-        values_of=lambda caller, p: dropout.numbers(chance_of(caller, "dropout", p).p),
+        values_of=lambda caller, p: dropout.numbers(as_probability(caller, "dropout", p)),
         draws=True,
     ),
     Stage(
@@ -138,6 +131,8 @@ BIAS = Argument(
     "by `dbias`, that of the bias, with its shape.",
     annotation="ArrayLike | None",
 )
+# The options that request a variant, in the order of its steps.
+OPTIONS = (BIAS.name, *(stage.name for stage in STAGES))
 BIAS_OPERATIONS = (
     "forward",
     "derivative",
@@ -157,8 +152,19 @@ def stage_options(operation: str) -> tuple[Argument, ...]:
     return (BIAS, BIAS_AXIS, *found, *((RNG,) if draws else ()))
 
 
-class Variant(NamedTuple):
-    """A fused variant of an operation, with a kernel of its own."""
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A fused variant of an operation, with a kernel of its own.
+
+    Attributes
+    ----------
+    operation : str
+        The operation.
+    has_bias : bool
+        Whether a bias is added first.
+    stages : tuple of Stage
+        The epilogues, in their order.
+    """
 
     operation: str
     has_bias: bool
@@ -168,22 +174,19 @@ class Variant(NamedTuple):
         names = [*(["bias"] if self.has_bias else []), *(stage.name for stage in self.stages)]
         return f"{self.operation}_with_{'_'.join(names)}"
 
-    @property
-    @cache  # noqa: B019  there are few
+    @cached_property
     def has_sums(self) -> bool:
         """Whether it returns the gradient of the bias."""
         return self.has_bias and self.operation in _GRADIENTS
 
-    @property
-    @cache  # noqa: B019  there are few
+    @cached_property
     def draws(self) -> tuple[str, ...]:
         """The names of the random operands."""
         if not any(stage.draws for stage in self.stages):
             return ()
         return CHANNEL_RANDOM_OPERANDS if self.has_bias else RANDOM_OPERANDS
 
-    @property
-    @cache  # noqa: B019  there are few
+    @cached_property
     def arrays(self) -> tuple[str, ...]:
         """The names of the arrays, those of stages first."""
         own = [stage.name for stage in self.stages if stage.is_array]
@@ -210,31 +213,33 @@ class Variant(NamedTuple):
         return Kernel(tuple(inputs), tuple(outputs), schedule(compute))
 
 
+@cache
+def variant_of(operation: str, options: tuple[str, ...]) -> Variant:
+    """Return the variant that runs an operation with some of `OPTIONS`, in their order: one object for each."""
+    stages = tuple(stage for stage in STAGES if stage.name in options)
+    return Variant(operation, BIAS.name in options, stages)
+
+
 def variants(definition: Definition) -> list[Variant]:
     """Return all variants of an activation's operations."""
     found = []
     for operation in BIAS_OPERATIONS:
-        subsets: list[tuple[Stage, ...]] = [()]
-        for stage in STAGES:
-            if operation in stage.operations and stage.name not in definition.parameters:
-                subsets += [(*subset, stage) for subset in subsets]
-        biases = (False,) if "bias" in definition.parameters else (False, True)
-        found += [
-            Variant(operation, has_bias, subset)
-            for has_bias in biases
-            for subset in subsets
-            if has_bias or subset
-        ]
+        options = _supported(operation, definition.parameters)
+        for count in range(1, len(options) + 1):
+            found += [variant_of(operation, some) for some in combinations(options, count)]
     return found
+
+
+def _supported(operation: str, parameters: Container[str] = ()) -> list[str]:
+    """Return those of `OPTIONS` that an operation supports, except parameters of the activation."""
+    own = [BIAS.name, *(stage.name for stage in STAGES if operation in stage.operations)]
+    return [name for name in own if name not in parameters]
 
 
 @cache
 def max_parameters() -> int:
     """Return the most parameters for which all ufuncs stay within NumPy's limit of operands."""
-    everything = (
-        Variant(operation, True, tuple(s for s in STAGES if operation in s.operations))
-        for operation in BIAS_OPERATIONS
-    )
+    everything = (variant_of(each, tuple(_supported(each))) for each in BIAS_OPERATIONS)
     others = (
         len((*each.draws, *each.arrays, *each.numbers(()), *OPERATIONS[each.operation][2]))
         + each.has_sums
@@ -313,17 +318,20 @@ def _with_sums(compute: Any) -> Callable[..., Any]:
     return operation
 
 
-def fused_options(function: Function, options: Mapping[str, Any]) -> list[str]:
-    """Return the names of the fused options in a call, except those that are parameters of the activation."""
-    names = ("bias", *(stage.name for stage in STAGES))
+def fused_options(function: Function, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return those of `OPTIONS` that a call passes, except parameters of the activation."""
     own = function.parameters
-    return [name for name in names if name not in own and options.get(name) is not None]
+    return tuple(name for name in OPTIONS if name not in own and options.get(name) is not None)
 
 
 def run_fused(
-    function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
+    function: Function,
+    operation: Operation,
+    arrays: tuple[Any, ...],
+    options: dict[str, Any],
+    fused: tuple[str, ...],
 ) -> Any:
-    """Run a fused variant of an operation.
+    """Run the variant of an operation with the options `fused`, see `fused_options`.
 
     Raises
     ------
@@ -335,10 +343,8 @@ def run_fused(
     """
     caller, name = function.caller(operation.name), operation.name
     own = function.parameters
-    taken = fused_options(function, options)
-    given = {key: options.pop(key) for key in taken}
-    stages = tuple(stage for stage in STAGES if stage.name in given)
-    variant = Variant(name, "bias" in given, stages)
+    given = {each: options.pop(each) for each in fused}
+    variant = variant_of(name, fused)
     rng = None if "rng" in own else options.pop("rng", None)
     if not variant.has_bias:
         _check_no_axis(caller, options)
@@ -351,9 +357,9 @@ def run_fused(
             continue
         known = ", ".join((*own, *(each.name for each in stage_options(name)), "out"))
         raise TypeError(
-            f"{caller}: with {', '.join(taken)}, {left!r} is not supported, only {known}"
+            f"{caller}: with {', '.join(fused)}, {left!r} is not supported, only {known}"
         )
-    own_arrays = [given[stage.name] for stage in stages if stage.is_array]
+    own_arrays = [given[stage.name] for stage in variant.stages if stage.is_array]
     inputs = tuple(
         as_real_array(caller, each, value)
         for each, value in zip(variant.arrays, (*own_arrays, *arrays), strict=True)
@@ -366,29 +372,23 @@ def run_fused(
         as_real_array(caller, "bias", bias)
         channels = channel_axis(caller, "bias", inputs[0], bias, axis)
         numbers.insert(0, bias)
-    numbers += [n for stage in stages for n in stage.values_of(caller, given[stage.name])]
+    numbers += [n for stage in variant.stages for n in stage.values_of(caller, given[stage.name])]
     draws = None
     if variant.draws:
         key = key_of(caller, rng, again=name == "backward")
-        draws = key_and_threshold(key, chance_of(caller, "dropout", given["dropout"]))
+        draws = key_and_threshold(key, float(given["dropout"]))
     ufunc = function.kernels[variant]
     if variant.has_bias:
         return call_on_channels(
             caller, ufunc, inputs, numbers, channels, out, draws, has_sums=variant.has_sums
         )
-    numbers = weak_for_integers(inputs, numbers)
-    dtype = computed_dtype(ufunc, inputs, numbers)
-    count = ufunc.nout
-    results = outputs_for(caller, out, (inputs[0].shape,) * count, (dtype,) * count)
-    values = [np.require(n, inner_type(dtype), ["C", "A"]) for n in numbers]
-    run_contiguous(ufunc, draws, inputs, values, results, dtype)
-    return as_returned(results, out)
+    return call_contiguous(caller, ufunc, inputs, numbers, out, draws)
 
 
 def check_alone(caller: str, function: Function, options: dict[str, Any]) -> None:
     """Remove options that are None, and raise an error for options of others that are missing."""
     has_dropout = "dropout" in options
-    for name in ("bias", *(stage.name for stage in STAGES)):
+    for name in OPTIONS:
         if name not in function.parameters:
             options.pop(name, None)
     rng = None if "rng" in function.parameters else options.pop("rng", None)

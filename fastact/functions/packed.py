@@ -129,7 +129,8 @@ def _(definition: ConcatenatedDefinition) -> Family:
             wide = (*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
             shapes = {"x": x.shape, "dx": x.shape, "y": wide, "dy": wide}
             ufunc = function.kernels[name]
-            return _call(caller, ufunc, kernel(name), found, shapes, axis, options.get("out"))
+            declared = function._family.kernel(name)
+            return _call(caller, ufunc, declared, found, shapes, axis, options.get("out"))
 
         return Operation(name, _SUMMARIES[name], arrays, (AXIS, OUT), returns, run, _RAISES)
 

@@ -20,7 +20,7 @@ from fastact.arrays.arguments import (
     warn_caller,
     weak_for_integers,
 )
-from fastact.catalogue.definition import REQUIRED, Definition
+from fastact.catalogue.definition import CONVENTIONS, REQUIRED, Definition
 from fastact.functions.function import Function, check_domains
 from fastact.functions.operation import Operation
 from fastact.functions.options import OUT, Argument, array
@@ -167,7 +167,6 @@ def parameter_arguments(definition: Definition) -> tuple[Argument, ...]:
 
 def choice_arguments(definition: Definition) -> tuple[Argument, ...]:
     """Return the options that select another definition as arguments of methods."""
-    libraries = {"convention": ("pytorch", "jax", "tensorflow", "thinc", "chainer")}
     return tuple(
         Argument(
             name,
@@ -178,7 +177,8 @@ def choice_arguments(definition: Definition) -> tuple[Argument, ...]:
             annotation=f"Literal[{', '.join(map(repr, values))}] | None",
         )
         for name, values in (
-            {key: ("none", *known) for key, known in definition.choices.items()} | libraries
+            {key: ("none", *known) for key, known in definition.choices.items()}
+            | {"convention": CONVENTIONS}
         ).items()
     )
 
@@ -333,7 +333,7 @@ def _name_all_types(function: Function, name: str, options: dict[str, Any]) -> N
         return  # NumPy raises the error
     if options["dtype"] is not None and wanted in dtypes() and "signature" not in options:
         del options["dtype"]
-        options["signature"] = kernel(function._definition, name).types(wanted)
+        options["signature"] = function._family.kernel(name).types(wanted)
 
 
 def explain(

@@ -18,7 +18,7 @@ from fastact.arrays.arguments import (
     outputs_for,
 )
 from fastact.arrays.contiguous import RANDOM_OPERANDS, run_contiguous
-from fastact.arrays.random_numbers import chance_of, key_and_threshold, key_of
+from fastact.arrays.random_numbers import key_and_threshold, key_of
 from fastact.arrays.rows import Operand, as_mask, layout_of, row_parts, run_on_rows
 from fastact.catalogue.definition import RowDefinition
 from fastact.catalogue.normalized import hardmax
@@ -196,7 +196,7 @@ def _run_random(
 
 def _perturb(function: Function, key: int, x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
     """Write x plus noise into y; softmax then runs in place."""
-    draws = key_and_threshold(key, chance_of(function.name, "p", 0.0))
+    draws = key_and_threshold(key, 0.0)
     run_contiguous(function.kernels["perturb"], draws, (x,), (), (y,), dtype_of(y.dtype.name))
     return y
 
