@@ -13,38 +13,15 @@ from __future__ import annotations
 
 from functools import cache as _cache  # there is a submodule of that name
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastact.system import hooks as _hooks
 from fastact.system.first_use import first_use as _first_use
 
-if TYPE_CHECKING:
-    from fastact.custom import activation, check_derivative
-    from fastact.functions.registry import get, names
-    from fastact.runtime.output_pool import output_cache_info, set_output_cache
-    from fastact.runtime.threads import (
-        get_num_threads,
-        get_parallel_threshold,
-        set_num_threads,
-        set_parallel_threshold,
-    )
-
-__all__ = [
-    "activation",
-    "check_derivative",
-    "get",
-    "get_num_threads",
-    "get_parallel_threshold",
-    "names",
-    "output_cache_info",
-    "set_num_threads",
-    "set_output_cache",
-    "set_parallel_threshold",
-]
 __version__ = "0.1.0"
 
 # Everything is imported when something is first asked for: Numba imports this file in every process that
-# compiles anything.
+# compiles anything. Type checkers read the stub, `__init__.pyi`, instead.
 _MODULES = {
     "activation": "custom",
     "check_derivative": "custom",
@@ -57,6 +34,7 @@ _MODULES = {
     "set_output_cache": "runtime.output_pool",
     "set_parallel_threshold": "runtime.threads",
 }
+__all__ = list(_MODULES)
 
 
 def _later(module: str, name: str) -> Any:

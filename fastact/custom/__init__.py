@@ -22,6 +22,8 @@ from fastact.simd import dual, isnan, select, value_and_derivative_of
 from fastact.system.first_use import first_use
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from fastact.runtime.compiler import NotSelfContainedError
 
 
@@ -143,7 +145,27 @@ def _differentiable(function: Any, indices: tuple[int, ...]) -> Callable[..., An
     return with_parameter
 
 
-class CustomFunction(Function):
+if TYPE_CHECKING:
+
+    class _Activation(Function):  # at run time, each function has a class with methods of its own
+        def __call__(self, x: ArrayLike, /, *args: ArrayLike, **options: Any) -> Any: ...
+        def derivative(self, x: ArrayLike, /, *args: ArrayLike, **options: Any) -> Any: ...
+        def value_and_derivative(
+            self, x: ArrayLike, /, *args: ArrayLike, **options: Any
+        ) -> tuple[Any, Any]: ...
+        def backward(
+            self, dy: ArrayLike, x: ArrayLike, /, *args: ArrayLike, **options: Any
+        ) -> Any: ...
+        def forward_backward(
+            self, x: ArrayLike, dy: ArrayLike, /, *args: ArrayLike, **options: Any
+        ) -> Any: ...
+        def second_derivative(self, x: ArrayLike, /, *args: ArrayLike, **options: Any) -> Any: ...
+
+else:
+    _Activation = Function
+
+
+class CustomFunction(_Activation):
     """An activation that a user wrote, and how it is copied and pickled.
 
     Pickle finds it as it finds a function: by its name in its module. cloudpickle takes functions by value where that
@@ -199,7 +221,7 @@ def _renamed(function: FunctionType, qualname: str) -> FunctionType:
 
 
 @overload
-def activation(function: Callable[..., Any], /) -> Function: ...
+def activation(function: Callable[..., Any], /) -> CustomFunction: ...
 
 
 @overload
@@ -211,7 +233,7 @@ def activation(
     learnable: str | None = ...,
     parameters_are: dict[str, str] = ...,
     reference: str = ...,
-) -> Callable[[Callable[..., Any]], Function]: ...
+) -> Callable[[Callable[..., Any]], CustomFunction]: ...
 
 
 def activation(function: Any = None, /, *, learnable: str | None = None, **metadata: Any) -> Any:
