@@ -14,13 +14,12 @@ import numpy as np
 import fastact
 from fastact.catalogue.definition import CONVENTIONS
 from fastact.functions import Function
-from fastact.functions.documentation import parameter
+from fastact.functions.documentation import notes, parameter
 from fastact.show.facts import (
     LIBRARIES,
     arguments,
     facts,
     in_library,
-    sections,
     signatures,
 )
 
@@ -120,16 +119,14 @@ def layers_page(layers: list[Function]) -> Iterator[str]:
     )
     yield links(layers)
     for each in layers:
-        found = sections(each)
         yield f"## {each.name}\n"
-        yield found[""] + "\n"
+        yield each._definition.summary + "\n"
         if each.formula:
             yield f"```math\ny = {each.formula}\n```\n"
-        if "Notes" in found:
-            yield found["Notes"] + "\n"
+        yield notes(each._definition) + "\n"
         yield from calls(each)
-        if "References" in found:
-            yield f"Reference: {markdown(' '.join(found['References'].split()))}\n"
+        if each.reference:
+            yield f"Reference: {markdown(each.reference)}\n"
     yield from shared_arguments(layers)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from fastact.kernels.algorithms.sparse import projected
 
 _D = TypeVar("_D", bound="Definition")
 
+_NOTES = "\n\nNotes\n-----\n"
 REQUIRED = inspect.Parameter.empty
 
 # What `Definition.exact` works with: mpmath has no annotations.
@@ -147,12 +147,16 @@ class Definition:
 
     @property
     def summary(self) -> str:
-        """Its description, without the sections that follow."""
-        return re.split(r"\n\n\w+\n-+\n", self.text)[0]
+        """Its description: the docstring, up to the notes."""
+        return self._text.partition(_NOTES)[0]
 
     @property
-    def text(self) -> str:
-        """Its docstring: the function's, or `said` instead."""
+    def notes(self) -> str:
+        """The notes in its docstring."""
+        return self._text.partition(_NOTES)[2]
+
+    @property
+    def _text(self) -> str:
         return inspect.cleandoc(self.said or self.function.__doc__ or "")
 
     @cached_property
@@ -344,12 +348,9 @@ class GateDefinition(PackedDefinition):
     gate: str = "first"
 
     @property
-    def text(self) -> str:
-        """Its description, with notes that all gates share."""
-        return f"""{self.said}
-
-Notes
------
+    def notes(self) -> str:
+        """The notes that all gates share."""
+        return f"""\
 ``y = value * {self.activation}(gate)``. By default the {self.gate} half is the gate. The value and the gradients are IEEE
 products; the derivative of the activation follows its own conventions. The gradient needs only the input: nothing else
 is stored between the passes."""

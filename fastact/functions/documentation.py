@@ -16,8 +16,7 @@ _WIDTH = 88
 
 def document(definition: Definition) -> str:
     """Return the docstring of a function."""
-    summary, _, own = definition.text.partition("\n\nNotes\n-----\n")
-    sections = [summary]
+    sections = [definition.summary]
     if definition.parameters:
         entries = (
             f"{name} : float or array_like{'' if default is REQUIRED else f', default {default}'}\n"
@@ -25,7 +24,7 @@ def document(definition: Definition) -> str:
             for name, default in definition.parameters.items()
         )
         sections.append(_section("Parameters", map(str.rstrip, entries)))
-    sections.append(_section("Notes", [own] if own else _notes(definition)))
+    sections.append(_section("Notes", [notes(definition)]))
     if definition.reference:
         sections.append(_section("References", textwrap.wrap(definition.reference, _WIDTH)))
     return "\n\n".join(sections) + "\n"
@@ -59,12 +58,13 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, initial_indent="    ", subsequent_indent="    ")
 
 
-def _notes(definition: Definition) -> Iterator[str]:
-    """Yield the lines of the notes on a function."""
-    for left, right in (("f(x)", definition.formula), ("f'(x)", definition.derivative)):
-        if right:
-            yield from (f".. math:: {left} = {right}", "")
-    yield from textwrap.wrap(" ".join(_said(definition)), _WIDTH)
+def notes(definition: Definition) -> str:
+    """Return the notes on a function: those of its definition, or what is known of it."""
+    if definition.notes:
+        return definition.notes
+    equations = {"f(x)": definition.formula, "f'(x)": definition.derivative}
+    lines = [f".. math:: {left} = {right}\n" for left, right in equations.items() if right]
+    return "\n".join([*lines, *textwrap.wrap(" ".join(_said(definition)), _WIDTH)])
 
 
 def _said(definition: Definition) -> Iterator[str]:

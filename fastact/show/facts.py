@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Iterator
-from typing import Any
 
 from fastact.catalogue.definition import Definition
+from fastact.functions import Function
 from fastact.functions.documentation import difference
+from fastact.functions.operation import Operation
 
 #: The display names of libraries, by their key in `Definition.elsewhere`.
 LIBRARIES = {
@@ -63,45 +62,24 @@ def in_library(definition: Definition, library: str) -> str:
     return f"{name} ({difference(definition, other)})".lstrip()
 
 
-# Methods, from their signatures and docstrings ---------------------------------------------------
+# Methods ----------------------------------------------------------------------------------------
 
 
-def sections(documented: Any) -> dict[str, str]:
-    """Return the sections of a docstring by heading; the text before the first one has ``""``."""
-    parts = re.split(r"^(\w.*)\n-+\n", inspect.getdoc(documented) or "", flags=re.MULTILINE)
-    headings, texts = ["", *parts[1::2]], parts[::2]
-    return {heading: text.strip() for heading, text in zip(headings, texts, strict=True)}
+def _described(function: Function) -> list[Operation]:
+    """Return the operations that a description of a whole-array function tells of."""
+    names = ("forward", "backward", "forward_backward")
+    return [function.operations[each] for each in names if each in function.operations]
 
 
-def methods(function: Any) -> dict[str, Any]:
-    """Return the public callables of a function by name, such as ``softmax.backward``."""
-    name = function.name
-    found = {f"{name}.{each}": getattr(function, each, None) for each in _METHODS}
-    return {name: function.__call__} | {call: each for call, each in found.items() if each}
-
-
-_METHODS = ("backward", "forward_backward")
-
-
-def signatures(function: Any) -> list[str]:
+def signatures(function: Function) -> list[str]:
     """Return one line for each method, with its arguments and their defaults."""
-    return [f"{call}{_signature(method)}" for call, method in methods(function).items()]
+    return [f"{function.caller(each.name)}{each.signature}" for each in _described(function)]
 
 
-def _signature(method: Any) -> str:
-    found = inspect.signature(method)
-    bare = [each.replace(annotation=each.empty) for each in found.parameters.values()]
-    return str(found.replace(parameters=bare, return_annotation=found.empty))
-
-
-def arguments(function: Any) -> dict[str, str]:
+def arguments(function: Function) -> dict[str, str]:
     """Return the description of each argument, from the first method that has it."""
     found: dict[str, str] = {}
-    for method in methods(function).values():
-        entries = re.split(r"\n(?=\S)", sections(method).get("Parameters", ""))
-        for entry in filter(None, entries):
-            heading, _, text = entry.partition("\n")
-            names, _, kind = heading.partition(" : ")
-            if not {*names.split(", ")} & found.keys():
-                found[names] = " ".join(f"{kind}. {text}".split())
+    for operation in _described(function):
+        for each in (*operation.arrays, *operation.options):
+            found.setdefault(each.name, f"{each.kind}. {each.text}")
     return found

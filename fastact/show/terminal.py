@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fastact.functions import Function
-from fastact.functions.documentation import parameter
-from fastact.show.facts import LIBRARIES, arguments, facts, sections, signatures
+from fastact.functions.documentation import notes, parameter
+from fastact.show.facts import LIBRARIES, arguments, facts, signatures
 from fastact.show.formulas import unicode_equation
 from fastact.show.plotting import curve
 
@@ -50,7 +50,7 @@ def layer_table(layers: Iterable[Function]) -> Table:
     table.add_column("layer", no_wrap=True)
     table.add_column("what it is")
     for each in layers:
-        table.add_row(Text(each.name, "bold"), Text(_paragraphs(sections(each)[""])[0]))
+        table.add_row(Text(each.name, "bold"), Text(_paragraphs(each._definition.summary)[0]))
     return table
 
 
@@ -87,17 +87,16 @@ def sheet(activation: Function, width: int) -> Group:
 
 def layer_sheet(layer: Function) -> Group:
     """Return the full description of a layer."""
-    found = sections(layer)
-    reference = " ".join(found.get("References", "").split())
-    notes = [*arguments(layer).items(), *([("reference", reference)] if reference else [])]
-    paragraphs = [*_paragraphs(found[""]), *_paragraphs(found.get("Notes", ""))]
+    definition, reference = layer._definition, layer.reference
+    entries = [*arguments(layer).items(), *([("reference", reference)] if reference else [])]
+    paragraphs = [*_paragraphs(definition.summary), *_paragraphs(notes(definition))]
     equations = [unicode_equation("y", layer.formula)] if layer.formula else []
     parts: list[RenderableType] = [
         Text(layer.name, "bold"),
         *(Padding(Text(each), (1, 0, 0, 0)) for each in paragraphs),
         *(Padding(Text(each), (1, 0, 0, 2)) for each in equations),
         Padding(_calls(layer), (1, 0)),
-        _notes((name, text.replace("`", "")) for name, text in notes),
+        _notes((name, text.replace("`", "")) for name, text in entries),
     ]
     return Group(*parts)
 
