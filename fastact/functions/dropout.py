@@ -65,7 +65,6 @@ def _operation(name: str) -> Operation:
     summary, arrays, outputs = _OPERATIONS[name]
     options = (_P_OF_BACKWARD if name == "backward" else _P, RNG, OUT)
     returns = {each: _RETURNS[each] for each in outputs}
-
     return Operation(name, summary, arrays, options, returns, _run, _RAISES)
 
 

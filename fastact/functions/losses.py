@@ -40,7 +40,6 @@ def loss_operation(
     elif name == "forward_backward":
         arrays = (*arrays, DLOSS)
     returns = {"forward": _LOSS, "backward": gradients}.get(name, _LOSS | gradients)
-
     return Operation(name, LOSS_OPERATIONS[name], arrays, options, returns, run, _RAISES)
 
 

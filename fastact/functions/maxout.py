@@ -18,8 +18,8 @@ from fastact.arrays.arguments import (
 )
 from fastact.catalogue.definition import REQUIRED, GroupDefinition
 from fastact.functions.function import Function, family_of
-from fastact.functions.operation import Family, Operation
-from fastact.functions.options import AXIS, OUT, Argument, array
+from fastact.functions.operation import SUMMARIES, Family, Operation
+from fastact.functions.options import AXIS, DY, OUT, Argument, array
 from fastact.kernels.kernel import Groups, Kernel
 from fastact.runtime.output_pool import retry_without_pool
 
@@ -30,15 +30,13 @@ _SIGNATURES = {
     "backward": "dy, which: intp -> dx(p)",
     "forward_backward": "x(p), dy -> y, dx(p)",
 }
-_SUMMARIES = {
-    "forward": "the value",
+_SUMMARIES = SUMMARIES | {
     "forward_with_index": "the value, and the index of the winning piece in each group",
     "backward": "the gradient with respect to the input: each `dy` goes to the winning piece",
-    "forward_backward": "the value and the gradient with respect to the input in one pass",
 }
 _ARRAYS = {
     "x": array("x", "The features, along `axis`, in groups of `pieces` consecutive ones."),
-    "dy": array("dy", "The gradient with respect to the output, with its shape."),
+    "dy": DY,
     "which": array(
         "which",
         "The indices that `forward_with_index` returned, with the shape of `dy`. Gradients with an index out of range "
@@ -72,7 +70,6 @@ def _(definition: GroupDefinition) -> Family:
 
     def operation(name: str) -> Operation:
         inputs, outputs = kernel(name).inputs, kernel(name).outputs
-
         return Operation(
             name,
             _SUMMARIES[name],

@@ -13,6 +13,13 @@ from fastact.catalogue.definition import REQUIRED
 from fastact.functions.options import Argument
 from fastact.kernels.kernel import Kernel
 
+# What most functions of whole arrays say of their operations.
+SUMMARIES = {
+    "forward": "the value",
+    "backward": "the gradient with respect to the input",
+    "forward_backward": "the value and the gradient with respect to the input in one pass",
+}
+
 
 @dataclass(frozen=True)
 class Operation:

@@ -50,6 +50,10 @@ def array(name: str, text: str, kind: str = "array_like", default: Any = REQUIRE
     return Argument(name, kind, text, default, "ArrayLike")
 
 
+X = array(
+    "x", "The input, of any shape and real dtype; integers and bools become floats as in NumPy."
+)
+DY = array("dy", "The gradient with respect to the output, with its shape.")
 OUT = Argument(
     "out",
     "ndarray, or tuple of ndarray and None, optional",

@@ -19,17 +19,12 @@ from fastact.arrays.arguments import (
 from fastact.arrays.packed import call_on_rows
 from fastact.catalogue.definition import ConcatenatedDefinition, GateDefinition
 from fastact.functions.function import Function, family_of
-from fastact.functions.operation import Family, Operation
-from fastact.functions.options import AXIS, OUT, Argument, array
+from fastact.functions.operation import SUMMARIES, Family, Operation
+from fastact.functions.options import AXIS, DY, OUT, Argument, array
 from fastact.kernels.kernel import Elementwise, Kernel, Operand, Packed
 from fastact.runtime.output_pool import empty, with_output_pool
 
 _HALVES = ("2", "n")
-_SUMMARIES = {
-    "forward": "the value",
-    "backward": "the gradient with respect to the input",
-    "forward_backward": "the value and the gradient with respect to the input in one pass",
-}
 _RAISES = {
     "TypeError": "If an input is not real.",
     "ValueError": "If the axis is out of bounds or its length is odd, or shapes or `out` do not match.",
@@ -96,9 +91,8 @@ _CONCATENATED: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "backward": ("dy x", "dx", _concatenated_backward),
     "forward_backward": ("x dy", "y dx", _concatenated_forward_backward),
 }
-_CONCATENATED_TEXTS = {
-    "x": "The input, of a real dtype.",
-    "dy": "The gradient with respect to the output, with its shape.",
+_CONCATENATED_ARRAYS = {"x": array("x", "The input, of a real dtype."), "dy": DY}
+_CONCATENATED_RETURNS = {
     "y": "The value, with the shape of `x` but twice the length along the axis.",
     "dx": "The gradient with respect to the input, with its shape.",
 }
@@ -112,8 +106,8 @@ def _(definition: ConcatenatedDefinition) -> Family:
 
     def operation(name: str) -> Operation:
         inputs, outputs, _ = _CONCATENATED[name]
-        arrays = tuple(array(each, _CONCATENATED_TEXTS[each]) for each in inputs.split())
-        returns = {each: _CONCATENATED_TEXTS[each] for each in outputs.split()}
+        arrays = tuple(_CONCATENATED_ARRAYS[each] for each in inputs.split())
+        returns = {each: _CONCATENATED_RETURNS[each] for each in outputs.split()}
 
         def run(
             function: Function,
@@ -132,7 +126,7 @@ def _(definition: ConcatenatedDefinition) -> Family:
             declared = function._family.kernel(name)
             return _call(caller, ufunc, declared, found, shapes, axis, options.get("out"))
 
-        return Operation(name, _SUMMARIES[name], arrays, (AXIS, OUT), returns, run, _RAISES)
+        return Operation(name, SUMMARIES[name], arrays, (AXIS, OUT), returns, run, _RAISES)
 
     return Family({name: operation(name) for name in _CONCATENATED}, tuple(_CONCATENATED), kernel)
 
@@ -164,14 +158,11 @@ _SECOND = array(
     "array_like, optional",
     None,
 )
-_DY = array("dy", "The gradient with respect to the output, with its shape.")
 _SECOND_OR_DY = array(
     "second",
     "The second half; or without `dy`, the gradient with respect to the output: ``(x, dy)`` or ``(first, second, dy)``.",
 )
-_LAST_DY = array(
-    "dy", "The gradient with respect to the output, with its shape.", "array_like, optional", None
-)
+_LAST_DY = array("dy", DY.text, "array_like, optional", None)
 
 
 def _gate(f: Any) -> Any:
@@ -201,7 +192,7 @@ _GATED: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
 }
 _GATED_ARRAYS = {
     "forward": (_X, _SECOND),
-    "backward": (_DY, _X, _SECOND),
+    "backward": (DY, _X, _SECOND),
     "forward_backward": (_X, _SECOND_OR_DY, _LAST_DY),
 }
 _GATED_RETURNS = {
@@ -229,15 +220,8 @@ def _(definition: GateDefinition) -> Family:
         _, outputs, _ = _GATED[name]
         returns = {each: _GATED_RETURNS[each] for each in outputs.split()}
         options = (AXIS, _INTERLEAVED, _GATE, OUT)
-
         return Operation(
-            name,
-            _SUMMARIES[name],
-            _GATED_ARRAYS[name],
-            options,
-            returns,
-            _run_gate,
-            _RAISES,
+            name, SUMMARIES[name], _GATED_ARRAYS[name], options, returns, _run_gate, _RAISES
         )
 
     return Family(

@@ -23,7 +23,7 @@ from fastact.arrays.arguments import (
 from fastact.catalogue.definition import CONVENTIONS, REQUIRED, Definition
 from fastact.functions.function import Function, check_domains
 from fastact.functions.operation import Operation
-from fastact.functions.options import OUT, Argument, array
+from fastact.functions.options import OUT, Argument, X, array
 from fastact.kernels.kernel import Elementwise, Kernel, Operand, parameters
 from fastact.runtime.dtypes import dtypes, has_loop, inner_type
 from fastact.runtime.output_pool import MIN_POOLED_BYTES, retry_without_pool, with_output_pool
@@ -77,9 +77,6 @@ def _derivative_of_output(index: int) -> Any:
     return compute
 
 
-_X = array(
-    "x", "The input, of any shape and real dtype; integers and bools become floats as in NumPy."
-)
 _DY = array("dy", "The gradient with respect to the output; it broadcasts with the input.")
 _Y = array("y", "The value that the forward call returned.")
 _OF_Y = {"y": "The value, with the shape of `x`. NaN gives NaN."}
@@ -90,23 +87,23 @@ _OF_DX = {
 }
 # For each operation: its summary, arrays and results, and its function on vectors.
 OPERATIONS: dict[str, tuple[str, tuple[Argument, ...], dict[str, str], Compute]] = {
-    "forward": ("the value", (_X,), _OF_Y, _forward),
-    "derivative": ("the derivative, dy/dx", (_X,), _OF_D, _derivative),
+    "forward": ("the value", (X,), _OF_Y, _forward),
+    "derivative": ("the derivative, dy/dx", (X,), _OF_D, _derivative),
     "value_and_derivative": (
         "the value and the derivative in one pass",
-        (_X,),
+        (X,),
         _OF_Y | _OF_D,
         _value_and_derivative,
     ),
     "backward": (
         "the gradient with respect to the input, `dy` times the derivative at `x`",
-        (_DY, _X),
+        (_DY, X),
         _OF_DX,
         _backward,
     ),
     "forward_backward": (
         "the value and the gradient with respect to the input in one pass",
-        (_X, _DY),
+        (X, _DY),
         _OF_Y | _OF_DX,
         _forward_backward,
     ),
@@ -118,12 +115,12 @@ OPERATIONS: dict[str, tuple[str, tuple[Argument, ...], dict[str, str], Compute]]
     ),
     "second_derivative": (
         "the second derivative, by forward-mode automatic differentiation",
-        (_X,),
+        (X,),
         {"d": "The second derivative, with the shape of `x`."},
         _derivative_of_output(1),
     ),
     # Not a public operation: the reference of `check_derivative`.
-    "automatic_derivative": ("the derivative", (_X,), _OF_D, _derivative_of_output(0)),
+    "automatic_derivative": ("the derivative", (X,), _OF_D, _derivative_of_output(0)),
 }
 _RAISES = {
     "TypeError": "If an argument is unknown, an input is not real, or the dtype of `out` is too narrow.",

@@ -23,8 +23,9 @@ from fastact.arrays.rows import Operand, as_mask, layout_of, row_parts, run_on_r
 from fastact.catalogue.definition import RowDefinition
 from fastact.catalogue.normalized import hardmax
 from fastact.functions.function import Function, family_of, function_of
-from fastact.functions.operation import Family, Operation
+from fastact.functions.operation import SUMMARIES, Family, Operation
 from fastact.functions.options import (
+    DY,
     KEEPDIMS,
     LENGTHS,
     OUT,
@@ -33,6 +34,7 @@ from fastact.functions.options import (
     TEMPERATURE,
     WHERE,
     Argument,
+    X,
     array,
 )
 from fastact.kernels.kernel import Contiguous, Kernel, Rows
@@ -64,11 +66,9 @@ _HARD = Argument(
     "bool",
 )
 _ARRAYS = {
-    "x": array(
-        "x", "The input, of any shape and real dtype; integers and bools become floats as in NumPy."
-    ),
+    "x": X,
     "y": array("y", "The result of the forward call."),
-    "dy": array("dy", "The gradient with respect to the output, with its shape."),
+    "dy": DY,
 }
 _RETURNS = {
     "y": "The value, with the shape of `x`. A row that contains NaN or plus infinity, or only minus infinity, gives "
@@ -83,11 +83,6 @@ _RAISES = {
     "TypeError": "If an input is not real, or `axis` or `lengths` are not integers.",
     "ValueError": "If `axis` is out of bounds, the temperature is not positive, the lengths do not add up to that of "
     "the axis, shapes do not match, or `out` does not match.",
-}
-_SUMMARIES = {
-    "forward": "the value",
-    "backward": "the gradient with respect to the input",
-    "forward_backward": "the value and the gradient with respect to the input in one pass",
 }
 
 
@@ -119,7 +114,7 @@ def _operation(definition: RowDefinition, name: str) -> Operation:
     texts = _RETURNS | (_REDUCED_VALUE if definition.is_reduced else {})
     returns = {each.name: texts[each.name] for each in kernel.outputs}
     run, plain = (_run_random, None) if draws else (_run, _plain_call(kernel, name))
-    return Operation(name, _SUMMARIES[name], arrays, options, returns, run, _RAISES, plain)
+    return Operation(name, SUMMARIES[name], arrays, options, returns, run, _RAISES, plain)
 
 
 def _kernel(definition: RowDefinition, name: str) -> Kernel:
