@@ -16,7 +16,7 @@ from fastact.runtime.output_pool import MIN_POOLED_BYTES, empty, with_output_poo
 _GATHERED = 2**16
 
 
-class Operand(NamedTuple):
+class RowArray(NamedTuple):
     """An array, and whether it holds rows; otherwise it holds a value for each row, or one for all."""
 
     array: NDArray[Any]
@@ -28,7 +28,7 @@ Run = Callable[[list[NDArray[Any]], list[NDArray[Any]]], None]
 
 
 def run_on_rows(
-    layout: Axes | Segments, run: Run, inputs: Sequence[Operand], outputs: Sequence[Operand]
+    layout: Axes | Segments, run: Run, inputs: Sequence[RowArray], outputs: Sequence[RowArray]
 ) -> None:
     """Run a function on all rows; temporaries for large arrays come from the output pool."""
     if max(inputs[0].array.nbytes, inputs[-1].array.nbytes) >= MIN_POOLED_BYTES:
@@ -60,7 +60,7 @@ class Axes:
             return self._others
         return tuple(1 if axis in self._axes else n for axis, n in enumerate(self._shape))
 
-    def run(self, run: Run, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> None:
+    def run(self, run: Run, inputs: Sequence[RowArray], outputs: Sequence[RowArray]) -> None:
         """Run a function on all rows."""
         given = [self._rows_last(*each) for each in inputs]
         results = [self._rows_of_output(*each) for each in outputs]
@@ -113,11 +113,11 @@ class Segments:
         """Return the shape of an array with one value for each row, along the same axis."""
         return (*self._shape[: self._axis], len(self._lengths), *self._shape[self._axis + 1 :])
 
-    def run(self, run: Run, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> None:
+    def run(self, run: Run, inputs: Sequence[RowArray], outputs: Sequence[RowArray]) -> None:
         """Run a function on all rows, on those of the same length together."""
-        given = [Operand(np.moveaxis(each.array, self._axis, -1), each.is_row) for each in inputs]
+        given = [RowArray(np.moveaxis(each.array, self._axis, -1), each.is_row) for each in inputs]
         results = [
-            Operand(np.moveaxis(each.array, self._axis, -1), each.is_row) for each in outputs
+            RowArray(np.moveaxis(each.array, self._axis, -1), each.is_row) for each in outputs
         ]
         for rows, positions in self._batches():
             parts = [array[..., positions if is_row else rows] for array, is_row in given]

@@ -242,7 +242,7 @@ class GroupDefinition(Definition):
 class RowDefinition(Definition):
     """A row function: each result depends on all elements of its row.
 
-    Its function takes a `fastact.kernels.rows.Rows` and returns the function that computes one row.
+    Its function takes a `fastact.kernels.rows.RowAccess` and returns the function that computes one row.
 
     Attributes
     ----------
@@ -431,7 +431,7 @@ class ElementwiseLossDefinition(LossDefinition):
 class CrossEntropyDefinition(LossDefinition):
     """A cross-entropy of rows of logits, with labels or class probabilities.
 
-    Its function takes a `fastact.kernels.rows.Rows` and returns the function that computes one row with a label.
+    Its function takes a `fastact.kernels.rows.RowAccess` and returns the function that computes one row with a label.
 
     Attributes
     ----------

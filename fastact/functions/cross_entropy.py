@@ -20,7 +20,7 @@ from fastact.arrays.arguments import (
     float_type,
     outputs_for,
 )
-from fastact.arrays.rows import Axes, Operand, row_parts, run_on_rows
+from fastact.arrays.rows import Axes, RowArray, row_parts, run_on_rows
 from fastact.catalogue.definition import CrossEntropyDefinition
 from fastact.functions.function import Function, family_of
 from fastact.functions.losses import LOSS_OPERATIONS, gradient_by_loss, loss_operation, loss_shape
@@ -132,8 +132,8 @@ def _run(
         run_on_rows(
             layout,
             partial(_run_rows, function, bool(gradients), classes, is_dense, losses, sums),
-            [Operand(x, True), Operand(given, is_dense), Operand(scale, False)],
-            [Operand(each, True) for each in gradients],
+            [RowArray(x, True), RowArray(given, is_dense), RowArray(scale, False)],
+            [RowArray(each, True) for each in gradients],
         )
         if loss is not None and losses is None:
             loss[...] = sum(sums) / np.float64(divisor)

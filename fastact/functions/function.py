@@ -59,7 +59,7 @@ class Function:
         self._choices = frozenset({"convention", *definition.choices})
         self.kernels = LazyDict(self._make_ufunc)
         self.ufuncs: Mapping[str, np.ufunc] = Ufuncs(family.ufuncs, self.kernels)
-        self.constants = LazyDict(family.constants(self.parameters))
+        self.constants = LazyDict(family.constants(self))
 
     @property
     def name(self) -> str:
@@ -144,7 +144,7 @@ class Function:
         vars(bound).pop("_numba_type_", None)
         bound.parameters = MappingProxyType(dict(self.parameters) | parameters)
         bound._bound = self._bound | parameters
-        bound.constants = LazyDict(self._family.constants(bound.parameters))
+        bound.constants = LazyDict(self._family.constants(bound))
         return bound
 
     def choose(self, options: dict[str, Any]) -> Function:

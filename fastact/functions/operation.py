@@ -122,7 +122,7 @@ class Family:
     others : tuple
         The keys of the kernels that are not among `ufuncs`.
     constants : callable
-        Takes parameters and returns a function from a dtype to the parameters as arrays for that dtype.
+        Takes a function and returns a function from a dtype to its parameters as arrays for that dtype.
     """
 
     operations: Mapping[str, Operation]
@@ -130,9 +130,7 @@ class Family:
     kernel: Callable[[Any], Kernel]
     missing: Mapping[str, str] = field(default_factory=dict)
     others: tuple[Any, ...] = ()
-    constants: Callable[[Mapping[str, Any]], Callable[[Any], Any]] = lambda parameters: (
-        lambda dtype: None
-    )
+    constants: Callable[[Any], Callable[[Any], Any]] = lambda function: lambda dtype: None
 
 
 def make_method(operation: Operation) -> Callable[..., Any]:

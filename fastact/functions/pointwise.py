@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NoReturn
 
@@ -209,13 +209,13 @@ def compute(definition: Definition, name: str) -> Callable[..., Any]:
     return OPERATIONS[name][3](function)
 
 
-def constants_of(parameters: Mapping[str, Any]) -> Callable[[np.dtype[Any]], Any]:
-    """Return a function from a dtype to the parameters as arrays for that dtype.
+def constants_of(function: Function) -> Callable[[np.dtype[Any]], Any]:
+    """Return a function from a dtype to a function's parameters as arrays for that dtype.
 
     This saves converting them in each call. It returns None for dtypes without a loop, and if a parameter is not a
     plain number.
     """
-    values = tuple(parameters.values())
+    values = tuple(function.parameters.values())
     are_plain = all(type(each) in (int, float) and abs(each) < 1e38 for each in values)
 
     def for_dtype(dtype: np.dtype[Any]) -> tuple[Any, ...] | None:

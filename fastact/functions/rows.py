@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from fastact.arrays.arguments import (
 )
 from fastact.arrays.contiguous import RANDOM_OPERANDS, run_contiguous
 from fastact.arrays.random_numbers import key_and_threshold, key_of
-from fastact.arrays.rows import Operand, as_mask, layout_of, row_parts, run_on_rows
+from fastact.arrays.rows import RowArray, as_mask, layout_of, row_parts, run_on_rows
 from fastact.catalogue.definition import RowDefinition
 from fastact.catalogue.normalized import hardmax
 from fastact.functions.function import Function, family_of, function_of
@@ -128,18 +128,20 @@ def _perturbed(words: Any, threshold: Any, x: Any) -> Any:
     return (x - log(-log(uniform(words))),)
 
 
-def _constants_of(parameters: Mapping[str, Any]) -> Callable[[np.dtype[Any]], NDArray[Any]]:
+def _constants_of(function: Function) -> Callable[[np.dtype[Any]], NDArray[Any]]:
     """Return a function from a dtype to the temperature as an operand for that dtype."""
-    return partial(_as_operand, _as_temperature("temperature", parameters["temperature"]))
+    name = function.name
+    return partial(_as_operand, name, _as_temperature(name, function.parameters["temperature"]))
 
 
-def _as_operand(temperature: float, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _as_operand(caller: str, temperature: float, dtype: np.dtype[Any]) -> NDArray[Any]:
     inner = inner_type(dtype)
     limits = np.finfo(inner)
     # Outside, the reciprocal would overflow or vanish.
     if not float(limits.tiny) <= temperature <= float(limits.max):
         raise ValueError(
-            f"temperature must be from {limits.tiny:.3g} to {limits.max:.3g} in {inner}, got {temperature:.3g}"
+            f"{caller}: temperature must be from {limits.tiny:.3g} to {limits.max:.3g} in {inner}, "
+            f"got {temperature:.3g}"
         )
     return np.asarray(temperature, inner)
 
@@ -229,7 +231,7 @@ def _run(
     if temperature is None:
         temperature_operand = function.constants[dtype]
     else:
-        temperature_operand = _as_operand(_as_temperature(caller, temperature), dtype)
+        temperature_operand = _as_operand(caller, _as_temperature(caller, temperature), dtype)
     shapes = tuple(shape if each.core else reduced for each in kernel.outputs)
     mask = None if where is None else as_mask(caller, where, shape)
     results = outputs_for(caller, out, shapes, (dtype,) * len(shapes))
@@ -238,9 +240,10 @@ def _run(
         (mask,) = copy_overlapping([mask], results)
     if replace is not None:
         given[0] = replace(given[0], results[0])
-    inputs = [Operand(*each) for each in zip(given, are_rows, strict=True)]
+    inputs = [RowArray(*each) for each in zip(given, are_rows, strict=True)]
     outputs = [
-        Operand(array, bool(each.core)) for array, each in zip(results, kernel.outputs, strict=True)
+        RowArray(array, bool(each.core))
+        for array, each in zip(results, kernel.outputs, strict=True)
     ]
     types = kernel.types(dtype)
 
@@ -251,7 +254,7 @@ def _run(
         )
 
     if mask is not None:
-        inputs.append(Operand(mask, True))
+        inputs.append(RowArray(mask, True))
         run_on_rows(layout, partial(_run_masked, definition, operation, run), inputs, outputs)
     else:
         run_on_rows(layout, run, inputs, outputs)

@@ -55,7 +55,7 @@ class Row(NamedTuple):
     scratch : tuple of addresses
         Scratch buffers, one block for each operand with a row.
     cache : pointer
-        The buffer of `Rows.cached`.
+        The buffer of `RowAccess.cached`.
     scalars : words
         The addresses of the scalar operands.
     n : int
@@ -79,7 +79,7 @@ class Row(NamedTuple):
     to_next: Any
 
 
-class Rows:
+class RowAccess:
     """Access to the operands of a loop over rows, as functions for compiled code.
 
     Parameters
@@ -386,21 +386,21 @@ class Rows:
 
 
 def rows(
-    algorithm: Callable[[Rows], Callable[..., None]], kernel: Kernel, dtype: str
+    algorithm: Callable[[RowAccess], Callable[..., None]], kernel: Kernel, dtype: str
 ) -> Callable[..., None]:
     """Return the loop of a generalized ufunc over rows, with wide blocks for long rows and narrow ones for short.
 
     Parameters
     ----------
     algorithm : callable
-        Takes a `Rows` and returns the function that computes one row.
+        Takes a `RowAccess` and returns the function that computes one row.
     kernel : Kernel
         The kernel, for its operands.
     dtype : str
         The dtype of its rows.
     """
-    wide = Rows(kernel, dtype, _WIDE, are_short=False)
-    narrow = Rows(kernel, dtype, _NARROW, are_short=True)
+    wide = RowAccess(kernel, dtype, _WIDE, are_short=False)
+    narrow = RowAccess(kernel, dtype, _NARROW, are_short=True)
     of_long, of_short = (internal(each.loop(internal(algorithm(each)))) for each in (wide, narrow))
     most = narrow.width
 

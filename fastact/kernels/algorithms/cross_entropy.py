@@ -12,13 +12,13 @@ from fastact.kernels.algorithms.softmax import Exponentials, adding, total_of
 from fastact.simd import fold_to_double, select, sum_lanes
 
 if TYPE_CHECKING:
-    from fastact.kernels.rows import Rows
+    from fastact.kernels.rows import RowAccess
 
 
 class _Softmax:
     """The softmax passes that both algorithms share; exponentials are recomputed if the row is too long to cache them."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: RowAccess) -> None:
         exponentials = Exponentials(rows, sign=1, takes_logarithm=True)
         self.padding = exponentials.padding
         self.prepare = rows.prepare(self.padding)
@@ -32,7 +32,7 @@ class _Softmax:
         )
 
 
-def label_cross_entropy(rows: Rows) -> Callable[..., None]:
+def label_cross_entropy(rows: RowAccess) -> Callable[..., None]:
     """Return the function that computes the loss of one row of logits with a label.
 
     Inputs are the row ``x`` and the scalars ``label`` (negative to ignore the row), ``weight`` and ``scale``. Outputs
@@ -83,7 +83,7 @@ def label_cross_entropy(rows: Rows) -> Callable[..., None]:
     return one_row
 
 
-def dense_cross_entropy(rows: Rows) -> Callable[..., None]:
+def dense_cross_entropy(rows: RowAccess) -> Callable[..., None]:
     """Return the function that computes the loss of one row of logits with a weight for every class.
 
     Inputs are the rows ``x``, ``targets`` and ``weights``, and the scalars ``label``, ``spike``, ``keep``, ``uniform``

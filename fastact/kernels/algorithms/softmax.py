@@ -12,7 +12,7 @@ from fastact.vecmath.logarithm import log, log1p
 from fastact.vecmath.products import double_double_quotient, exp_of_difference
 
 if TYPE_CHECKING:
-    from fastact.kernels.rows import Rows
+    from fastact.kernels.rows import RowAccess
 
 
 class Sums(NamedTuple):
@@ -45,7 +45,7 @@ class Sums(NamedTuple):
     dy_sum: Any
 
 
-def adding(rows: Rows) -> Any:
+def adding(rows: RowAccess) -> Any:
     """Return the accumulator update: a float64 vector sum, with Knuth's compensation where rows are float64.
 
     Sums of float32 elements are exact enough without.
@@ -74,7 +74,7 @@ class Exponentials:
 
     Parameters
     ----------
-    rows : Rows
+    rows : RowAccess
         Access to the operands, among them ``x``.
     sign : int
         -1 to take exponentials of ``-x``, else 1.
@@ -89,7 +89,7 @@ class Exponentials:
         ``exponential(x, top, temperature, reciprocal)`` returns differences and exponentials.
     """
 
-    def __init__(self, rows: Rows, sign: int, takes_logarithm: bool) -> None:
+    def __init__(self, rows: RowAccess, sign: int, takes_logarithm: bool) -> None:
         self._rows = rows
         self._sign = sign
         self._takes_logarithm = takes_logarithm
@@ -172,20 +172,20 @@ class Exponentials:
         return sums
 
 
-def exponentials(definition: Any, rows: Rows) -> Callable[..., None]:
+def exponentials(definition: Any, rows: RowAccess) -> Callable[..., None]:
     """Return the function that computes one row of a function of exponentials and their sum.
 
     Parameters
     ----------
     definition : ExponentialsDefinition
         The function of each element and of the sums.
-    rows : Rows
+    rows : RowAccess
         Operands ``x -> y``, ``x, dy -> y, dx`` or ``dy, y -> dx``, and a temperature.
     """
     return (_from_input if rows.index("x") >= 0 else _from_output)(definition, rows)
 
 
-def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
+def _from_input(definition: Any, rows: RowAccess) -> Callable[..., None]:
     sign = -1 if definition.of_minus_x else 1
     has_gradient = rows.has("dy")
     exponentials = Exponentials(rows, sign, definition.takes_logarithm)
@@ -225,7 +225,7 @@ def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
     return one_row
 
 
-def _from_output(definition: Any, rows: Rows) -> Callable[..., None]:
+def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
     sign = -1 if definition.of_minus_x else 1
     padding = [0.0, 0.0]
     prepare = rows.prepare(padding)
@@ -256,7 +256,7 @@ def _from_output(definition: Any, rows: Rows) -> Callable[..., None]:
     return one_row
 
 
-def reduced_exponentials(definition: Any, rows: Rows) -> Callable[..., None]:
+def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None]:
     """Return the function that reduces one row to a function of the sum of its exponentials."""
     exponentials = Exponentials(rows, 1, takes_logarithm=True)
     prepare, top_of, sums_of, has_nan = (

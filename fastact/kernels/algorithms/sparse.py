@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from fastact.simd import fold_to_double, select, sum_lanes
 
 if TYPE_CHECKING:
-    from fastact.kernels.rows import Rows
+    from fastact.kernels.rows import RowAccess
 
 
-def projected(definition: Any, rows: Rows) -> Callable[..., None]:
+def projected(definition: Any, rows: RowAccess) -> Callable[..., None]:
     """Return the function that projects one row onto the simplex.
 
     Operands are those of `fastact.kernels.algorithms.softmax.exponentials`. The threshold is found by C. Michelot's
@@ -23,7 +23,7 @@ def projected(definition: Any, rows: Rows) -> Callable[..., None]:
     return (_from_input if rows.index("x") >= 0 else _from_output)(definition, rows)
 
 
-def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
+def _from_input(definition: Any, rows: RowAccess) -> Callable[..., None]:
     has_gradient = rows.has("dy")
     x_at, dy_at = rows.index("x"), rows.index("dy")
     padding = rows.padding("x", -math.inf)
@@ -68,7 +68,7 @@ def _from_input(definition: Any, rows: Rows) -> Callable[..., None]:
     return one_row
 
 
-def _from_output(definition: Any, rows: Rows) -> Callable[..., None]:
+def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
     padding = [0.0, 0.0]
     prepare, temperature_of = rows.prepare(padding), rows.scalar("temperature")
     doubles, zeros = rows.doubles, rows.zeros
