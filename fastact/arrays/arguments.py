@@ -126,6 +126,8 @@ def outputs_for(
     caller: str, out: Any, shapes: tuple[tuple[int, ...], ...], dtypes: tuple[np.dtype[Any], ...]
 ) -> tuple[NDArray[Any], ...]:
     """Return the output arrays: those that the caller gave, or new ones."""
+    if out is None:
+        return tuple(map(empty, shapes, dtypes))
     outputs = []
     given = each_output(caller, out, len(shapes))
     for array, shape, dtype in zip(given, shapes, dtypes, strict=True):
@@ -166,11 +168,16 @@ def _is_same(array: NDArray[Any], other: NDArray[Any]) -> bool:
 
 def broadcast_shape(caller: str, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, ...]:
     """Return the common broadcast shape of arrays, or raise an error that names them."""
+    shapes = [array.shape for array in arrays.values()]
+    if shapes.count(shapes[0]) == len(
+        shapes
+    ):  # np.broadcast_shapes takes 2 us even if there is nothing to do
+        return shapes[0]
     try:
-        return np.broadcast_shapes(*(array.shape for array in arrays.values()))
+        return np.broadcast_shapes(*shapes)
     except ValueError:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(f"{caller}: shapes do not broadcast: {shapes}") from None
+        named = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{caller}: shapes do not broadcast: {named}") from None
 
 
 def sum_into(result: NDArray[Any], gradient: NDArray[Any]) -> None:
@@ -217,7 +224,7 @@ def float_type(values: Sequence[Any], arrays: Sequence[NDArray[Any]]) -> np.dtyp
         The same arguments as arrays.
     """
     kinds = [array.dtype for array in arrays]
-    if len(kinds) == 1 and kinds[0].kind not in "iub":
+    if kinds.count(kinds[0]) == len(kinds) and kinds[0].kind not in "iub":
         return native(kinds[0])
     are_weak = [type(value) in (int, float) for value in values]
     if all(kind.kind in "iub" for kind in kinds) and not all(are_weak):
@@ -235,6 +242,9 @@ def weak_for_integers(arrays: Sequence[Any], parameters: list[Any]) -> list[Any]
 
     In NumPy they do: ``np.arctan2(int8, 0.5)`` is float64, while ``np.tanh(int8)`` is float16.
     """
+    for each in arrays:
+        if type(each) is np.ndarray and each.dtype.kind not in "iub":
+            return parameters
     try:
         kinds = [
             np.asarray(each).dtype

@@ -94,7 +94,7 @@ def call_contiguous(
     dtype = computed_dtype(ufunc, arrays, numbers)
     count = ufunc.nout
     results = outputs_for(caller, out, (arrays[0].shape,) * count, (dtype,) * count)
-    values = [np.require(each, inner_type(dtype), ["C", "A"]) for each in numbers]
+    values = [np.asarray(each, inner_type(dtype)) for each in numbers]
     run_contiguous(ufunc, key_and_threshold, arrays, values, results, dtype)
     return as_returned(results, out)
 

@@ -140,7 +140,7 @@ class Definition:
     choices: dict[str, dict[str, Definition]] = field(default_factory=dict)
     kind: ClassVar[str] = "activation"
 
-    @property
+    @cached_property  # calls ask for it
     def name(self) -> str:
         """Its name: ``fastact.<name>``."""
         return self.called or self.function.__name__.lstrip("_")

@@ -88,7 +88,10 @@ def _operation(definition: Definition, name: str) -> Operation:
         options = (_SLOPE, *([_RNG] if name == "forward" else []), *options)
     is_plain = not definition.learnable and name != "backward_from_output"
     plain = plain_call(name) if is_plain else None
-    found = operation(definition, name, options, _run, plain)
+    special = {each.name for each in options if each not in UFUNC_OPTIONS}
+    special -= definition.parameters.keys()
+    run = partial(_run_plain, frozenset(special)) if is_plain else _run
+    found = operation(definition, name, options, run, plain)
     if definition.learnable and "backward" in name and name != "backward_from_output":
         (learnable,) = definition.learnable
         text = f"Only if `{learnable}` is passed: its gradient, of its shape, summed in float64."
@@ -102,6 +105,19 @@ def _kernel(definition: Definition, key: Any) -> Kernel:
     if key.endswith(_SUMS):
         return _kernel_with_sums(definition, key.removesuffix(_SUMS))
     return kernel(definition, key)
+
+
+def _run_plain(
+    special: frozenset[str],
+    function: Function,
+    operation: Operation,
+    arrays: tuple[Any, ...],
+    options: dict[str, Any],
+) -> Any:
+    """Call the ufunc unless an option asks for more: 5 us instead of 7."""
+    if special.isdisjoint(options):
+        return run_elementwise(function, operation.name, arrays, options)
+    return _run(function, operation, arrays, options)
 
 
 def _run(

@@ -61,7 +61,7 @@ class Function:
         self.ufuncs: Mapping[str, np.ufunc] = Ufuncs(family.ufuncs, self.kernels)
         self.constants = LazyDict(family.constants(self))
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The function's name."""
         return self._definition.name

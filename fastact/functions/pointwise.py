@@ -122,6 +122,10 @@ OPERATIONS: dict[str, tuple[str, tuple[Argument, ...], dict[str, str], Compute]]
     # Not a public operation: the reference of `check_derivative`.
     "automatic_derivative": ("the derivative", (X,), _OF_D, _derivative_of_output(0)),
 }
+# For each operation with a gradient, the position of the array whose shape it has.
+_SHAPE_OF_GRADIENT = {
+    name: 1 - arrays.index(_DY) for name, (_, arrays, _, _) in OPERATIONS.items() if _DY in arrays
+}
 _RAISES = {
     "TypeError": "If an argument is unknown, an input is not real, or the dtype of `out` is too narrow.",
     "ValueError": "If shapes do not match, a parameter is outside its domain, or `out` is read-only.",
@@ -228,7 +232,7 @@ def constants_of(function: Function) -> Callable[[np.dtype[Any]], Any]:
 
 def plain_call(name: str) -> Callable[..., Any]:
     """Return the shortcut for calls without options: straight to the ufunc, except in special cases."""
-    has_gradient = "dy" in (each.name for each in OPERATIONS[name][1])
+    has_gradient = name in _SHAPE_OF_GRADIENT
 
     def plain(function: Function, *arrays: Any) -> Any:
         first = arrays[0]
@@ -261,9 +265,8 @@ def run_elementwise(
         arrays = (*arrays, *weak_for_integers(arrays, values))
     if "dtype" in options:
         _name_all_types(function, name, options)
-    names = [each.name for each in OPERATIONS[name][1]]
-    if "dy" in names:
-        shape = _shape_to_sum_to(arrays, 1 - names.index("dy"))
+    if name in _SHAPE_OF_GRADIENT:
+        shape = _shape_to_sum_to(arrays, _SHAPE_OF_GRADIENT[name])
         if shape is not None:
             return _summed(function, name, arrays, options, shape)
     return _call(function, name, arrays, options)
