@@ -24,8 +24,9 @@ def used_by(function: Callable[..., Any]) -> list[Any]:
             found.append(cell.cell_contents)
     for value in found:  # grows by the attributes of modules
         if isinstance(value, ModuleType):
-            attributes = (getattr(value, name, None) for name in names)
-            found += [each for each in attributes if each is not None and not _is_in(each, found)]
+            # Only names that the module lists: asked for any other, it may warn, as numpy.core does.
+            attributes = (getattr(value, name) for name in names if name in dir(value))
+            found += [each for each in attributes if not _is_in(each, found)]
     return found
 
 
