@@ -6,6 +6,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from fastact.runtime.dtypes import dtypes, is_bfloat16, native
 from fastact.runtime.output_pool import empty, retry_without_pool
+from fastact.system.first_use import first_use
 
 
 def as_array(caller: str, name: str, value: Any) -> NDArray[Any]:
@@ -78,6 +80,13 @@ def as_integer(caller: str, name: str, value: Any) -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{caller}: {name} must be an integer, got {value!r}") from None
+
+
+@cache
+@first_use()
+def random_types() -> tuple[type[np.random.SeedSequence], type[np.random.Generator]]:
+    """Return the classes of seeds, which NumPy imports lazily."""
+    return np.random.SeedSequence, np.random.Generator
 
 
 def as_axis(caller: str, axis: Any, dimensions: int) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from fastact.arrays.arguments import (
     outputs_for,
     weak_for_integers,
 )
+from fastact.arrays.plans import Call, Plan, are_plain, taking
+from fastact.arrays.random_numbers import Draw
 from fastact.runtime.dtypes import inner_type
 from fastact.runtime.output_pool import empty, retry_without_pool
 
@@ -65,38 +68,77 @@ def computed_dtype(
     return found
 
 
-def call_contiguous(
-    caller: str,
-    ufunc: np.ufunc,
-    arrays: Sequence[NDArray[Any]],
-    numbers: Sequence[Any],
-    out: Any,
-    key_and_threshold: tuple[np.int64, np.int64] | None,
-) -> Any:
-    """Call the ufunc of a `fastact.kernels.kernel.Contiguous` kernel with NumPy's type promotion.
+@dataclass(frozen=True, eq=False, slots=True)
+class ContiguousCall(Call):
+    """A call of a `Contiguous` or `Elementwise` kernel of `fastact.kernels.kernel` with NumPy's type promotion.
 
-    Parameters
+    Attributes
     ----------
     caller : str
         The operation's name in error messages.
     ufunc : numpy.ufunc
         All its results have the arrays' shape.
-    arrays : sequence of ndarray
-        Of one shape.
+    arrays : dict of str to ndarray
+        The arrays by name, of one shape.
     numbers : sequence of scalar
         The parameters.
     out : ndarray or tuple, optional
         Where the results go.
-    key_and_threshold : tuple of int64 or None
-        As in `run_contiguous`.
+    draw : Draw or None
+        The random numbers, if the kernel has random operands.
     """
-    numbers = weak_for_integers(arrays, list(numbers))
-    dtype = computed_dtype(ufunc, arrays, numbers)
-    count = ufunc.nout
-    results = outputs_for(caller, out, (arrays[0].shape,) * count, (dtype,) * count)
-    values = [np.asarray(each, inner_type(dtype)) for each in numbers]
-    run_contiguous(ufunc, key_and_threshold, arrays, values, results, dtype)
-    return as_returned(results, out)
+
+    caller: str
+    ufunc: np.ufunc
+    arrays: Mapping[str, NDArray[Any]]
+    numbers: Sequence[Any]
+    out: Any
+    draw: Draw | None
+
+    def __call__(self) -> Any:
+        """Make the call and return the results."""
+        arrays, count = tuple(self.arrays.values()), self.ufunc.nout
+        numbers = weak_for_integers(arrays, list(self.numbers))
+        dtype = computed_dtype(self.ufunc, arrays, numbers)
+        shapes = (arrays[0].shape,) * count
+        results = outputs_for(self.caller, self.out, shapes, (dtype,) * count)
+        values = [np.asarray(each, inner_type(dtype)) for each in numbers]
+        if self._is_elementwise:
+            retry_without_pool(self.ufunc, *arrays, *values, out=results, casting="same_kind")
+        else:
+            draws = None if self.draw is None else self.draw.key_and_threshold()
+            run_contiguous(self.ufunc, draws, arrays, values, results, dtype)
+        return as_returned(results, self.out)
+
+    @property
+    def _is_elementwise(self) -> bool:
+        return self.ufunc.signature is None
+
+    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+        """Return a plan for arrays that fit one block."""
+        arrays = tuple(self.arrays.values())
+        shape, dtype = arrays[0].shape, arrays[0].dtype
+        if self.out is not None or not are_plain(arrays, dtype):
+            return None
+        if arrays[0].size > BLOCK and not self._is_elementwise:
+            return None
+        if any(type(each) not in (int, float) for each in self.numbers):
+            return None
+        take = taking(positions[name] for name in self.arrays)
+        draw_of = None if self.draw is None else self.draw.plan(positions)
+        numbers = [np.asarray(each, inner_type(dtype)) for each in self.numbers]
+        ufunc, is_single = self.ufunc, self.ufunc.nout == 1
+        if self._is_elementwise:
+            return lambda given: ufunc(*take(given), *numbers)
+
+        def run(given: Sequence[Any]) -> Any:
+            draws = () if draw_of is None else draw_of(given)
+            results = ufunc(*draws, *[each.reshape(-1) for each in take(given)], *numbers)
+            if is_single:
+                return results.reshape(shape)
+            return tuple([each.reshape(shape) for each in results])
+
+        return run
 
 
 def run_contiguous(

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import math
 import operator
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fastact.arrays.arguments import as_real_array
-from fastact.system.first_use import first_use
+from fastact.arrays.arguments import as_real_array, random_types
 
 _KEYS = 2**64
+# NumPy's bit generators whose raw words are what `integers` returns; MT19937 has 32 bits.
+_WITH_64_BITS = ("PCG64", "PCG64DXSM", "Philox", "SFC64")
 
 
 def key_of(caller: str, rng: Any, *, again: bool = False) -> int:
@@ -57,6 +60,8 @@ def key_of(caller: str, rng: Any, *, again: bool = False) -> int:
                     f"{caller}: a generator cannot repeat the random numbers of the forward call: pass the same seed, "
                     "an int, to both calls, or call forward_backward"
                 )
+            if type(rng.bit_generator).__name__ in _WITH_64_BITS:
+                return int(rng.bit_generator.random_raw())  # 0.2 us instead of 3
             return int(rng.integers(_KEYS, dtype=np.uint64))
     try:
         if isinstance(rng, bool | np.bool_):
@@ -67,13 +72,6 @@ def key_of(caller: str, rng: Any, *, again: bool = False) -> int:
     if not 0 <= seed < _KEYS:
         raise ValueError(f"{caller}: the seed rng must be from 0 to 2**64 - 1, got {seed}")
     return seed
-
-
-@cache
-@first_use()
-def random_types() -> tuple[type[np.random.SeedSequence], type[np.random.Generator]]:
-    """Return the classes of seeds, which NumPy imports lazily."""
-    return np.random.SeedSequence, np.random.Generator
 
 
 def as_generator(caller: str, rng: Any) -> np.random.Generator:
@@ -113,6 +111,46 @@ def as_probability(caller: str, name: str, p: Any) -> float:
     if number.ndim or not 0 <= float(number) <= 1:
         raise ValueError(f"{caller}: {name} must be a number from 0 to 1, got {p!r}")
     return float(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The random operands of a call that drops elements.
+
+    Attributes
+    ----------
+    caller : str
+        The operation's name in error messages.
+    rng : int, numpy.random.SeedSequence or numpy.random.Generator
+        The ``rng`` argument.
+    again : bool
+        Whether the operation must repeat the random numbers of another call.
+    p : float
+        The probability of a drop.
+    """
+
+    caller: str
+    rng: Any
+    again: bool
+    p: float
+
+    def key_and_threshold(self) -> tuple[np.int64, np.int64]:
+        """Return the key and the threshold in the types that kernels take; a generator draws a key."""
+        return key_and_threshold(key_of(self.caller, self.rng, again=self.again), self.p)
+
+    def plan(
+        self, positions: Mapping[str, int], *strides: np.int64
+    ) -> Callable[[Sequence[Any]], tuple[NDArray[np.int64], ...]]:
+        """Return a function from the values of a call to the random operands of a block that starts at index 0."""
+        caller, again, at = self.caller, self.again, positions["rng"]
+        # As arrays: NumPy takes 0.2 us to convert each scalar.
+        rest = tuple(map(np.asarray, (np.int64(0), key_and_threshold(0, self.p)[1], *strides)))
+
+        def operands(given: Sequence[Any]) -> tuple[NDArray[np.int64], ...]:
+            key = key_of(caller, given[at], again=again)
+            return np.array(key if key < _KEYS // 2 else key - _KEYS, np.int64), *rest
+
+        return operands
 
 
 def key_and_threshold(key: int, p: float) -> tuple[np.int64, np.int64]:

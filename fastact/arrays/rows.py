@@ -23,6 +23,13 @@ class RowArray(NamedTuple):
     is_row: bool
 
 
+class RowShape(NamedTuple):
+    """The shape of a result, and whether it holds rows."""
+
+    shape: tuple[int, ...]
+    is_row: bool
+
+
 #: Takes inputs and outputs whose last axis is the row, or which have been reduced along it.
 Run = Callable[[list[NDArray[Any]], list[NDArray[Any]]], None]
 
@@ -46,19 +53,36 @@ class Axes:
         The axes, non-negative.
     shape : tuple of int
         The shape of the arrays that hold rows.
+
+    Attributes
+    ----------
+    is_last : bool
+        Whether the last axis is the row.
     """
 
     def __init__(self, axes: tuple[int, ...], shape: tuple[int, ...]) -> None:
         self._axes = axes
         self._shape = shape
         self._others = tuple(length for axis, length in enumerate(shape) if axis not in axes)
-        self._is_last = axes == (len(shape) - 1,)
+        self.is_last = axes == (len(shape) - 1,)
 
     def reduced_shape(self, keepdims: bool) -> tuple[int, ...]:
         """Return the shape of an array with one value for each row."""
         if not keepdims:
             return self._others
         return tuple(1 if axis in self._axes else n for axis, n in enumerate(self._shape))
+
+    @property
+    def rows_last(self) -> tuple[int, ...] | None:
+        """The order of the axes with the row last, if it is one axis."""
+        if len(self._axes) != 1:
+            return None
+        return (*(k for k in range(len(self._shape)) if k not in self._axes), *self._axes)
+
+    def view(self) -> Callable[[NDArray[Any], bool], NDArray[Any]]:
+        """Return a function that views a contiguous array as `run` does, if the row is one axis."""
+        order, others = self.rows_last, self._others
+        return lambda array, is_row: array.transpose(order) if is_row else array.reshape(others)
 
     def run(self, run: Run, inputs: Sequence[RowArray], outputs: Sequence[RowArray]) -> None:
         """Run a function on all rows."""
@@ -73,7 +97,7 @@ class Axes:
         """Return the array with its rows along the last axis: a view if there is one row axis."""
         if not is_row:
             return array.reshape(self._others) if array.ndim else array
-        if self._is_last:  # np.moveaxis takes 5 us even if there is nothing to move
+        if self.is_last:  # np.moveaxis takes 5 us even if there is nothing to move
             return array
         moved = np.moveaxis(array, self._axes, tuple(range(-len(self._axes), 0)))
         return moved.reshape(*self._others, math.prod(moved.shape[len(self._others) :]))

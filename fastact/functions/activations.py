@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from fastact.arrays.arguments import as_real_array, same_shape
-from fastact.arrays.channels import call_on_channels, call_on_one_block, channel_axis
+from fastact.arrays.channels import ChannelsCall, channel_axis
 from fastact.arrays.random_numbers import as_generator
 from fastact.catalogue.definition import REQUIRED, Definition
 from fastact.functions.function import Function, check_domains, family_of
 from fastact.functions.fused import (
     Variant,
     check_alone,
+    fused_call,
     fused_options,
-    run_fused,
     scalar_parameter,
     stage_options,
     variants,
@@ -28,13 +28,13 @@ from fastact.functions.options import Argument
 from fastact.functions.pointwise import (
     OPERATIONS,
     UFUNC_OPTIONS,
+    ElementwiseCall,
     check_from_output,
     constants_of,
     kernel,
     missing,
     operation,
     plain_call,
-    run_elementwise,
 )
 from fastact.kernels.kernel import Channels, Kernel, Operand, parameters
 from fastact.runtime.dtypes import parameters_in
@@ -114,9 +114,9 @@ def _run_plain(
     arrays: tuple[Any, ...],
     options: dict[str, Any],
 ) -> Any:
-    """Call the ufunc unless an option asks for more: 5 us instead of 7."""
+    """Return the call of the ufunc unless an option asks for more: 5 us instead of 7."""
     if special.isdisjoint(options):
-        return run_elementwise(function, operation.name, arrays, options)
+        return ElementwiseCall(function, operation.name, arrays, options)
     return _run(function, operation, arrays, options)
 
 
@@ -126,7 +126,7 @@ def _run(
     """Dispatch a call: fused, with random slopes, with a learnable parameter, or plain."""
     fused = fused_options(function, options)
     if fused:
-        return run_fused(function, operation, arrays, options, fused)
+        return fused_call(function, operation, arrays, options, fused)
     caller, definition = function.caller(operation.name), function._definition
     if definition.drawn_between:
         if options.get("rng") is not None:
@@ -140,7 +140,7 @@ def _run(
         check_from_output(function, options)
     if definition.learnable:
         return _with_learnable(function, operation, arrays, options)
-    return run_elementwise(function, operation.name, arrays, options)
+    return ElementwiseCall(function, operation.name, arrays, options)
 
 
 # A learnable parameter ---------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def _with_learnable(
         found = channel_axis(caller, name, x, values, axis)
         shape = () if found is None else (values.size,) + (1,) * (x.ndim - found - 1)
         weight = values.reshape(shape)
-    return run_elementwise(function, operation.name, arrays, options | {name: weight})
+    return ElementwiseCall(function, operation.name, arrays, options | {name: weight})
 
 
 def _with_gradient(
@@ -188,18 +188,16 @@ def _with_gradient(
     for unknown in options:
         known = ", ".join((*function.parameters, "axis", "out"))
         raise TypeError(f"{caller}: with {name}, {unknown!r} is not supported, only {known}")
-    given = tuple(
-        as_real_array(caller, each, array)
-        for each, array in zip(operation.inputs, arrays, strict=True)
-    )
-    same_shape(caller, operation.inputs, given)
-    channels = channel_axis(caller, name, given[0], weight, axis) if np.ndim(weight) else None
+    named = zip(operation.inputs, arrays, strict=True)
+    given = {each: as_real_array(caller, each, array) for each, array in named}
+    same_shape(caller, operation.inputs, tuple(given.values()))
+    channels = channel_axis(caller, name, given["x"], weight, axis) if np.ndim(weight) else None
     ufunc = function.kernels[operation.name + _SUMS]
-    if out is None and channels is None and not others and type(weight) in (int, float):
-        results = call_on_one_block(ufunc, given, weight)
-        if results is not None:
-            return results
-    return call_on_channels(caller, ufunc, given, [weight, *others], channels, out, has_sums=True)
+    call = ChannelsCall(
+        caller, ufunc, given, name, [weight, *others], channels, out, None, has_sums=True
+    )
+    # Whether an array is in the domain depends on its elements.
+    return call() if name in function.domains and np.ndim(weight) else call
 
 
 def _backward(f: Any, k: int) -> Any:
@@ -258,4 +256,4 @@ def _with_drawn_slopes(
     slope = retry_without_pool(generator.random, x.shape, np.dtype(parameters_in(kind.name)))
     slope *= (ends[1] - ends[0]).astype(slope.dtype)
     slope += ends[0].astype(slope.dtype)
-    return _run(function, operation, arrays, options | {"slope": slope}), slope
+    return _run(function, operation, arrays, options | {"slope": slope})(), slope

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from fastact.arrays.arguments import (
     float_type,
     outputs_for,
 )
+from fastact.arrays.plans import Call, Plan, are_plain
 from fastact.arrays.rows import Axes, RowArray, row_parts, run_on_rows
 from fastact.catalogue.definition import CrossEntropyDefinition
 from fastact.functions.function import Function, family_of
@@ -97,7 +99,7 @@ def _kernel(definition: CrossEntropyDefinition, name: str) -> Kernel:
 
 def _run(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
-) -> Any:
+) -> CrossEntropyCall:
     caller = function.caller(operation.name)
     values = dict(zip(operation.inputs, arrays, strict=True))
     reduction, out = options.get("reduction", "mean"), options.get("out")
@@ -119,25 +121,116 @@ def _run(
     if is_dense:
         given = retry_without_pool(given.astype, dtype, copy=False)
     gradient = gradient_by_loss(caller, values.get("dloss", 1.0), shape)
-    shapes = {"forward": (shape,), "backward": (x.shape,)}.get(operation.name, (shape, x.shape))
-    results = outputs_for(caller, out, shapes, (dtype,) * len(shapes))
-    loss = None if operation.name == "backward" else results[0]
-    gradients = () if operation.name == "forward" else results[-1:]
-    losses = loss if reduction == "none" else None
-    sums: list[float] = []
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        divisor = classes.divisor(given, is_dense, rows) if reduction == "mean" else 1.0
-        scale = np.asarray(gradient / np.float64(divisor))
-        x, given = copy_overlapping([x, given], results)
-        run_on_rows(
-            layout,
-            partial(_run_rows, function, bool(gradients), classes, is_dense, losses, sums),
-            [RowArray(x, True), RowArray(given, is_dense), RowArray(scale, False)],
-            [RowArray(each, True) for each in gradients],
+    return CrossEntropyCall(
+        function, operation, x, given, is_dense, classes, layout, gradient, reduction, out
+    )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class CrossEntropyCall(Call):
+    """A call of the kernel of labels, or of that of class probabilities.
+
+    Attributes
+    ----------
+    function, operation : Function, Operation
+        What is computed.
+    logits, targets : ndarray
+        The arrays.
+    is_dense : bool
+        Whether the targets are class probabilities.
+    classes : Classes
+        The options that all rows share.
+    layout : Axes
+        Where the rows are.
+    gradient : ndarray
+        The gradient with respect to the loss, of its shape.
+    reduction : str
+        The reduction.
+    out : ndarray or tuple, optional
+        Where the results go.
+    """
+
+    function: Function
+    operation: Operation
+    logits: NDArray[Any]
+    targets: NDArray[Any]
+    is_dense: bool
+    classes: Classes
+    layout: Axes
+    gradient: NDArray[Any]
+    reduction: str
+    out: Any
+
+    def __call__(self) -> Any:
+        """Make the call and return the results."""
+        caller, name = self.function.caller(self.operation.name), self.operation.name
+        x, given, classes, dtype = self.logits, self.targets, self.classes, self.classes.dtype
+        shape, rows = self.gradient.shape, self.layout.reduced_shape(keepdims=False)
+        shapes = {"forward": (shape,), "backward": (x.shape,)}.get(name, (shape, x.shape))
+        results = outputs_for(caller, self.out, shapes, (dtype,) * len(shapes))
+        loss = None if name == "backward" else results[0]
+        gradients = () if name == "forward" else results[-1:]
+        losses = loss if self.reduction == "none" else None
+        sums: list[float] = []
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            is_mean = self.reduction == "mean"
+            divisor = classes.divisor(given, self.is_dense, rows) if is_mean else 1.0
+            scale = np.asarray(self.gradient / np.float64(divisor))
+            x, given = copy_overlapping([x, given], results)
+            has_gradient = bool(gradients)
+            run_on_rows(
+                self.layout,
+                partial(
+                    _run_rows, self.function, has_gradient, classes, self.is_dense, losses, sums
+                ),
+                [RowArray(x, True), RowArray(given, self.is_dense), RowArray(scale, False)],
+                [RowArray(each, True) for each in gradients],
+            )
+            if loss is not None and losses is None:
+                loss[...] = sum(sums) / np.float64(divisor)
+        return as_returned(results, self.out)
+
+    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+        """Return a plan for labels without weights, with classes along the last axis and a reduction.
+
+        It returns None at a negative label, which may be that of a row to ignore, and unless the loss is finite: at a
+        label out of range the kernel gives NaN.
+        """
+        classes, dtype, labels = self.classes, self.classes.dtype, self.targets
+        if self.is_dense or classes.smoothing or classes.weights is not None:
+            return None
+        if classes.ignore_index >= 0 or self.reduction == "none" or "dloss" in positions:
+            return None
+        if self.out is not None or not self.layout.is_last or not labels.size:
+            return None
+        if labels.dtype != np.intp or not are_plain([self.logits], dtype):
+            return None
+        name, divisor = self.operation.name, labels.size if self.reduction == "mean" else 1
+        ufunc = self.function.kernels["forward" if name == "forward" else "forward_backward"]
+        weight = np.asarray(1, classes.inner)
+        scale = np.asarray(self.gradient / np.float64(divisor))
+        at_logits, at_labels = positions["logits"], positions["targets"]
+        most, to_loss, least, add = (
+            float(np.finfo(dtype).max),
+            dtype.type,
+            np.minimum.reduce,
+            np.add.reduce,
         )
-        if loss is not None and losses is None:
-            loss[...] = sum(sums) / np.float64(divisor)
-    return as_returned(results, out)
+
+        def run(given: Sequence[Any]) -> Any:
+            labels = given[at_labels]
+            if least(labels, axis=None) < 0:
+                return None
+            results = ufunc(given[at_logits], labels, weight, scale)
+            losses, *gradients = results if type(results) is tuple else (results,)
+            loss = float(add(losses, axis=None)) / divisor
+            if not abs(loss) <= most:
+                return None
+            if name == "backward":
+                return gradients[0]
+            return (to_loss(loss), *gradients) if gradients else to_loss(loss)
+
+        return run
 
 
 def _run_rows(

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from fastact.arrays.arguments import as_real_array, same_shape
-from fastact.arrays.contiguous import RANDOM_OPERANDS, call_contiguous
-from fastact.arrays.random_numbers import as_probability, key_and_threshold, key_of
+from fastact.arrays.contiguous import RANDOM_OPERANDS, ContiguousCall
+from fastact.arrays.random_numbers import Draw, as_probability
 from fastact.catalogue.definition import REQUIRED, DropoutDefinition
 from fastact.functions.function import Function, family_of
 from fastact.functions.operation import Family, Operation
@@ -95,18 +95,17 @@ def _compute(definition: DropoutDefinition, name: str) -> Callable[..., Any]:
 
 def _run(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
-) -> Any:
+) -> ContiguousCall:
     caller, definition, name = function.caller(operation.name), function._definition, operation.name
     assert isinstance(definition, DropoutDefinition)
     named = zip(operation.inputs, arrays, strict=True)
-    inputs = [as_real_array(caller, *each) for each in named]
-    same_shape(caller, operation.inputs, inputs)
+    inputs = {each: as_real_array(caller, each, array) for each, array in named}
+    same_shape(caller, operation.inputs, tuple(inputs.values()))
     default = REQUIRED if name == "backward" and not function._bound else function.parameters["p"]
     p = options.get("p", default)
     if p is REQUIRED:
         raise TypeError(f"{caller}: missing the argument 'p', the probability of the forward call")
     p = as_probability(caller, "p", p)
-    draws = key_and_threshold(key_of(caller, options.get("rng"), again=name == "backward"), p)
+    draw = Draw(caller, options.get("rng"), name == "backward", p)
     numbers = definition.numbers(p)[: len(_number_names(definition, name))]
-    ufunc, out = function.kernels[name], options.get("out")
-    return call_contiguous(caller, ufunc, inputs, numbers, out, draws)
+    return ContiguousCall(caller, function.kernels[name], inputs, numbers, options.get("out"), draw)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastact.arrays.arguments import (
     as_real_array,
@@ -17,6 +19,8 @@ from fastact.arrays.arguments import (
     same_shape,
 )
 from fastact.arrays.channels import channel_axis, run_on_channels
+from fastact.arrays.contiguous import BLOCK
+from fastact.arrays.plans import Call, Plan, are_plain, taking
 from fastact.catalogue.definition import ElementwiseLossDefinition
 from fastact.functions.function import Function, check_domains, family_of
 from fastact.functions.losses import LOSS_OPERATIONS, gradient_by_loss, loss_operation, loss_shape
@@ -88,7 +92,7 @@ def _compute(definition: ElementwiseLossDefinition, name: str) -> Callable[..., 
 
 def _run(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
-) -> Any:
+) -> LossCall:
     caller, definition = function.caller(operation.name), function._definition
     assert isinstance(definition, ElementwiseLossDefinition)
     values = dict(zip(operation.inputs, arrays, strict=True))
@@ -96,7 +100,6 @@ def _run(
     x, targets = (as_real_array(caller, *each) for each in values.items())
     same_shape(caller, (definition.inputs[0], definition.inputs[1]), (x, targets))
     dtype = float_type((values[definition.inputs[0]],), [x])
-    inner = inner_type(dtype)
     name = definition.parameter
     given = options.get(name)
     parameter = as_real_array(caller, name, definition.default if given is None else given)
@@ -105,32 +108,125 @@ def _run(
     reduction, out = options.get("reduction", "mean"), options.get("out")
     shape = loss_shape(caller, reduction, x.shape)
     gradient = gradient_by_loss(caller, dloss, shape)
-    divisor = np.float64(x.size if reduction == "mean" else 1)
-    is_summed, has_gradient = reduction != "none", operation.name != "forward"
-    wanted = {"forward": [shape], "backward": [x.shape]}.get(operation.name, [shape, x.shape])
-    results = list(outputs_for(caller, out, tuple(wanted), (dtype,) * len(wanted)))
-    kernel = "forward_backward" if has_gradient else "forward"
-    gradients = results[-1:] if has_gradient else []
-    loss = None if operation.name == "backward" else results[0]
-    losses = []
-    if not is_summed:  # the kernel computes it even for `backward`
-        losses = [np.empty(shape, dtype) if loss is None else loss]
-    sums = np.empty(parameter.shape) if is_summed else None
-    parameter, gradient = copy_overlapping(
-        [np.require(parameter, inner, ["C", "A"]), gradient], results
+    divisor = {"mean": float(x.size), "sum": 1.0}.get(reduction)
+    return LossCall(
+        function,
+        operation,
+        x,
+        targets,
+        parameter,
+        given,
+        axis,
+        dtype,
+        gradient,
+        dloss,
+        divisor,
+        out,
     )
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        run_on_channels(
-            function.kernels[_SUMMED + kernel if is_summed else kernel],
-            (x, targets),
-            (parameter, np.asarray(gradient / divisor if is_summed else 1, inner)),
-            (*losses, *gradients),
-            sums,
-            axis,
-            dtype,
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LossCall(Call):
+    """A call of the kernel of losses, or of that of their sum.
+
+    Attributes
+    ----------
+    function, operation : Function, Operation
+        What is computed.
+    x, targets : ndarray
+        The arrays, of one shape.
+    parameter : ndarray
+        The parameter, one number or one for each channel.
+    given_parameter : Any
+        The same as the caller gave it.
+    axis : int or None
+        The axis of the channels.
+    dtype : dtype
+        The dtype of the results.
+    gradient : ndarray
+        The gradient with respect to the loss, of its shape.
+    dloss : Any
+        The same as the caller gave it.
+    divisor : float or None
+        The divisor of the sum; None without a reduction.
+    out : ndarray or tuple, optional
+        Where the results go.
+    """
+
+    function: Function
+    operation: Operation
+    x: NDArray[Any]
+    targets: NDArray[Any]
+    parameter: NDArray[Any]
+    given_parameter: Any
+    axis: int | None
+    dtype: np.dtype[Any]
+    gradient: NDArray[Any]
+    dloss: Any
+    divisor: float | None
+    out: Any
+
+    @property
+    def _ufunc(self) -> np.ufunc:
+        kernel = "forward" if self.operation.name == "forward" else "forward_backward"
+        return self.function.kernels[kernel if self.divisor is None else _SUMMED + kernel]
+
+    def __call__(self) -> Any:
+        """Make the call and return the results."""
+        caller, name = self.function.caller(self.operation.name), self.operation.name
+        x, shape, dtype, gradient = self.x, self.gradient.shape, self.dtype, self.gradient
+        inner, is_summed = inner_type(dtype), self.divisor is not None
+        wanted = {"forward": (shape,), "backward": (x.shape,)}.get(name, (shape, x.shape))
+        results = outputs_for(caller, self.out, wanted, (dtype,) * len(wanted))
+        gradients = () if name == "forward" else results[-1:]
+        loss = None if name == "backward" else results[0]
+        losses: tuple[NDArray[Any], ...] = ()
+        if not is_summed:  # the kernel computes it even for `backward`
+            losses = (np.empty(shape, dtype) if loss is None else loss,)
+        sums = np.empty(self.parameter.shape) if is_summed else None
+        parameter, gradient = copy_overlapping(
+            [np.require(self.parameter, inner, ["C", "A"]), gradient], results
         )
-        if sums is not None and loss is not None:
-            loss[...] = sums.sum() / divisor
-        elif gradients and not is_summed and not np.all(np.asarray(dloss) == 1):
-            np.multiply(gradients[0], gradient, out=gradients[0], casting="same_kind")
-    return as_returned(results, out)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            scale = gradient / np.float64(self.divisor) if is_summed else 1
+            run_on_channels(
+                self._ufunc,
+                (x, self.targets),
+                (parameter, np.asarray(scale, inner)),
+                (*losses, *gradients),
+                sums,
+                self.axis,
+                dtype,
+            )
+            if sums is not None and loss is not None:
+                loss[...] = sums.sum() / np.float64(self.divisor)
+            elif gradients and not is_summed and not np.all(np.asarray(self.dloss) == 1):
+                np.multiply(gradients[0], gradient, out=gradients[0], casting="same_kind")
+        return as_returned(results, self.out)
+
+    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+        """Return a plan for a reduction of arrays that fit one block, unless the loss overflows."""
+        name, dtype, arrays = self.operation.name, self.dtype, (self.x, self.targets)
+        if self.out is not None or self.divisor is None or "dloss" in positions:
+            return None
+        if type(self.given_parameter) not in (int, float, type(None)):
+            return None
+        if self.x.size > BLOCK or not are_plain(arrays, dtype):
+            return None
+        inner, shape, ufunc, divisor = inner_type(dtype), self.x.shape, self._ufunc, self.divisor
+        numbers = np.array([self.parameter], inner), np.asarray(self.gradient / divisor, inner)
+        core, most, to_loss = (1, 1, self.x.size), float(np.finfo(dtype).max), dtype.type
+        take = taking(positions[each] for each in self.operation.inputs if each != "dloss")
+
+        def run(given: Sequence[Any]) -> Any:
+            results = ufunc(*[each.reshape(core) for each in take(given)], *numbers)
+            *gradients, sums = results if type(results) is tuple else (results,)
+            loss = sums.item() / divisor
+            if not abs(loss) <= most:
+                return None
+            if not gradients:
+                return to_loss(loss)
+            dx = gradients[0].reshape(shape)
+            return dx if name == "backward" else (to_loss(loss), dx)
+
+        return run

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 
 from fastact.arrays.arguments import check_real
+from fastact.arrays.plans import RNG, Call, Plan, plan_key
 from fastact.catalogue.definition import CONVENTIONS, Definition, Domain
 from fastact.functions.documentation import document, document_method
 from fastact.functions.operation import Family, Operation, make_method
@@ -19,6 +20,9 @@ from fastact.system import hooks
 from fastact.system.first_use import first_use
 
 _T = TypeVar("_T")
+
+# Nets have a few dozen; data of ever new shapes must not fill the memory.
+_MAX_PLANS = 1024
 
 
 @singledispatch
@@ -60,6 +64,7 @@ class Function:
         self.kernels = LazyDict(self._make_ufunc)
         self.ufuncs: Mapping[str, np.ufunc] = Ufuncs(family.ufuncs, self.kernels)
         self.constants = LazyDict(family.constants(self))
+        self._plans: dict[Any, Plan | None] = {}
 
     @cached_property
     def name(self) -> str:
@@ -145,6 +150,7 @@ class Function:
         bound.parameters = MappingProxyType(dict(self.parameters) | parameters)
         bound._bound = self._bound | parameters
         bound.constants = LazyDict(self._family.constants(bound))
+        bound._plans = {}
         return bound
 
     def choose(self, options: dict[str, Any]) -> Function:
@@ -198,12 +204,50 @@ class Function:
         args: tuple[Any, ...],
         options: dict[str, Any],
     ) -> Any:
-        """Run a call with options, on this function or the one that an option such as `convention` selects."""
+        """Run a call with options: by the plan of an earlier one, or from the start."""
+        if args and self._choices.isdisjoint(options):
+            operation.bind(self.caller, args, options)
+            args = ()
+        values = (*arrays, *options.values())
+        key = None if args else plan_key(operation.name, values, options)
+        plan = None if key is None else self._plans.get(key)
+        if plan is not None:
+            try:
+                results = plan(values)
+            except MemoryError:
+                results = None
+            if results is not None:
+                return results
+        names = (*operation.inputs, *options)
+        call = self._start(operation, arrays, args, options)
+        if not isinstance(call, Call):
+            return call
+        results = call()
+        if key is not None and key not in self._plans:
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
+            self._plans[key] = call.plan(
+                {
+                    name: k
+                    for k, (name, value) in enumerate(zip(names, values, strict=True))
+                    if type(value) is np.ndarray or name == RNG
+                }
+            )
+        return results
+
+    def _start(
+        self,
+        operation: Operation,
+        arrays: tuple[Any, ...],
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        """Return the checked call, or its results, of this function or the one that an option selects."""
         chosen = self.choose(options)
         operation = chosen.operations[operation.name]
         caller = chosen.caller(operation.name)
         if args:
-            operation.bind(caller, args, options)
+            operation.bind(chosen.caller, args, options)
         for name in [each for each in options if each not in operation.option_names]:
             others = [
                 chosen.caller(each.name)

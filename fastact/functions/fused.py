@@ -22,16 +22,25 @@ from typing import Any
 import numpy as np
 
 from fastact.arrays.arguments import as_number, as_real_array, same_shape
-from fastact.arrays.channels import CHANNEL_RANDOM_OPERANDS, call_on_channels, channel_axis
-from fastact.arrays.contiguous import RANDOM_OPERANDS, call_contiguous
-from fastact.arrays.random_numbers import as_probability, key_and_threshold, key_of
+from fastact.arrays.channels import CHANNEL_RANDOM_OPERANDS, ChannelsCall, channel_axis
+from fastact.arrays.contiguous import RANDOM_OPERANDS, ContiguousCall
+from fastact.arrays.plans import Call
+from fastact.arrays.random_numbers import Draw, as_probability
 from fastact.catalogue.definition import REQUIRED, Definition
 from fastact.catalogue.dropouts import dropout
 from fastact.functions.function import Function, check_domains
 from fastact.functions.operation import Operation
 from fastact.functions.options import RNG, Argument
 from fastact.functions.pointwise import OPERATIONS
-from fastact.kernels.kernel import Channels, Contiguous, Kernel, Operand, parameters
+from fastact.kernels.kernel import (
+    Channels,
+    Contiguous,
+    Elementwise,
+    Kernel,
+    Operand,
+    Schedule,
+    parameters,
+)
 from fastact.system.numpy_api import MAX_OPERANDS
 
 _GRADIENTS = ("backward", "forward_backward")
@@ -199,7 +208,10 @@ class Variant:
 
     def kernel(self, definition: Definition) -> Kernel:
         """Return its kernel."""
-        core = ("n", "c", "s") if self.has_bias else ("n",)
+        schedule: type[Schedule] = Channels if self.has_bias else Contiguous
+        core: tuple[str, ...] = ("n", "c", "s") if self.has_bias else ("n",)
+        if not (self.has_bias or self.draws):
+            schedule, core = Elementwise, ()
         numbers = parameters(self.numbers(definition.parameters))
         if self.has_bias:
             numbers[0] = numbers[0]._replace(core=("c",))
@@ -208,7 +220,6 @@ class Variant:
         outputs = [Operand(name, core) for name in OPERATIONS[self.operation][2]]
         if self.has_sums:
             outputs.append(Operand("sums", ("c",), "float64"))
-        schedule = Channels if self.has_bias else Contiguous
         compute = partial(_compute, definition, self)
         return Kernel(tuple(inputs), tuple(outputs), schedule(compute))
 
@@ -324,14 +335,14 @@ def fused_options(function: Function, options: Mapping[str, Any]) -> tuple[str, 
     return tuple(name for name in OPTIONS if name not in own and options.get(name) is not None)
 
 
-def run_fused(
+def fused_call(
     function: Function,
     operation: Operation,
     arrays: tuple[Any, ...],
     options: dict[str, Any],
     fused: tuple[str, ...],
-) -> Any:
-    """Run the variant of an operation with the options `fused`, see `fused_options`.
+) -> Call:
+    """Return the call of the variant of an operation with the options `fused`, see `fused_options`.
 
     Raises
     ------
@@ -360,29 +371,25 @@ def run_fused(
             f"{caller}: with {', '.join(fused)}, {left!r} is not supported, only {known}"
         )
     own_arrays = [given[stage.name] for stage in variant.stages if stage.is_array]
-    inputs = tuple(
-        as_real_array(caller, each, value)
-        for each, value in zip(variant.arrays, (*own_arrays, *arrays), strict=True)
-    )
-    x = variant.arrays.index("x")
-    same_shape(caller, ("x", *variant.arrays), (inputs[x], *inputs))
+    values = zip(variant.arrays, (*own_arrays, *arrays), strict=True)
+    inputs = {each: as_real_array(caller, each, value) for each, value in values}
+    same_shape(caller, ("x", *inputs), (inputs["x"], *inputs.values()))
     channels = None
     if variant.has_bias:
         bias = given["bias"]
         as_real_array(caller, "bias", bias)
-        channels = channel_axis(caller, "bias", inputs[0], bias, axis)
+        channels = channel_axis(caller, "bias", inputs["x"], bias, axis)
         numbers.insert(0, bias)
     numbers += [n for stage in variant.stages for n in stage.values_of(caller, given[stage.name])]
-    draws = None
+    draw = None
     if variant.draws:
-        key = key_of(caller, rng, again=name == "backward")
-        draws = key_and_threshold(key, float(given["dropout"]))
+        draw = Draw(caller, rng, name == "backward", float(given["dropout"]))
     ufunc = function.kernels[variant]
     if variant.has_bias:
-        return call_on_channels(
-            caller, ufunc, inputs, numbers, channels, out, draws, has_sums=variant.has_sums
+        return ChannelsCall(
+            caller, ufunc, inputs, "bias", numbers, channels, out, draw, variant.has_sums
         )
-    return call_contiguous(caller, ufunc, inputs, numbers, out, draws)
+    return ContiguousCall(caller, ufunc, inputs, numbers, out, draw)
 
 
 def check_alone(caller: str, function: Function, options: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from fastact.arrays.arguments import (
     float_type,
     outputs_for,
 )
+from fastact.arrays.plans import Call, Plan, are_plain, taking
 from fastact.catalogue.definition import REQUIRED, GroupDefinition
 from fastact.functions.function import Function, family_of
 from fastact.functions.operation import SUMMARIES, Family, Operation
@@ -85,8 +88,8 @@ def _(definition: GroupDefinition) -> Family:
 
 def _run(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
-) -> Any:
-    """Call the ufunc on groups, for any layout."""
+) -> GroupsCall:
+    """Return the call of the ufunc on groups, for any layout."""
     caller, kernel = function.caller(operation.name), function._family.kernel(operation.name)
     values = dict(zip(operation.inputs, arrays, strict=True))
     pieces = _pieces(caller, options.get("pieces", function.parameters["pieces"]))
@@ -113,23 +116,98 @@ def _run(
             )
     reals = [name for name in given if name != "which"]
     dtype = float_type([values[name] for name in reals], [given[name] for name in reals])
-    out = options.get("out")
-    results = outputs_for(
-        caller,
-        out,
-        tuple(whole if each.core else part for each in kernel.outputs),
-        tuple(np.dtype(np.intp) if each.name == "which" else dtype for each in kernel.outputs),
+    ufunc = function.kernels[operation.name]
+    return GroupsCall(
+        caller, kernel, ufunc, given, pieces, whole, part, axis, dtype, options.get("out")
     )
-    views = [
-        _grouped(array, axis, pieces) if each.core else _axis_last(array, axis)
-        for array, each in zip((*given.values(), *results), kernel.operands, strict=True)
-    ]
-    count, ufunc = len(given), function.kernels[operation.name]
-    types = kernel.types(dtype)
-    retry_without_pool(
-        ufunc, *views[:count], out=tuple(views[count:]), casting="same_kind", signature=types
-    )
-    return as_returned(results, out)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class GroupsCall(Call):
+    """A call of a `fastact.kernels.kernel.Groups` kernel.
+
+    Attributes
+    ----------
+    caller : str
+        The operation's name in error messages.
+    kernel, ufunc : Kernel, numpy.ufunc
+        What is called.
+    arrays : dict of str to ndarray
+        The inputs by name.
+    pieces : int
+        The number of elements in a group.
+    whole, part : tuple of int
+        The shapes of arrays that hold all pieces, and one for each group.
+    axis : int
+        The axis of the features, non-negative.
+    dtype : dtype
+        The dtype of the results.
+    out : ndarray or tuple, optional
+        Where the results go.
+    """
+
+    caller: str
+    kernel: Kernel
+    ufunc: np.ufunc
+    arrays: Mapping[str, NDArray[Any]]
+    pieces: int
+    whole: tuple[int, ...]
+    part: tuple[int, ...]
+    axis: int
+    dtype: np.dtype[Any]
+    out: Any
+
+    def __call__(self) -> Any:
+        """Make the call and return the results."""
+        shapes, types = zip(*self._results, strict=True)
+        results = outputs_for(self.caller, self.out, shapes, types)
+        views = [
+            _grouped(array, self.axis, self.pieces) if each.core else _axis_last(array, self.axis)
+            for array, each in zip(
+                (*self.arrays.values(), *results), self.kernel.operands, strict=True
+            )
+        ]
+        count, types = len(self.arrays), self.kernel.types(self.dtype)
+        retry_without_pool(
+            self.ufunc,
+            *views[:count],
+            out=tuple(views[count:]),
+            casting="same_kind",
+            signature=types,
+        )
+        return as_returned(results, self.out)
+
+    @property
+    def _results(self) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
+        """The shapes and dtypes of the results."""
+        return [
+            (
+                self.whole if each.core else self.part,
+                np.dtype(np.intp) if each.name == "which" else self.dtype,
+            )
+            for each in self.kernel.outputs
+        ]
+
+    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+        """Return a plan for groups along the last axis."""
+        reals = [array for name, array in self.arrays.items() if name != "which"]
+        is_last = self.axis == len(self.whole) - 1
+        if self.out is not None or not is_last or not are_plain(reals, self.dtype):
+            return None
+        if any(array.dtype != np.intp for name, array in self.arrays.items() if name == "which"):
+            return None
+        grouped, ufunc, is_single = (*self.part, self.pieces), self.ufunc, self.ufunc.nout == 1
+        views = [grouped if each.core else self.part for each in self.kernel.operands]
+        results = self._results
+        take = taking(positions[name] for name in self.arrays)
+
+        def run(given: Sequence[Any]) -> Any:
+            found = [np.empty(*each) for each in results]
+            arrays = zip((*take(given), *found), views, strict=True)
+            ufunc(*[array.reshape(view) for array, view in arrays])  # the last are the outputs
+            return found[0] if is_single else tuple(found)
+
+        return run
 
 
 def _axis_last(array: NDArray[Any], axis: int) -> NDArray[Any]:

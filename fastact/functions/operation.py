@@ -10,7 +10,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from fastact.catalogue.definition import REQUIRED
-from fastact.functions.options import Argument
+from fastact.functions.options import OUT, Argument
 from fastact.kernels.kernel import Kernel
 
 # What most functions of whole arrays say of their operations.
@@ -38,11 +38,12 @@ class Operation:
     returns : dict of str to str
         The results, by name.
     run : callable
-        Takes the function, the operation, the arrays and the options, and returns the results.
+        Takes the function, the operation, the arrays and the options, and returns the results, or the
+        `fastact.arrays.plans.Call` that computes them, whose plan is kept for calls like it.
     raises : dict of str to str
         The errors, by class.
     plain : callable, optional
-        A shortcut for calls without options, which takes the function and the arrays.
+        A shortcut for calls without options, or with only `out`. Takes the function, the arrays and ``out=None``.
     """
 
     name: str
@@ -75,6 +76,11 @@ class Operation:
         return {each.name: each for each in self.options}
 
     @cached_property
+    def positional(self) -> tuple[str, ...]:
+        """The names of the options that may be passed by position."""
+        return tuple(each.name for each in self.options if each.is_positional)
+
+    @cached_property
     def signature(self) -> inspect.Signature:
         """The signature of the method, without `self`."""
         kinds = inspect.Parameter
@@ -84,17 +90,19 @@ class Operation:
         options = sorted(self.options, key=lambda each: not each.is_positional)
         return inspect.Signature([*arrays, *(each.parameter for each in options)])
 
-    def bind(self, caller: str, args: Sequence[Any], options: dict[str, Any]) -> None:
+    def bind(
+        self, caller: Callable[[str], str], args: Sequence[Any], options: dict[str, Any]
+    ) -> None:
         """Add positional arguments to the options under their names."""
-        names = [each.name for each in self.options if each.is_positional]
+        names = self.positional
         if len(args) > len(names):
             raise TypeError(
-                f"{caller}: {len(args)} positional arguments after the arrays; it takes "
+                f"{caller(self.name)}: {len(args)} positional arguments after the arrays; it takes "
                 f"{', '.join(names) or 'none'} (pass out by keyword)"
             )
         for name, value in zip(names, args, strict=False):
             if name in options:
-                raise TypeError(f"{caller}: multiple values for argument {name!r}")
+                raise TypeError(f"{caller(self.name)}: multiple values for argument {name!r}")
             options[name] = value
 
     def unknown(self, caller: str, name: str) -> str:
@@ -139,7 +147,8 @@ def make_method(operation: Operation) -> Callable[..., Any]:
         each.name if each.default is REQUIRED else f"{each.name}={each.default!r}"
         for each in operation.arrays
     )
-    factory = _factory(parameters, ", ".join(operation.inputs), operation.plain is not None)
+    has_plain, has_out = operation.plain is not None, operation.option_names.get("out") is OUT
+    factory = _factory(parameters, ", ".join(operation.inputs), has_plain, has_out)
     method: Any = factory(operation, operation.plain)
     method.__name__ = "__call__" if operation.name == "forward" else operation.name
     itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
@@ -150,13 +159,16 @@ def make_method(operation: Operation) -> Callable[..., Any]:
 
 
 @cache
-def _factory(parameters: str, arrays: str, has_plain: bool) -> Callable[..., Any]:
+def _factory(parameters: str, arrays: str, has_plain: bool, has_out: bool) -> Callable[..., Any]:
     """Return a factory of methods with these arrays as parameters, so that Python binds them and names a missing one."""
     shorter = f"if not (args or options): return plain(self, {arrays})" if has_plain else "pass"
+    only_out = 'not args and len(options) == 1 and "out" in options'
+    with_out = f"if {only_out}: return plain(self, {arrays}, **options)"
     source = f"""
 def factory(operation, plain):
     def method(self, {parameters}, /, *args, **options):
         {shorter}
+        {with_out if has_plain and has_out else "pass"}
         return self._call(operation, ({arrays},), args, options)
     return method
 """

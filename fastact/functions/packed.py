@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import (
@@ -16,7 +19,8 @@ from fastact.arrays.arguments import (
     outputs_for,
     sum_into,
 )
-from fastact.arrays.packed import call_on_rows
+from fastact.arrays.packed import PackedCall
+from fastact.arrays.plans import Call, Plan, are_plain, taking
 from fastact.catalogue.definition import ConcatenatedDefinition, GateDefinition
 from fastact.functions.function import Function, family_of
 from fastact.functions.operation import SUMMARIES, Family, Operation
@@ -48,23 +52,23 @@ def _call(
     shapes: dict[str, tuple[int, ...]],
     axis: int,
     out: Any,
+    given_as: Mapping[str, str] = MappingProxyType({}),
     **order: bool,
-) -> Any:
-    """Call a ufunc on all rows, with outputs of these shapes."""
-    inputs = [arrays[each.name] for each in kernel.inputs]
+) -> PackedCall:
+    """Return the call of a ufunc on all rows, with outputs of these shapes.
+
+    `given_as` has the arguments that are called otherwise than the kernel's inputs.
+    """
     for each in kernel.inputs:
         if arrays[each.name].shape != shapes[each.name]:
             raise ValueError(
                 f"{caller}: {each.name} has shape {arrays[each.name].shape}, the output has "
                 f"{shapes[each.name]}"
             )
-    dtype = float_type(inputs, inputs)
-    results = outputs_for(
-        caller, out, tuple(shapes[each.name] for each in kernel.outputs), (dtype,) * ufunc.nout
-    )
+    inputs = {given_as.get(each.name, each.name): arrays[each.name] for each in kernel.inputs}
+    results = tuple(shapes[each.name] for each in kernel.outputs)
     halves = [each.core == _HALVES for each in kernel.operands]
-    call_on_rows(ufunc, (*inputs, *results), halves, axis, **order)
-    return as_returned(results, out)
+    return PackedCall(caller, ufunc, inputs, results, halves, axis, out, **order)
 
 
 # Concatenated activations ------------------------------------------------------------------------
@@ -234,16 +238,17 @@ def _(definition: GateDefinition) -> Family:
 
 def _run_gate(
     function: Function, operation: Operation, given: tuple[Any, ...], options: dict[str, Any]
-) -> Any:
-    """Run an operation on one packed array or on two arrays."""
+) -> Call:
+    """Return the call of an operation on one packed array or on two arrays."""
     caller, definition, name = function.caller(operation.name), function._definition, operation.name
     assert isinstance(definition, GateDefinition)
     gate = options.get("gate") or definition.gate
     if gate not in _GATES:
         raise ValueError(f"{caller}: gate must be one of {_GATES}, got {gate!r}")
-    values = dict(zip(operation.inputs, given, strict=True))
+    values, given_as = dict(zip(operation.inputs, given, strict=True)), {}
     if name == "forward_backward" and values["dy"] is None:
         values |= {"second": None, "dy": values["second"]}
+        given_as = {"dy": "second"}
     arrays = {
         each: as_real_array(caller, each, value)
         for each, value in values.items()
@@ -262,36 +267,84 @@ def _run_gate(
     shapes = {"x": x.shape, "dx": x.shape, "y": half, "dy": half}
     order = {"interleaved": options.get("interleaved", False), "second_first": not gate_first}
     ufunc = function.kernels[name + _PACKED]
-    return _call(caller, ufunc, kernel, arrays, shapes, axis, out, **order)
+    return _call(caller, ufunc, kernel, arrays, shapes, axis, out, given_as, **order)
 
 
 def _on_two(
     function: Function, name: str, arrays: dict[str, NDArray[Any]], gate_first: bool, out: Any
-) -> Any:
-    """Call the elementwise ufunc, and return gradients in the order of the arrays."""
-    caller = function.caller(name)
+) -> Call:
+    """Return the call of the elementwise ufunc, with gradients in the order of the arrays."""
     inputs, outputs, _ = _GATED[name]
     halves = ["x", "second"] if gate_first else ["second", "x"]
     names = dict(zip(("gate", "value"), halves, strict=True))
     gradients = dict(zip(("dgate", "dvalue"), halves, strict=True))
-    shape = broadcast_shape(caller, arrays)
-    dtype = float_type(list(arrays.values()), list(arrays.values()))
-    wanted = [*(["y"] if "y" in outputs else []), *(["x", "second"] if "dx" in outputs else [])]
-    shapes = tuple(arrays[each].shape if each in arrays else shape for each in wanted)
-    results = dict(
-        zip(wanted, outputs_for(caller, out, shapes, (dtype,) * len(wanted)), strict=True)
-    )
-    buffers = {
-        each: result if result.shape == shape else empty(shape, dtype)
-        for each, result in results.items()
-    }
-    with_output_pool(
-        function.kernels[name],
-        *(arrays[names.get(each, each)] for each in _parts(inputs)),
-        out=tuple(buffers[gradients.get(each, each)] for each in _parts(outputs)),
-        casting="same_kind",
-    )
-    for each, result in results.items():
-        if buffers[each] is not result:
-            sum_into(result, buffers[each])
-    return as_returned(tuple(results.values()), out)
+    taken = {names.get(each, each): arrays[names.get(each, each)] for each in _parts(inputs)}
+    written = [gradients.get(each, each) for each in _parts(outputs)]
+    return TwoHalvesCall(function.caller(name), function.kernels[name], taken, written, out)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TwoHalvesCall(Call):
+    """A call of a gate's elementwise kernel on two arrays.
+
+    Attributes
+    ----------
+    caller : str
+        The operation's name in error messages.
+    ufunc : numpy.ufunc
+        The kernel's ufunc.
+    arrays : dict of str to ndarray
+        Its inputs by name, in its order.
+    written : list of str
+        Its outputs, in its order: ``"y"``, or the name of the array whose gradient it is.
+    out : ndarray or tuple, optional
+        Where the results go: ``y``, the gradient of ``x``, that of ``second``.
+    """
+
+    caller: str
+    ufunc: np.ufunc
+    arrays: Mapping[str, NDArray[Any]]
+    written: Sequence[str]
+    out: Any
+
+    def __call__(self) -> Any:
+        """Make the call and return the results."""
+        given = list(self.arrays.values())
+        shape, dtype = broadcast_shape(self.caller, self.arrays), float_type(given, given)
+        wanted = self._wanted
+        shapes = tuple(self.arrays[each].shape if each in self.arrays else shape for each in wanted)
+        found = outputs_for(self.caller, self.out, shapes, (dtype,) * len(wanted))
+        results = dict(zip(wanted, found, strict=True))
+        buffers = {
+            each: result if result.shape == shape else empty(shape, dtype)
+            for each, result in results.items()
+        }
+        written = tuple(buffers[each] for each in self.written)
+        with_output_pool(self.ufunc, *given, out=written, casting="same_kind")
+        for each, result in results.items():
+            if buffers[each] is not result:
+                sum_into(result, buffers[each])
+        return as_returned(found, self.out)
+
+    @property
+    def _wanted(self) -> list[str]:
+        """The results in the order in which they are returned."""
+        return sorted(self.written, key=("y", "x", "second").index)
+
+    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+        """Return a plan for arrays of one shape."""
+        given = list(self.arrays.values())
+        if self.out is not None or not are_plain(given, given[0].dtype):
+            return None
+        if any(each.shape != given[0].shape for each in given):
+            return None
+        ufunc, take = self.ufunc, taking(positions[name] for name in self.arrays)
+        if len(self.written) == 1:
+            return lambda given: ufunc(*take(given))
+        order = [self.written.index(each) for each in self._wanted]
+
+        def run(given: Sequence[Any]) -> Any:
+            results = ufunc(*take(given))
+            return tuple([results[k] for k in order])
+
+        return run

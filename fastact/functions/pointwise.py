@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ from fastact.arrays.arguments import (
     warn_caller,
     weak_for_integers,
 )
+from fastact.arrays.plans import Call, Plan
 from fastact.catalogue.definition import CONVENTIONS, REQUIRED, Definition
 from fastact.functions.function import Function, check_domains
 from fastact.functions.operation import Operation
@@ -213,6 +215,11 @@ def compute(definition: Definition, name: str) -> Callable[..., Any]:
     return OPERATIONS[name][3](function)
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether a parameter is a number that every type of the computation holds."""
+    return type(value) in (int, float) and abs(value) < 1e38
+
+
 def constants_of(function: Function) -> Callable[[np.dtype[Any]], Any]:
     """Return a function from a dtype to a function's parameters as arrays for that dtype.
 
@@ -220,7 +227,7 @@ def constants_of(function: Function) -> Callable[[np.dtype[Any]], Any]:
     plain number.
     """
     values = tuple(function.parameters.values())
-    are_plain = all(type(each) in (int, float) and abs(each) < 1e38 for each in values)
+    are_plain = all(map(_is_plain, values))
 
     def for_dtype(dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
         if not (are_plain and has_loop(dtype)):
@@ -234,24 +241,100 @@ def plain_call(name: str) -> Callable[..., Any]:
     """Return the shortcut for calls without options: straight to the ufunc, except in special cases."""
     has_gradient = name in _SHAPE_OF_GRADIENT
 
-    def plain(function: Function, *arrays: Any) -> Any:
+    def plain(function: Function, *arrays: Any, out: Any = None) -> Any:
         first = arrays[0]
         if type(first) is ndarray and first.nbytes < MIN_POOLED_BYTES:
             constants = function.constants[first.dtype]
             if has_gradient and getattr(arrays[1], "shape", None) != first.shape:
                 constants = None  # the gradient of a broadcast x is a sum
-            try:
-                if constants == ():
-                    return function.kernels[name](*arrays)
-                if constants and getattr(arrays[-1], "dtype", None) is first.dtype:
-                    return function.kernels[name](*arrays, *constants)
-            except (TypeError, ValueError) as error:
-                explain(function, name, (*arrays, *(constants or ())), {}, error)
-            except MemoryError:
-                pass  # retried below, without pooled memory
-        return run_elementwise(function, name, arrays, {})
+            if constants and getattr(arrays[-1], "dtype", None) is not first.dtype:
+                constants = None
+            if constants is not None:
+                ufunc = function.kernels[name]
+                try:
+                    if out is None:
+                        return ufunc(*arrays, *constants)
+                    if type(out) is ndarray:
+                        return ufunc(*arrays, *constants, out=out)
+                except (TypeError, ValueError) as error:
+                    explain(function, name, (*arrays, *constants), {"out": out}, error)
+                except MemoryError:
+                    pass  # retried below, without pooled memory
+        return run_elementwise(function, name, arrays, {} if out is None else {"out": out})
 
     return plain
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ElementwiseCall(Call):
+    """A call of an activation's ufunc with options.
+
+    Attributes
+    ----------
+    function : Function
+        The activation.
+    name : str
+        The operation.
+    arrays : tuple
+        Its arrays.
+    options : dict
+        Its parameters, and options of the ufunc.
+    """
+
+    function: Function
+    name: str
+    arrays: tuple[Any, ...]
+    options: Mapping[str, Any]
+
+    def __call__(self) -> Any:
+        """Make the call and return the results."""
+        return run_elementwise(self.function, self.name, self.arrays, dict(self.options))
+
+    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+        """Return a plan for arrays of one shape and dtype, with parameters that are numbers or of that dtype."""
+        first, options = self.arrays[0], dict(self.options)
+        if any(type(each) is not ndarray for each in self.arrays):
+            return None
+        dtype, shape, out = first.dtype, first.shape, options.pop("out", None)
+        if not has_loop(dtype) or first.nbytes >= MIN_POOLED_BYTES:
+            return None
+        if any(each.dtype is not dtype or each.shape != shape for each in self.arrays):
+            return None
+        # Whether an array is in the domain depends on its elements.
+        definition = self.function._definition
+        checked = {*definition.domains}
+        if self.name == "backward_from_output":
+            checked.update(definition.from_output_needs)
+        inner = inner_type(dtype)
+        parameters: list[Any] = []
+        places: dict[int, tuple[int, tuple[int, ...]]] = {}
+        for k, (name, default) in enumerate(self.function.parameters.items()):
+            value = options.pop(name, default)
+            if _is_plain(value):
+                parameters.append(np.asarray(value, inner))
+            elif name in positions and getattr(value, "dtype", None) is dtype:
+                if name in checked:
+                    return None
+                parameters.append(None)
+                places[k] = positions[name], value.shape
+            else:
+                return None
+        if options:
+            return None
+        ufunc, count = self.function.kernels[self.name], len(self.arrays)
+        out_at = None if out is None else positions["out"]
+
+        def run(given: Sequence[Any]) -> Any:
+            operands = parameters
+            if places:
+                operands = parameters.copy()
+                for k, (at, shape) in places.items():
+                    operands[k] = given[at].reshape(shape)
+            if out_at is None:
+                return ufunc(*given[:count], *operands)
+            return ufunc(*given[:count], *operands, out=given[out_at])
+
+        return run
 
 
 def run_elementwise(

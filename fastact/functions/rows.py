@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,8 +19,19 @@ from fastact.arrays.arguments import (
     outputs_for,
 )
 from fastact.arrays.contiguous import RANDOM_OPERANDS, run_contiguous
+from fastact.arrays.plans import Call, Plan, are_plain
 from fastact.arrays.random_numbers import key_and_threshold, key_of
-from fastact.arrays.rows import RowArray, as_mask, layout_of, row_parts, run_on_rows
+from fastact.arrays.rows import (
+    Axes,
+    RowArray,
+    RowShape,
+    Run,
+    Segments,
+    as_mask,
+    layout_of,
+    row_parts,
+    run_on_rows,
+)
 from fastact.catalogue.definition import RowDefinition
 from fastact.catalogue.normalized import hardmax
 from fastact.functions.function import Function, family_of, function_of
@@ -159,9 +171,11 @@ def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
     whole = next(k for k, each in enumerate(inputs) if each.core)
     others = [(k, bool(each.core)) for k, each in enumerate(inputs) if k != whole]
 
-    def plain(function: Function, *arrays: Any) -> Any:
+    def plain(function: Function, *arrays: Any, out: Any = None) -> Any:
         x = arrays[whole]
-        if type(x) is np.ndarray and x.ndim and x.nbytes < MIN_POOLED_BYTES and has_loop(x.dtype):
+        if out is not None:
+            pass
+        elif type(x) is np.ndarray and x.ndim and x.nbytes < MIN_POOLED_BYTES and has_loop(x.dtype):
             for k, is_row in others:
                 array = arrays[k]
                 if type(array) is not np.ndarray or array.dtype is not x.dtype:
@@ -170,7 +184,7 @@ def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
                     break
             else:  # 2 us instead of 16
                 return function.kernels[name](*arrays, function.constants[x.dtype])
-        return _run(function, function.operations[name], arrays, {})
+        return _run(function, function.operations[name], arrays, {"out": out})()
 
     return plain
 
@@ -182,7 +196,7 @@ def _run_random(
     hard, rng = options.pop("hard", False), options.pop("rng", None)
     axis, where, lengths = (options.get(name) for name in ("axis", "where", "lengths"))
     key = key_of(function.caller(operation.name), rng)
-    results = _run(function, operation, arrays, options, partial(_perturb, function, key))
+    results = _run(function, operation, arrays, options, partial(_perturb, function, key))()
     if hard:
         y = results[0] if isinstance(results, tuple) else results
         axis = options.get("axis", -1)
@@ -204,17 +218,11 @@ def _run(
     arrays: tuple[Any, ...],
     options: dict[str, Any],
     replace: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]] | None = None,
-) -> Any:
-    """Call the ufunc on all rows, for any layout.
-
-    `replace`, called once all arguments are checked, takes the first input and the first output and returns the new
-    first input.
-    """
-    caller, definition = function.caller(operation.name), function._definition
-    assert isinstance(definition, RowDefinition)
-    kernel = function._family.kernel(operation.name)
+) -> RowsCall:
+    """Return the call of the ufunc on all rows, for any layout."""
+    caller, kernel = function.caller(operation.name), function._family.kernel(operation.name)
     axis, temperature = options.get("axis", -1), options.get("temperature")
-    lengths, where, out = options.get("lengths"), options.get("where"), options.get("out")
+    lengths, where = options.get("lengths"), options.get("where")
     are_rows = [bool(each.core) for each in kernel.inputs[:-1]]
     whole = are_rows.index(True)
     given = [as_real_array(caller, *each) for each in zip(operation.inputs, arrays, strict=True)]
@@ -232,33 +240,114 @@ def _run(
         temperature_operand = function.constants[dtype]
     else:
         temperature_operand = _as_operand(caller, _as_temperature(caller, temperature), dtype)
-    shapes = tuple(shape if each.core else reduced for each in kernel.outputs)
     mask = None if where is None else as_mask(caller, where, shape)
-    results = outputs_for(caller, out, shapes, (dtype,) * len(shapes))
-    given = list(copy_overlapping(given, results))
-    if mask is not None:
-        (mask,) = copy_overlapping([mask], results)
-    if replace is not None:
-        given[0] = replace(given[0], results[0])
-    inputs = [RowArray(*each) for each in zip(given, are_rows, strict=True)]
-    outputs = [
-        RowArray(array, bool(each.core))
-        for array, each in zip(results, kernel.outputs, strict=True)
-    ]
-    types = kernel.types(dtype)
+    return RowsCall(
+        function,
+        operation,
+        [RowArray(*each) for each in zip(given, are_rows, strict=True)],
+        [RowShape(shape if each.core else reduced, bool(each.core)) for each in kernel.outputs],
+        layout,
+        dtype,
+        temperature_operand,
+        mask,
+        options.get("out"),
+        replace,
+    )
 
-    def run(inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
-        ufunc = function.kernels[operation.name]
-        ufunc(
-            *inputs, temperature_operand, out=tuple(outputs), casting="same_kind", signature=types
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RowsCall(Call):
+    """A call of a kernel over rows.
+
+    Attributes
+    ----------
+    function, operation : Function, Operation
+        What is computed.
+    inputs : list of RowArray
+        The arrays.
+    outputs : list of RowShape
+        The shapes of the results.
+    layout : Axes or Segments
+        Where the rows are.
+    dtype : dtype
+        The dtype of the results.
+    temperature : ndarray
+        The operand of the temperature.
+    mask : ndarray of bool, optional
+        The elements to include.
+    out : ndarray or tuple, optional
+        Where the results go.
+    replace : callable, optional
+        Takes the first input and the first output, and returns the new first input.
+    """
+
+    function: Function
+    operation: Operation
+    inputs: list[RowArray]
+    outputs: list[RowShape]
+    layout: Axes | Segments
+    dtype: np.dtype[Any]
+    temperature: NDArray[Any]
+    mask: NDArray[np.bool_] | None
+    out: Any
+    replace: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]] | None
+
+    def __call__(self) -> Any:
+        """Make the call and return the results."""
+        caller, definition = self.function.caller(self.operation.name), self.function._definition
+        assert isinstance(definition, RowDefinition)
+        shapes = tuple(each.shape for each in self.outputs)
+        results = outputs_for(caller, self.out, shapes, (self.dtype,) * len(shapes))
+        given = list(copy_overlapping([each.array for each in self.inputs], results))
+        if self.replace is not None:
+            given[0] = self.replace(given[0], results[0])
+        named = zip(given, self.inputs, strict=True)
+        inputs = [RowArray(array, each.is_row) for array, each in named]
+        found = zip(results, self.outputs, strict=True)
+        outputs = [RowArray(array, each.is_row) for array, each in found]
+        run: Run = self._run
+        if self.mask is not None:
+            (mask,) = copy_overlapping([self.mask], results)
+            inputs.append(RowArray(mask, True))
+            run = partial(_run_masked, definition, self.operation, run)
+        run_on_rows(self.layout, run, inputs, outputs)
+        return as_returned(results, self.out)
+
+    def _run(self, inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
+        name = self.operation.name
+        types = self.function._family.kernel(name).types(self.dtype)
+        self.function.kernels[name](
+            *inputs, self.temperature, out=tuple(outputs), casting="same_kind", signature=types
         )
 
-    if mask is not None:
-        inputs.append(RowArray(mask, True))
-        run_on_rows(layout, partial(_run_masked, definition, operation, run), inputs, outputs)
-    else:
-        run_on_rows(layout, run, inputs, outputs)
-    return as_returned(results, out)
+    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+        """Return a plan for rows along one axis."""
+        if self.mask is not None or self.out is not None or self.replace is not None:
+            return None
+        layout = self.layout
+        if not isinstance(layout, Axes) or layout.rows_last is None:
+            return None
+        if any(name not in positions for name in self.operation.inputs):
+            return None
+        if not are_plain([each.array for each in self.inputs], self.dtype):
+            return None
+        shapes, are_rows = zip(*((each.shape, each.is_row) for each in self.outputs), strict=True)
+        if () in shapes:
+            return None
+        ufunc, temperature = self.function.kernels[self.operation.name], self.temperature
+        count, dtype, is_single = len(self.inputs), self.dtype, len(shapes) == 1
+        if layout.is_last and all(are_rows):
+            return lambda given: ufunc(*given[:count], temperature)
+        view, of_inputs = layout.view(), [each.is_row for each in self.inputs]
+
+        def run(given: Sequence[Any]) -> Any:
+            results = [np.empty(shape, dtype) for shape in shapes]
+            inputs = [view(*each) for each in zip(given, of_inputs, strict=False)]
+            outputs = [view(*each) for each in zip(results, are_rows, strict=True)]
+            ufunc(*inputs, temperature, out=tuple(outputs))
+            return results[0] if is_single else tuple(results)
+
+        return run
 
 
 def _run_masked(

@@ -1,0 +1,349 @@
+"""Calls that repeat an earlier one run by its plan: the values, the checks, and what must not share a plan."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import fastact as fa
+from fastact.functions import function
+
+ROWS, COLUMNS = 5, 12
+
+
+class Case(NamedTuple):
+    """A call, and its reference in float64 for the same arrays."""
+
+    function: fa.Function
+    call: Callable[..., Any]
+    reference: Callable[..., Any]
+    shapes: tuple[tuple[int, ...], ...]
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(x: Any, axis: int) -> Any:
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+def softmax_gradient(dy: Any, y: Any, axis: int) -> Any:
+    return y * (dy - (dy * y).sum(axis, keepdims=True))
+
+
+def biased_backward(dy: Any, x: Any, b: Any) -> Any:
+    s = sigmoid(x + b)
+    dx = dy * s * (1 - s)
+    return dx, dx.sum(0)
+
+
+def prelu_backward(dy: Any, x: Any, w: Any) -> Any:
+    return np.where(x > 0, dy, w * dy), np.where(x > 0, 0, x * dy).sum(0)
+
+
+def halves(x: Any) -> Any:
+    return np.split(x, 2, axis=-1)
+
+
+def swiglu_backward(dy: Any, x: Any) -> Any:
+    gate, value = halves(x)
+    s = sigmoid(gate)
+    return np.concatenate([dy * value * s * (1 + gate * (1 - s)), dy * gate * s], axis=-1)
+
+
+def binary_cross_entropy(x: Any, targets: Any) -> Any:
+    return np.mean(np.logaddexp(0, x) - x * targets), (sigmoid(x) - targets) / x.size
+
+
+def huber(x: Any, targets: Any) -> Any:
+    d = x - targets
+    return np.where(np.abs(d) <= 1, d * d / 2, np.abs(d) - 0.5).sum(), np.clip(d, -1, 1)
+
+
+WHOLE, ROW, COLUMN, HALF = (ROWS, COLUMNS), (COLUMNS,), (ROWS,), (ROWS, COLUMNS // 2)
+CASES = {
+    "elu alpha": Case(
+        fa.elu,
+        lambda x: fa.elu(x, 0.5),
+        lambda x: np.where(x > 0, x, 0.5 * np.expm1(x)),
+        (WHOLE,),
+    ),
+    "prelu weights": Case(
+        fa.prelu,
+        lambda x, w: fa.prelu(x, w),
+        lambda x, w: np.where(x > 0, x, w * x),
+        (WHOLE, ROW),
+    ),
+    "prelu backward": Case(
+        fa.prelu, lambda dy, x, w: fa.prelu.backward(dy, x, w), prelu_backward, (WHOLE, WHOLE, ROW)
+    ),
+    "bias": Case(
+        fa.sigmoid,
+        lambda x, b: fa.sigmoid(x, bias=b),
+        lambda x, b: sigmoid(x + b),
+        (WHOLE, ROW),
+    ),
+    "bias along axis 0": Case(
+        fa.sigmoid,
+        lambda x, b: fa.sigmoid(x, bias=b, axis=0),
+        lambda x, b: sigmoid(x + b[:, None]),
+        (WHOLE, COLUMN),
+    ),
+    "bias backward": Case(
+        fa.sigmoid,
+        lambda dy, x, b: fa.sigmoid.backward(dy, x, bias=b),
+        biased_backward,
+        (WHOLE, WHOLE, ROW),
+    ),
+    "scale and residual": Case(
+        fa.sigmoid,
+        lambda x, r: fa.sigmoid(x, scale=0.5, residual=r),
+        lambda x, r: r + 0.5 * sigmoid(x),
+        (WHOLE, WHOLE),
+    ),
+    "softmax along axis 0": Case(
+        fa.softmax, lambda x: fa.softmax(x, 0), lambda x: softmax(x, 0), (WHOLE,)
+    ),
+    "softmax backward along axis 0": Case(
+        fa.softmax,
+        lambda dy, y: fa.softmax.backward(dy, y, axis=0),
+        lambda dy, y: softmax_gradient(dy, y, 0),
+        (WHOLE, WHOLE),
+    ),
+    "softmax temperature": Case(
+        fa.softmax,
+        lambda x: fa.softmax(x, temperature=2.0),
+        lambda x: softmax(x / 2, -1),
+        (WHOLE,),
+    ),
+    "logsumexp along axis 0": Case(
+        fa.logsumexp,
+        lambda x: fa.logsumexp(x, axis=0, keepdims=True),
+        lambda x: np.log(np.exp(x).sum(0, keepdims=True)),
+        (WHOLE,),
+    ),
+    "swiglu": Case(
+        fa.swiglu,
+        lambda x: fa.swiglu(x),
+        lambda x: halves(x)[0] * sigmoid(halves(x)[0]) * halves(x)[1],
+        (WHOLE,),
+    ),
+    "swiglu, second half the gate": Case(
+        fa.swiglu,
+        lambda x: fa.swiglu(x, gate="second"),
+        lambda x: halves(x)[1] * sigmoid(halves(x)[1]) * halves(x)[0],
+        (WHOLE,),
+    ),
+    "swiglu backward": Case(
+        fa.swiglu, lambda dy, x: fa.swiglu.backward(dy, x), swiglu_backward, (HALF, WHOLE)
+    ),
+    "swiglu forward and backward": Case(
+        fa.swiglu,
+        lambda x, dy: fa.swiglu.forward_backward(x, dy)[1],
+        lambda x, dy: swiglu_backward(dy, x),
+        (WHOLE, HALF),
+    ),
+    "swiglu of two": Case(
+        fa.swiglu, lambda x, s: fa.swiglu(x, s), lambda x, s: x * sigmoid(x) * s, (WHOLE, WHOLE)
+    ),
+    "reglu backward of two, second the gate": Case(
+        fa.reglu,
+        lambda dy, x, s: fa.reglu.backward(dy, x, s, gate="second"),
+        lambda dy, x, s: (dy * np.maximum(s, 0), dy * x * (s > 0)),
+        (WHOLE, WHOLE, WHOLE),
+    ),
+    "crelu": Case(
+        fa.crelu,
+        lambda x: fa.crelu(x),
+        lambda x: np.concatenate([np.maximum(x, 0), np.maximum(-x, 0)], axis=-1),
+        (WHOLE,),
+    ),
+    "maxout": Case(
+        fa.maxout,
+        lambda x: fa.maxout(x, 3),
+        lambda x: x.reshape(ROWS, -1, 3).max(-1),
+        (WHOLE,),
+    ),
+    "binary cross-entropy": Case(
+        fa.sigmoid_binary_cross_entropy,
+        lambda x, t: fa.sigmoid_binary_cross_entropy.forward_backward(x, t),
+        binary_cross_entropy,
+        (WHOLE, WHOLE),
+    ),
+    "huber": Case(
+        fa.huber,
+        lambda x, t: fa.huber.forward_backward(x, t, reduction="sum"),
+        huber,
+        (WHOLE, WHOLE),
+    ),
+}
+
+
+def arrays_of(shapes: tuple[tuple[int, ...], ...], dtype: Any, seed: int) -> list[Any]:
+    rng = np.random.default_rng(seed)
+    return [
+        rng.uniform(0.1, 2, shape).astype(dtype) * rng.choice([-1, 1], shape).astype(dtype)
+        for shape in shapes
+    ]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("name", CASES)
+def test_values(name: str, dtype: Any) -> None:
+    """The second call, by the plan of the first, computes other arrays as correctly."""
+    case = CASES[name]
+    case.call(*arrays_of(case.shapes, dtype, 1))
+    assert any(case.function._plans.values())
+    arrays = arrays_of(case.shapes, dtype, 2)
+    found = case.call(*arrays)
+    expected = case.reference(*(each.astype(np.float64) for each in arrays))
+    if not isinstance(expected, tuple):
+        found, expected = (found,), (expected,)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == dtype
+        assert one.shape == np.shape(other)
+        np.testing.assert_allclose(
+            one, other, rtol=8 * np.finfo(dtype).eps, atol=8 * np.finfo(dtype).eps
+        )
+    case.function._plans.clear()
+    again = case.call(*arrays)
+    for one, first in zip(found, again if isinstance(again, tuple) else (again,), strict=True):
+        np.testing.assert_array_equal(one, first)
+        assert one.flags.c_contiguous == first.flags.c_contiguous
+        assert type(one) is type(first)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_labels(dtype: Any) -> None:
+    """Labels are checked in every call, and ignored rows ignored."""
+    (x,) = arrays_of((WHOLE,), dtype, 3)
+    labels = np.arange(ROWS)
+    for _ in range(3):
+        loss, dx = fa.softmax_cross_entropy.forward_backward(x, labels)
+        p = softmax(x.astype(np.float64), -1)
+        one_hot = np.eye(COLUMNS)[labels]
+        np.testing.assert_allclose(loss, -np.log(p[one_hot > 0]).mean(), rtol=1e-6)
+        np.testing.assert_allclose(dx, (p - one_hot) / ROWS, atol=1e-7)
+        for wrong in COLUMNS, -1, 2**40:
+            with pytest.raises(ValueError, match=rf"targets\[2\] is {wrong}"):
+                fa.softmax_cross_entropy.forward_backward(x, np.array([0, 1, wrong, 3, 4]))
+        some = np.array([0, -100, 2, -100, 4])
+        loss = fa.softmax_cross_entropy(x, some)
+        np.testing.assert_allclose(loss, -np.log(p[[0, 2, 4], [0, 2, 4]]).mean(), rtol=1e-6)
+        labels = labels + 1
+    x[0, 0] = np.nan
+    assert np.isnan(fa.softmax_cross_entropy(x, labels))
+
+
+def test_dropout() -> None:
+    """A generator goes on, a seed repeats itself, and another seed has other numbers."""
+    x = np.ones((ROWS, COLUMNS), np.float32)
+    fa.dropout(x, 0.5, rng=np.random.default_rng(0))
+    rng, same = np.random.default_rng(7), np.random.default_rng(7)
+    keys = [int(same.integers(2**64, dtype=np.uint64)) for _ in range(3)]
+    found = [fa.dropout(x, 0.5, rng=rng) for _ in keys]
+    for y, key in zip(found, keys, strict=True):
+        np.testing.assert_array_equal(y, fa.dropout(x, 0.5, rng=key))
+        np.testing.assert_array_equal(y, fa.dropout.backward(x, 0.5, rng=key))
+        np.testing.assert_array_equal(y, fa.relu(x, dropout=0.5, rng=key))
+    assert (found[0] != found[1]).any()
+    for wrong in -1, 2**64:
+        with pytest.raises(ValueError, match="seed"):
+            fa.dropout(x, 0.5, rng=wrong)
+    with pytest.raises(TypeError, match="generator"):
+        fa.dropout.backward(x, 0.5, rng=rng)
+
+
+def test_domains() -> None:
+    """Elements of a parameter are checked in every call."""
+    x = np.ones((ROWS, COLUMNS), np.float32)
+    fa.huber.forward_backward(x, x, delta=np.ones(COLUMNS, np.float32))
+    with pytest.raises(ValueError, match="delta"):
+        fa.huber.forward_backward(x, x, delta=-np.ones(COLUMNS, np.float32))
+    y, positive = fa.prelu(x, 0.5), np.full(COLUMNS, 0.5, np.float32)
+    fa.prelu.backward_from_output(x, y, positive)
+    with pytest.raises(ValueError, match="weight must not be negative"):
+        fa.prelu.backward_from_output(x, y, -positive)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.astype(np.float64),
+        lambda x: x.astype(">f4"),
+        lambda x: x.T,
+        lambda x: x[:, ::2],
+        lambda x: x[0],
+        lambda x: x.astype(int),
+        lambda x: x.tolist(),
+        lambda x: x[:0],
+    ],
+)
+def test_what_plans_do_not_share(change: Callable[[Any], Any]) -> None:
+    x = np.linspace(-2, 3, ROWS * COLUMNS, dtype=np.float32).reshape(ROWS, COLUMNS)
+    fa.elu(x, alpha=0.5, bias=1.0)
+    other = change(x)
+    found = fa.elu(other, alpha=0.5, bias=1.0)
+    z = np.asarray(other, np.float64) + 1
+    np.testing.assert_allclose(found, np.where(z > 0, z, 0.5 * np.expm1(z)), rtol=1e-6)
+    assert found.dtype == np.result_type(np.asarray(other).dtype.newbyteorder("="), np.float32)
+
+
+def test_signed_zeros() -> None:
+    x = np.full((2, 2), -1, np.float32)
+    for value in 0.0, -0.0, 0.0:
+        for _ in range(2):
+            y = fa.threshold(x, threshold=0.0, value=value)
+            np.testing.assert_array_equal(np.signbit(y), np.signbit(value))
+
+
+def test_equal_arrays() -> None:
+    """Arguments that were one array in the first call need not be in the next."""
+    x = np.linspace(-2, 3, 6, dtype=np.float32).reshape(2, 3)
+    dy = np.arange(6, dtype=np.float32).reshape(2, 3)
+    fa.relu.backward(x, x, bias=x[0])
+    dx, dbias = fa.relu.backward(dy, x, bias=np.zeros(3, np.float32))
+    np.testing.assert_array_equal(dx, dy * (x > 0))
+    np.testing.assert_array_equal(dbias, (dy * (x > 0)).sum(0))
+
+
+def test_output() -> None:
+    """An output is written, and one that is read-only refused, whatever came before."""
+    x, out = np.ones((2, 3), np.float32), np.empty((2, 3), np.float32)
+    for _ in range(2):
+        assert fa.elu(x, alpha=0.5, out=out) is out
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        fa.elu(x, alpha=0.5, out=out)
+
+
+def test_bound_functions() -> None:
+    """They have plans of their own."""
+    x = np.full((2, 3), -1, np.float32)
+    for alpha in 1.0, 0.5:
+        f = fa.elu.bind(alpha=alpha)
+        for _ in range(2):
+            np.testing.assert_allclose(f(x, scale=2.0), 2 * alpha * np.expm1(x), rtol=1e-6)
+
+
+def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans keep no array, and are not many."""
+    monkeypatch.setattr(function, "_MAX_PLANS", 4)
+    for columns in range(1, 20):
+        x, b = np.ones((2, columns), np.float32), np.ones(columns, np.float32)
+        fa.prelu(x, b)
+        fa.prelu.backward(x, x, b)
+        fa.relu(x, bias=b)
+        fa.logsumexp(x, axis=0)
+        references = [weakref.ref(x), weakref.ref(b)]
+        del x, b
+        gc.collect()
+        assert [reference() for reference in references] == [None, None]
+    assert 0 < len(fa.prelu._plans) <= 4
