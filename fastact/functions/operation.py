@@ -43,6 +43,8 @@ class Operation:
         The errors, by class.
     plain : callable, optional
         A shortcut for calls without options, which takes the function and the arrays.
+    example : str
+        An example for its docstring, in which ``{f}`` stands for the function.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Operation:
     run: Callable[..., Any]
     raises: Mapping[str, str]
     plain: Callable[..., Any] | None = None
+    example: str = ""
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
