@@ -51,11 +51,10 @@ every_function = pytest.mark.parametrize("name", FUNCTIONS)
 every_other = pytest.mark.parametrize("name", OTHERS)
 
 
-def with_long(names: list[str]) -> Iterator[Any]:
-    """Yield names; those of activations whose methods have the examples of others are for long tests."""
+def with_long(names: list[str]) -> list[Any]:
+    """Mark the activations whose methods have the same examples as the representatives for long tests."""
     shared = {*fa.names("activation")} - {*REPRESENTATIVES}
-    for name in names:
-        yield pytest.param(name, marks=pytest.mark.long if name in shared else ())
+    return [pytest.param(name, marks=pytest.mark.long if name in shared else ()) for name in names]
 
 
 def documented(name: str) -> dict[str, Any]:

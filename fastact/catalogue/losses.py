@@ -85,10 +85,9 @@ def sigmoid_binary_cross_entropy(
     >>> loss = fa.sigmoid_binary_cross_entropy(logits, targets)
     >>> print(f"{loss:.6f}")
     1.410038
-    >>> fa.sigmoid_binary_cross_entropy(
-    ...     logits, targets, pos_weight=3.0, reduction="none"
-    ... )
-    array([2.07944154, 2.12692801])
+    >>> loss = fa.sigmoid_binary_cross_entropy(logits, targets, pos_weight=3.0)
+    >>> print(f"{loss:.6f}")
+    2.103185
     """
     # At -|x|, neither softplus nor the logistic function cancels; their values at |x| follow.
     softplus, logistic = softplus_and_derivative(-abs(x))

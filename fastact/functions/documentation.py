@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -12,6 +13,8 @@ from fastact.functions.operation import Operation
 from fastact.functions.options import Argument
 
 _WIDTH = 72  # `help` indents methods by 8 columns
+_LITERAL = re.compile(r"``[^`]*``")
+_FIXED_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def document(definition: Definition, forward: Operation) -> str:
@@ -27,7 +30,7 @@ def document(definition: Definition, forward: Operation) -> str:
         "References": _filled(definition.reference),
     }
     sections |= {heading: text for heading, text in written.items() if heading not in ("", "Notes")}
-    return _docstring(_filled(definition.summary), sections)
+    return _docstring(_filled(definition.summary or f"Compute {forward.summary}."), sections)
 
 
 def document_method(definition: Definition, operation: Operation, forward: Operation) -> str:
@@ -90,15 +93,24 @@ def _entry(heading: str, text: str) -> str:
 
 
 def _filled(text: str, width: int = _WIDTH, indent: str = "") -> str:
-    """Break the lines of paragraphs that are too wide, except those of code."""
-    return "\n\n".join(
-        part
-        if part.startswith(" ") or max(map(len, part.splitlines() or [""])) <= width
-        else textwrap.fill(
-            part, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-        )
-        for part in text.split("\n\n")
-    )
+    """Break the lines of paragraphs that are too wide, between words and literals; code stays as it is."""
+    parts = text.split("\n\n")
+    for k, part in enumerate(parts):
+        if not part.startswith(" ") and max(map(len, part.splitlines()), default=0) > width:
+            whole = _LITERAL.sub(lambda found: _unbroken(found[0], width), part)
+            lines = textwrap.wrap(
+                whole,
+                width,
+                subsequent_indent=indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            parts[k] = "\n".join(lines).replace(_FIXED_SPACE, " ")
+    return "\n\n".join(parts)
+
+
+def _unbroken(literal: str, width: int) -> str:
+    return literal if len(literal) > width else re.sub(r"\s", _FIXED_SPACE, literal)
 
 
 def equations(definition: Definition) -> dict[str, str]:
@@ -110,12 +122,11 @@ def equations(definition: Definition) -> dict[str, str]:
 
 def notes(definition: Definition) -> str:
     """Return the notes on a function: those of its definition, and what its metadata says."""
-    said = " ".join(_said(definition))
+    said = list(_said(definition))
     if definition.notes:
-        return f"{definition.notes}\n\n{said}".rstrip()
-    return (
-        f"NaN gives NaN. {said} Results are bitwise identical for any layout and number of threads."
-    )
+        return "\n\n".join([definition.notes, *said])
+    same = "Results are bitwise identical for any layout and number of threads."
+    return " ".join(["NaN gives NaN.", *said, same])
 
 
 def _said(definition: Definition) -> Iterator[str]:

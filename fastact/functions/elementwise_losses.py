@@ -37,8 +37,9 @@ _KERNELS = {
 _EXAMPLES = {
     "backward": """\
 >>> x, z = np.array([0.5, -2.0]), np.array([1.0, 0.0])
->>> dx = {f}.backward(1.0, x, z)
->>> np.allclose({f}.backward(2.0, x, z), 2 * dx)
+>>> one = {f}.backward(1.0, x, z)
+>>> two = {f}.backward(2.0, x, z)
+>>> np.allclose(two, 2 * one)
 True""",
     "forward_backward": """\
 >>> x, z = np.array([0.5, -2.0]), np.array([1.0, 0.0])

@@ -58,8 +58,6 @@ def names(*kinds: str) -> list[str]:
     --------
     >>> fa.names("dropout")
     ['dropout', 'alpha_dropout']
-    >>> [name for name in fa.names("activation") if not fa.get(name).kinks][:3]
-    ['softsign', 'squareplus', 'dish']
     """
     for kind in kinds:
         if kind not in KINDS:

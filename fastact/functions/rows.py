@@ -85,13 +85,13 @@ _RAISES = {
 }
 _EXAMPLES = {
     "backward": """\
->>> x, dy = np.array([1.0, 2.0, 4.0]), {dy}
+>>> x, dy = np.array([1.0, 2.0, 2.5]), {dy}
 >>> y = {{f}}(x{rng})
 >>> dx = {{f}}.backward(dy, {saved})
 >>> np.allclose(dx, {{f}}.forward_backward(x, dy{rng})[1])
 True""",
     "forward_backward": """\
->>> x, dy = np.array([1.0, 2.0, 4.0]), {dy}
+>>> x, dy = np.array([1.0, 2.0, 2.5]), {dy}
 >>> y, dx = {{f}}.forward_backward(x, dy{rng})
 >>> h = np.array([1e-6, 0.0, -1e-6])
 >>> rise = {{f}}(x + h{rng})
