@@ -6,7 +6,8 @@
     array([0., 2.])
 
 Every activation is an object: call it for the value; its methods give the derivative and the gradients,
-and ``.ufuncs`` the NumPy ufuncs behind them. ``fa.names()`` lists them all.
+and ``.ufuncs`` the NumPy ufuncs behind them. ``fa.names()`` lists them all. The examples in their docstrings
+assume these two imports.
 """
 
 from __future__ import annotations

@@ -24,7 +24,24 @@ __all__ = ["where", *_FUNCTIONS]
 
 
 def where(condition: Any, if_true: Any, if_false: Any) -> Any:
-    """Take `if_true` where the condition holds, else `if_false`; in a definition as on arrays."""
+    """Take `if_true` where the condition holds, else `if_false`; in a definition as on arrays.
+
+    Parameters
+    ----------
+    condition, if_true, if_false : array_like
+        As for `numpy.where`.
+
+    Returns
+    -------
+    ndarray
+        The result.
+
+    Examples
+    --------
+    >>> x = np.array([-1.0, 0.0, 2.0])
+    >>> fa.math.where(x > 0, x, 0.1 * x)
+    array([-0.1,  0. ,  2. ])
+    """
     return np.where(condition, if_true, if_false)
 
 
@@ -39,8 +56,32 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_ARGUMENTS = """\
+Parameters
+----------
+x : array_like
+    The input, of dtype float16, float32 or float64; integers and bools
+    become floats as in NumPy.
+out, where, casting, order, dtype, subok, signature : optional
+    As for any ufunc.
+
+Returns
+-------
+y : ndarray or scalar
+    The value, with the shape and dtype of `x`.
+
+Raises
+------
+TypeError
+    If `x` is not real, or the dtype of `out` is too narrow.
+ValueError
+    If shapes do not match."""
+
+
 def _make(function: Callable[[Any], Any]) -> np.ufunc:
-    name, doc = function.__name__, inspect.getdoc(function) or ""
+    name = function.__name__
+    summary, notes, examples = (inspect.getdoc(function) or "").split("\n\n")
+    doc = "\n\n".join([summary, _ARGUMENTS, f"Notes\n-----\n{notes}", examples])
     kernel = Kernel.of("x -> y", Elementwise(lambda: lambda x: (function(x),)))
     ufunc = make_ufunc(kernel, __name__, name, doc, lambda dtype: f"math.{name}.{dtype}", repr)
     ufunc.fastact_function = function  # type: ignore[attr-defined]  # for compiled code

@@ -1,4 +1,15 @@
-"""Every ufunc by its name: the module where pickle finds them."""
+"""Every ufunc by its name: the module where pickle finds them.
+
+Parameters are inputs, without defaults; the methods of `fastact.gelu` and its kin call these, and document them.
+
+Examples
+--------
+>>> from fastact import ufuncs
+>>> ufuncs.elu_derivative is fa.elu.ufuncs["derivative"]
+True
+>>> ufuncs.elu([-1.0, 0.0, 1.0], 0.5)
+array([-0.31606028,  0.        ,  1.        ])
+"""
 
 from __future__ import annotations
 

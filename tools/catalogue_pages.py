@@ -14,7 +14,7 @@ import numpy as np
 import fastact
 from fastact.catalogue.definition import CONVENTIONS
 from fastact.functions import Function
-from fastact.functions.documentation import notes, parameter
+from fastact.functions.documentation import equations, notes, parameter
 from fastact.show.facts import (
     LIBRARIES,
     arguments,
@@ -71,11 +71,7 @@ def section(activation: Function) -> Iterator[str]:
     """Yield the lines about one activation."""
     yield f"## {activation.name}\n"
     yield activation._definition.summary + "\n"
-    for left, right in (
-        ("f(x)", activation.formula),
-        ("f'(x)", activation.derivative_formula),
-    ):
-        yield f"```math\n{left} = {right}\n```\n"
+    yield from formulas(activation)
     if "derivative" in activation.operations:
         yield f"![{activation.name} and its derivative](images/{activation.name}.svg)\n"
     if activation.parameters:
@@ -84,6 +80,19 @@ def section(activation: Function) -> Iterator[str]:
     for heading, text in facts(activation._definition):
         yield f"- **{markdown(heading)}**: {markdown(text)}"
     yield ""
+    yield from example(activation)
+
+
+def formulas(function: Function) -> Iterator[str]:
+    """Yield the formulas of a function."""
+    for left, right in equations(function._definition).items():
+        yield f"```math\n{left} = {right}\n```\n"
+
+
+def example(function: Function) -> Iterator[str]:
+    """Yield the example in a function's docstring."""
+    if text := function._definition.sections.get("Examples"):
+        yield f"```pycon\n{text}\n```\n"
 
 
 def markdown(text: str) -> str:
@@ -121,9 +130,9 @@ def layers_page(layers: list[Function]) -> Iterator[str]:
     for each in layers:
         yield f"## {each.name}\n"
         yield each._definition.summary + "\n"
-        if each.formula:
-            yield f"```math\ny = {each.formula}\n```\n"
+        yield from formulas(each)
         yield notes(each._definition) + "\n"
+        yield from example(each)
         yield from calls(each)
         if each.reference:
             yield f"Reference: {markdown(each.reference)}\n"

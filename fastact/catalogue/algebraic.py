@@ -119,6 +119,13 @@ def softsign(x: Vector) -> tuple[Vector, Vector]:
 
     No exponential. Its gradient falls with the square of the input, not exponentially, so that saturated
     units still learn.
+
+    Examples
+    --------
+    >>> fa.softsign([-1.0, 0.0, 3.0])
+    array([-0.5 ,  0.  ,  0.75])
+    >>> fa.softsign.derivative([-1.0, 0.0, 3.0])
+    array([0.25  , 1.    , 0.0625])
     """
     one_plus, low = _add(abs(x), 1)
     return _ratio(x, one_plus, low), _ratio(_divide(1, one_plus, low), one_plus, low)
@@ -145,6 +152,13 @@ def squareplus(x: Vector, b: Vector = 4.0) -> tuple[Vector, Vector]:
 
     No exponential. Its gradient falls with the square of the input on the left, so that units are slow
     to die.
+
+    Examples
+    --------
+    >>> fa.squareplus([-1.5, 0.0, 1.5])
+    array([0.5, 1. , 2. ])
+    >>> fa.squareplus.derivative([-1.5, 0.0, 1.5])
+    array([0.2, 0.5, 0.8])
     """
     _, _, root, root_low = _square_and_root(x, b)
     value = _plus(x, b, root, root_low)
@@ -167,6 +181,13 @@ def dish(x: Vector) -> tuple[Vector, Vector]:
 
     No exponential. Its gradient falls with the square of the input on the left and is slightly negative
     there; use it where silu is too slow.
+
+    Examples
+    --------
+    >>> fa.dish([-1.0, 0.0, 1.0])
+    array([-0.14644661,  0.        ,  0.85355339])
+    >>> fa.dish.derivative([-1.0, 0.0, 1.0])
+    array([-0.03033009,  0.5       ,  1.03033009])
     """
     square, square_low, root, root_low = _square_and_root(x, 1)
     quotient = _ratio(x, root, root_low)
@@ -190,6 +211,13 @@ def bent_identity(x: Vector) -> tuple[Vector, Vector]:
 
     No exponential. Its gradient neither vanishes nor explodes, and no unit dies; it bends little, so
     many layers are needed.
+
+    Examples
+    --------
+    >>> fa.bent_identity([-1.0, 0.0, 1.0])
+    array([-0.79289322,  0.        ,  1.20710678])
+    >>> fa.bent_identity.derivative([-1.0, 0.0, 1.0])
+    array([0.64644661, 1.        , 1.35355339])
     """
     _, _, root, root_low = _square_and_root(x, 1)
     # root - 1 = x**2 / (root + 1)
@@ -214,6 +242,13 @@ def smelu(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector]:
     """Smooth rectifier: its corner is a parabola, which makes trained nets more reproducible.
 
     No exponential. Its gradient is zero below -beta, where units may die.
+
+    Examples
+    --------
+    >>> fa.smelu([-2.0, 0.0, 0.5, 2.0])
+    array([0.    , 0.25  , 0.5625, 2.    ])
+    >>> fa.smelu.derivative([-2.0, 0.0, 0.5, 2.0])
+    array([0.  , 0.5 , 0.75, 1.  ])
     """
     line = select(x < -beta, 0, x + beta)
     slope = select(x < beta, 0.5 * line / beta, 1)

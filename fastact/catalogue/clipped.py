@@ -118,6 +118,13 @@ def relu6(x: Vector) -> tuple[Vector, Vector]:
     """Rectifier clipped at 6: keeps activations in a range that few bits can represent.
 
     No exponential. Its gradient is zero on both sides; use it in nets to be quantized.
+
+    Examples
+    --------
+    >>> fa.relu6([-1.0, 3.0, 8.0])
+    array([0., 3., 6.])
+    >>> fa.relu6.derivative([-1.0, 3.0, 8.0])
+    array([0., 1., 0.])
     """
     return _clipped(x, 0, 6)
 
@@ -140,6 +147,13 @@ def clipped_relu(x: Vector, z: Vector = 20.0) -> tuple[Vector, Vector]:
     """Clipped rectifier: bounds the activations, so that those of recurrent nets do not explode.
 
     No exponential. Its gradient is zero on both sides.
+
+    Examples
+    --------
+    >>> fa.clipped_relu([-1.0, 3.0, 25.0])
+    array([ 0.,  3., 20.])
+    >>> fa.clipped_relu([-1.0, 3.0, 25.0], z=2.0)
+    array([0., 2., 2.])
     """
     return _with_nan_of(z, z, *_clipped(x, 0, z))
 
@@ -179,6 +193,13 @@ def clipped_linear(
     """Clipped line: any line between any two bounds; the bounded rectifiers are special cases.
 
     No exponential. Its gradient is zero on both sides.
+
+    Examples
+    --------
+    >>> fa.clipped_linear([-2.0, 0.5, 3.0])
+    array([0. , 0.5, 1. ])
+    >>> fa.clipped_linear([-2.0, 0.5, 3.0], slope=0.5)
+    array([0.  , 0.25, 1.  ])
     """
     line = select((slope == 0) & ~isnan(x), offset, fma(slope, x, offset))
     # The rounded line may equal a bound inside the bounds, so compare differences instead.
@@ -212,6 +233,13 @@ def hardtanh(x: Vector, min_val: Vector = -1.0, max_val: Vector = 1.0) -> tuple[
     """Hard hyperbolic tangent: the identity, clipped; a tanh that costs next to nothing.
 
     No exponential. Its gradient is zero on both sides.
+
+    Examples
+    --------
+    >>> fa.hardtanh([-2.0, 0.5, 2.0])
+    array([-1. ,  0.5,  1. ])
+    >>> fa.hardtanh.derivative([-2.0, 0.5, 2.0])
+    array([0., 1., 0.])
     """
     return _with_nan_of(min_val, max_val, *_clipped(x, min_val, max_val))
 
@@ -251,6 +279,13 @@ def hardsigmoid(x: Vector, alpha: Vector = 1 / 6, beta: Vector = 0.5) -> tuple[V
     """Hard sigmoid: a line between 0 and 1, clipped; a gate that costs next to nothing.
 
     No exponential. Its gradient is zero on both sides.
+
+    Examples
+    --------
+    >>> fa.hardsigmoid([-4.0, 0.0, 1.5, 4.0])
+    array([0.  , 0.5 , 0.75, 1.  ])
+    >>> fa.hardsigmoid([-4.0, 0.0, 1.5, 4.0], convention="thinc")
+    array([0. , 0.5, 0.8, 1. ])
     """
     gate, low, high = _gate(x, alpha, beta)
     return gate, _inside(x, low, high, alpha)
@@ -287,6 +322,13 @@ def hardswish(x: Vector, alpha: Vector = 1 / 6, beta: Vector = 0.5) -> tuple[Vec
 
     No exponential. It dips below zero before it vanishes on the left, and with it the gradient; use it
     where silu is too slow.
+
+    Examples
+    --------
+    >>> fa.hardswish([-4.0, -1.5, 1.5, 4.0])
+    array([ 0.   , -0.375,  1.125,  4.   ])
+    >>> fa.hardswish.derivative([-4.0, -1.5, 1.5, 4.0])
+    array([0., 0., 1., 1.])
     """
     value, middle, low, high = _gated(x, alpha, beta)
     right = select(x < high, middle, 1)
@@ -314,6 +356,13 @@ def hard_mish(x: Vector) -> tuple[Vector, Vector]:
 
     No exponential. It dips below zero before it vanishes on the left, and with it the gradient; use it
     where mish is too slow.
+
+    Examples
+    --------
+    >>> fa.hard_mish([-3.0, -1.0, 1.0])
+    array([ 0. , -0.5,  1. ])
+    >>> fa.hard_mish.derivative([-3.0, -1.0, 1.0])
+    array([0., 0., 1.])
     """
     gate = 0.5 * _clip(x + 2, 0, 2)
     derivative = select(x > -2, _clip(x, -2, 0) + 1, select(x <= -2, 0, x))
@@ -334,6 +383,13 @@ def sparse_sigmoid(x: Vector) -> tuple[Vector, Vector]:
     """Sparse sigmoid: the sparsemax of two numbers, and the derivative of sparse_plus.
 
     No exponential. Its gradient is zero on both sides; unlike the sigmoid it reaches 0 and 1.
+
+    Examples
+    --------
+    >>> fa.sparse_sigmoid([-2.0, 0.5, 1.0])
+    array([0.  , 0.75, 1.  ])
+    >>> fa.sparse_sigmoid.derivative([-2.0, 0.5, 1.0])
+    array([0.  , 0.5 , 0.25])
     """
     half = 0.5 * (x + 1)
     return _clip(half, 0, 1), select(abs(x) == 1, 0.25, _inside(x, -1, 1, 0.5))
@@ -353,6 +409,13 @@ def sparse_plus(x: Vector) -> tuple[Vector, Vector]:
     """Sparse plus: a rectifier whose corner is a parabola; a softplus that reaches zero.
 
     No exponential. Its gradient is zero below -1, where units may die.
+
+    Examples
+    --------
+    >>> fa.sparse_plus([-2.0, 0.0, 2.0])
+    array([0.  , 0.25, 2.  ])
+    >>> fa.sparse_plus.derivative([-2.0, 0.0, 2.0])
+    array([0. , 0.5, 1. ])
     """
     half = _clip(0.5 * (x + 1), 0, 1)
     return select(x < 1, half * half, x), half

@@ -15,7 +15,13 @@ crelu = ConcatenatedDefinition(
 
     Notes
     -----
-    NaN gives NaN in both halves, and in the gradient. The derivative at 0 is 0, as relu's is.
+    Value and gradient are exact. NaN gives NaN in both halves, and in the gradient. The derivative at 0 is 0, as
+    relu's is.
+
+    Examples
+    --------
+    >>> fa.crelu([-1.0, 3.0])
+    array([0., 3., 1., 0.])
     """,
     reference="W. Shang, K. Sohn, D. Almeida, H. Lee, Understanding and Improving Convolutional Neural Networks via Concatenated Rectified Linear Units, ICML 2016.",
 )

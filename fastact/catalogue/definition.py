@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ from fastact.kernels.algorithms.sparse import projected
 
 _D = TypeVar("_D", bound="Definition")
 
-_NOTES = "\n\nNotes\n-----\n"
+_HEADING = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
 REQUIRED = inspect.Parameter.empty
 
 # What `Definition.exact` works with: mpmath has no annotations.
@@ -147,17 +148,20 @@ class Definition:
 
     @property
     def summary(self) -> str:
-        """Its description: the docstring, up to the notes."""
-        return self._text.partition(_NOTES)[0]
+        """Its description: the docstring, up to the first section."""
+        return self.sections[""]
 
     @property
     def notes(self) -> str:
         """The notes in its docstring."""
-        return self._text.partition(_NOTES)[2]
+        return self.sections.get("Notes", "")
 
     @property
-    def _text(self) -> str:
-        return inspect.cleandoc(self.said or self.function.__doc__ or "")
+    def sections(self) -> dict[str, str]:
+        """The sections of its docstring by heading; the description before them is under ``""``."""
+        text = inspect.cleandoc(self.said or self.function.__doc__ or "")
+        description, *others = map(str.strip, _HEADING.split(text))
+        return {"": description} | dict(zip(others[::2], others[1::2], strict=True))
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
@@ -260,7 +264,7 @@ class RowDefinition(Definition):
 
     parameters_are: Mapping[str, str] = field(
         default_factory=lambda: {
-            "temperature": "the divisor of the elements; above 1, results are more uniform"
+            "temperature": "the positive divisor of the elements; above 1, results are more uniform"
         }
     )
     excluded: float = -math.inf
@@ -352,8 +356,8 @@ class GateDefinition(PackedDefinition):
         """The notes that all gates share."""
         return f"""\
 ``y = value * {self.activation}(gate)``. By default the {self.gate} half is the gate. The value and the gradients are IEEE
-products; the derivative of the activation follows its own conventions. The gradient needs only the input: nothing else
-is stored between the passes."""
+products with the activation or its derivative, whose errors and kinks are those of `fastact.{self.activation}`. The
+gradient needs only the input: nothing else is stored between the passes."""
 
 
 def gated_unit(name: str, activation: Definition, **metadata: Any) -> GateDefinition:

@@ -84,6 +84,13 @@ def exponential(x: Vector) -> tuple[Vector, Vector]:
     """Exponential: the output of a net that predicts a rate or a scale.
 
     One exponential. The gradient is the value: it vanishes on the left and explodes on the right.
+
+    Examples
+    --------
+    >>> fa.exponential([-1.0, 0.0, 1.0])
+    array([0.36787944, 1.        , 2.71828183])
+    >>> fa.exponential.derivative([-1.0, 0.0, 1.0])
+    array([0.36787944, 1.        , 2.71828183])
     """
     value = exp(x)
     return value, value
@@ -124,6 +131,13 @@ def selu(
 
     One exponential. The gradient vanishes far on the left only; use it in fully connected nets, with
     weights of variance 1/n and alpha dropout.
+
+    Examples
+    --------
+    >>> fa.selu([-1.0, 0.0, 1.0])
+    array([-1.11133074,  0.        ,  1.05070099])
+    >>> fa.selu.derivative([-1.0, 0.0, 1.0])
+    array([0.6467686 , 1.75809934, 1.05070099])
     """
     value, power = _selu_parts(x, alpha, scale)
     return value, select(x > 0, scale, power)
@@ -159,6 +173,13 @@ def celu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
     """Continuously differentiable exponential linear unit: elu without a kink, whatever alpha is.
 
     One exponential. The gradient vanishes far on the left only.
+
+    Examples
+    --------
+    >>> fa.celu([-1.0, 0.0, 1.0])
+    array([-0.63212056,  0.        ,  1.        ])
+    >>> fa.celu.derivative([-1.0, 0.0, 1.0])
+    array([0.36787944, 1.        , 1.        ])
     """
     left = select(x > 0, 0, x)
     quotient = left / alpha
@@ -181,6 +202,13 @@ def gaussian(x: Vector) -> tuple[Vector, Vector]:
     """Gaussian: answers to inputs near 0 only, the unit of radial basis function nets.
 
     One exponential. The gradient vanishes on both sides, and at 0.
+
+    Examples
+    --------
+    >>> fa.gaussian([-1.0, 0.5, 1.0])
+    array([0.36787944, 0.77880078, 0.36787944])
+    >>> fa.gaussian.derivative([-1.0, 0.5, 1.0])
+    array([ 0.73575888, -0.77880078, -0.73575888])
     """
     square, low = two_product(x, x)
     return exp_times(-square, -low, 1), exp_times(-square, -low, -2 * x)
@@ -212,6 +240,13 @@ def softplus(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector]:
 
     One exponential and one logarithm. The gradient vanishes far on the left only; use it for outputs that
     must be positive, such as a variance. There is no threshold from which on it would be the identity.
+
+    Examples
+    --------
+    >>> fa.softplus([-1.0, 0.0, 1.0])
+    array([0.31326169, 0.69314718, 1.31326169])
+    >>> fa.softplus([-1.0, 0.0, 1.0], beta=2.0)
+    array([0.06346401, 0.34657359, 1.06346401])
     """
     argument, low = finite_two_product(beta, finite(x))
     size_low = select(argument < 0, -low, low)
@@ -239,6 +274,13 @@ def logsigmoid(x: Vector) -> tuple[Vector, Vector]:
 
     One exponential and one logarithm. The gradient vanishes far on the right only, where the probability is
     nearly one.
+
+    Examples
+    --------
+    >>> fa.logsigmoid([-1.0, 0.0, 1.0])
+    array([-1.31326169, -0.69314718, -0.31326169])
+    >>> fa.logsigmoid.derivative([-1.0, 0.0, 1.0])
+    array([0.73105858, 0.5       , 0.26894142])
     """
     value, derivative = softplus_and_derivative(-x)
     return -value, derivative
@@ -257,6 +299,13 @@ def log1mexp(x: Vector) -> tuple[Vector, Vector]:
     """Logarithm of one minus an exponential: the log-probability of the complement of an event.
 
     One exponential and one logarithm. It is ``-inf`` at 0, and NaN for negative numbers.
+
+    Examples
+    --------
+    >>> fa.log1mexp([0.5, 1.0, 2.0])
+    array([-0.93275213, -0.45867515, -0.14541346])
+    >>> fa.log1mexp.derivative([0.5, 1.0, 2.0])
+    array([1.54149408, 0.58197671, 0.15651764])
     """
     minus, power = expm1_and_exp(-abs(x))
     return log_of_one_minus_exp(x), select(x < 0, math.nan * x, power / abs(minus))

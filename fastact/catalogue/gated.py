@@ -126,6 +126,17 @@ def silu(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector, Vector]:
     One exponential. The gradient vanishes far on the left only, where it is negative, so units seldom
     die; use it in deep convolutional nets, and as the gate of SwiGLU. The gradient by beta is
     ``x**2`` times the derivative of the sigmoid.
+
+    Examples
+    --------
+    >>> x = np.array([-1.0, 0.0, 1.0])
+    >>> fa.silu(x)
+    array([-0.26894142,  0.        ,  0.73105858])
+    >>> dx, dbeta = fa.silu.backward(np.ones(3), x, beta=1.0)
+    >>> dx
+    array([0.07232949, 0.5       , 0.92767051])
+    >>> print(f"{dbeta:.6f}")
+    0.393224
     """
     near = finite(x)
     argument, low = two_product(beta, near)
@@ -149,6 +160,13 @@ def quick_gelu(x: Vector) -> tuple[Vector, Vector]:
 
     One exponential. It is up to 0.02 off the exact unit; use it where a model was trained with it, as CLIP
     was.
+
+    Examples
+    --------
+    >>> fa.quick_gelu([-1.0, 0.0, 1.0])
+    array([-0.15420423,  0.        ,  0.84579577])
+    >>> fa.quick_gelu.derivative([-1.0, 0.0, 1.0])
+    array([-0.06777961,  0.5       ,  1.06777961])
     """
     argument, low = two_product(_QUICK, x)
     return logistic_gate(x, argument, low + _QUICK_LOW * x, argument)
@@ -170,6 +188,13 @@ def gelu_tanh(x: Vector) -> tuple[Vector, Vector]:
 
     One exponential. It is up to 0.0005 off the exact unit, which costs about the same here; use it where a
     model was trained with it, as GPT-2 and BERT were.
+
+    Examples
+    --------
+    >>> fa.gelu_tanh([-1.0, 0.0, 1.0])
+    array([-0.15880801,  0.        ,  0.84119199])
+    >>> fa.gelu_tanh.derivative([-1.0, 0.0, 1.0])
+    array([-0.08296408,  0.5       ,  1.08296408])
     """
     # Beyond 40, the gate is open or shut to the last bit; the clamp keeps its argument from overflowing.
     argument, low, growth = _cubic_argument(_clamp(x, 40))
@@ -202,6 +227,16 @@ def gelu(x: Vector) -> tuple[Vector, Vector]:
 
     One exponential. The gradient vanishes far on the left only, faster than that of silu; the hidden unit
     of most transformers.
+
+    Examples
+    --------
+    >>> x = np.array([-1.0, 0.0, 1.0])
+    >>> fa.gelu(x)
+    array([-0.15865525,  0.        ,  0.84134475])
+    >>> fa.gelu.derivative(x)
+    array([-0.08331547,  0.5       ,  1.08331547])
+    >>> fa.gelu(x, approximate="tanh")
+    array([-0.15880801,  0.        ,  0.84119199])
     """
     return gelu_and_derivative(x)
 
@@ -221,6 +256,13 @@ def mish(x: Vector) -> tuple[Vector, Vector]:
 
     One exponential, and neither a tanh nor a logarithm. The gradient vanishes far on the left only; use it
     in convolutional nets, as YOLOv4 did.
+
+    Examples
+    --------
+    >>> fa.mish([-1.0, 0.0, 1.0])
+    array([-0.30340146,  0.        ,  0.86509839])
+    >>> fa.mish.derivative([-1.0, 0.0, 1.0])
+    array([0.05921676, 0.6       , 1.04903622])
     """
     # Both quotients in powers of exp(-abs(x)), not of exp(x): on the right, coefficients are reversed.
     is_left, near = x < 0, _clamp(x, 1000)
@@ -249,6 +291,13 @@ def serf(x: Vector) -> tuple[Vector, Vector]:
     """Log-softplus error unit: the mish with an error function in place of its tanh.
 
     Two exponentials and one logarithm: the most expensive of its kind. The gradient vanishes far on the left only.
+
+    Examples
+    --------
+    >>> fa.serf([-1.0, 0.0, 1.0])
+    array([-0.34224796,  0.        ,  0.93672192])
+    >>> fa.serf.derivative([-1.0, 0.0, 1.0])
+    array([0.06714568, 0.67304129, 1.0837494 ])
     """
     is_left, near = x < 0, _clamp(x, 1000)
     e, upper, lower = exp_and_logistic_double_double(near)
@@ -277,6 +326,13 @@ def logish(x: Vector) -> tuple[Vector, Vector]:
 
     One exponential and one logarithm. The gradient goes to ln 2 on the right and vanishes far on the left
     only.
+
+    Examples
+    --------
+    >>> fa.logish([-1.0, 0.0, 1.0])
+    array([-0.23818303,  0.        ,  0.54873312])
+    >>> fa.logish.derivative([-1.0, 0.0, 1.0])
+    array([0.08324133, 0.40546511, 0.66231213])
     """
     is_left, near = x < 0, _clamp(x, 1000)
     e, upper, lower = exp_and_logistic_double_double(near)
@@ -305,6 +361,13 @@ def lisht(x: Vector) -> tuple[Vector, Vector]:
     """Linearly scaled hyperbolic tangent: even, near 0 a parabola, far away the absolute value.
 
     One exponential. Its gradient vanishes at 0 only, and the value is never negative.
+
+    Examples
+    --------
+    >>> fa.lisht([-1.0, 0.0, 2.0])
+    array([0.76159416, 0.        , 1.92805516])
+    >>> fa.lisht.derivative([-1.0, 0.0, 2.0])
+    array([-1.1815685 ,  0.        ,  1.10532923])
     """
     gate, slope = tanh_and_derivative(x)
     return x * gate, gate + select(slope == 0, 0, x * slope)

@@ -15,42 +15,86 @@ glu = gated_unit(
     "glu",
     sigmoid,
     gate="second",
-    said="Gated linear unit: one half of the features times the sigmoid of the other.",
+    said="""Gated linear unit: one half of the features times the sigmoid of the other.
+
+    Examples
+    --------
+    >>> fa.glu([1.0, -1.0, 3.0, 4.0])
+    array([ 0.95257413, -0.98201379])
+    """,
     reference="Y. Dauphin, A. Fan, M. Auli, D. Grangier, Language Modeling with Gated Convolutional Networks, ICML 2017.",
 )
 reglu = gated_unit(
     "reglu",
     relu,
-    said="Gated linear unit with a relu gate.",
+    said="""Gated linear unit with a relu gate.
+
+    Examples
+    --------
+    >>> fa.reglu([1.0, -1.0, 3.0, 4.0])
+    array([3., 0.])
+    """,
     reference=_SHAZEER,
 )
 geglu = gated_unit(
     "geglu",
     gelu,
-    said="Gated linear unit with a gelu gate; `fastact.geglu_tanh` approximates it.",
+    said="""Gated linear unit with a gelu gate; `fastact.geglu_tanh` approximates it.
+
+    Examples
+    --------
+    >>> fa.geglu([1.0, -1.0, 3.0, 4.0])
+    array([ 2.52403424, -0.63462102])
+    """,
     reference=_SHAZEER,
 )
 geglu_tanh = gated_unit(
     "geglu_tanh",
     gelu_tanh,
-    said="Gated linear unit with a gate of gelu's tanh approximation, as in Gemma.",
+    said="""Gated linear unit with a gate of gelu's tanh approximation, as in Gemma.
+
+    Examples
+    --------
+    >>> fa.geglu_tanh([1.0, -1.0, 3.0, 4.0])
+    array([ 2.52357597, -0.63523204])
+    """,
     reference=f"{_SHAZEER} Gemma Team, Gemma: Open Models Based on Gemini Research and Technology, arXiv:2403.08295 (2024).",
 )
 swiglu = gated_unit(
     "swiglu",
     silu,
-    said="Gated linear unit with a silu gate, as in the feed-forward blocks of most language models.",
+    said="""Gated linear unit with a silu gate, as in the feed-forward blocks of most language models.
+
+    Examples
+    --------
+    >>> fa.swiglu([1.0, -1.0, 3.0, 4.0])
+    array([ 2.19317574, -1.07576569])
+    >>> fa.swiglu([1.0, -1.0], [3.0, 4.0])
+    array([ 2.19317574, -1.07576569])
+    """,
     reference=_SHAZEER,
 )
 bilinear = gated_unit(
     "bilinear",
     identity,
-    said="Bilinear layer: the product of the two halves.",
+    said="""Bilinear layer: the product of the two halves.
+
+    Examples
+    --------
+    >>> fa.bilinear([1.0, -1.0, 3.0, 4.0])
+    array([ 3., -4.])
+    """,
     reference=_SHAZEER,
 )
 squared_reglu = gated_unit(
     "squared_reglu",
     squared_relu,
-    said="Gated linear unit with a squared relu gate: most of its values are exactly 0.",
+    said="""Gated linear unit with a squared relu gate: most of its values are exactly 0.
+
+    Examples
+    --------
+    >>> fa.squared_reglu([1.0, -1.0, 3.0, 4.0])
+    array([3., 0.])
+    """,
     reference="Z. Zhang et al., ReLU^2 Wins: Discovering Efficient Activation Functions for Sparse LLMs, arXiv:2402.03804 (2024).",
 )

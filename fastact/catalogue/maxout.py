@@ -24,5 +24,10 @@ def maxout(best: Any, other: Any) -> Any:
 
     No exponential. It neither saturates nor dies, at the cost of `pieces` times the weights. NaN counts as the
     maximum.
+
+    Examples
+    --------
+    >>> fa.maxout([1.0, 4.0, 3.0, 2.0], pieces=2)
+    array([4., 3.])
     """
     return ~(other <= best) & ~isnan(best)

@@ -13,6 +13,9 @@ from fastact.catalogue.definition import define_on_exponentials, define_on_rows,
 from fastact.simd import any_lane, fold_to_double, isnan, largest_lane, select, sqrt, sum_lanes
 from fastact.vecmath import exp
 
+_BRIDLE = "J. S. Bridle, Probabilistic Interpretation of Feedforward Classification Network Outputs, with Relationships to Statistical Pattern Recognition, in: Neurocomputing, Springer 1990, 227-236."
+_BLANCHARD = "P. Blanchard, D. J. Higham, N. J. Higham, Accurately Computing the Log-Sum-Exp and Softmax Functions, IMA Journal of Numerical Analysis 41 (2021), 2311-2330."
+
 
 def _softmax(e: Any, dy: Any, row: Any) -> Any:
     scale = 1 / row.total
@@ -42,12 +45,22 @@ def _log_softmax_from_output(dy: Any, y: Any, row: Any) -> Any:
         "chainer": "softmax",
         "tensorflow": "softmax",
     },
-    reference="J. S. Bridle, Probabilistic Interpretation of Feedforward Classification Network Outputs, with Relationships to Statistical Pattern Recognition, in: Neurocomputing, Springer 1990, 227-236.",
+    reference=_BRIDLE,
 )
 def softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     """Softmax: positive values that sum to 1; larger inputs have larger shares.
 
     One exponential per element. Use it for class probabilities and for attention.
+
+    Examples
+    --------
+    >>> x = np.array([1.0, 2.0, 3.0])
+    >>> fa.softmax(x)
+    array([0.09003057, 0.24472847, 0.66524096])
+    >>> fa.softmax(x, temperature=2.0)
+    array([0.18632372, 0.30719589, 0.50648039])
+    >>> fa.softmax(x, where=[True, True, False])
+    array([0.26894142, 0.73105858, 0.        ])
     """
     return _softmax(e, dy, row)
 
@@ -67,11 +80,19 @@ def softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
         "chainer": "log_softmax",
         "tensorflow": "log_softmax",
     },
+    reference=_BLANCHARD,
 )
 def log_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     """Logarithm of the softmax, accurate even where the softmax is close to 0 or 1.
 
     One exponential per element. Use it for products of probabilities and for the cross-entropy.
+
+    Examples
+    --------
+    >>> fa.log_softmax([1.0, 2.0, 3.0])
+    array([-2.40760596, -1.40760596, -0.40760596])
+    >>> fa.log_softmax([0.0, 1000.0])
+    array([-1000.,     0.])
     """
     return difference - row.log_total, dy - e * (row.dy_sum / row.total)
 
@@ -84,9 +105,16 @@ def log_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     of_minus_x=True,
     excluded=math.inf,
     elsewhere={"pytorch": "softmin"},
+    reference=_BRIDLE,
 )
 def softmin(e: Any, difference: Any, dy: Any, row: Any) -> Any:
-    """Softmin: the softmax of the negated input, so that smaller inputs have larger shares."""
+    """Softmin: the softmax of the negated input, so that smaller inputs have larger shares.
+
+    Examples
+    --------
+    >>> fa.softmin([1.0, 2.0, 3.0])
+    array([0.66524096, 0.24472847, 0.09003057])
+    """
     return _softmax(e, dy, row)
 
 
@@ -102,11 +130,17 @@ def softmin(e: Any, difference: Any, dy: Any, row: Any) -> Any:
         "onnx": "ReduceLogSumExp",
         "chainer": "logsumexp",
     },
+    reference=_BLANCHARD,
 )
 def logsumexp(sums: Any) -> Any:
     """Log-sum-exp: a smooth maximum, never below the maximum itself. One value per row.
 
     Minus infinity for an empty row, or one of minus infinities only. One exponential per element.
+
+    Examples
+    --------
+    >>> fa.logsumexp([[0.0, 0.0], [99.0, 100.0]])
+    array([  0.69314718, 100.31326169])
     """
     return sums.top + sums.log_total, 1 / sums.total
 
@@ -118,12 +152,18 @@ def logsumexp(sums: Any) -> Any:
     errors=(4.0, 4.0),
     is_mean=True,
     elsewhere={"jax": "logmeanexp"},
+    reference=_BLANCHARD,
 )
 def logmeanexp(sums: Any) -> Any:
     """Log-mean-exp: the logarithm of the mean exponential, between the mean and the maximum. One value per row.
 
     NaN for an empty row, as is its mean. Errors are relative to 1 where the result is smaller. One exponential per
     element.
+
+    Examples
+    --------
+    >>> fa.logmeanexp([[0.0, 0.0], [99.0, 100.0]])
+    array([ 0.        , 99.62011451])
     """
     return sums.top + sums.log_mean, 1 / sums.total
 
@@ -146,6 +186,11 @@ def sparsemax(difference: Any, threshold: Any, dy: Any, mean: Any) -> Any:
 
     No exponential; a handful of passes over a row in cache. Use it in place of the softmax where few choices should
     share all the weight. Errors are relative to 1. Elements at the threshold have no gradient.
+
+    Examples
+    --------
+    >>> fa.sparsemax([1.0, 0.5, -1.0])
+    array([0.75, 0.25, 0.  ])
     """
     y = select(difference <= threshold, 0, difference - threshold)
     return y, _sparsemax_from_output(dy, y, mean)
@@ -161,6 +206,11 @@ def entmax15(rows: Any) -> Any:
     """Entmax with alpha = 1.5: between softmax and sparsemax, smooth and with exact zeros.
 
     No exponential; a handful of passes over a row in cache. Errors are relative to 1.
+
+    Examples
+    --------
+    >>> fa.entmax15([1.0, 0.0, -1.0])
+    array([0.83071891, 0.16928109, 0.        ])
     """
     x_at, y_at, dy_at = (rows.index(name) for name in ("x", "y", "dy"))
     padding, outputs = rows.padding("x", -math.inf), 2 if rows.has("dx") else 1
@@ -212,11 +262,18 @@ def entmax15(rows: Any) -> Any:
     },
     kinks={"ties": "0"},
     elsewhere={"onnx": "Hardmax"},
+    reference="ONNX Operators, https://onnx.ai/onnx/operators/onnx__Hardmax.html (2017).",
 )
 def hardmax(rows: Any) -> Any:
     """Hardmax: 1 for the row's maximum, the first in a tie, and 0 for the others.
 
     Its derivative is 0. Use it to choose; to train through a choice, use `gumbel_softmax`.
+
+    Examples
+    --------
+    >>> fa.hardmax([[1.0, 3.0, 2.0], [2.0, 0.0, 2.0]])
+    array([[0., 1., 0.],
+           [1., 0., 0.]])
     """
     zeros, x_at = rows.zeros, rows.index("x")
     padding = rows.padding("x", -math.inf)
@@ -272,5 +329,12 @@ def gumbel_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     Standard Gumbel noise is added to each logit, and the sum is rounded to the type of the result; the stated errors
     are those of the softmax that follows. The position of the maximum is a sample of the distribution; the lower the
     temperature, the closer the result is to 1 there and to 0 elsewhere.
+
+    Examples
+    --------
+    >>> fa.gumbel_softmax(np.zeros(3), rng=0)
+    array([0.02952755, 0.96358749, 0.00688495])
+    >>> fa.gumbel_softmax(np.zeros(3), rng=0, hard=True)
+    array([0., 1., 0.])
     """
     return _softmax(e, dy, row)

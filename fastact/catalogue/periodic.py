@@ -34,6 +34,13 @@ def sine(x: Vector) -> tuple[Vector, Vector]:
 
     No exponential. Its gradient does not vanish on average, but weights must be initialized for it. At
     the infinities there is no limit: NaN.
+
+    Examples
+    --------
+    >>> fa.sine([-1.0, 0.0, 1.0])
+    array([-0.84147098,  0.        ,  0.84147098])
+    >>> fa.sine.derivative([-1.0, 0.0, 1.0])
+    array([0.54030231, 1.        , 0.54030231])
     """
     return sin_and_cos(x)
 
@@ -58,6 +65,13 @@ def snake(x: Vector, a: Vector = 1.0) -> tuple[Vector, Vector, Vector]:
     ``-pi / 4`` plus a multiple of pi. The gradient by `a` is
     ``x sin(2 a x) / a - sin(a x)**2 / a**2``, and ``x**2`` for a = 0. At the infinities, and
     where ``a x`` overflows, the derivative is NaN.
+
+    Examples
+    --------
+    >>> fa.snake([-1.0, 0.0, 1.0])
+    array([-0.29192658,  0.        ,  1.70807342])
+    >>> fa.snake.derivative([-1.0, 0.0, 1.0])
+    array([0.09070257, 1.        , 1.90929743])
     """
     argument = finite_two_product(a, select(a == 0, finite(x), x))
     sine, cosine = sin_and_cos_double_double(*argument)

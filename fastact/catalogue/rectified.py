@@ -87,6 +87,13 @@ def identity(x: Vector) -> tuple[Vector, Vector]:
     """Identity: the output of a regression, and the placeholder where a layer has no activation.
 
     No exponential. Its gradient is 1 everywhere; layers with nothing else between them are one layer.
+
+    Examples
+    --------
+    >>> fa.identity([-1.0, 0.0, 1.0])
+    array([-1.,  0.,  1.])
+    >>> fa.identity.derivative([-1.0, 0.0, 1.0])
+    array([1., 1., 1.])
     """
     return x, _identity_from_output(x)
 
@@ -116,6 +123,13 @@ def relu(x: Vector) -> tuple[Vector, Vector]:
 
     No exponential. Its gradient does not vanish on the right; on the left it is zero, and a unit that
     never sees a positive input is dead: it no longer learns.
+
+    Examples
+    --------
+    >>> fa.relu([-1.0, 0.0, 2.0])
+    array([0., 0., 2.])
+    >>> fa.relu.derivative([-1.0, 0.0, 2.0])
+    array([0., 0., 1.])
     """
     return select(x < 0, 0, x), _slope(x, 1, 0)
 
@@ -134,6 +148,13 @@ def squared_relu(x: Vector) -> tuple[Vector, Vector]:
     """Squared rectifier: a rectifier without the kink, found by a search among transformers.
 
     No exponential. Its gradient grows with the input and is zero on the left, where units may die.
+
+    Examples
+    --------
+    >>> fa.squared_relu([-1.0, 0.0, 3.0])
+    array([0., 0., 9.])
+    >>> fa.squared_relu.derivative([-1.0, 0.0, 3.0])
+    array([0., 0., 6.])
     """
     positive = select(x < 0, 0, x)
     return positive * positive, 2 * positive
@@ -158,6 +179,11 @@ def threshold(x: Vector, threshold: Vector, value: Vector) -> tuple[Vector, Vect
     """Threshold: the identity above it and a constant below, with a jump unless the two are equal.
 
     No exponential. Units at or below the threshold have no gradient.
+
+    Examples
+    --------
+    >>> fa.threshold([-1.0, 0.5, 2.0], threshold=0.5, value=-3.0)
+    array([-3., -3.,  2.])
     """
     return select(x <= threshold, value, x), _slope(x, 1, 0, threshold)
 
@@ -178,6 +204,13 @@ def thresholded_relu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
     """Thresholded rectifier: lets large inputs through unchanged, so that units need no bias.
 
     No exponential. It jumps by alpha; units at or below have no gradient.
+
+    Examples
+    --------
+    >>> fa.thresholded_relu([0.5, 1.0, 2.0])
+    array([0., 0., 2.])
+    >>> fa.thresholded_relu([0.5, 1.0, 2.0], alpha=0.25)
+    array([0.5, 1. , 2. ])
     """
     return select(x <= alpha, 0, x), _slope(x, 1, 0, alpha)
 
@@ -207,6 +240,15 @@ def leaky_relu(x: Vector, negative_slope: Vector = 0.01) -> tuple[Vector, Vector
     """Leaky rectifier: a small slope on the left, so that no unit dies.
 
     No exponential.
+
+    Examples
+    --------
+    >>> fa.leaky_relu([-1.0, 0.0, 2.0])
+    array([-0.01,  0.  ,  2.  ])
+    >>> fa.leaky_relu.derivative([-1.0, 0.0, 2.0])
+    array([0.01, 0.01, 1.  ])
+    >>> fa.leaky_relu.derivative([-1.0, 0.0, 2.0], convention="jax")
+    array([0.01, 1.  , 1.  ])
     """
     return _leaky(x, negative_slope)
 
@@ -240,6 +282,17 @@ def prelu(x: Vector, weight: Vector) -> tuple[Vector, Vector, Vector]:
     """Parametric rectifier: a leaky rectifier that learns its slope, one for each channel or for all.
 
     No exponential. The gradient by the weight is ``x`` where x <= 0, else 0.
+
+    Examples
+    --------
+    >>> x = np.array([-2.0, 0.0, 1.0])
+    >>> fa.prelu(x, 0.25)
+    array([-0.5,  0. ,  1. ])
+    >>> dx, dweight = fa.prelu.backward(np.ones(3), x, 0.25)
+    >>> dx
+    array([0.25, 0.25, 1.  ])
+    >>> print(dweight)
+    -2.0
     """
     return _leaky(x, weight) + (select(x > 0, 0, x),)
 
@@ -272,6 +325,16 @@ def rrelu(x: Vector, lower: Vector = 1 / 8, upper: Vector = 1 / 3) -> tuple[Vect
 
     No exponential. No unit dies. While the net is trained, each element has a slope of its own, drawn
     evenly between the two, which works against overfitting.
+
+    Examples
+    --------
+    >>> x = np.array([-1.0, 0.0, 2.0])
+    >>> fa.rrelu(x)
+    array([-0.22916667,  0.        ,  2.        ])
+    >>> y, slope = fa.rrelu(x, rng=np.random.default_rng(0))
+    >>> np.array_equal(y, np.where(x > 0, x, slope * x))
+    True
+    >>> dx = fa.rrelu.backward(np.ones(3), x, slope=slope)
     """
     return _leaky(x, _mean(lower, upper))
 
@@ -311,6 +374,13 @@ def elu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
     """Exponential linear unit: saturates smoothly on the left, so that mean activations are near zero.
 
     One exponential. For alpha = 1 the derivative is continuous; it vanishes far on the left only.
+
+    Examples
+    --------
+    >>> fa.elu([-1.0, 0.0, 1.0])
+    array([-0.63212056,  0.        ,  1.        ])
+    >>> fa.elu([-1.0, 0.0, 1.0], alpha=0.5)
+    array([-0.31606028,  0.        ,  1.        ])
     """
     value, left = _elu(x, alpha)
     return value, select(x > 0, 1, left)

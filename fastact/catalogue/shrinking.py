@@ -40,6 +40,13 @@ def hardshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
     """Hard shrinkage: keeps or kills, as hard thresholding does with wavelet coefficients.
 
     No exponential. It jumps by lambd; between the jumps there is no gradient.
+
+    Examples
+    --------
+    >>> fa.hardshrink([-1.0, 0.5, 2.0])
+    array([-1.,  0.,  2.])
+    >>> fa.hardshrink.derivative([-1.0, 0.5, 2.0])
+    array([1., 0., 1.])
     """
     return _shrunk(x, lambd, 0), _outside(x, lambd)
 
@@ -63,6 +70,13 @@ def softshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
     """Soft shrinkage: moves every number towards zero, the proximal step of an l1 penalty.
 
     No exponential. Continuous; where it is zero there is no gradient.
+
+    Examples
+    --------
+    >>> fa.softshrink([-1.0, 0.5, 2.0])
+    array([-0.5,  0. ,  1.5])
+    >>> fa.softshrink.derivative([-1.0, 0.5, 2.0])
+    array([1., 0., 1.])
     """
     return _shrunk(x, lambd, lambd), _outside(x, lambd)
 
@@ -87,5 +101,10 @@ def shrink(x: Vector, lambd: Vector = 0.5, bias: Vector = 0.0) -> tuple[Vector, 
     """Shrinkage of both kinds: hard where bias is 0, soft where it is lambd.
 
     No exponential. Where it is zero there is no gradient.
+
+    Examples
+    --------
+    >>> fa.shrink([-1.0, 0.5, 2.0], bias=0.25)
+    array([-0.75,  0.  ,  1.75])
     """
     return _shrunk(x, lambd, bias), _outside(x, lambd)

@@ -67,6 +67,13 @@ def sigmoid(x: Vector) -> tuple[Vector, Vector]:
 
     One exponential. Its gradient is at most 1/4 and vanishes on both sides, so deep nets of sigmoids
     learn slowly; use it for gates and for the output of a binary classifier.
+
+    Examples
+    --------
+    >>> fa.sigmoid([-1.0, 0.0, 1.0])
+    array([0.26894142, 0.5       , 0.73105858])
+    >>> fa.sigmoid.derivative([-1.0, 0.0, 1.0])
+    array([0.19661193, 0.25      , 0.19661193])
     """
     return logistic_and_derivative(x)
 
@@ -94,6 +101,13 @@ def tanh(x: Vector) -> tuple[Vector, Vector]:
 
     One exponential. A sigmoid with its output centred on zero, which makes it the better hidden unit
     of the two; its gradient is 1 at zero and vanishes on both sides.
+
+    Examples
+    --------
+    >>> fa.tanh([-1.0, 0.0, 1.0])
+    array([-0.76159416,  0.        ,  0.76159416])
+    >>> fa.tanh.derivative([-1.0, 0.0, 1.0])
+    array([0.41997434, 1.        , 0.41997434])
     """
     return tanh_and_derivative(x)
 
@@ -115,6 +129,13 @@ def penalized_tanh(x: Vector) -> tuple[Vector, Vector]:
     """Penalized hyperbolic tangent: a quarter of it on the left, which makes deep nets of it trainable.
 
     One exponential. Its gradient vanishes on both sides.
+
+    Examples
+    --------
+    >>> fa.penalized_tanh([-1.0, 0.0, 1.0])
+    array([-0.19039854,  0.        ,  0.76159416])
+    >>> fa.penalized_tanh.derivative([-1.0, 0.0, 1.0])
+    array([0.10499359, 0.25      , 0.41997434])
     """
     value, derivative = tanh_and_derivative(x)
     penalty = select(x > 0, 1, 0.25)
@@ -135,6 +156,13 @@ def tanhshrink(x: Vector) -> tuple[Vector, Vector]:
     """Tanh shrinkage: the input less its tanh, smooth; large inputs pass, less one.
 
     One exponential. The gradient vanishes at 0 only; the activation of sparse codes.
+
+    Examples
+    --------
+    >>> fa.tanhshrink([-1.0, 0.0, 1.0])
+    array([-0.23840584,  0.        ,  0.23840584])
+    >>> fa.tanhshrink.derivative([-1.0, 0.0, 1.0])
+    array([0.58002566, 0.        , 0.58002566])
     """
     size = abs(x)
     is_small = size <= 0.625

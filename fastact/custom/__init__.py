@@ -279,7 +279,6 @@ def activation(function: Any = None, /, *, learnable: str | None = None, **metad
 
     Examples
     --------
-    >>> import fastact as fa
     >>> @fa.activation
     ... def swishy(x, beta=1.5):
     ...     return x * fa.math.logistic(beta * x)
@@ -349,6 +348,14 @@ def check_derivative(
     ValueError
         If they differ by more; the message gives the worst point and both values. At a kink both may be right: pass
         an `x` without it.
+
+    Examples
+    --------
+    >>> @fa.activation
+    ... def bent(x):
+    ...     return fa.math.where(x > 0, x, x * x), fa.math.where(x > 0, 1, 2 * x)
+    >>> fa.check_derivative(bent) < 1e-9
+    True
     """
     if x is None:
         magnitudes = np.concatenate([np.geomspace(1e-6, 40, 2001), np.linspace(0.01, 6, 600)])

@@ -80,6 +80,21 @@ MEAN = Argument(
     REDUCTION.default,
     REDUCTION.annotation,
 )
+_EXAMPLES = {
+    "backward": """\
+>>> x, labels = np.log([[1.0, 3.0], [4.0, 1.0]]), np.array([1, 0])
+>>> {f}.backward(2.0, x, labels)
+array([[ 0.25, -0.25],
+       [-0.2 ,  0.2 ]])""",
+    "forward_backward": """\
+>>> x, labels = np.log([[1.0, 3.0], [4.0, 1.0]]), np.array([1, 0])
+>>> loss, dx = {f}.forward_backward(x, labels)
+>>> print(f"{{loss:.6f}}")
+0.255413
+>>> dx
+array([[ 0.125, -0.125],
+       [-0.1  ,  0.1  ]])""",
+}
 
 
 @family_of.register
@@ -87,7 +102,8 @@ def _(definition: CrossEntropyDefinition) -> Family:
     options = (_AXIS, WEIGHT, IGNORE_INDEX, LABEL_SMOOTHING, MEAN, OUT)
     gradients = {"dlogits": "The gradient with respect to the logits, with their shape."}
     operations = {
-        name: loss_operation(name, _ARRAYS, options, gradients, _run) for name in LOSS_OPERATIONS
+        name: loss_operation(name, _ARRAYS, options, gradients, _run, _EXAMPLES)
+        for name in LOSS_OPERATIONS
     }
     return Family(operations, tuple(_KERNELS), partial(_kernel, definition))
 

@@ -12,10 +12,9 @@ from fastact.arrays.random_numbers import Draw, as_probability
 from fastact.catalogue.definition import REQUIRED, DropoutDefinition
 from fastact.functions.function import Function, family_of
 from fastact.functions.operation import Family, Operation
-from fastact.functions.options import OUT, RNG, Argument, array
+from fastact.functions.options import OUT, RNG, Argument, X, array
 from fastact.kernels.kernel import Contiguous, Kernel, Operand, parameters
 
-_X = array("x", "The input, of any shape and real dtype; integers and bools become floats.")
 _DY = array("dy", "The gradient with respect to the output.")
 _P = Argument(
     "p",
@@ -29,7 +28,7 @@ _P_OF_BACKWARD = Argument(
     "p", "float", "The probability of the forward call.", REQUIRED, "float", is_positional=True
 )
 _RETURNS = {
-    "y": "The value, with the shape of `x`.",
+    "y": "The value, with the shape and dtype of `x`.",
     "dx": "The gradient with respect to the input, with its shape.",
 }
 _RAISES = {
@@ -38,7 +37,7 @@ _RAISES = {
     "ValueError": "If `p` or the seed is out of range, or `out` does not match.",
 }
 _OPERATIONS = {
-    "forward": ("the value", (_X,), ("y",)),
+    "forward": ("the value", (X,), ("y",)),
     "backward": (
         "the gradient with respect to the input, which is not needed itself",
         (_DY,),
@@ -46,9 +45,25 @@ _OPERATIONS = {
     ),
     "forward_backward": (
         "the value and the gradient in one pass, with the same mask",
-        (_X, _DY),
+        (X, _DY),
         ("y", "dx"),
     ),
+}
+_EXAMPLES = {
+    "backward": """\
+>>> x, dy = np.ones(4), np.array([1.0, 2.0, 3.0, 4.0])
+>>> dx = {f}.backward(dy, 0.25, rng=1)
+>>> slope = {f}(x + 1, 0.25, rng=1)
+>>> slope -= {f}(x, 0.25, rng=1)
+>>> np.allclose(dx, dy * slope)
+True""",
+    "forward_backward": """\
+>>> x, dy = np.ones(4), np.array([1.0, 2.0, 3.0, 4.0])
+>>> y, dx = {f}.forward_backward(x, dy, 0.25, rng=1)
+>>> np.array_equal(y, {f}(x, 0.25, rng=1))
+True
+>>> np.array_equal(dx, {f}.backward(dy, 0.25, rng=1))
+True""",
 }
 
 
@@ -65,7 +80,8 @@ def _operation(name: str) -> Operation:
     summary, arrays, outputs = _OPERATIONS[name]
     options = (_P_OF_BACKWARD if name == "backward" else _P, RNG, OUT)
     returns = {each: _RETURNS[each] for each in outputs}
-    return Operation(name, summary, arrays, options, returns, _run, _RAISES)
+    example = _EXAMPLES.get(name, "")
+    return Operation(name, summary, arrays, options, returns, _run, _RAISES, example=example)
 
 
 def _kernel(definition: DropoutDefinition, name: str) -> Kernel:

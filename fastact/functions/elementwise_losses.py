@@ -38,6 +38,22 @@ _KERNELS = {
     "summed_forward": "sum(c): float64",
     "summed_forward_backward": "dx(n,c,s), sum(c): float64",
 }
+_EXAMPLES = {
+    "backward": """\
+>>> x, z = np.array([0.5, -2.0]), np.array([1.0, 0.0])
+>>> one = {f}.backward(1.0, x, z)
+>>> two = {f}.backward(2.0, x, z)
+>>> np.allclose(two, 2 * one)
+True""",
+    "forward_backward": """\
+>>> x, z = np.array([0.5, -2.0]), np.array([1.0, 0.0])
+>>> loss, dx = {f}.forward_backward(x, z)
+>>> h = np.array([1e-6, 0.0])
+>>> rise = {f}(x + h, z)
+>>> rise -= {f}(x - h, z)
+>>> np.allclose(rise / 2e-6, dx[0])
+True""",
+}
 
 
 @family_of.register
@@ -60,6 +76,7 @@ def _(definition: ElementwiseLossDefinition) -> Family:
             (parameter, _AXIS, REDUCTION, OUT),
             {f"d{x}": f"The gradient with respect to `{x}`, with its shape."},
             _run,
+            _EXAMPLES,
         )
         for name in LOSS_OPERATIONS
     }

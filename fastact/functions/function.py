@@ -127,7 +127,17 @@ class Function:
         return self._definition.reference
 
     def bind(self, **parameters: Any) -> Self:
-        """Return the function with other defaults: ``fa.elu.bind(alpha=0.5)``.
+        """Return the function with other defaults.
+
+        Parameters
+        ----------
+        **parameters : float or array_like
+            New defaults for some of `parameters`.
+
+        Returns
+        -------
+        Function
+            A copy, which shares the kernels; the function itself is unchanged.
 
         Raises
         ------
@@ -135,6 +145,14 @@ class Function:
             If a parameter is unknown or not real.
         ValueError
             If it is outside its domain.
+
+        Examples
+        --------
+        >>> elu = fa.elu.bind(alpha=0.5)
+        >>> elu
+        <activation 'elu', alpha=0.5>
+        >>> elu([-1.0, 0.0, 1.0])
+        array([-0.31606028,  0.        ,  1.        ])
         """
         if not parameters:
             return self
@@ -174,7 +192,34 @@ class Function:
         return self
 
     def plot(self, x: Any = None, ax: Any = None) -> Any:
-        """Plot the value and the derivative with matplotlib; see `fastact.show.plotting.plot`."""
+        """Plot the value and the derivative with matplotlib.
+
+        Parameters
+        ----------
+        x : array_like, optional
+            The points; from -5 to 5 by default.
+        ax : matplotlib.axes.Axes, optional
+            The axes to draw into; pyplot's current axes by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The axes. Dots mark kinks, and the derivative chosen there.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If matplotlib is not installed.
+        TypeError
+            If the function is not pointwise, or a parameter has no value.
+
+        Examples
+        --------
+        >>> from matplotlib.figure import Figure
+        >>> ax = fa.gelu.plot(ax=Figure().subplots())
+        >>> ax.get_title(), ax.get_xlabel()
+        ('gelu', 'x')
+        """
         return hooks.plot(self, x, ax)
 
     def ufunc_name(self, operation: str) -> str:
@@ -188,11 +233,12 @@ class Function:
     def _make_ufunc(self, key: Any) -> np.ufunc:
         """Return the ufunc of a kernel."""
         definition, kernel, name = self._definition, self._family.kernel(key), str(key)
+        see = f" `{self.caller(name)}` documents it." if name in self.operations else ""
         return make_ufunc(
             kernel,
             definition.module,
             definition.ufunc_name(name),
-            f"Compute {', '.join(each.name for each in kernel.outputs)} of {self.name!r}.",
+            f"Compute {', '.join(each.name for each in kernel.outputs)} of {self.name!r}.{see}",
             lambda dtype: definition.kernel_name(f"{name}.{dtype}"),
             definition.explain,
         )
@@ -304,13 +350,13 @@ def make_function(definition: Definition, base: type[Function] = Function) -> Fu
     family = replace(family, kernel=cache(family.kernel))  # calls ask it what their operands are
     forward = family.operations["forward"]
     names: dict[str, Any] = {
-        "__doc__": document(definition),
+        "__doc__": document(definition, forward),
         "__module__": "fastact",
         "__signature__": forward.signature,
     }
     for operation in family.operations.values():
         method = make_method(operation)
-        method.__doc__ = document_method(definition, operation)
+        method.__doc__ = document_method(definition, operation, forward)
         method.__qualname__ = f"{definition.name}.{method.__name__}"
         names[method.__name__] = method
     function: Function = type(definition.name, (base,), names)(definition, family)

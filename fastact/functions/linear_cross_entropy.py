@@ -80,12 +80,31 @@ _GRADIENTS = {
     "dweight": "The gradient with respect to `weight`, with its shape.",
     "dbias": "Only with `bias`: its gradient, with its shape.",
 }
+_EXAMPLES = {
+    "backward": """\
+>>> x, labels = np.eye(2), np.array([1, 0])
+>>> w = np.log([[1.0, 4.0], [3.0, 1.0]])
+>>> dx, dw = {f}.backward(2.0, x, w, labels)
+>>> dw
+array([[ 0.25, -0.2 ],
+       [-0.25,  0.2 ]])""",
+    "forward_backward": """\
+>>> x, z = np.eye(2), np.array([1, 0])
+>>> w = np.log([[1.0, 4.0], [3.0, 1.0]])
+>>> loss, dx, dw = {f}.forward_backward(x, w, z)
+>>> print(f"{{loss:.6f}}")
+0.255413
+>>> dw
+array([[ 0.125, -0.1  ],
+       [-0.125,  0.1  ]])""",
+}
 
 
 @family_of.register
 def _(definition: CompositeDefinition) -> Family:
     operations = {
-        name: loss_operation(name, _ARRAYS, _OPTIONS, _GRADIENTS, _run) for name in LOSS_OPERATIONS
+        name: loss_operation(name, _ARRAYS, _OPTIONS, _GRADIENTS, _run, _EXAMPLES)
+        for name in LOSS_OPERATIONS
     }
 
     def no_kernel(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,14 +34,16 @@ def loss_operation(
     options: tuple[Argument, ...],
     gradients: dict[str, str],
     run: Any,
+    examples: Mapping[str, str],
 ) -> Operation:
-    """Return an operation of a loss, given its arrays, options and gradients."""
+    """Return an operation of a loss, given its arrays, options, gradients and examples."""
     if name == "backward":
         arrays = (array("dloss", DLOSS.text), *arrays)
     elif name == "forward_backward":
         arrays = (*arrays, DLOSS)
     returns = {"forward": _LOSS, "backward": gradients}.get(name, _LOSS | gradients)
-    return Operation(name, LOSS_OPERATIONS[name], arrays, options, returns, run, _RAISES)
+    summary, example = LOSS_OPERATIONS[name], examples.get(name, "")
+    return Operation(name, summary, arrays, options, returns, run, _RAISES, example=example)
 
 
 def loss_shape(caller: str, reduction: Any, shape: tuple[int, ...]) -> tuple[int, ...]:

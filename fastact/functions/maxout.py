@@ -56,6 +56,19 @@ _RAISES = {
     "TypeError": "If an input is not real, or `which`, `pieces` or `axis` is not an integer.",
     "ValueError": "If the length of the axis is not a multiple of `pieces`, or shapes or `out` do not match.",
 }
+_EXAMPLES = {
+    "forward_with_index": """\
+>>> y, which = {f}.forward_with_index([1.0, 4.0, 3.0, 2.0])
+>>> y, which
+(array([4., 3.]), array([1, 0]))""",
+    "backward": """\
+>>> {f}.backward([0.5, 2.0], [1, 0])
+array([0. , 0.5, 2. , 0. ])""",
+    "forward_backward": """\
+>>> y, dx = {f}.forward_backward([1.0, 4.0, 3.0, 2.0], [0.5, 2.0])
+>>> y, dx
+(array([4., 3.]), array([0. , 0.5, 2. , 0. ]))""",
+}
 _PIECES = Argument(
     "pieces",
     "int",
@@ -81,6 +94,7 @@ def _(definition: GroupDefinition) -> Family:
             {each.name: _RETURNS[each.name] for each in outputs},
             _run,
             _RAISES,
+            example=_EXAMPLES.get(name, ""),
         )
 
     return Family({name: operation(name) for name in _SIGNATURES}, tuple(_SIGNATURES), kernel)

@@ -44,6 +44,8 @@ class Operation:
         The errors, by class.
     plain : callable, optional
         A shortcut for calls without options, or with only `out`. Takes the function, the arrays and ``out=None``.
+    example : str
+        An example for its docstring, in which ``{f}`` stands for the function.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Operation:
     run: Callable[..., Any]
     raises: Mapping[str, str]
     plain: Callable[..., Any] | None = None
+    example: str = ""
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:

@@ -51,7 +51,9 @@ def array(name: str, text: str, kind: str = "array_like", default: Any = REQUIRE
 
 
 X = array(
-    "x", "The input, of any shape and real dtype; integers and bools become floats as in NumPy."
+    "x",
+    "The input, of any shape, and of dtype float16, bfloat16, float32 or float64; integers and bools become floats as "
+    "in NumPy.",
 )
 DY = array("dy", "The gradient with respect to the output, with its shape.")
 OUT = Argument(
@@ -67,12 +69,6 @@ RNG = Argument(
     "A seed, from 0 to ``2**64 - 1``, draws the same random numbers in every call, so that the gradient matches the "
     "value; a generator draws new ones in each call.",
     annotation="int | np.random.SeedSequence | np.random.Generator | None",
-)
-TEMPERATURE = Argument(
-    "temperature",
-    "float, optional",
-    "The positive divisor of the elements. The default is 1.",
-    annotation="float | None",
 )
 ROW_AXIS = Argument(
     "axis",

@@ -100,6 +100,17 @@ _CONCATENATED_RETURNS = {
     "y": "The value, with the shape of `x` but twice the length along the axis.",
     "dx": "The gradient with respect to the input, with its shape.",
 }
+_CONCATENATED_EXAMPLES = {
+    "backward": """\
+>>> {f}.backward([1.0, 2.0, 3.0, 4.0], [-1.0, 3.0])
+array([-3.,  2.])""",
+    "forward_backward": """\
+>>> y, dx = {f}.forward_backward([-1.0, 3.0], [1.0, 2.0, 3.0, 4.0])
+>>> y
+array([0., 3., 1., 0.])
+>>> dx
+array([-3.,  2.])""",
+}
 
 
 @family_of.register
@@ -130,7 +141,10 @@ def _(definition: ConcatenatedDefinition) -> Family:
             declared = function._family.kernel(name)
             return _call(caller, ufunc, declared, found, shapes, axis, options.get("out"))
 
-        return Operation(name, SUMMARIES[name], arrays, (AXIS, OUT), returns, run, _RAISES)
+        example = _CONCATENATED_EXAMPLES.get(name, "")
+        return Operation(
+            name, SUMMARIES[name], arrays, (AXIS, OUT), returns, run, _RAISES, example=example
+        )
 
     return Family({name: operation(name) for name in _CONCATENATED}, tuple(_CONCATENATED), kernel)
 
@@ -203,6 +217,21 @@ _GATED_RETURNS = {
     "y": "The value, with the shape of one half.",
     "dx": "The gradient with respect to `x`, packed like `x`; for two arrays a tuple of both gradients.",
 }
+_GATED_EXAMPLES = {
+    "backward": """\
+>>> x, dy = np.array([1.0, -2.0, 3.0, 4.0]), np.array([1.0, 0.5])
+>>> dx = {f}.backward(dy, x)
+>>> dfirst, dsecond = {f}.backward(dy, x[:2], x[2:])
+>>> np.array_equal(dx, [*dfirst, *dsecond])
+True""",
+    "forward_backward": """\
+>>> x, dy = np.array([1.0, -2.0, 3.0, 4.0]), np.array([1.0, 0.5])
+>>> y, dx = {f}.forward_backward(x, dy)
+>>> np.array_equal(y, {f}(x))
+True
+>>> np.array_equal(dx, {f}.backward(dy, x))
+True""",
+}
 _PARTS = {"x": ("gate", "value"), "dx": ("dgate", "dvalue")}
 
 
@@ -225,7 +254,14 @@ def _(definition: GateDefinition) -> Family:
         returns = {each: _GATED_RETURNS[each] for each in outputs.split()}
         options = (AXIS, _INTERLEAVED, _GATE, OUT)
         return Operation(
-            name, SUMMARIES[name], _GATED_ARRAYS[name], options, returns, _run_gate, _RAISES
+            name,
+            SUMMARIES[name],
+            _GATED_ARRAYS[name],
+            options,
+            returns,
+            _run_gate,
+            _RAISES,
+            example=_GATED_EXAMPLES.get(name, ""),
         )
 
     return Family(

@@ -81,11 +81,11 @@ def _derivative_of_output(index: int) -> Any:
 
 _DY = array("dy", "The gradient with respect to the output; it broadcasts with the input.")
 _Y = array("y", "The value that the forward call returned.")
-_OF_Y = {"y": "The value, with the shape of `x`. NaN gives NaN."}
-_OF_D = {"d": "The derivative, with the shape of `x`."}
+_OF_Y = {"y": "The value, with the shape and dtype of `x`."}
+_OF_D = {"d": "The derivative, with the shape and dtype of `x`."}
 _OF_DX = {
-    "dx": "The gradient with respect to the input. It is an IEEE product: an infinite `dy` times a zero derivative is "
-    "NaN."
+    "dx": "The gradient with respect to the input, with its shape. It is an IEEE product: an infinite `dy` times a zero "
+    "derivative is NaN."
 }
 # For each operation: its summary, arrays and results, and its function on vectors.
 OPERATIONS: dict[str, tuple[str, tuple[Argument, ...], dict[str, str], Compute]] = {
@@ -118,11 +118,49 @@ OPERATIONS: dict[str, tuple[str, tuple[Argument, ...], dict[str, str], Compute]]
     "second_derivative": (
         "the second derivative, by forward-mode automatic differentiation",
         (X,),
-        {"d": "The second derivative, with the shape of `x`."},
+        {"d": "The second derivative, with the shape and dtype of `x`."},
         _derivative_of_output(1),
     ),
     # Not a public operation: the reference of `check_derivative`.
     "automatic_derivative": ("the derivative", (X,), _OF_D, _derivative_of_output(0)),
+}
+# They hold for positive numbers, for which all activations are defined.
+_EXAMPLES = {
+    "derivative": """\
+>>> x, h = np.array([0.3, 0.8, 2.0]), 1e-6
+>>> rise = np.diff({f}([x - h, x + h]), axis=0)
+>>> np.allclose({f}.derivative(x), rise / (2 * h))
+True""",
+    "value_and_derivative": """\
+>>> x = np.array([0.3, 0.8, 2.0])
+>>> y, d = {f}.value_and_derivative(x)
+>>> np.array_equal(y, {f}(x))
+True
+>>> np.array_equal(d, {f}.derivative(x))
+True""",
+    "backward": """\
+>>> x, dy = np.array([0.3, 0.8, 2.0]), np.array([1.0, 0.0, -2.0])
+>>> dx = {f}.backward(dy, x)
+>>> np.array_equal(dx, dy * {f}.derivative(x))
+True""",
+    "forward_backward": """\
+>>> x, dy = np.array([0.3, 0.8, 2.0]), np.array([1.0, 0.0, -2.0])
+>>> y, dx = {f}.forward_backward(x, dy)
+>>> np.array_equal(y, {f}(x))
+True
+>>> np.array_equal(dx, {f}.backward(dy, x))
+True""",
+    "backward_from_output": """\
+>>> x, dy = np.array([0.3, 0.8, 2.0]), np.array([1.0, 0.0, -2.0])
+>>> y = {f}(x)
+>>> dx = {f}.backward_from_output(dy, y)
+>>> np.allclose(dx, {f}.backward(dy, x))
+True""",
+    "second_derivative": """\
+>>> x, h = np.array([0.3, 0.8, 2.0]), 1e-6
+>>> rise = np.diff({f}.derivative([x - h, x + h]), axis=0)
+>>> np.allclose({f}.second_derivative(x), rise / (2 * h))
+True""",
 }
 # For each operation with a gradient, the position of the array whose shape it has.
 _SHAPE_OF_GRADIENT = {
@@ -195,7 +233,8 @@ def operation(
     # A parameter of a custom activation may share its name with an option, and then takes precedence.
     first = {each.name: each for each in reversed(everything)}
     taken = tuple(each for each in everything if first[each.name] is each)
-    return Operation(name, summary, arrays, taken, returns, run, _RAISES, plain)
+    example = _EXAMPLES.get(name, "")
+    return Operation(name, summary, arrays, taken, returns, run, _RAISES, plain, example)
 
 
 def kernel(definition: Definition, name: str) -> Kernel:

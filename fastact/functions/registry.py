@@ -44,10 +44,20 @@ def names(*kinds: str) -> list[str]:
         Activations of elements or groups; row functions, such as softmax; functions of packed halves, such as gated
         units; dropouts; losses.
 
+    Returns
+    -------
+    list of str
+        The names, without aliases.
+
     Raises
     ------
     ValueError
         If a kind is unknown.
+
+    Examples
+    --------
+    >>> fa.names("dropout")
+    ['dropout', 'alpha_dropout']
     """
     for kind in kinds:
         if kind not in KINDS:
@@ -77,6 +87,15 @@ def get(name: str, **parameters: Any) -> Any:
         If the name is unknown; the message lists the known ones.
     TypeError
         If a parameter is unknown, or the name is not a string.
+
+    Examples
+    --------
+    >>> fa.get("swish") is fa.silu
+    True
+    >>> fa.get("elu", alpha=0.5)
+    <activation 'elu', alpha=0.5>
+    >>> fa.get("gelu", approximate="tanh")
+    <activation 'gelu_tanh'>
     """
     if not isinstance(name, str):
         raise TypeError(f"the name of a function must be a string, got {name!r}")

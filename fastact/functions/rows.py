@@ -43,7 +43,6 @@ from fastact.functions.options import (
     OUT,
     RNG,
     ROW_AXIS,
-    TEMPERATURE,
     WHERE,
     Argument,
     X,
@@ -83,7 +82,7 @@ _ARRAYS = {
     "dy": DY,
 }
 _RETURNS = {
-    "y": "The value, with the shape of `x`. A row that contains NaN or plus infinity, or only minus infinity, gives "
+    "y": "The value, with the shape and dtype of `x`. A row that contains NaN or plus infinity, or only minus infinity, gives "
     "NaN, as in PyTorch.",
     "dx": "The gradient with respect to the input, with its shape. Sums over a row are accumulated in float64.",
 }
@@ -95,6 +94,22 @@ _RAISES = {
     "TypeError": "If an input is not real, or `axis` or `lengths` are not integers.",
     "ValueError": "If `axis` is out of bounds, the temperature is not positive, the lengths do not add up to that of "
     "the axis, shapes do not match, or `out` does not match.",
+}
+_EXAMPLES = {
+    "backward": """\
+>>> x, dy = np.array([1.0, 2.0, 2.5]), {dy}
+>>> y = {{f}}(x{rng})
+>>> dx = {{f}}.backward(dy, {saved})
+>>> np.allclose(dx, {{f}}.forward_backward(x, dy{rng})[1])
+True""",
+    "forward_backward": """\
+>>> x, dy = np.array([1.0, 2.0, 2.5]), {dy}
+>>> y, dx = {{f}}.forward_backward(x, dy{rng})
+>>> h = np.array([1e-6, 0.0, -1e-6])
+>>> rise = {{f}}(x + h{rng})
+>>> rise -= {{f}}(x - h{rng})
+>>> np.allclose(np.sum(dy * rise) / 2e-6, dx[0] - dx[2])
+True""",
 }
 
 
@@ -112,10 +127,16 @@ def _(definition: RowDefinition) -> Family:
 def _operation(definition: RowDefinition, name: str) -> Operation:
     kernel = _kernel(definition, name)
     draws = definition.is_random and name != "backward"
+    temperature = Argument(
+        "temperature",
+        "float, default 1",
+        definition.parameters_are["temperature"],
+        annotation="float | None",
+    )
     options = (
         ROW_AXIS,
         *((RNG,) if draws else ()),
-        TEMPERATURE,
+        temperature,
         *((_HARD,) if draws else ()),
         WHERE,
         LENGTHS,
@@ -126,7 +147,12 @@ def _operation(definition: RowDefinition, name: str) -> Operation:
     texts = _RETURNS | (_REDUCED_VALUE if definition.is_reduced else {})
     returns = {each.name: texts[each.name] for each in kernel.outputs}
     run, plain = (_run_random, None) if draws else (_run, _plain_call(kernel, name))
-    return Operation(name, SUMMARIES[name], arrays, options, returns, run, _RAISES, plain)
+    example = _EXAMPLES.get(name, "").format(
+        dy="-2.0" if definition.is_reduced else "np.array([1.0, 0.0, -1.0])",
+        saved="x" if definition.is_reduced else "y",
+        rng=", rng=0" if definition.is_random else "",
+    )
+    return Operation(name, SUMMARIES[name], arrays, options, returns, run, _RAISES, plain, example)
 
 
 def _kernel(definition: RowDefinition, name: str) -> Kernel:

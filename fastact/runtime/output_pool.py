@@ -79,7 +79,19 @@ class OutputCacheInfo(NamedTuple):
 
 
 def output_cache_info() -> OutputCacheInfo:
-    """Return statistics of the output cache."""
+    """Return statistics of the output cache.
+
+    Returns
+    -------
+    OutputCacheInfo
+        A named tuple: `hits`, `misses`, `blocks`, `bytes` and `max_bytes`.
+
+    Examples
+    --------
+    >>> info = fa.output_cache_info()
+    >>> info.bytes <= info.max_bytes
+    True
+    """
     _decide_max_bytes()
     return OutputCacheInfo(
         hits=int(_STATE[OUTPUT_POOL.hits]),
@@ -125,8 +137,16 @@ def set_output_cache(*, max_bytes: int | None = None, idle_seconds: float | None
 
     Notes
     -----
-    ----- An allocation that fails in a large call is retried with the cache emptied. If others run
-    short of memory, lower the limit.
+    An allocation that fails in a large call is retried with the cache emptied. If others run short
+    of memory, lower the limit.
+
+    Examples
+    --------
+    >>> before = fa.output_cache_info().max_bytes
+    >>> fa.set_output_cache(max_bytes=2**26)
+    >>> fa.output_cache_info().max_bytes
+    67108864
+    >>> fa.set_output_cache(max_bytes=before)
     """
     if max_bytes is not None:
         try:

@@ -34,7 +34,18 @@ _STREAMING_CACHES = 1.5
 
 
 def get_num_threads() -> int:
-    """Return the maximum number of threads of a call."""
+    """Return the maximum number of threads of a call.
+
+    Returns
+    -------
+    int
+        By default, the number of CPUs available to this process.
+
+    Examples
+    --------
+    >>> fa.get_num_threads() >= 1
+    True
+    """
     return int(SETTINGS[SETTING.threads])
 
 
@@ -56,6 +67,14 @@ def set_num_threads(n: int) -> None:
         If `n` is not an integer.
     ValueError
         If `n` is out of range.
+
+    Examples
+    --------
+    >>> before = fa.get_num_threads()
+    >>> fa.set_num_threads(1)
+    >>> fa.get_num_threads()
+    1
+    >>> fa.set_num_threads(before)
     """
     number = _integer("n", n)
     most = available_cpus()
@@ -65,7 +84,18 @@ def set_num_threads(n: int) -> None:
 
 
 def get_parallel_threshold() -> int:
-    """Return the number of elements from which a call runs in parallel."""
+    """Return the number of elements from which a call runs in parallel.
+
+    Returns
+    -------
+    int
+        What `set_parallel_threshold` has set, or the default.
+
+    Examples
+    --------
+    >>> fa.get_parallel_threshold() >= 1
+    True
+    """
     return int(SETTINGS[SETTING.threshold])
 
 
@@ -85,6 +115,14 @@ def set_parallel_threshold(elements: int) -> None:
         If `elements` is not an integer.
     ValueError
         If `elements` is out of range.
+
+    Examples
+    --------
+    >>> before = fa.get_parallel_threshold()
+    >>> fa.set_parallel_threshold(10**6)
+    >>> fa.get_parallel_threshold()
+    1000000
+    >>> fa.set_parallel_threshold(before)
     """
     number = _integer("elements", elements)
     if not 1 <= number <= sys.maxsize:

@@ -115,29 +115,7 @@ def _evaluate(node: ast.AST, parameters: Mapping[str, Any]) -> Any:
 
 
 def plot(activation: Function, x: ArrayLike | None = None, ax: Axes | None = None) -> Axes:
-    """Plot the value and the derivative of an activation.
-
-    Parameters
-    ----------
-    activation : Function
-        Its required parameters must be bound: ``fa.prelu.bind(weight=0.25)``.
-    x : array_like, optional
-        The points; from -5 to 5 by default.
-    ax : matplotlib.axes.Axes, optional
-        The axes to draw into; pyplot's current axes by default.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-        The axes. Dots mark kinks, and the derivative chosen there.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If matplotlib is not installed.
-    TypeError
-        If the activation is not pointwise, or a parameter has no value.
-    """
+    """Plot the value and the derivative of an activation: see `fastact.functions.Function.plot`."""
     if ax is None:
         try:
             from matplotlib import pyplot

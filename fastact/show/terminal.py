@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import plotext
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fastact.functions import Function
-from fastact.functions.documentation import notes, parameter
+from fastact.functions.documentation import equations, notes, parameter
 from fastact.show.facts import LIBRARIES, arguments, facts, signatures
 from fastact.show.formulas import unicode_equation
 from fastact.show.plotting import curve
@@ -68,7 +68,6 @@ def _shape(activation: Function) -> str:
 
 def sheet(activation: Function, width: int) -> Group:
     """Return the full description of an activation, with a plot of the given width in columns."""
-    equations = {"f(x)": activation.formula, "f'(x)": activation.derivative_formula}
     parts: list[RenderableType] = [
         Text(
             ", ".join([activation.name, *(parameter(*p) for p in activation.parameters.items())]),
@@ -78,7 +77,7 @@ def sheet(activation: Function, width: int) -> Group:
             Padding(Text(each), (1, 0, 0, 0))
             for each in _paragraphs(activation._definition.summary)
         ),
-        *(Padding(Text(unicode_equation(*each)), (1, 0, 0, 2)) for each in equations.items()),
+        *_formulas(activation),
         Padding(_plot_or_why_not(activation, width), (1, 0)),
         _notes(facts(activation._definition)),
     ]
@@ -90,15 +89,19 @@ def layer_sheet(layer: Function) -> Group:
     definition, reference = layer._definition, layer.reference
     entries = [*arguments(layer).items(), *([("reference", reference)] if reference else [])]
     paragraphs = [*_paragraphs(definition.summary), *_paragraphs(notes(definition))]
-    equations = [unicode_equation("y", layer.formula)] if layer.formula else []
     parts: list[RenderableType] = [
         Text(layer.name, "bold"),
         *(Padding(Text(each), (1, 0, 0, 0)) for each in paragraphs),
-        *(Padding(Text(each), (1, 0, 0, 2)) for each in equations),
+        *_formulas(layer),
         Padding(_calls(layer), (1, 0)),
         _notes((name, text.replace("`", "")) for name, text in entries),
     ]
     return Group(*parts)
+
+
+def _formulas(function: Function) -> Iterator[RenderableType]:
+    for each in equations(function._definition).items():
+        yield Padding(Text(unicode_equation(*each)), (1, 0, 0, 2))
 
 
 def _notes(entries: Iterable[tuple[str, str]]) -> Table:

@@ -120,6 +120,11 @@ def sqrt(x: Vector) -> Vector:
     """Compute the square root.
 
     Valid range: all numbers; NaN below 0. Maximum error: 0.5 ULP, correctly rounded.
+
+    Examples
+    --------
+    >>> fa.math.sqrt([0.0, 2.0, 4.0])
+    array([0.        , 1.41421356, 2.        ])
     """
     _compiled_only("sqrt")
 

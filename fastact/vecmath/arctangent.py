@@ -29,6 +29,11 @@ def arctan(x: Vector) -> Vector:
     """Compute the inverse tangent.
 
     Valid range: all numbers. Maximum error: 1.1 ULP.
+
+    Examples
+    --------
+    >>> fa.math.arctan([-1.0, 0.0, 1.0])
+    array([-0.78539816,  0.        ,  0.78539816])
     """
     # arctan(a) = c + arctan(t) with c = 0, pi / 4, pi / 2 and t = a, (a - 1) / (a + 1), -1 / a.
     a = abs(x)

@@ -95,6 +95,11 @@ def erf(x: Vector) -> Vector:
     """Compute the error function, 2 / sqrt(pi) times the integral of exp(-t**2) from 0 to x.
 
     Valid range: all numbers. Maximum error: 1.5 ULP.
+
+    Examples
+    --------
+    >>> fa.math.erf([-1.0, 0.0, 1.0])
+    array([-0.84270079,  0.        ,  0.84270079])
     """
     a = select(abs(x) > _ERF_ONE, _ERF_ONE, abs(x))
     n, y = erfc_parts(a)
@@ -106,6 +111,11 @@ def erfc(x: Vector) -> Vector:
     """Compute 1 - erf(x), without cancellation for large x.
 
     Valid range: all numbers. Maximum error: 2.0 ULP in float32, 2.5 ULP in float64.
+
+    Examples
+    --------
+    >>> fa.math.erfc([-1.0, 0.0, 1.0])
+    array([1.84270079, 1.        , 0.15729921])
     """
     vanishes = abs(x) > ERFC_ZERO
     n, y = erfc_parts(select(vanishes, 0, abs(x)))

@@ -74,6 +74,11 @@ def exp(x: Vector) -> Vector:
     """Compute e to the power of x.
 
     Valid range: all numbers. Maximum error: 1.1 ULP.
+
+    Examples
+    --------
+    >>> fa.math.exp([-1.0, 0.0, 1.0])
+    array([0.36787944, 1.        , 2.71828183])
     """
     n, r = reduce(select(x < _FAR, _FAR, select(x > _EXP_INFINITE, _EXP_INFINITE, x)))
     return scale(1 + fma(polynomial(r, EXP), r * r, r), n)
@@ -114,6 +119,11 @@ def expm1(x: Vector) -> Vector:
     """Compute e to the power of x, less one, without cancellation near zero.
 
     Valid range: all numbers. Maximum error: 1.1 ULP.
+
+    Examples
+    --------
+    >>> fa.math.expm1([-1.0, 0.0, 1.0])
+    array([-0.63212056,  0.        ,  1.71828183])
     """
     low, high = _EXPM1_IS_MINUS_ONE, _EXP_INFINITE
     clamped = select(x > high, high, select(x < low, low, x))
@@ -192,6 +202,11 @@ def logistic(x: Vector) -> Vector:
     """Compute the logistic function, 1 / (1 + exp(-x)).
 
     Valid range: all numbers. Maximum error: 1.8 ULP.
+
+    Examples
+    --------
+    >>> fa.math.logistic([-1.0, 0.0, 1.0])
+    array([0.26894142, 0.5       , 0.73105858])
     """
     return logistic_and_derivative(x)[0]
 
@@ -219,6 +234,11 @@ def tanh(x: Vector) -> Vector:
     """Compute the hyperbolic tangent.
 
     Valid range: all numbers. Maximum error: 1.8 ULP in float32, 2.2 ULP in float64.
+
+    Examples
+    --------
+    >>> fa.math.tanh([-1.0, 0.0, 1.0])
+    array([-0.76159416,  0.        ,  0.76159416])
     """
     return tanh_and_derivative(x)[0]
 

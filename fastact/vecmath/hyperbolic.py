@@ -48,6 +48,11 @@ def sinh(x: Vector) -> Vector:
     """Compute the hyperbolic sine.
 
     Valid range: all numbers. Maximum error: 1.1 ULP.
+
+    Examples
+    --------
+    >>> fa.math.sinh([-1.0, 0.0, 1.0])
+    array([-1.17520119,  0.        ,  1.17520119])
     """
     a = abs(x)
     y, y_low = _half_exp(select(a > _INFINITE, _INFINITE, a))
@@ -65,6 +70,11 @@ def cosh(x: Vector) -> Vector:
     """Compute the hyperbolic cosine.
 
     Valid range: all numbers. Maximum error: 1.1 ULP.
+
+    Examples
+    --------
+    >>> fa.math.cosh([-1.0, 0.0, 1.0])
+    array([1.54308063, 1.        , 1.54308063])
     """
     a = abs(x)
     y, y_low = _half_exp(select(a > _INFINITE, _INFINITE, a))
@@ -75,6 +85,11 @@ def arcsinh(x: Vector) -> Vector:
     """Compute the inverse of the hyperbolic sine.
 
     Valid range: all numbers. Maximum error: 1.1 ULP.
+
+    Examples
+    --------
+    >>> fa.math.arcsinh([-1.0, 0.0, 1.0])
+    array([-0.88137359,  0.        ,  0.88137359])
     """
     # log(x + sqrt(1 + x**2)), with the argument as a double-double: near 1 the logarithm keeps only what is beside 1.
     a = abs(x)

@@ -69,6 +69,11 @@ def log(x: Vector) -> Vector:
     """Compute the natural logarithm.
 
     Valid range: all numbers; NaN below 0. Maximum error: 1.1 ULP.
+
+    Examples
+    --------
+    >>> fa.math.log([0.5, 1.0, 10.0])
+    array([-0.69314718,  0.        ,  2.30258509])
     """
     is_subnormal = x < SMALLEST_NORMAL
     normal = select(is_subnormal, x * _TO_NORMAL, x)
@@ -83,6 +88,11 @@ def log1p(x: Vector) -> Vector:
     """Compute the logarithm of 1 + x, without cancellation near zero.
 
     Valid range: all numbers; NaN below -1. Maximum error: 1.1 ULP.
+
+    Examples
+    --------
+    >>> fa.math.log1p([-0.5, 0.0, 9.0])
+    array([-0.69314718,  0.        ,  2.30258509])
     """
     # 1 + x = 2**k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)). Scaling x instead of the rounded sum
     # leaves f with one rounding, whose error is exactly representable, and with none where k is 0.
@@ -101,6 +111,11 @@ def log1mexp(x: Vector) -> Vector:
     """Compute the logarithm of 1 - exp(-x), without cancellation for small or large x.
 
     Valid range: all numbers; NaN below 0. Maximum error: 2.0 ULP.
+
+    Examples
+    --------
+    >>> fa.math.log1mexp([0.5, 1.0, 2.0])
+    array([-0.93275213, -0.45867515, -0.14541346])
     """
     # M. Maechler, "Accurately Computing log(1 - exp(-|a|))" (2012), switches between log(-expm1(-x)) and
     # log1p(-exp(-x)). Here both are one: exp(-x) = 2**n (1 + q), so the argument of the logarithm is
@@ -142,6 +157,11 @@ def softplus(x: Vector) -> Vector:
     """Compute the logarithm of 1 + exp(x).
 
     Valid range: all numbers. Maximum error: 2.0 ULP.
+
+    Examples
+    --------
+    >>> fa.math.softplus([-1.0, 0.0, 1.0])
+    array([0.31326169, 0.69314718, 1.31326169])
     """
     return softplus_and_derivative(x)[0]
 

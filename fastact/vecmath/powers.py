@@ -141,6 +141,11 @@ def exp2(x: Vector) -> Vector:
     """Compute 2 to the power of x.
 
     Valid range: all numbers. Maximum error: 1.1 ULP.
+
+    Examples
+    --------
+    >>> fa.math.exp2([-1.0, 0.5, 3.0])
+    array([0.5       , 1.41421356, 8.        ])
     """
     low, high = _EXP2_LOWEST, _EXP2_HIGHEST
     clamped = select(x < low, low, select(x > high, high, x))
@@ -165,6 +170,11 @@ def log2(x: Vector) -> Vector:
     """Compute the logarithm to base 2, exact for powers of 2.
 
     Valid range: x >= 0, NaN for others. Maximum error: 1.1 ULP.
+
+    Examples
+    --------
+    >>> fa.math.log2([0.5, 3.0, 8.0])
+    array([-1.       ,  1.5849625,  3.       ])
     """
     return _log_times(x, (_LOG2_E, _LOG2_E_LOW))
 
@@ -173,6 +183,11 @@ def log10(x: Vector) -> Vector:
     """Compute the logarithm to base 10, exact for powers of 10.
 
     Valid range: x >= 0, NaN for others. Maximum error: 1.1 ULP.
+
+    Examples
+    --------
+    >>> fa.math.log10([0.5, 10.0, 1000.0])
+    array([-0.30103,  1.     ,  3.     ])
     """
     return _log_times(x, (_LOG10_E, _LOG10_E_LOW))
 
@@ -181,6 +196,11 @@ def cbrt(x: Vector) -> Vector:
     """Compute the cube root, with the sign of x.
 
     Valid range: all numbers. Maximum error: 1.1 ULP.
+
+    Examples
+    --------
+    >>> fa.math.cbrt([-8.0, 0.0, 2.0])
+    array([-2.        ,  0.        ,  1.25992105])
     """
     size = abs(x)
     is_inside = (size > 0) & (size < _INFINITY)

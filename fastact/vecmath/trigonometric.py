@@ -165,6 +165,11 @@ def sin(x: Vector) -> Vector:
     """Compute the sine of x radians.
 
     Valid range: all numbers; NaN for infinite x. Maximum error: 1.1 ULP.
+
+    Examples
+    --------
+    >>> fa.math.sin([-1.0, 0.0, 1.0])
+    array([-0.84147098,  0.        ,  0.84147098])
     """
     return sin_and_cos(x)[0]
 
@@ -173,6 +178,11 @@ def cos(x: Vector) -> Vector:
     """Compute the cosine of x radians.
 
     Valid range: all numbers; NaN for infinite x. Maximum error: 1.1 ULP.
+
+    Examples
+    --------
+    >>> fa.math.cos([0.0, 1.0, 2.0])
+    array([ 1.        ,  0.54030231, -0.41614684])
     """
     return sin_and_cos(x)[1]
 
