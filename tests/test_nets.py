@@ -86,10 +86,19 @@ def test_stopwatch_counts_each_part_once() -> None:
     """Dropout within an activation is part of the activation, in NumPy too."""
     net = NETS["MLP, elu, dropout"].in_tiny("float32")
     for parts in (NumpyParts(), FastactParts()):
-        timed, taken = measure.stopwatch(parts)
+        timed, calls = measure.stopwatch(parts)
         Run(net, timed).step()
-        assert set(taken) == {"leaky_relu", "elu", "cross_entropy", "momentum"}
-        assert min(taken.values()) > 0
+        there = ["leaky_relu", "elu", "elu"]
+        expected = [*there, "cross_entropy", *reversed(there), *["momentum"] * 8]
+        assert [name for name, _ in calls] == expected
+        assert min(nanoseconds for _, nanoseconds in calls) > 0
+
+
+def test_seconds_by_part() -> None:
+    """An interrupted call does not count; the calls of a part in a step add up."""
+    steps = [[("relu", 1), ("loss", 10), ("relu", relu)] for relu in (3, 5, 1000)]
+    seconds = measure.seconds_by_part([call for step in steps for call in step], 3)
+    assert seconds == pytest.approx({"relu": 6e-9, "loss": 10e-9})
 
 
 def test_result() -> None:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.nets
 
-All take turns in one process, on one thread by default, and start from the same parameters. The
-best of several rounds counts. PyTorch takes part where it is installed.
+All take turns in one process, on one thread by default, and start from the same parameters. Times
+are medians. PyTorch takes part where it is installed.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def steps_table(results: Sequence[Result]) -> Table:
         pad_edge=False,
         padding=(0, 1, 0, 0),
         title="A step of training, and how many times faster fastact is",
-        caption="Activations: with bias, dropout, normalization, cells and the loss.",
+        caption="Parts: activations with bias and dropout, normalizations, cells and the loss.",
     )
     table.add_column("net", no_wrap=True)
     table.add_column("type", no_wrap=True)
-    for heading in (*(f"{TITLES[name]}\nms" for name in STARTS), "activations\nin NumPy"):
+    for heading in (*(f"{TITLES[name]}\nms" for name in STARTS), "parts,\nin NumPy"):
         table.add_column(heading, justify="right")
-    faster = ["faster in\nactivations", "in the\noptimizer", "in the\nstep"]
+    faster = ["faster\nin parts", "in the\noptimizer", "in the\nstep"]
     for heading in (*faster, *(["than\nPyTorch"] if "torch" in STARTS else [])):
         table.add_column(heading, justify="right")
     ratios = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +19,10 @@ from benchmarks.nets.numpy_parts import NumpyParts
 
 AnyRun: TypeAlias = Run | TorchRun
 
+#: Names of parts and the nanoseconds of each call, forward and backward.
+Calls: TypeAlias = list[tuple[str, int]]
+
+MAKE_PARTS: dict[str, type[NumpyParts]] = {"numpy": NumpyParts, "fastact": FastactParts}
 #: How to start training from the same parameters, with the same data.
 STARTS: dict[str, Callable[[Net], AnyRun]] = {
     "numpy": lambda net: Run(net, NumpyParts()),
@@ -33,7 +36,7 @@ MISSING = [name for name in PARTS if getattr(FastactParts, name) is getattr(Nump
 
 #: A run starts anew after that many steps, as long ones meet subnormal numbers.
 MOST_STEPS = 200
-SECONDS_PER_SAMPLE = 0.02
+SECONDS_PER_ROUND = 0.02
 #: How far losses and parameters may differ after a few steps, relative to the largest.
 TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
 
@@ -80,27 +83,37 @@ def keep_memory() -> None:
     np.empty(30 * 2**20, np.uint8)
 
 
-def stopwatch(parts: NumpyParts) -> tuple[Any, Counter[str]]:
-    """Return parts that measure themselves, and the nanoseconds in each, forward and backward."""
-    taken: Counter[str] = Counter()
+def stopwatch(parts: NumpyParts) -> tuple[Any, Calls]:
+    """Return parts that measure themselves, and the list to which they add each call."""
+    calls: Calls = []
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
             start = time.perf_counter_ns()
             result = function(*arguments, **options)
-            taken[name] += time.perf_counter_ns() - start
+            calls.append((name, time.perf_counter_ns() - start))
             if isinstance(result, tuple) and callable(result[1]):
                 return result[0], timed(name, result[1])
             return result
 
         return call
 
-    return SimpleNamespace(**{name: timed(name, getattr(parts, name)) for name in PARTS}), taken
+    return SimpleNamespace(**{name: timed(name, getattr(parts, name)) for name in PARTS}), calls
+
+
+def seconds_by_part(calls: Calls, steps: int) -> dict[str, float]:
+    """Return the seconds of a step in each part: of each of its calls, the median of all steps."""
+    in_step = calls[: len(calls) // steps]
+    nanoseconds = np.array([each for _, each in calls]).reshape(steps, len(in_step))
+    seconds: dict[str, float] = dict.fromkeys((name for name, _ in in_step), 0.0)
+    for (name, _), median in zip(in_step, np.median(nanoseconds, axis=0), strict=True):
+        seconds[name] += float(median) / 1e9
+    return seconds
 
 
 @dataclass(frozen=True)
 class Result:
-    """The seconds that a step takes, the best of all rounds.
+    """The seconds that a step takes: medians.
 
     Attributes
     ----------
@@ -155,35 +168,29 @@ def measure(
     # On one thread, its own time: it excludes what other processes take.
     clock = time.thread_time_ns if fa.get_num_threads() == 1 else time.perf_counter_ns
 
-    def sample(run: AnyRun, steps: int) -> float:
-        run.step()
-        start = clock()
-        for _ in range(steps):
-            run.step()
-        return (clock() - start) / steps / 1e9
+    def train(run: AnyRun, steps: int) -> list[float]:
+        """Take one more step than is measured: the first of a run allocates."""
+        times = [(run.step(), clock())[1] for _ in range(steps + 1)]
+        return list(np.diff(times) / 1e9)
 
-    once = sample(STARTS["numpy"](net), 3)
-    steps = max(1, min(MOST_STEPS, round(SECONDS_PER_SAMPLE / once)))
+    once = min(train(STARTS["numpy"](net), 3))
+    steps = max(1, min(MOST_STEPS, round(SECONDS_PER_ROUND / once)))
     taken: dict[str, list[float]] = {each: [] for each in implementations}
-    in_parts: dict[str, list[Counter[str]]] = {"numpy": [], "fastact": []}
+    calls: dict[str, Calls] = {each: [] for each in MAKE_PARTS}
     for _ in range(rounds):
         for each in implementations:
-            taken[each].append(sample(STARTS[each](net), steps))
-        for each, parts in (("numpy", NumpyParts()), ("fastact", FastactParts())):
-            timed, spent = stopwatch(parts)
+            taken[each] += train(STARTS[each](net), steps)
+        for each, make in MAKE_PARTS.items():
+            timed, calls_of_run = stopwatch(make())
             run = Run(net, timed)
             run.step()
-            spent.clear()
-            for _ in range(steps):
-                run.step()
-            in_parts[each].append(spent)
+            calls_of_run.clear()
+            train(run, steps - 1)
+            calls[each] += calls_of_run
     return Result(
         name,
         net.dtype,
         difference,
-        {each: min(seconds) for each, seconds in taken.items()},
-        {
-            each: {part: min(one[part] for one in all_) / steps / 1e9 for part in all_[0]}
-            for each, all_ in in_parts.items()
-        },
+        {each: float(np.median(seconds)) for each, seconds in taken.items()},
+        {each: seconds_by_part(all_, rounds * steps) for each, all_ in calls.items()},
     )
