@@ -70,7 +70,7 @@ def steps_table(results: Sequence[Result]) -> Table:
     table.add_column("type", no_wrap=True)
     for heading in (*(f"{TITLES[name]}\nms" for name in STARTS), "parts,\nin NumPy"):
         table.add_column(heading, justify="right")
-    faster = ["faster\nin parts", "in the\noptimizer", "in the\nstep"]
+    faster = ["faster\nin parts", "in the\nupdate", "in the\nstep"]
     for heading in (*faster, *(["than\nPyTorch"] if "torch" in STARTS else [])):
         table.add_column(heading, justify="right")
     ratios = []
