@@ -29,7 +29,7 @@ DTYPES = list(measure.TOLERANCE)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NETS)
 def test_fastact_trains_as_numpy_does(name: str, dtype: str) -> None:
-    net = NETS[name].in_tiny(dtype)
+    net = NETS[name].shrunk(dtype)
     assert measure.largest_difference(net, "fastact") < measure.TOLERANCE[dtype]
 
 
@@ -42,7 +42,7 @@ def test_torch_trains_as_numpy_does() -> None:
         from benchmarks.nets.measure import TOLERANCE, largest_difference
         for name, net in NETS.items():
             for dtype, tolerance in TOLERANCE.items():
-                difference = largest_difference(net.in_tiny(dtype), "torch")
+                difference = largest_difference(net.shrunk(dtype), "torch")
                 assert difference < tolerance, (name, dtype, difference)
     """
     assert_clean(run_python(code, path=ROOT))
@@ -55,7 +55,7 @@ def test_gradients(name: str) -> None:
     def keep(shape: tuple[int, ...], p: float) -> NDArray[np.bool]:
         return np.random.default_rng(7).random(shape) >= p
 
-    random, run = np.random.default_rng(1), Run(NETS[name].in_tiny("float64"), NumpyParts(keep))
+    random, run = np.random.default_rng(1), Run(NETS[name].shrunk("float64"), NumpyParts(keep))
     batch, parameters = next(run.batches), run.parameters
     _, gradients = run.gradients(*batch)
     for parameter, each in parameters.items():
@@ -78,13 +78,13 @@ def test_difference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         return loss, dlogits * 1.001
 
     monkeypatch.setattr(FastactParts, "cross_entropy", wrong)
-    net = NETS["MLP, relu, batch 32"].in_tiny("float64")
+    net = NETS["MLP, relu, batch 32"].shrunk("float64")
     assert measure.largest_difference(net, "fastact") > 1e-4
 
 
 def test_stopwatch_counts_each_part_once() -> None:
     """Dropout within an activation is part of the activation, in NumPy too."""
-    net = NETS["MLP, elu, dropout"].in_tiny("float32")
+    net = NETS["MLP, elu, dropout"].shrunk("float32")
     for parts in (NumpyParts(), FastactParts()):
         timed, calls = measure.stopwatch(parts)
         Run(net, timed).step()

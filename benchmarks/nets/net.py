@@ -61,8 +61,8 @@ class Net(ABC):
     def torch_loss(self, p: dict[str, Any], dropout: Callable[..., Any], *batch: Any) -> Any:
         """Return the loss in PyTorch, for its automatic differentiation."""
 
-    def in_tiny(self, dtype: str) -> Net:
-        """Return the net in sizes for tests."""
+    def shrunk(self, dtype: str) -> Net:
+        """Return the net in sizes for tests, and in one type."""
         return replace(self, dtype=dtype, **self.tiny)
 
     def normal(self, random: np.random.Generator, *shape: int) -> Array:
