@@ -1,11 +1,12 @@
 """Benchmarks of fastact beside plain NumPy, and of how that changes.
 
 - ``asv run`` and ``asv publish`` plot the history, commit by commit: ``operations``, ``layers``,
-  ``calls``, ``startup`` and ``accuracy``. They need no other files here.
+  ``calls``, ``training``, ``startup`` and ``accuracy``.
 - ``pytest benchmarks/test_side_by_side.py`` prints one table for each operation with all
   implementations, for code reviews.
 - ``fastact bench``, part of the package, compares all activations with all peers; with ``--layers``
   it compares rows, layers and a bias.
+- ``python -m benchmarks.nets`` trains ten small nets in plain NumPy, with fastact and in PyTorch.
 - ``python -m benchmarks.thread_threshold`` measures the size from which threads pay, ``python -m
   benchmarks.ratios`` the ratios of calls that should cost the same.
 

@@ -1,0 +1,69 @@
+"""The same parts with fastact. What it lacks is inherited, and the tables say so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+import fastact as fa
+from benchmarks.nets.numpy_parts import Array, Keep, NumpyParts, Vjp, no_future
+
+
+def _activation(function: Any) -> Callable[..., Any]:
+    """Return a part: a bias along an axis, the activation, and dropout, in one pass."""
+
+    def part(
+        parts: FastactParts, x: Array, bias: Array | None = None, **options: Any
+    ) -> tuple[Array, Vjp]:
+        if bias is not None:
+            options["bias"] = bias
+        if "dropout" in options:
+            options["rng"] = next(parts.seeds)
+        y = function(x, **options)
+        return y, lambda dy: function.backward(dy, x, **options)
+
+    return part
+
+
+class FastactParts(NumpyParts):
+    """All parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seeds = count()
+
+    relu = _activation(fa.relu)
+    leaky_relu = _activation(fa.leaky_relu)
+    elu = _activation(fa.elu)
+    sigmoid = _activation(fa.sigmoid)
+    gelu = _activation(fa.gelu_tanh)
+
+    def dropout(self, x: Array, p: float) -> tuple[Array, Vjp]:
+        """Drop elements with probability p, and scale the others."""
+        seed = next(self.seeds)
+        return fa.dropout(x, p, rng=seed), lambda dy: fa.dropout.backward(dy, p, rng=seed)
+
+    def causal_softmax(self, scores: Array, scale: float) -> tuple[Array, Vjp]:
+        """Weigh, for each position of a sequence, itself and those before it; overwrite scores."""
+        scores += no_future(scores.shape[-1], scores.dtype)
+        y = fa.softmax(scores, temperature=1 / scale, out=scores)
+        return y, lambda dy: fa.softmax.backward(dy, y, temperature=1 / scale)
+
+    def cross_entropy(self, logits: Array, labels: Array) -> tuple[float, Array]:
+        """Return the mean of the rows' losses."""
+        loss, dlogits = fa.softmax_cross_entropy.forward_backward(logits, labels)
+        return float(loss), dlogits
+
+    def binary_cross_entropy(self, logits: Array, targets: Array) -> tuple[float, Array]:
+        """Return the mean of the elements' losses."""
+        loss, dlogits = fa.sigmoid_binary_cross_entropy.forward_backward(logits, targets)
+        return float(loss), dlogits
+
+
+def masks_of_fastact() -> Keep:
+    """Return a source of the masks that `FastactParts` draws, for who must get the same results."""
+    seeds = count()
+    return lambda shape, p: fa.dropout(np.ones(shape, np.float32), p, rng=next(seeds)) > 0
