@@ -21,6 +21,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
 from fastact.runtime import constant_arrays  # noqa: F401  registers a rewrite with Numba
+from fastact.simd.front_end import FrontEnd
 from fastact.system.target import CPU_VARIABLES, target_machine
 
 _MATH = (
@@ -104,7 +105,7 @@ def compile_function(build: Callable[[], Callable[..., Any]], signature: Any) ->
 def llvm_module(build: Callable[[], Callable[..., Any]], signature: Any) -> tuple[str, Any]:
     """Return the symbol of a compiled function, and the LLVM module that defines it."""
     with default_settings():
-        compiled = cfunc(signature(), error_model="numpy")(build())
+        compiled = cfunc(signature(), pipeline_class=FrontEnd, error_model="numpy")(build())
     module = llvm.parse_assembly(compiled.inspect_llvm())
     _drop_error_handling(module, compiled.native_name)
     return compiled.native_name, module
