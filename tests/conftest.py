@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Turn warnings into errors where our own code gives rise to them: releases of others break no test."""
-    scripts = [path.stem for folder in ("tests", "tools") for path in (ROOT / folder).glob("*.py")]
+    scripts = [path.stem for folder in ("tests", "tools") for path in (ROOT / folder).rglob("*.py")]
     own = "|".join(["fastact", "benchmarks", *scripts])
     for line in (
         "default",
