@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from fresh_process import assert_clean, run_python
 
+from fastact.runtime import kernel_cache
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -22,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Turn warnings into errors where our own code gives rise to them: releases of others break no test."""
-    scripts = [path.stem for folder in ("tests", "tools") for path in (ROOT / folder).glob("*.py")]
+    scripts = [path.stem for folder in ("tests", "tools") for path in (ROOT / folder).rglob("*.py")]
     own = "|".join(["fastact", "benchmarks", *scripts])
     for line in (
         "default",
@@ -48,12 +50,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def warm_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that returns a cache folder with all kernels that a script needs: this run's, if it has one."""
+    folder = kernel_cache.directory() or tmp_path_factory.mktemp("warm-cache")
+
+    def fill(script: str) -> Path:
+        assert_clean(run_python(script, FASTACT_CACHE=str(folder)))
+        return folder
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def warm_cache(filled_by: Callable[[str], Path]) -> Path:
     """Return a cache folder with all kernels that the jobs of `fresh_process` need."""
-    folder = tmp_path_factory.mktemp("warm-cache")
-    script = "from fresh_process import *; check_all(SMALL); check_all(LARGE)"
-    assert_clean(run_python(script, FASTACT_CACHE=str(folder)))
-    return folder
+    return filled_by("from fresh_process import *; check_all(SMALL); check_all(LARGE)")
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,8 @@ def start_python(
     script: str, *options: str, path: Path | None = None, **environment: str
 ) -> subprocess.Popen[str]:
     """Start what `run_python` runs, with pipes to its three streams."""
-    folders = [path, Path(__file__).parent, os.environ.get("PYTHONPATH")]
+    tests = Path(__file__).parent
+    folders = [path, tests, *filter(Path.is_dir, tests.iterdir()), os.environ.get("PYTHONPATH")]
     kept = {
         k: v for k, v in os.environ.items() if not k.startswith(_CHOSEN_BY_TESTS) or k == _SHARED
     }

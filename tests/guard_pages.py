@@ -1,7 +1,4 @@
-"""Memory between pages that may not be touched, and every ufunc called on operands that reach to its ends.
-
-Run as a program with a type, a number of rounds and names of ufuncs, this file does so; see `test_guard_pages`.
-"""
+"""Memory between pages that may not be touched, and every ufunc called on operands that reach to its ends."""
 
 from __future__ import annotations
 
@@ -244,7 +241,3 @@ def check_all(dtype: str, rounds: int, names: Collection[str]) -> None:
             if name in names or name.partition(".")[0] in names:
                 print(name, flush=True)
                 check(name, ufunc, dtype, rounds)
-
-
-if __name__ == "__main__":
-    check_all(sys.argv[1], int(sys.argv[2]), sys.argv[3:])

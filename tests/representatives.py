@@ -1,10 +1,24 @@
-"""The activations that stand for all where the machinery around them is tested.
+"""The activations and dtypes that stand for all where the machinery around them is tested.
 
-These seven cover every kind of ufunc: with no parameter, with one, with a learnable one, on groups, with
+The seven activations cover every kind of ufunc: with no parameter, with one, with a learnable one, on groups, with
 and without a derivative from the output. The others are made by the same code, and `test_catalogue` sees
 to it that they are there.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 REPRESENTATIVES = ("sigmoid", "tanh", "relu", "leaky_relu", "prelu", "elu", "maxout")
+
+
+def only_long(*values: Any) -> list[Any]:
+    """Return parameters of a test that only ``--long`` runs: others stand for them by default."""
+    return [pytest.param(value, marks=pytest.mark.long) for value in values]
+
+
+#: Of the two half types, only bfloat16 has blocks in another order than memory; what is left is rounding, the same code
+#: for every kernel.
+HALF_TYPES = ["bfloat16", *only_long("float16")]

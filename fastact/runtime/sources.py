@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec
 from types import CodeType
 from typing import Any
 
-# Never imported to compile a kernel, as tests/test_sources.py checks.
+# Never imported to compile a kernel, as tests/runtime/test_sources.py checks.
 _EXCLUDED = frozenset({"fastact.baseline", "fastact.bench", "fastact.cli", "fastact.show"})
 
 

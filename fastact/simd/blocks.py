@@ -16,6 +16,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from fastact.simd.interned import Interned
 from fastact.simd.lowering import Vector, call_llvm, constant, shuffle_mask, splat
 from fastact.simd.operands import Operands
 from fastact.simd.storage import (
@@ -43,7 +44,7 @@ _PREFETCH_DISTANCE = 2048
 _LINE = 64
 
 
-class Blocks:
+class Blocks(metaclass=Interned):
     """Access to blocks of the operands of one ufunc loop, as functions for Numba-compiled code.
 
     A block is loaded from the operands in place; where they are not contiguous or do not fill the block, they

@@ -30,6 +30,7 @@ from fastact.simd.formats import (
     MANTISSA_BITS,
     ROUNDING_SHIFT,
 )
+from fastact.simd.front_end import FrontEnd
 from fastact.system.target import TARGET
 
 # Compiler options of functions that only kernels call. The wrappers for calls from Python would take a fifth of the
@@ -41,6 +42,7 @@ JIT_OPTIONS = {
     "forceinline": True,
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
+    "pipeline_class": FrontEnd,
 }
 
 _LLVM = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from fastact.simd.interned import Interned
 from fastact.simd.lowering import Mask, Vector, call_llvm, constant, shuffle_mask, splat
 from fastact.simd.storage import (
     BYTE,
@@ -54,6 +56,7 @@ def address_of(context: Any, pointer: Any) -> Any:
     return types.intp(pointer), emit
 
 
+@cache
 def number_at(storage: Storage) -> Any:
     """Return a function that loads the scalar at an address, in the computation type."""
 
@@ -69,6 +72,7 @@ def number_at(storage: Storage) -> Any:
     return load
 
 
+@cache
 def set_number_at(storage: Storage) -> Any:
     """Return a function that stores a scalar at an address, rounded to the storage type."""
     vector = Vector(storage.computed_in, 1)
@@ -111,6 +115,7 @@ def finish_streaming(context: Any) -> Any:
     return types.void(), emit
 
 
+@cache
 def stack(count: int) -> Any:
     """Return a function that reserves `count` words on the stack."""
 
@@ -147,6 +152,7 @@ def set_addresses(context: Any, at: Any, pointers: Any) -> Any:
     return types.void(at, pointers), emit
 
 
+@cache
 def call_at(returns: types.Type, arity: int) -> Any:
     """Return a function that calls the C function at an address with `arity` words."""
 
@@ -169,7 +175,7 @@ def call_at(returns: types.Type, arity: int) -> Any:
     return call
 
 
-class Access:
+class Access(metaclass=Interned):
     """Access to one operand at addresses given as integers, for Numba-compiled code.
 
     Parameters
@@ -210,7 +216,7 @@ class Access:
         self.store = store
 
 
-class PackedAccess:
+class PackedAccess(metaclass=Interned):
     """Access to interleaved vectors in memory, for Numba-compiled code.
 
     Lane i of piece j is element ``i * pieces + j``. Contiguous loads and shuffles are several times faster
@@ -273,7 +279,7 @@ class PackedAccess:
         self.store = store
 
 
-class Scratch:
+class Scratch(metaclass=Interned):
     """A scratch buffer on the stack, for intermediate results.
 
     Parameters
@@ -332,6 +338,7 @@ def zeros_of(vector: Vector) -> Any:
     return all_of(vector, 0.0)
 
 
+@cache
 def all_of(vector: Vector, number: float) -> Any:
     """Return a function that returns a vector with one number in all lanes."""
 
@@ -342,6 +349,7 @@ def all_of(vector: Vector, number: float) -> Any:
     return constants
 
 
+@cache
 def first_lanes(vector: Vector) -> Any:
     """Return a function that returns the mask of the first `count` lanes, or of all if there are fewer."""
     result = Mask(vector.dtype, vector.lanes)

@@ -7,6 +7,7 @@ from typing import Any
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from fastact.simd.interned import Interned
 from fastact.simd.memory import first_lanes
 from fastact.simd.storage import (
     BYTE,
@@ -20,7 +21,7 @@ from fastact.simd.storage import (
 )
 
 
-class Operands:
+class Operands(metaclass=Interned):
     """Access to the operands of one ufunc loop, as functions for Numba-compiled code.
 
     Every function takes the tuple of base pointers that `addresses` returns. Inputs are loaded as a tuple of

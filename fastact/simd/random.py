@@ -14,6 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastact.simd.compilable import internal
+from fastact.simd.interned import Interned
 from fastact.simd.lowering import JIT_OPTIONS, Vector, shuffle_mask
 from fastact.simd.memory import is_likely
 from fastact.simd.storage import INDEX, number
@@ -111,7 +112,7 @@ def _fill(window: Any, key: int, index: int, end: int) -> None:
     window[0], window[1] = first, position
 
 
-class RandomWords:
+class RandomWords(metaclass=Interned):
     """Random words of the elements from any index on, as functions for Numba-compiled code.
 
     ``window = reserve()`` allocates a window, ``take(window, key)`` sets its key, and

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fresh_process import assert_clean, run_python, runner
+from representatives import only_long
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 needs_two_cpus = pytest.mark.skipif(
@@ -40,7 +41,8 @@ def in_thread(work, *arguments):
 Run = Callable[..., str]
 
 
-@pytest.fixture(params=["default", "tbb", "omp", "workqueue"])
+# The default is TBB where it is installed: see `test_layer`.
+@pytest.fixture(params=["default", "omp", "workqueue", *only_long("tbb")])
 def layer(request: pytest.FixtureRequest, require_layer: Callable[[str], str]) -> str:
     """Return a threading layer that the process is told to use."""
     return require_layer(request.param)

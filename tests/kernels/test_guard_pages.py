@@ -6,7 +6,6 @@ those in plain memory. The calls are in processes of their own, which a wrong on
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import Any
 
@@ -17,7 +16,6 @@ import pytest
 from fresh_process import assert_clean, run_python
 from representatives import REPRESENTATIVES
 from test_same_bits import NARROWER
-from test_same_bits import environment as environment_of
 
 import fastact as fa
 import fastact.ufuncs
@@ -41,9 +39,11 @@ TELLING += ["softmax.forward", "softmax_cross_entropy.forward_backward", "crelu.
 every_dtype = pytest.mark.parametrize("dtype", dtypes())
 
 
-def check(dtype: str, rounds: int, names: list[str]) -> None:
+def check(dtype: str, rounds: int, names: list[str], **environment: str) -> None:
     script = f"from guard_pages import check_all; check_all({dtype!r}, {rounds}, {names})"
-    assert set(assert_clean(run_python(script)).split()) >= {n for n in names if "." in n}
+    assert set(assert_clean(run_python(script, **environment)).split()) >= {
+        n for n in names if "." in n
+    }
 
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float16", marks=pytest.mark.long)])
@@ -65,14 +65,7 @@ def test_every_ufunc(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("instructions", NARROWER)
 def test_narrower_vectors(instructions: str, dtype: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", guard_pages.__file__, dtype, str(FEW), *TELLING],
-        env=environment_of(*NARROWER[instructions]),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(done.stdout.split()) == sorted(TELLING)
+    check(dtype, FEW, TELLING, **NARROWER[instructions])
 
 
 def test_all_that_is_public_is_there() -> None:

@@ -1,4 +1,4 @@
-"""The memory that a call takes beside its results: nothing that grows with the arrays."""
+"""The memory that a call takes beside its results, nothing that grows with the arrays, and that a kernel leaves."""
 
 from __future__ import annotations
 
@@ -119,3 +119,30 @@ def test_logits_in_chunks() -> None:
     rows //= 8
     taken = in_child(f"measure_chunks({rows}, {features}, {classes}, {rows})")
     assert taken >= logits / 8
+
+
+def test_what_compiling_leaves() -> None:
+    """Numba and llvmlite by themselves would keep 2 MB for each kernel."""
+    script = """
+        import gc
+        import resource
+
+        import numpy as np
+
+        import fastact as fa
+
+        def resident():
+            gc.collect()
+            return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+
+        def compile(*names):
+            for name in names:
+                fa.get(name)(np.ones(1, "f4"))
+                fa.get(name).derivative(np.ones(1, "f4"))
+
+        compile("tanh", "softsign", "gelu")
+        before = resident()
+        compile("sigmoid", "softplus", "silu", "mish", "elu", "selu")
+        print((resident() - before) / 12)
+    """
+    assert float(assert_clean(run_python(script, FASTACT_CACHE="0"))) < 2**20

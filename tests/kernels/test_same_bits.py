@@ -1,14 +1,11 @@
 """The same number gives the same bits: wherever it stands, with any number of threads, on any CPU.
 
-Here fastact is compared with itself, and with nothing else. Run as a program with the names of a dtype and a
-file, this file writes outputs for a walk over all bit patterns to it.
+Here fastact is compared with itself, and with nothing else.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from fresh_process import assert_clean, run_python
 from numpy.typing import NDArray
 from representatives import REPRESENTATIVES
 
@@ -311,14 +309,13 @@ def features(without: tuple[str, ...]) -> str:
     )
 
 
-def environment(cpu: str, cpu_features: str) -> dict[str, str]:
-    """Return the environment of a process that compiles for another CPU."""
-    return os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": cpu_features}
-
-
+#: Environment variables with which a process compiles for another CPU.
 NARROWER = {
-    "avx2": ("haswell", features(without=("avx512", "amx", "avx10"))),
-    "sse": ("nehalem", "+sse4.2"),
+    "avx2": {
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": features(without=("avx512", "amx", "avx10")),
+    },
+    "sse": {"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "+sse4.2"},
 }
 
 # There, where all must be compiled anew, operations that show all of a definition must do.
@@ -340,13 +337,13 @@ def test_narrower_vectors(instructions: str, dtype: Any, tmp_path: Path) -> None
     if instructions == "sse" and dtype is np.float16:
         pytest.skip("there is no float16 without the CPU's conversions")
     file = tmp_path / "outputs.npz"
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", __file__, np.dtype(dtype).name, file],
-        env=environment(*NARROWER[instructions]),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    script = f"""
+        import numpy as np
+        import test_same_bits
+
+        np.savez({str(file)!r}, **test_same_bits.outputs_to_compare(np.{dtype.__name__}))
+    """
+    assert_clean(run_python(script, **NARROWER[instructions]))
     expected = outputs_to_compare(dtype)
     kind = UNSIGNED[np.dtype(dtype).itemsize]
     different = []
@@ -364,7 +361,3 @@ def test_narrower_vectors(instructions: str, dtype: Any, tmp_path: Path) -> None
                     f"{name}: {wrong.sum()} of {wrong.size}: {one[wrong][:3]}, {other[wrong][:3]}"
                 )
     assert not different, "\n".join(different)
-
-
-if __name__ == "__main__":
-    np.savez(sys.argv[2], **outputs_to_compare(np.dtype(sys.argv[1]).type))

@@ -53,7 +53,7 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], int, int]]:
         N,
         N,
     )
-    targets = np.random.default_rng(1).random((4, quarter))
+    targets = np.random.default_rng(1).random((4, quarter), np.float32)
     yield (
         "bce",
         lambda x, out: fa.sigmoid_binary_cross_entropy.backward(1.0, x, targets, out=out),
@@ -75,20 +75,20 @@ CALLS = {name: rest for name, *rest in calls()}
 @pytest.mark.parametrize("name", CALLS)
 def test_an_output_may_overlap_the_input(name: str, shift: Any) -> None:
     call, size, out_size = CALLS[name]
-    memory = np.zeros(3 * N)
+    memory = np.zeros(3 * N, np.float32)
     x = memory[:size].reshape(4, -1)
     if shift == "reversed":
         out = memory[:out_size][::-1].reshape(4, -1)
     else:
         out = memory[shift : shift + out_size].reshape(4, -1)
     x[...] = numbers(4, size // 4)
-    right = call(x.copy(), np.empty((4, out_size // 4)))
+    right = call(x.copy(), np.empty((4, out_size // 4), np.float32))
     np.testing.assert_array_equal(call(x, out), right)
 
 
 def test_parameters_and_masks_may_overlap_an_output() -> None:
-    memory = numbers(5 * N)
-    x, bias = numbers(4, N // 4), memory[: N // 4]
+    memory = numbers(5 * N).astype(np.float32)
+    x, bias = numbers(4, N // 4).astype(np.float32), memory[: N // 4]
     right = fa.gelu(x, bias=bias.copy())
     np.testing.assert_array_equal(fa.gelu(x, bias=bias, out=memory[:N].reshape(4, -1)), right)
     weight = memory[:4]

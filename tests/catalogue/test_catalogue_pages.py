@@ -11,7 +11,7 @@ import pytest
 import fastact
 from fastact.show.facts import arguments, signatures
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / "docs").exists(), reason="the pages are in the repository only"

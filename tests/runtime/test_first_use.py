@@ -65,12 +65,9 @@ def use_everything():
 
 
 @pytest.fixture(scope="session")
-def full_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def full_cache(filled_by: Callable[[str], Path]) -> Path:
     """Return a cache folder with all kernels that `EVERYTHING` and the jobs need."""
-    folder = tmp_path_factory.mktemp("full-cache")
-    script = PRELUDE + EVERYTHING + "check_both(); use_everything()"
-    assert_clean(run_python(script, FASTACT_CACHE=str(folder)))
-    return folder
+    return filled_by(PRELUDE + EVERYTHING + "check_both(); use_everything()")
 
 
 @pytest.fixture

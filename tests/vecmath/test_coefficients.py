@@ -15,7 +15,7 @@ from references import context
 
 from fastact.vecmath import coefficients
 
-GENERATOR = Path(__file__).parents[1] / "tools" / "generate_coefficients.py"
+GENERATOR = Path(__file__).parents[2] / "tools" / "generate_coefficients.py"
 TABLE = Path(coefficients.__file__)
 SIGNIFICAND_BITS = {"float32": 24, "float64": 53}
 

@@ -29,7 +29,7 @@ from fastact.bench.contenders import NATIVE, make_call
 from fastact.bench.workloads import Workload
 from fastact.cli import app
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 #: asv takes what is called so for a benchmark.
 PREFIXES = ("time_", "timeraw_", "track_", "peakmem_", "mem_")
 TINY = 11

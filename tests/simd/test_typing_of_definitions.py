@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 #: Other than functions on vectors: functions on rows, and on groups.
 _OTHERS = ("__init__", "definition", "losses", "maxout", "normalized")
