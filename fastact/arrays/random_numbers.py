@@ -32,7 +32,7 @@ def key_of(caller: str, rng: Any, *, again: bool = False) -> int:
     ----------
     caller : str
         The operation's name in error messages.
-    rng : int, numpy.random.SeedSequence or numpy.random.Generator
+    rng : int, numpy.random.SeedSequence, numpy.random.Generator or numpy.random.RandomState
         A seed, from 0 to ``2**64 - 1``, is the key itself, and a seed sequence generates one: the same in every call. A
         generator draws a new one in each call.
     again : bool, default False
@@ -52,6 +52,8 @@ def key_of(caller: str, rng: Any, *, again: bool = False) -> int:
         )
     if not isinstance(rng, int | np.integer):
         seed_sequence, generator = random_types()
+        if isinstance(rng, np.random.RandomState):
+            rng = np.random.Generator(rng._bit_generator)
         if isinstance(rng, seed_sequence):
             return int(rng.generate_state(1, np.uint64)[0])
         if isinstance(rng, generator):
@@ -111,6 +113,11 @@ def as_probability(caller: str, name: str, p: Any) -> float:
     if number.ndim or not 0 <= float(number) <= 1:
         raise ValueError(f"{caller}: {name} must be a number from 0 to 1, got {p!r}")
     return float(number)
+
+
+def new_key(caller: str, rng: Any) -> int:
+    """Return a key that is kept for the backward pass; None draws it from the system's entropy."""
+    return key_of(caller, np.random.SeedSequence() if rng is None else rng)
 
 
 @dataclass(frozen=True, slots=True)

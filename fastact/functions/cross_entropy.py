@@ -25,7 +25,13 @@ from fastact.arrays.plans import Call, Plan, are_plain
 from fastact.arrays.rows import Axes, RowArray, row_parts, run_on_rows
 from fastact.catalogue.definition import CrossEntropyDefinition
 from fastact.functions.function import Function, family_of
-from fastact.functions.losses import LOSS_OPERATIONS, gradient_by_loss, loss_operation, loss_shape
+from fastact.functions.losses import (
+    LOSS_OPERATIONS,
+    gradient_by_loss,
+    loss_operation,
+    loss_shape,
+    loss_vjp,
+)
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, REDUCTION, Argument, array
 from fastact.kernels.kernel import Kernel, Rows
@@ -81,6 +87,12 @@ MEAN = Argument(
     REDUCTION.annotation,
 )
 _EXAMPLES = {
+    "vjp": """\
+>>> x, labels = np.log([[1.0, 3.0], [4.0, 1.0]]), np.array([1, 0])
+>>> loss, vjp = {f}.vjp(x, labels)
+>>> vjp()
+array([[ 0.125, -0.125],
+       [-0.1  ,  0.1  ]])""",
     "backward": """\
 >>> x, labels = np.log([[1.0, 3.0], [4.0, 1.0]]), np.array([1, 0])
 >>> {f}.backward(2.0, x, labels)
@@ -105,7 +117,13 @@ def _(definition: CrossEntropyDefinition) -> Family:
         name: loss_operation(name, _ARRAYS, options, gradients, _run, _EXAMPLES)
         for name in LOSS_OPERATIONS
     }
-    return Family(operations, tuple(_KERNELS), partial(_kernel, definition))
+    return Family(
+        operations,
+        tuple(_KERNELS),
+        partial(_kernel, definition),
+        vjp=loss_vjp,
+        vjp_example=_EXAMPLES["vjp"],
+    )
 
 
 def _kernel(definition: CrossEntropyDefinition, name: str) -> Kernel:

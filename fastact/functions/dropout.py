@@ -50,6 +50,11 @@ _OPERATIONS = {
     ),
 }
 _EXAMPLES = {
+    "vjp": """\
+>>> x, dy = np.ones(4), np.array([1.0, 2.0, 3.0, 4.0])
+>>> y, vjp = {f}.vjp(x, 0.25, rng=1)
+>>> np.array_equal(vjp(dy), {f}.backward(dy, 0.25, rng=1))
+True""",
     "backward": """\
 >>> x, dy = np.ones(4), np.array([1.0, 2.0, 3.0, 4.0])
 >>> dx = {f}.backward(dy, 0.25, rng=1)
@@ -73,6 +78,7 @@ def _(definition: DropoutDefinition) -> Family:
         {name: _operation(name) for name in _OPERATIONS},
         tuple(_OPERATIONS),
         partial(_kernel, definition),
+        vjp_example=_EXAMPLES["vjp"],
     )
 
 

@@ -23,7 +23,13 @@ from fastact.arrays.contiguous import BLOCK
 from fastact.arrays.plans import Call, Plan, are_plain, taking
 from fastact.catalogue.definition import ElementwiseLossDefinition
 from fastact.functions.function import Function, check_domains, family_of
-from fastact.functions.losses import LOSS_OPERATIONS, gradient_by_loss, loss_operation, loss_shape
+from fastact.functions.losses import (
+    LOSS_OPERATIONS,
+    gradient_by_loss,
+    loss_operation,
+    loss_shape,
+    loss_vjp,
+)
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, REDUCTION, Argument, array
 from fastact.kernels.kernel import Channels, Kernel
@@ -39,6 +45,11 @@ _KERNELS = {
     "summed_forward_backward": "dx(n,c,s), sum(c): float64",
 }
 _EXAMPLES = {
+    "vjp": """\
+>>> x, z = np.array([0.5, -2.0]), np.array([1.0, 0.0])
+>>> loss, vjp = {f}.vjp(x, z)
+>>> np.array_equal(vjp(), {f}.backward(1.0, x, z))
+True""",
     "backward": """\
 >>> x, z = np.array([0.5, -2.0]), np.array([1.0, 0.0])
 >>> one = {f}.backward(1.0, x, z)
@@ -80,7 +91,13 @@ def _(definition: ElementwiseLossDefinition) -> Family:
         )
         for name in LOSS_OPERATIONS
     }
-    return Family(operations, tuple(_KERNELS), partial(_kernel, definition))
+    return Family(
+        operations,
+        tuple(_KERNELS),
+        partial(_kernel, definition),
+        vjp=loss_vjp,
+        vjp_example=_EXAMPLES["vjp"],
+    )
 
 
 def _kernel(definition: ElementwiseLossDefinition, name: str) -> Kernel:

@@ -15,6 +15,7 @@ from fastact.arrays.plans import RNG, Call, Plan, plan_key
 from fastact.catalogue.definition import CONVENTIONS, Definition, Domain
 from fastact.functions.documentation import document, document_method
 from fastact.functions.operation import Family, Operation, make_method
+from fastact.functions.vjp import vjp_operation
 from fastact.kernels.door import make_ufunc
 from fastact.system import hooks
 from fastact.system.first_use import first_use
@@ -347,7 +348,11 @@ def check_domains(function: Function, caller: str, parameters: Mapping[str, Any]
 def make_function(definition: Definition, base: type[Function] = Function) -> Function:
     """Return a new object for a definition, with a class of its own."""
     family = family_of(definition)
-    family = replace(family, kernel=cache(family.kernel))  # calls ask it what their operands are
+    operations = family.operations
+    if "backward" in operations:
+        operations = {**operations, "vjp": vjp_operation(family)}
+    # Calls ask the kernel what its operands are.
+    family = replace(family, operations=operations, kernel=cache(family.kernel))
     forward = family.operations["forward"]
     names: dict[str, Any] = {
         "__doc__": document(definition, forward),

@@ -27,7 +27,13 @@ from fastact.functions.cross_entropy import (
     classes_of,
 )
 from fastact.functions.function import Function, family_of, function_of
-from fastact.functions.losses import LOSS_OPERATIONS, gradient_by_loss, loss_operation, loss_shape
+from fastact.functions.losses import (
+    LOSS_OPERATIONS,
+    gradient_by_loss,
+    loss_operation,
+    loss_shape,
+    loss_vjp,
+)
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, Argument, array
 from fastact.runtime.dtypes import inner_type
@@ -81,6 +87,14 @@ _GRADIENTS = {
     "dbias": "Only with `bias`: its gradient, with its shape.",
 }
 _EXAMPLES = {
+    "vjp": """\
+>>> x, z = np.eye(2), np.array([1, 0])
+>>> w = np.log([[1.0, 4.0], [3.0, 1.0]])
+>>> loss, vjp = {f}.vjp(x, w, z)
+>>> dx, dw = vjp()
+>>> dw
+array([[ 0.125, -0.1  ],
+       [-0.125,  0.1  ]])""",
     "backward": """\
 >>> x, labels = np.eye(2), np.array([1, 0])
 >>> w = np.log([[1.0, 4.0], [3.0, 1.0]])
@@ -110,7 +124,7 @@ def _(definition: CompositeDefinition) -> Family:
     def no_kernel(name: str) -> Any:
         raise KeyError(name)
 
-    return Family(operations, (), no_kernel)
+    return Family(operations, (), no_kernel, vjp=loss_vjp, vjp_example=_EXAMPLES["vjp"])
 
 
 def _run(

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import as_real_array
+from fastact.functions.function import Function
 from fastact.functions.operation import Operation
 from fastact.functions.options import DLOSS, Argument, array
+from fastact.functions.vjp import by_backward, by_derivative
 
 REDUCTIONS = ("mean", "sum", "none")
 LOSS_OPERATIONS = {
@@ -44,6 +46,15 @@ def loss_operation(
     returns = {"forward": _LOSS, "backward": gradients}.get(name, _LOSS | gradients)
     summary, example = LOSS_OPERATIONS[name], examples.get(name, "")
     return Operation(name, summary, arrays, options, returns, run, _RAISES, example=example)
+
+
+def loss_vjp(
+    function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """Run the operation `vjp`: a loss with a reduction leaves its gradients, the other what they need."""
+    if options.get("reduction") == "none":
+        return by_backward(function, operation, arrays, options)
+    return by_derivative(function, arrays, options, "forward_backward", "dloss")
 
 
 def loss_shape(caller: str, reduction: Any, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from fastact.catalogue.definition import REQUIRED, GroupDefinition
 from fastact.functions.function import Function, family_of
 from fastact.functions.operation import SUMMARIES, Family, Operation
 from fastact.functions.options import AXIS, DY, OUT, Argument, array
+from fastact.functions.vjp import by_backward
 from fastact.kernels.kernel import Groups, Kernel
 from fastact.runtime.output_pool import retry_without_pool
 
@@ -57,6 +59,10 @@ _RAISES = {
     "ValueError": "If the length of the axis is not a multiple of `pieces`, or shapes or `out` do not match.",
 }
 _EXAMPLES = {
+    "vjp": """\
+>>> y, vjp = {f}.vjp([1.0, 4.0, 3.0, 2.0])
+>>> vjp([0.5, 2.0])
+array([0. , 0.5, 2. , 0. ])""",
     "forward_with_index": """\
 >>> y, which = {f}.forward_with_index([1.0, 4.0, 3.0, 2.0])
 >>> y, which
@@ -97,7 +103,13 @@ def _(definition: GroupDefinition) -> Family:
             example=_EXAMPLES.get(name, ""),
         )
 
-    return Family({name: operation(name) for name in _SIGNATURES}, tuple(_SIGNATURES), kernel)
+    return Family(
+        {name: operation(name) for name in _SIGNATURES},
+        tuple(_SIGNATURES),
+        kernel,
+        vjp=partial(by_backward, forward="forward_with_index"),
+        vjp_example=_EXAMPLES["vjp"],
+    )
 
 
 def _run(

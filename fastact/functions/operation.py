@@ -132,6 +132,12 @@ class Family:
         The operations that it lacks although others of its kind have them, and why.
     others : tuple
         The keys of the kernels that are not among `ufuncs`.
+    vjp : callable, optional
+        Runs the operation `vjp`, if more than a forward pass that keeps what `backward` takes.
+    vjp_options : tuple of Argument
+        The options that it has beside those of the forward pass.
+    vjp_example : str
+        Its `Operation.example`.
     constants : callable
         Takes a function and returns a function from a dtype to its parameters as arrays for that dtype.
     """
@@ -141,6 +147,9 @@ class Family:
     kernel: Callable[[Any], Kernel]
     missing: Mapping[str, str] = field(default_factory=dict)
     others: tuple[Any, ...] = ()
+    vjp: Callable[..., Any] | None = None
+    vjp_options: tuple[Argument, ...] = ()
+    vjp_example: str = ""
     constants: Callable[[Any], Callable[[Any], Any]] = lambda function: lambda dtype: None
 
 

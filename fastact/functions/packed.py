@@ -101,6 +101,10 @@ _CONCATENATED_RETURNS = {
     "dx": "The gradient with respect to the input, with its shape.",
 }
 _CONCATENATED_EXAMPLES = {
+    "vjp": """\
+>>> y, vjp = {f}.vjp([-1.0, 3.0])
+>>> vjp([1.0, 2.0, 3.0, 4.0])
+array([-3.,  2.])""",
     "backward": """\
 >>> {f}.backward([1.0, 2.0, 3.0, 4.0], [-1.0, 3.0])
 array([-3.,  2.])""",
@@ -146,7 +150,12 @@ def _(definition: ConcatenatedDefinition) -> Family:
             name, SUMMARIES[name], arrays, (AXIS, OUT), returns, run, _RAISES, example=example
         )
 
-    return Family({name: operation(name) for name in _CONCATENATED}, tuple(_CONCATENATED), kernel)
+    return Family(
+        {name: operation(name) for name in _CONCATENATED},
+        tuple(_CONCATENATED),
+        kernel,
+        vjp_example=_CONCATENATED_EXAMPLES["vjp"],
+    )
 
 
 # Gates -------------------------------------------------------------------------------------------
@@ -218,6 +227,11 @@ _GATED_RETURNS = {
     "dx": "The gradient with respect to `x`, packed like `x`; for two arrays a tuple of both gradients.",
 }
 _GATED_EXAMPLES = {
+    "vjp": """\
+>>> x, dy = np.array([1.0, -2.0, 3.0, 4.0]), np.array([1.0, 0.5])
+>>> y, vjp = {f}.vjp(x)
+>>> np.array_equal(vjp(dy), {f}.backward(dy, x))
+True""",
     "backward": """\
 >>> x, dy = np.array([1.0, -2.0, 3.0, 4.0]), np.array([1.0, 0.5])
 >>> dx = {f}.backward(dy, x)
@@ -269,6 +283,7 @@ def _(definition: GateDefinition) -> Family:
         tuple(_GATED),
         kernel,
         others=tuple(name + _PACKED for name in _GATED),
+        vjp_example=_GATED_EXAMPLES["vjp"],
     )
 
 

@@ -125,7 +125,12 @@ OPERATIONS: dict[str, tuple[str, tuple[Argument, ...], dict[str, str], Compute]]
     "automatic_derivative": ("the derivative", (X,), _OF_D, _derivative_of_output(0)),
 }
 # They hold for positive numbers, for which all activations are defined.
-_EXAMPLES = {
+EXAMPLES = {
+    "vjp": """\
+>>> x, dy = np.array([0.3, 0.8, 2.0]), np.array([1.0, 0.0, -2.0])
+>>> y, vjp = {f}.vjp(x)
+>>> np.allclose(vjp(dy), {f}.backward(dy, x))
+True""",
     "derivative": """\
 >>> x, h = np.array([0.3, 0.8, 2.0]), 1e-6
 >>> rise = np.diff({f}([x - h, x + h]), axis=0)
@@ -233,7 +238,7 @@ def operation(
     # A parameter of a custom activation may share its name with an option, and then takes precedence.
     first = {each.name: each for each in reversed(everything)}
     taken = tuple(each for each in everything if first[each.name] is each)
-    example = _EXAMPLES.get(name, "")
+    example = EXAMPLES.get(name, "")
     return Operation(name, summary, arrays, taken, returns, run, _RAISES, plain, example)
 
 

@@ -48,6 +48,7 @@ from fastact.functions.options import (
     X,
     array,
 )
+from fastact.functions.vjp import by_backward
 from fastact.kernels.kernel import Contiguous, Kernel, Rows
 from fastact.runtime.dtypes import dtype_of, has_loop, inner_type
 from fastact.runtime.output_pool import MIN_POOLED_BYTES
@@ -96,6 +97,11 @@ _RAISES = {
     "the axis, shapes do not match, or `out` does not match.",
 }
 _EXAMPLES = {
+    "vjp": """\
+>>> x, dy = np.array([1.0, 2.0, 2.5]), {dy}
+>>> y, vjp = {{f}}.vjp(x{rng})
+>>> np.allclose(vjp(dy), {{f}}.forward_backward(x, dy{rng})[1])
+True""",
     "backward": """\
 >>> x, dy = np.array([1.0, 2.0, 2.5]), {dy}
 >>> y = {{f}}(x{rng})
@@ -120,6 +126,8 @@ def _(definition: RowDefinition) -> Family:
         {name: _operation(definition, name) for name in _SIGNATURES},
         (*_SIGNATURES, *others),
         partial(_kernel, definition),
+        vjp=_random_vjp if definition.is_random else None,
+        vjp_example=_example(definition, "vjp"),
         constants=_constants_of,
     )
 
@@ -147,12 +155,16 @@ def _operation(definition: RowDefinition, name: str) -> Operation:
     texts = _RETURNS | (_REDUCED_VALUE if definition.is_reduced else {})
     returns = {each.name: texts[each.name] for each in kernel.outputs}
     run, plain = (_run_random, None) if draws else (_run, _plain_call(kernel, name))
-    example = _EXAMPLES.get(name, "").format(
+    example = _example(definition, name)
+    return Operation(name, SUMMARIES[name], arrays, options, returns, run, _RAISES, plain, example)
+
+
+def _example(definition: RowDefinition, name: str) -> str:
+    return _EXAMPLES.get(name, "").format(
         dy="-2.0" if definition.is_reduced else "np.array([1.0, 0.0, -1.0])",
         saved="x" if definition.is_reduced else "y",
         rng=", rng=0" if definition.is_random else "",
     )
-    return Operation(name, SUMMARIES[name], arrays, options, returns, run, _RAISES, plain, example)
 
 
 def _kernel(definition: RowDefinition, name: str) -> Kernel:
@@ -229,6 +241,22 @@ def _run_random(
         of_largest: Any = function_of(hardmax)
         of_largest(y, axis, where=where, lengths=lengths, out=y)
     return results
+
+
+def _random_vjp(
+    function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """Run the operation `vjp`: also with a hard value, the gradient is that of the soft one, which is kept."""
+    hard, out = (
+        options.pop("hard", False),
+        options.pop("out", None) if options.get("hard") else None,
+    )
+    y, vjp = by_backward(function, operation, arrays, options)
+    if hard:
+        of_largest: Any = function_of(hardmax)
+        given = {name: options.get(name) for name in ("where", "lengths")}
+        y = of_largest(y, options.get("axis", -1), **given, out=out)
+    return y, vjp
 
 
 def _perturb(function: Function, key: int, x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:

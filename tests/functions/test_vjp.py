@@ -1,0 +1,231 @@
+"""The value now and the gradient later: gradients by finite differences, what is kept, and random numbers."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastact as fa
+
+ROWS, COLUMNS = 4, 6
+STEP = 1e-6
+
+
+def arrays_of(*shapes: tuple[int, ...], seed: int = 0) -> list[Any]:
+    """Return arrays in float64, away from the kinks at 0."""
+    rng = np.random.default_rng(seed)
+    return [rng.uniform(0.2, 1.5, shape) * rng.choice([-1, 1], shape) for shape in shapes]
+
+
+def check(call: Callable[..., Any], forward: Callable[..., Any], arrays: list[Any]) -> None:
+    """Compare the gradients of a vjp with central differences of the forward call, twice."""
+    y, vjp = call(*arrays)
+    np.testing.assert_allclose(y, forward(*arrays), rtol=1e-12)
+    for seed in 1, 2:
+        rng = np.random.default_rng(seed)
+        dy = rng.standard_normal(np.shape(y))
+        found = vjp(dy)
+        gradients = found if isinstance(found, tuple) else (found,)
+        assert len(gradients) == len(arrays)
+        for k, gradient in enumerate(gradients):
+            assert gradient.shape == np.shape(arrays[k])
+            direction = rng.standard_normal(np.shape(arrays[k]))
+            above, below = (
+                forward(*arrays[:k], arrays[k] + sign * STEP * direction, *arrays[k + 1 :])
+                for sign in (1, -1)
+            )
+            expected = np.sum(dy * (above - below)) / (2 * STEP)
+            np.testing.assert_allclose(np.sum(gradient * direction), expected, rtol=1e-6, atol=1e-8)
+
+
+WHOLE, BIAS = (ROWS, COLUMNS), (COLUMNS,)
+LABELS = np.array([0, 5, 2, 2])
+ONE_HOT = np.eye(COLUMNS)[LABELS]
+MASK = np.arange(ROWS * COLUMNS).reshape(WHOLE) % 5 > 0
+# Each: the function, the options, and the shapes of what has a gradient.
+CASES: dict[str, tuple[Any, dict[str, Any], list[tuple[int, ...]]]] = {
+    "sigmoid": (fa.sigmoid, {}, [WHOLE]),
+    "sigmoid input": (fa.sigmoid, {"save": "input"}, [WHOLE]),
+    "sigmoid derivative": (fa.sigmoid, {"save": "derivative"}, [WHOLE]),
+    "gelu": (fa.gelu, {}, [WHOLE]),
+    "gelu derivative": (fa.gelu, {"save": "derivative"}, [WHOLE]),
+    "elu": (fa.elu, {"alpha": 0.5}, [WHOLE]),
+    "elu without output": (fa.elu, {"alpha": -0.5}, [WHOLE]),
+    "leaky_relu": (fa.leaky_relu, {"negative_slope": 0.2, "convention": "pytorch"}, [WHOLE]),
+    "gelu scale": (fa.gelu, {"scale": 0.5}, [WHOLE]),
+    "gelu dropout": (fa.gelu, {"dropout": 0.5, "rng": 3}, [WHOLE]),
+    "dropout": (fa.dropout, {"p": 0.5, "rng": 3}, [WHOLE]),
+    "softmax": (fa.softmax, {}, [WHOLE]),
+    "softmax axis": (fa.softmax, {"axis": 0, "temperature": 2.0}, [WHOLE]),
+    "softmax where": (fa.softmax, {"where": MASK}, [WHOLE]),
+    "logsumexp": (fa.logsumexp, {"axis": 0}, [WHOLE]),
+    "entmax15": (fa.entmax15, {}, [WHOLE]),
+    "gumbel_softmax": (fa.gumbel_softmax, {"rng": 3}, [WHOLE]),
+    "swiglu": (fa.swiglu, {}, [WHOLE]),
+    "swiglu of two": (fa.swiglu, {"gate": "second"}, [WHOLE, WHOLE]),
+    "crelu": (fa.crelu, {}, [WHOLE]),
+    "maxout": (fa.maxout, {"pieces": 2}, [WHOLE]),
+    "prelu": (fa.prelu.bind(weight=0.3), {}, [WHOLE]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients(name: str) -> None:
+    function, options, shapes = CASES[name]
+    forward = {key: value for key, value in options.items() if key != "save"}
+    check(
+        lambda *arrays: function.vjp(*arrays, **options),
+        lambda *arrays: function(*arrays, **forward),
+        arrays_of(*shapes),
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"dropout": 0.5, "rng": 7}, {"axis": 0}])
+def test_bias(options: dict[str, Any]) -> None:
+    check(
+        lambda x, b: fa.gelu.vjp(x, bias=b, **options),
+        lambda x, b: fa.gelu(x, bias=b, **options),
+        arrays_of(WHOLE, (ROWS,) if "axis" in options else BIAS),
+    )
+
+
+def test_learnable_parameter() -> None:
+    check(fa.prelu.vjp, fa.prelu, arrays_of(WHOLE, BIAS))
+
+
+@pytest.mark.parametrize(
+    ("function", "targets"),
+    [
+        (fa.softmax_cross_entropy, LABELS),
+        (fa.softmax_cross_entropy, ONE_HOT),
+        (fa.sigmoid_binary_cross_entropy, ONE_HOT),
+        (fa.huber, ONE_HOT),
+    ],
+)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_losses(function: Any, targets: Any, reduction: str) -> None:
+    def forward(x: Any) -> Any:
+        return function(x, targets, reduction=reduction)
+
+    check(lambda x: function.vjp(x, targets, reduction=reduction), forward, arrays_of(WHOLE))
+    if reduction != "none":
+        (x,) = arrays_of(WHOLE)
+        _, vjp = function.vjp(x, targets, reduction=reduction)
+        np.testing.assert_array_equal(vjp(), vjp(1.0))
+
+
+def test_linear_cross_entropy() -> None:
+    check(
+        lambda x, w: fa.linear_cross_entropy.vjp(x, w, LABELS % ROWS),
+        lambda x, w: fa.linear_cross_entropy(x, w, LABELS % ROWS),
+        arrays_of(WHOLE, WHOLE),
+    )
+
+
+def test_random_slopes() -> None:
+    (x,) = arrays_of(WHOLE)
+    y, vjp = fa.rrelu.vjp(x, rng=np.random.default_rng(1))
+    dx = vjp(np.ones(WHOLE))
+    np.testing.assert_allclose(dx * x, y)
+    assert (dx[x > 0] == 1).all()
+    assert np.unique(dx[x < 0]).size > 1
+
+
+def test_hard_value() -> None:
+    (x,) = arrays_of(WHOLE)
+    y, vjp = fa.gumbel_softmax.vjp(x, rng=5, hard=True)
+    np.testing.assert_array_equal(y, fa.gumbel_softmax(x, rng=5, hard=True))
+    np.testing.assert_array_equal(np.sort(y, axis=-1)[:, -1], 1)
+    soft = fa.gumbel_softmax.forward_backward(x, x, rng=5)[1]
+    np.testing.assert_allclose(vjp(x), soft, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "rng", [None, 5, np.random.SeedSequence(3), np.random.default_rng(3), np.random.RandomState(3)]
+)
+def test_random_numbers_are_kept(rng: Any) -> None:
+    x = np.ones((50, 40))
+    y, vjp = fa.dropout.vjp(x, 0.5, rng=rng)
+    z, fused = fa.relu.vjp(x, dropout=0.5, rng=rng, bias=0.0)
+    for _ in range(2):
+        np.testing.assert_array_equal(vjp(x), y)
+        np.testing.assert_array_equal(fused(x)[0], z)
+    assert 0.3 < (y == 0).mean() < 0.7
+    if not isinstance(rng, int | np.random.SeedSequence):
+        assert (y != z).any()
+
+
+def test_what_is_kept() -> None:
+    x = np.ones(WHOLE)
+    y, vjp = fa.sigmoid.vjp(x)
+    assert vjp.saved[0] is y
+    assert vjp.nbytes == y.nbytes
+    assert fa.hardswish.vjp(x)[1].saved[0] is x
+    assert fa.gelu.vjp(x, save="input")[1].saved[0] is x
+    _, vjp = fa.gelu.vjp(x)
+    np.testing.assert_array_equal(vjp.saved[0], fa.gelu.derivative(x))
+    half = x.astype(np.float16)
+    assert fa.gelu.vjp(half)[1].saved[0] is half
+    assert fa.maxout.vjp(x, 2)[1].saved[0].dtype == np.intp
+    assert fa.dropout.vjp(x, 0.5, rng=1)[1].nbytes == 0
+
+
+def test_output() -> None:
+    x, dy = arrays_of(WHOLE, WHOLE)
+    expected = fa.sigmoid(x), fa.sigmoid.backward(dy, x)
+    out, dx = np.empty(WHOLE), np.empty(WHOLE)
+    y, vjp = fa.sigmoid.vjp(x, out=out)
+    assert y is out
+    assert vjp(dy, out=dx) is dx
+    np.testing.assert_allclose((y, dx), expected, rtol=1e-14)
+    before = x.copy()
+    with pytest.raises(ValueError, match="out would overwrite"):
+        fa.hardswish.vjp(x, out=x)
+    np.testing.assert_array_equal(x, before)
+    y, vjp = fa.sigmoid.vjp(x, out=x)  # keeps the output only
+    np.testing.assert_allclose(vjp(dy), expected[1], rtol=1e-14)
+    loss = np.empty(())
+    assert fa.huber.vjp(before, dy, out=loss)[0] is loss
+    assert loss == fa.huber(before, dy)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda vjp: pickle.loads(pickle.dumps(vjp))])
+def test_copies(copied: Callable[[Any], Any]) -> None:
+    x, dy, b = arrays_of(WHOLE, WHOLE, BIAS)
+    for _, vjp in (
+        fa.sigmoid.vjp(x),
+        fa.gelu.vjp(x, bias=b, dropout=0.5, rng=1),
+        fa.softmax.vjp(x, axis=0),
+        fa.elu.bind(alpha=0.5).vjp(x),
+    ):
+        for one, other in zip(np.atleast_1d(vjp(dy)), np.atleast_1d(copied(vjp)(dy)), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_wrong_calls() -> None:
+    (x,) = arrays_of(WHOLE)
+    for save in "inputs", 1:
+        with pytest.raises(ValueError, match="save must be one of"):
+            fa.gelu.vjp(x, save=save)
+    with pytest.raises(ValueError, match="not a function of the output"):
+        fa.gelu.vjp(x, save="output")
+    with pytest.raises(ValueError, match="without bias"):
+        fa.sigmoid.vjp(x, bias=1.0, save="output")
+    with pytest.raises(TypeError, match="did you mean 'bias'"):
+        fa.gelu.vjp(x, bais=1.0)
+    with pytest.raises(TypeError, match="save"):
+        fa.softmax.vjp(x, save="input")
+    with pytest.raises(TypeError, match="rng has no effect"):
+        fa.gelu.vjp(x, rng=1)
+    _, vjp = fa.gelu.vjp(x)
+    for wrong in (), (x, x):
+        with pytest.raises(TypeError, match=f"function of dy; got {len(wrong)}"):
+            vjp(*wrong)
+    _, vjp = fa.gelu.vjp(x, save="derivative")
+    with pytest.raises(ValueError, match="the derivative has shape"):
+        vjp(x[0])
