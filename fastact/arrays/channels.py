@@ -20,6 +20,7 @@ from fastact.arrays.arguments import (
 )
 from fastact.arrays.contiguous import (
     BLOCK,
+    MAX_SUMS,
     RANDOM_OPERANDS,
     as_contiguous,
     computed_dtype,
@@ -30,8 +31,6 @@ from fastact.arrays.plans import Call, Plan, are_plain, taking
 from fastact.arrays.random_numbers import Draw
 from fastact.runtime.dtypes import inner_type
 
-# Partial sums of all blocks: at most half a MiB, unless there are more channels than that.
-_MAX_SUMS = 65_536
 # Random numbers depend on indices in the whole array, where the channels of a block may be further apart.
 CHANNEL_RANDOM_OPERANDS = (*RANDOM_OPERANDS, "channel_stride")
 
@@ -231,7 +230,7 @@ def _run_in_blocks(
     shape_of_all = rows, channels, length = _core_shape(inputs[0].shape, axis)
     arrays = [array.reshape(shape_of_all) for array in (*inputs, *outputs)]
     block_length = min(length, BLOCK)
-    fewest_rows = -(-rows * channels * -(-length // block_length) // _MAX_SUMS)
+    fewest_rows = -(-rows * channels * -(-length // block_length) // MAX_SUMS)
     block_rows = max(1, min(rows, max(fewest_rows, BLOCK // (channels * block_length))))
     partials = []
     for row_part in parts(rows, block_rows):

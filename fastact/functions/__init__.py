@@ -7,6 +7,7 @@ from fastact.functions import (  # noqa: F401  imported to register their famili
     elementwise_losses,
     linear_cross_entropy,
     maxout,
+    normalizations,
     packed,
     rows,
 )

@@ -212,6 +212,7 @@ class Access(metaclass=Interned):
             return types.void(types.intp, types.intp, mask, vector), emit
 
         self.storage = storage
+        self.vector = vector
         self.load = load
         self.store = store
 

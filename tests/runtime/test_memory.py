@@ -86,7 +86,10 @@ def in_child(expression: str) -> Any:
 
 @pytest.mark.parametrize(
     "name",
-    sorted({*fa.names("row"), *fa.names("packed", "dropout", "loss"), *WITH_BIAS} - IN_CHUNKS),
+    sorted(
+        {*fa.names("row"), *fa.names("packed", "dropout", "normalization", "loss"), *WITH_BIAS}
+        - IN_CHUNKS
+    ),
 )
 def test_rows_layers_and_bias(name: str) -> None:
     """Value and gradients take at most 1 MiB for each thread, whatever the shape."""
