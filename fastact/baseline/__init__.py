@@ -47,13 +47,14 @@ from fastact.baseline.layers import (
     softmax_cross_entropy,
     swiglu,
 )
-from fastact.baseline.normalizations import layer_norm, rms_norm
+from fastact.baseline.normalizations import batch_norm, layer_norm, rms_norm
 from fastact.baseline.pointwise import elu, leaky_relu, maxout, prelu, relu, sigmoid, tanh
 from fastact.baseline.rows import log_softmax, softmax, softmin
 
 __all__ = [
     "Baseline",
     "IndexedBaseline",
+    "batch_norm",
     "bilinear",
     "crelu",
     "elu",

@@ -122,3 +122,86 @@ def _along_rows(name: str, is_centered: bool) -> Baseline:
 
 layer_norm = _along_rows("layer_norm", is_centered=True)
 rms_norm = _along_rows("rms_norm", is_centered=False)
+
+
+def _of_channels(x: Array, value: ArrayLike | None) -> Any:
+    """Return a parameter so that it broadcasts along axis 1."""
+    return None if value is None else np.reshape(value, (-1,) + (1,) * (x.ndim - 2))
+
+
+def _batch_normal(x: Array, eps: float, out: Array) -> Array:
+    """Write the normalized channels, and return the reciprocal of their standard deviations."""
+    axes = (0, *range(2, x.ndim))
+    np.subtract(x, np.mean(x, axis=axes, keepdims=True), out=out)
+    rstd: Array = np.mean(out * out, axis=axes, keepdims=True)
+    rstd += eps
+    np.sqrt(rstd, out=rstd)
+    np.reciprocal(rstd, out=rstd)
+    out *= rstd
+    return rstd
+
+
+def _batch_forward(
+    x: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+    out: Out = None,
+) -> Array:
+    x = floats(x)
+    y = result(out, x)
+    _batch_normal(x, eps, y)
+    return _scaled(y, _of_channels(x, weight), _of_channels(x, bias), y)
+
+
+def _batch_gradients(
+    dy: Array,
+    x: Array,
+    weight: ArrayLike | None,
+    bias: ArrayLike | None,
+    eps: float,
+    y: Array | None,
+    dx: Array,
+) -> list[Array]:
+    axes, count = (0, *range(2, x.ndim)), x.size // x.shape[1]
+    normal = np.empty_like(x)
+    rstd = _batch_normal(x, eps, normal)
+    if y is not None:
+        _scaled(normal, _of_channels(x, weight), _of_channels(x, bias), y)
+    np.multiply(dy, normal, out=dx)
+    dweight, dbias = np.sum(dx, axis=axes), np.sum(dy, axis=axes)
+    normal *= _of_channels(x, dweight / count)
+    np.subtract(dy, normal, out=dx)
+    dx -= _of_channels(x, dbias / count)
+    dx *= rstd if weight is None else rstd * _of_channels(x, weight)
+    wanted = ((weight, dweight), (bias, dbias))
+    return [found for given, found in wanted if given is not None]
+
+
+def _batch_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+    out: Out = None,
+) -> Any:
+    x = floats(x)
+    dx = result(out, x)
+    found = _batch_gradients(floats(dy), x, weight, bias, eps, None, dx)
+    return (dx, *found) if found else dx
+
+
+def _batch_both(
+    x: ArrayLike,
+    dy: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+    out: Out = None,
+) -> Any:
+    x, dy, y, dx = prepare_both(x, dy, out)
+    return (y, dx, *_batch_gradients(dy, x, weight, bias, eps, y, dx))
+
+
+batch_norm = Baseline("batch_norm", _batch_forward, _batch_backward, _batch_both)

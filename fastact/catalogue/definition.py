@@ -427,6 +427,23 @@ class RowNormalizationDefinition(NormalizationDefinition):
 
 
 @dataclass(frozen=True)
+class ChannelNormalizationDefinition(NormalizationDefinition):
+    """A normalization of channels, whose statistics are running averages or those of the batch.
+
+    Its function takes a kernel's name and returns the function on vectors.
+    """
+
+    domains: Mapping[str, Domain] = field(
+        default_factory=lambda: {"eps": NOT_NEGATIVE, "momentum": NOT_NEGATIVE}
+    )
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Any]:
+        """The share of the batch in the running averages, and the number added to the variance."""
+        return MappingProxyType({"momentum": 0.1, "eps": 1e-5})
+
+
+@dataclass(frozen=True)
 class LossDefinition(Definition):
     """A loss."""
 
@@ -491,5 +508,6 @@ define_on_exponentials = defines(ExponentialsDefinition)
 define_on_simplex = defines(SimplexDefinition)
 define_dropout = defines(DropoutDefinition)
 define_row_normalization = defines(RowNormalizationDefinition)
+define_channel_normalization = defines(ChannelNormalizationDefinition)
 define_elementwise_loss = defines(ElementwiseLossDefinition)
 define_cross_entropy = defines(CrossEntropyDefinition)

@@ -2,6 +2,7 @@
 
 from fastact.functions import (  # noqa: F401  imported to register their families
     activations,
+    batch_normalization,
     cross_entropy,
     dropout,
     elementwise_losses,

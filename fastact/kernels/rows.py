@@ -13,17 +13,15 @@ from typing import Any, NamedTuple
 from numba import types
 
 from fastact.kernels.kernel import Kernel
-from fastact.simd import any_lane, isnan, largest_lane, select, to_double
+from fastact.simd import any_lane, isnan, largest_lane, select
 from fastact.simd.blocks import Blocks
 from fastact.simd.compilable import internal
 from fastact.simd.lowering import Vector, lanes_of
 from fastact.simd.memory import (
-    Access,
     Scratch,
     address_of,
     all_of,
     finish_streaming,
-    first_lanes,
     number_at,
     set_number_at,
     stack,
@@ -33,6 +31,7 @@ from fastact.simd.memory import (
 )
 from fastact.simd.operands import Operands
 from fastact.simd.storage import Storage
+from fastact.simd.sums import Sums
 
 #: One register of float64 accumulators.
 DOUBLES = Vector(types.float64, lanes_of(types.float64))
@@ -143,7 +142,10 @@ class RowAccess:
         storages = tuple(Storage(each.dtype(dtype)) for each in self._rows)
         self._operands = Operands(storages, self.inputs - parameters, parameters)
         self._blocks = Blocks(self._operands, registers)
-        self.width = self._blocks.width
+        self.width = width = self._blocks.width
+        order = [k // 2 + width // 2 * (k % 2) for k in range(width)]
+        is_in_order = not self._blocks.is_deinterleaved
+        self._totals = Sums(width, len(self._sums), None if is_in_order else order)
         self.vector = self._blocks.vector
         self.positions_in_block = self._blocks.element_indices
         self.is_double = self.storage.computed_in == types.float64
@@ -307,8 +309,8 @@ class RowAccess:
         copy_in = blocks.copy(range(self.inputs), inward=True, skips_broadcast=False)
         copy_out, elements_to_alignment = blocks.copy_out, blocks.elements_to_alignment
         results, keeps_order = internal(compute), self.storage.name != "bfloat16"
-        has_sums = bool(self._sums)
-        add_to_sums: Any = self._add_to_sums() if has_sums else None
+        has_sums, size = bool(self._sums), self._totals.size
+        add_to_sums = self._totals.add_to_memory
 
         load_row, store_some = self._load_short([0.0] * self.inputs), blocks.store_some
         has_masked_moves = blocks.has_masked_moves
@@ -352,36 +354,10 @@ class RowAccess:
                     store(row.scratch, outputs)
                     copy_out(row.base, row.core, row.scratch, begin, end - begin)
                 if has_sums:
-                    add_to_sums(row.sums, begin, end - begin, outputs)
+                    add_to_sums(row.sums, size * begin, end - begin, outputs)
                 begin, end = end, min(row.n, end + width)
 
         return write_short if self._are_short else write
-
-    def _add_to_sums(self) -> Any:
-        """Return a function that adds the first `count` elements of blocks to the sums over rows."""
-        add = internal(lambda sums, begin, count, results: None)
-        for k in range(len(self._sums)):
-            add = self._add_to_one_more_sum(add, k)
-        return add
-
-    def _add_to_one_more_sum(self, add_to_others: Any, k: int) -> Any:
-        width, in_order = self.width, self._blocks.in_order
-        sums = Access(Storage("float64"), Vector(types.float64, width))
-        load, store, first = sums.load, sums.store, first_lanes(sums.vector)
-        size, at = sums.storage.itemsize, len(self._rows) - self.inputs + k
-
-        @internal
-        def add(sums: Any, begin: Any, count: Any, results: Any) -> None:
-            add_to_others(sums, begin, count, results)
-            address, terms = sums[k] + size * begin, to_double(in_order(results[at]))
-            if count == width:
-                mask = first(width)
-                store(address, size, mask, load(address, size, mask) + terms)
-            else:
-                mask = first(count)
-                store(address, size, mask, load(address, size, mask) + terms)
-
-        return add
 
     def loop(self, one_row: Any) -> Callable[..., None]:
         """Return the loop of the ufunc, which calls `one_row` with the `Row` of each row."""
@@ -416,8 +392,7 @@ class RowAccess:
             stack(scalars_count),
             stack(sums_count),
         )
-        sum_storage = Storage("float64")
-        set_zero, double = set_number_at(sum_storage), sum_storage.itemsize
+        clear, size, width = self._totals.clear, self._totals.size, self.width
 
         def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
             args, n, scratch, cache = words(arguments), dimensions[last], reserve(), reserve_cache()
@@ -446,8 +421,8 @@ class RowAccess:
                 if has_blocks and row == 0:
                     for k in range(sums_count):
                         sums[k] = args[sum_positions[k]] + block * steps[sum_positions[k]]
-                        for column in range(n):
-                            set_zero(sums[k] + double * column, 0.0)
+                    for column in range(0, n, width):
+                        clear(sums, size * column, n - column)
                 base = addresses(begin)
                 one_row(
                     Row(

@@ -85,7 +85,6 @@ class Blocks(metaclass=Interned):
         self.load_arrays = self.load(range(operands.arrays))
         self.load_inputs = self.load(self._inputs)
         self.element_indices = self._element_indices()
-        self.in_order = self._in_order()
         self.are_broadcast, self.broadcast = self._are_broadcast(), self._broadcast()
         self.store = self._store(streaming=False)
         self.stream = self._store(streaming=True)
@@ -319,22 +318,6 @@ class Blocks(metaclass=Interned):
             return self.vector(), lambda *_: ir.Constant(self.vector.llvm, order)
 
         return element_indices
-
-    def _in_order(self) -> Any:
-        @intrinsic
-        def in_order(context: Any, block: Any) -> Any:
-            """Return a block with its elements in the order of memory."""
-
-            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
-                if not self.is_deinterleaved:
-                    return values[0]
-                half = self.width // 2
-                order = shuffle_mask([k // 2 + half * (k % 2) for k in range(self.width)])
-                return builder.shuffle_vector(values[0], values[0], order)
-
-            return block(block), emit
-
-        return in_order
 
     def _are_broadcast(self) -> Any:
         @intrinsic

@@ -212,7 +212,6 @@ class Access(metaclass=Interned):
             return types.void(types.intp, types.intp, mask, vector), emit
 
         self.storage = storage
-        self.vector = vector
         self.load = load
         self.store = store
 

@@ -57,17 +57,20 @@ class Moments(NamedTuple):
         The power of two that the row is multiplied with: 1 unless its numbers are huge or tiny.
     mean, low : float
         The mean of the scaled row, rounded to the type of the computation, and the rest.
+    variance : float
+        The variance of the scaled row.
     rstd : float
-        The reciprocal of the scaled row's standard deviation.
+        The reciprocal of its standard deviation, with epsilon.
     dy_mean : float
-        The mean of ``dy * weight``; 0 where the mean is not subtracted.
+        The mean of ``dy``, times `weight` if that is a row; 0 where the mean is not subtracted.
     product_mean : float
-        The mean of ``dy * weight`` times the normalized row.
+        The mean of the same times the normalized row.
     """
 
     scale: Any
     mean: Any
     low: Any
+    variance: Any
     rstd: Any
     dy_mean: Any
     product_mean: Any
@@ -78,7 +81,7 @@ def _moments(rows: RowAccess, is_centered: bool) -> Any:
     limits = _DOUBLE if rows.is_double else _SINGLE
     distance, smallest, largest, grow, shrink = limits
     x_at, dy_at, weight_at = (rows.index(name) for name in ("x", "dy", "weight"))
-    has_gradient, width = rows.has("dy"), rows.width
+    has_gradient, has_weights, width = rows.has("dy"), weight_at >= 0, rows.width
     add, doubles, positions = adding(rows), rows.doubles, rows.positions_in_block
     eps_of, element_at, address_of = rows.scalar("eps"), rows.element_at, rows.address_of
     rounded = rows.internal((lambda x: x) if rows.is_double else (lambda x: np.float32(x)))
@@ -94,7 +97,7 @@ def _moments(rows: RowAccess, is_centered: bool) -> Any:
             total = add(total, fold_to_double(x))
         squares = add(squares, fold_to_double(x * x))
         if has_gradient:
-            g = to_double(arrays[dy_at] * arrays[weight_at])
+            g = to_double(arrays[dy_at] * arrays[weight_at] if has_weights else arrays[dy_at])
             products = add(products, fold_to_double(g * x))
             if is_centered:
                 dy_sum = add(dy_sum, fold_to_double(g))
@@ -135,7 +138,7 @@ def _moments(rows: RowAccess, is_centered: bool) -> Any:
         high, low = two_sum(origin, shift)
         mean = rounded(high)
         low += high - mean
-        return Moments(scale, mean, low, rstd, dy_mean, product_mean * rstd)
+        return Moments(scale, mean, low, variance, rstd, dy_mean, product_mean * rstd)
 
     return moments
 
@@ -173,5 +176,47 @@ def normalized(rows: RowAccess, is_centered: bool) -> Callable[..., None]:
     def one_row(row: Any) -> None:
         prepare(row)
         write(row, moments_of(row))
+
+    return one_row
+
+
+def normalized_channel(rows: RowAccess) -> Callable[..., None]:
+    """Return the function that normalizes one channel, as a row, and computes its gradient.
+
+    Operands: the rows ``x`` and ``dy`` for the gradient; the scalars ``weight``, ``bias`` for the value, and ``eps``; the
+    rows ``y`` and ``dx``; for the value the scalars ``mean`` and ``variance``, for the gradient ``dweight`` and ``dbias``.
+    """
+    x_at, dy_at = rows.index("x"), rows.index("dy")
+    has_value, has_gradient = rows.has("y"), rows.has("dx")
+    weight_of, eps_of = rows.scalar("weight"), rows.scalar("eps")
+    bias_of = rows.scalar("bias") if has_value else eps_of
+    setters: list[Any] = [
+        rows.set_scalar(name) if rows.has(name) else None
+        for name in ("mean", "variance", "dweight", "dbias")
+    ]
+    set_mean, set_variance, set_dweight, set_dbias = setters
+    first, last = (0 if has_value else 1), (2 if has_gradient else 1)
+    prepare, moments_of = rows.prepare([0.0] * rows.inputs), _moments(rows, is_centered=True)
+
+    def results(arrays: Any, begin: Any, state: Any) -> Any:
+        moments, weight, bias = state
+        x, dy = arrays[x_at], arrays[dy_at]
+        normal = (fma(x, moments.scale, -moments.mean) - moments.low) * moments.rstd
+        dx = fma(-moments.product_mean, normal, dy - moments.dy_mean)
+        found = fma(normal, weight, bias), dx * moments.rstd * moments.scale * weight
+        return found[first:last]
+
+    write = rows.write(results)
+
+    def one_row(row: Any) -> None:
+        prepare(row)
+        moments = moments_of(row)
+        write(row, (moments, weight_of(row), bias_of(row)))
+        if has_value:
+            set_mean(row, (moments.mean + moments.low) / moments.scale)
+            set_variance(row, moments.variance / moments.scale / moments.scale)
+        if has_gradient:
+            set_dweight(row, moments.product_mean * row.n)
+            set_dbias(row, moments.dy_mean * row.n)
 
     return one_row
