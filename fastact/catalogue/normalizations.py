@@ -30,6 +30,14 @@ def layer_norm(rows: Any) -> Any:
     costs no digits. Sums along a row are in float64, and compensated for float64. A row that contains NaN or infinity gives NaN.
     The gradients of weight and bias are summed in float64, in an order that depends only on the shape, so results do
     not depend on the number of threads.
+
+    Examples
+    --------
+    >>> x = np.array([[1.0, 2.0, 3.0, 4.0], [10.0, 10.0, 10.0, 50.0]])
+    >>> y = fa.layer_norm(x, weight=np.array([1.0, 1.0, 1.0, 2.0]))
+    >>> print(y.round(3))
+    [[-1.342 -0.447  0.447  2.683]
+     [-0.577 -0.577 -0.577  3.464]]
     """
     return normalized(rows, is_centered=True)
 
@@ -54,6 +62,13 @@ def rms_norm(rows: Any) -> Any:
     they sum, for numbers of any magnitude. Sums along a row are in float64, and compensated for float64. A row that contains NaN
     gives NaN; one that contains infinity gives NaN there and 0 elsewhere. The gradient of the weight is summed in
     float64, in an order that depends only on the shape, so results do not depend on the number of threads.
+
+    Examples
+    --------
+    >>> x = np.array([3.0, -4.0, 0.0, 5.0])
+    >>> y = fa.rms_norm(x)
+    >>> print(y.round(3))
+    [ 0.849 -1.131  0.     1.414]
     """
     return normalized(rows, is_centered=False)
 
@@ -125,6 +140,13 @@ def batch_norm(kernel: str) -> Any:
     they sum, also where the mean is far larger than the deviation; in float64, squares must neither overflow nor vanish. A
     channel that contains NaN or infinity gives NaN. Sums are in float64, over blocks that depend only on the shape, so
     results do not depend on the number of threads.
+
+    Examples
+    --------
+    >>> x, mean, var = np.array([[1.0], [2.0], [6.0]]), np.zeros(1), np.ones(1)
+    >>> y, mean, var = fa.batch_norm(x, running_mean=mean, running_var=var)
+    >>> print(y.ravel().round(3), mean, var)
+    [-0.926 -0.463  1.389] [0.3] [1.6]
     """
     return {
         "moments": _differences,

@@ -43,6 +43,23 @@ _RAISES = {
     "TypeError": "If an input is not real, or `axis` is not an integer.",
     "ValueError": "If `axis` is out of bounds, `eps` is negative, shapes do not match, or `out` does not match.",
 }
+_EXAMPLES = {
+    "backward": """\
+>>> x = np.array([[1.0, 2.0], [5.0, 4.0]])
+>>> dy = np.array([[1.0, 0.0], [0.0, 3.0]])
+>>> w = np.ones(2)
+>>> found = {f}.backward(dy, x, weight=w)
+>>> _, *expected = {f}.forward_backward(x, dy, weight=w)
+>>> all(map(np.allclose, found, expected))
+True""",
+    "forward_backward": """\
+>>> x = np.array([[1.0, 2.0], [5.0, 4.0]])
+>>> dy = np.array([[1.0, 0.0], [0.0, 3.0]])
+>>> w = np.ones(2)
+>>> y, dx, dweight = {f}.forward_backward(x, dy, weight=w)
+>>> np.allclose(dweight, (dy * y).sum(0))
+True""",
+}
 EPS = Argument(
     "eps",
     "float, default 1e-5",
@@ -87,7 +104,8 @@ def normalization_operation(
     arrays = tuple(_ARRAYS[each] for each in _INPUTS[name].split())
     outputs = [*_OUTPUTS[name].split(), *(sums_of(definition) if name != "forward" else ())]
     returns = {each: _RETURNS[each] for each in outputs}
-    return Operation(name, SUMMARIES[name], arrays, options, returns, run, _RAISES)
+    example = _EXAMPLES.get(name, "")
+    return Operation(name, SUMMARIES[name], arrays, options, returns, run, _RAISES, example=example)
 
 
 def sums_of(definition: NormalizationDefinition) -> list[str]:

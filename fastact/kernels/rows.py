@@ -143,7 +143,7 @@ class RowAccess:
         self._operands = Operands(storages, self.inputs - parameters, parameters)
         self._blocks = Blocks(self._operands, registers)
         self.width = width = self._blocks.width
-        order = [k // 2 + width // 2 * (k % 2) for k in range(width)]
+        order = tuple(k // 2 + width // 2 * (k % 2) for k in range(width))
         is_in_order = not self._blocks.is_deinterleaved
         self._totals = Sums(width, len(self._sums), None if is_in_order else order)
         self.vector = self._blocks.vector

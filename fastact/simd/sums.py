@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from fastact.simd.interned import Interned
 from fastact.simd.lowering import Vector, constant, emit_sum_lanes, shuffle_mask, splat
 from fastact.simd.storage import BYTE, INDEX, Storage, emit_load, emit_store
 
 
-class Sums:
+class Sums(metaclass=Interned):
     """Functions for compiled code on `count` sums, whose terms are the last results of an operation.
 
     In memory, the addresses of the sums are words.
@@ -24,7 +24,7 @@ class Sums:
         The number of lanes of a result.
     count : int
         The number of sums.
-    order : sequence of int, optional
+    order : tuple of int, optional
         The lane of each element in the order of memory, if that differs.
 
     Attributes
@@ -43,7 +43,7 @@ class Sums:
         ``store_totals(addresses, sums)`` stores the sums over all lanes.
     """
 
-    def __init__(self, lanes: int, count: int, order: Sequence[int] | None = None) -> None:
+    def __init__(self, lanes: int, count: int, order: tuple[int, ...] | None = None) -> None:
         storage, vector = Storage("float64"), Vector(types.float64, lanes)
         kind = types.BaseTuple.from_types((vector,) * count)
         zero = constant(vector.llvm, 0.0)
