@@ -25,7 +25,11 @@ class RowsAndLayers:
 
     version = "1"
     param_names = ("function", "implementation", "shape")
-    params = ((*fa.names("row"), *fa.names("packed", "dropout", "loss")), NATIVE, SHAPES)
+    params = (
+        (*fa.names("row"), *fa.names("packed", "dropout", "normalization", "loss")),
+        NATIVE,
+        SHAPES,
+    )
 
     def setup(self, function: str, implementation: str, shape: str) -> None:
         self.call = prepare(function, implementation, shape)

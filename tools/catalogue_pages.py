@@ -36,7 +36,9 @@ def pages() -> dict[Path, str]:
     """Return the text of each page."""
     activations = [fastact.get(name) for name in fastact.names("activation")]
     rows = [fastact.get(name) for name in fastact.names("row")]
-    layers = [fastact.get(name) for name in fastact.names("packed", "dropout", "loss")]
+    layers = [
+        fastact.get(name) for name in fastact.names("packed", "dropout", "normalization", "loss")
+    ]
     contents = {
         "activations": catalogue_page(activations),
         "rows": rows_page(rows),

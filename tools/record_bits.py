@@ -248,6 +248,19 @@ def _calls(layer: Any, name: str, x: Any, dy: Any, dtype: str) -> Any:
                 {"reduction": "sum"},
             )
         ]
+    if layer.kind == "normalization":
+        given = {"weight": x[0], "bias": dy[0]}
+        given = {
+            each: given[each] for each in given if each in layer.operations["forward"].option_names
+        }
+        return [
+            (
+                layer(x, **options),
+                layer.forward_backward(x, dy, **options),
+                layer.backward(dy, x, **options),
+            )
+            for options in ({}, given)
+        ]
     half = x.shape[-1] // 2
     first, second, d = x[:, :half], x[:, half:], dy[:, :half]
     return (
@@ -268,7 +281,7 @@ def cases() -> Iterator[Case]:
         yield from _groups(name) if "pieces" in f.parameters else _pointwise(name)
     for name in fa.names("row"):
         yield from _rows(name)
-    for name in fa.names("packed", "dropout", "loss"):
+    for name in fa.names("packed", "dropout", "normalization", "loss"):
         yield from _layer(name)
     for name in math.__all__:
         if name == "where":

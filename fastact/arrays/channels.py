@@ -20,6 +20,7 @@ from fastact.arrays.arguments import (
 )
 from fastact.arrays.contiguous import (
     BLOCK,
+    MAX_SUMS,
     RANDOM_OPERANDS,
     as_contiguous,
     computed_dtype,
@@ -30,8 +31,6 @@ from fastact.arrays.plans import Call, Plan, are_plain, taking
 from fastact.arrays.random_numbers import Draw
 from fastact.runtime.dtypes import inner_type
 
-# Partial sums of all blocks: at most half a MiB, unless there are more channels than that.
-_MAX_SUMS = 65_536
 # Random numbers depend on indices in the whole array, where the channels of a block may be further apart.
 CHANNEL_RANDOM_OPERANDS = (*RANDOM_OPERANDS, "channel_stride")
 
@@ -206,14 +205,32 @@ def run_on_channels(
         (np.atleast_1d(parameters[0]), *parameters[1:]),
         buffers,
         axis,
-        sums is not None,
+        int(sums is not None),
         key_and_threshold,
     )
     with np.errstate(over="ignore"):  # a sum may be too large for the type
         copy_back(outputs, buffers)
         if sums is not None:
-            total = np.concatenate(partials).sum(axis=0) if partials else np.zeros(sums.size)
+            total = _total(partials[0], sums.size)
             np.copyto(sums, total.reshape(sums.shape), casting="same_kind")
+
+
+def run_on_contiguous_channels(
+    ufunc: np.ufunc,
+    inputs: list[NDArray[Any]],
+    parameters: tuple[NDArray[Any], ...],
+    outputs: list[NDArray[Any]],
+    axis: int,
+    sums: int = 0,
+) -> list[NDArray[np.float64]]:
+    """Run a kernel on arrays of its dtype in C order, and return its per-channel sums."""
+    partials = _run_in_blocks(ufunc, inputs, parameters, outputs, axis, sums, None)
+    return [_total(each, inputs[0].shape[axis]) for each in partials]
+
+
+def _total(partials: list[NDArray[np.float64]], channels: int) -> NDArray[np.float64]:
+    """Add up the sums of all blocks."""
+    return np.concatenate(partials).sum(axis=0) if partials else np.zeros(channels)
 
 
 def _run_in_blocks(
@@ -222,26 +239,25 @@ def _run_in_blocks(
     parameters: tuple[NDArray[Any], ...],
     outputs: list[NDArray[Any]],
     axis: int | None,
-    has_sums: bool,
+    sums: int,
     key_and_threshold: tuple[np.int64, np.int64] | None,
-) -> list[NDArray[np.float64]]:
-    """Run the kernel block by block and return the per-channel sums of each block, if any."""
+) -> list[list[NDArray[np.float64]]]:
+    """Run the kernel block by block and return, for each of its sums, the per-channel sums of each block."""
+    partials: list[list[NDArray[np.float64]]] = [[] for _ in range(sums)]
     if inputs[0].size == 0:
-        return []
+        return partials
     shape_of_all = rows, channels, length = _core_shape(inputs[0].shape, axis)
     arrays = [array.reshape(shape_of_all) for array in (*inputs, *outputs)]
     block_length = min(length, BLOCK)
-    fewest_rows = -(-rows * channels * -(-length // block_length) // _MAX_SUMS)
+    fewest_rows = -(-rows * channels * -(-length // block_length) // MAX_SUMS)
     block_rows = max(1, min(rows, max(fewest_rows, BLOCK // (channels * block_length))))
-    partials = []
     for row_part in parts(rows, block_rows):
         for part in parts(length, block_length):
             views = [_blocks(array, row_part, part) for array in arrays]
             results = views[len(inputs) :]
-            if has_sums:
-                sums = np.empty((*views[0].shape[:2], channels))
-                partials.append(sums.reshape(-1, channels))
-                results.append(sums)
+            for each in partials:
+                results.append(np.empty((*views[0].shape[:2], channels)))
+                each.append(results[-1].reshape(-1, channels))
             draws: tuple[Any, ...] = ()
             if key_and_threshold is not None:
                 key, threshold = key_and_threshold

@@ -23,6 +23,8 @@ from fastact.runtime.output_pool import empty, retry_without_pool
 # Elements of a block. Blocks depend only on the shape, so that sums over them do not depend on the number of threads. A
 # thread's task is never less than a block.
 BLOCK = 16_384
+# Partial sums of all blocks: at most half a MiB, unless there are more of them in one block than that.
+MAX_SUMS = 65_536
 # The leading operands of kernels with random numbers.
 RANDOM_OPERANDS = ("random_key", "random_index", "random_threshold")
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import as_array, as_axis
+from fastact.arrays.contiguous import BLOCK, MAX_SUMS, parts
 from fastact.runtime.output_pool import MIN_POOLED_BYTES, empty, with_output_pool
 
 # The number of elements of ragged rows that are gathered at a time.
@@ -58,6 +59,8 @@ class Axes:
     ----------
     is_last : bool
         Whether the last axis is the row.
+    row_shape : tuple of int
+        The lengths of the axes.
     """
 
     def __init__(self, axes: tuple[int, ...], shape: tuple[int, ...]) -> None:
@@ -65,6 +68,7 @@ class Axes:
         self._shape = shape
         self._others = tuple(length for axis, length in enumerate(shape) if axis not in axes)
         self.is_last = axes == (len(shape) - 1,)
+        self.row_shape = tuple(shape[axis] for axis in axes)
 
     def reduced_shape(self, keepdims: bool) -> tuple[int, ...]:
         """Return the shape of an array with one value for each row."""
@@ -171,6 +175,46 @@ def row_parts(rows: tuple[int, ...], most: int) -> Iterator[Any]:
         yield slice(first, first + step)
 
 
+def run_in_blocks_of_rows(
+    call: Callable[..., Any],
+    inputs: Sequence[NDArray[Any]],
+    operands: Sequence[Any],
+    outputs: Sequence[NDArray[Any]],
+    sums: int,
+) -> list[NDArray[np.float64]]:
+    """Run a kernel that also sums over rows, and return its sums.
+
+    It runs block by block, on blocks that depend only on the shape, so that sums do not depend on the number of threads.
+
+    Parameters
+    ----------
+    call : callable
+        Calls the ufunc of a kernel with rows ``(r,n)`` and sums ``(n)``.
+    inputs, outputs : sequence of ndarray
+        Their last axis is the row.
+    operands : sequence
+        The operands between them.
+    sums : int
+        The number of sums.
+    """
+    length = inputs[0].shape[-1]
+    shape = count, _ = math.prod(inputs[0].shape[:-1]), length
+    given, found = ([each.reshape(shape) for each in some] for some in (inputs, outputs))
+    fewest = -(-count * length // MAX_SUMS)
+    partials = []
+    for start, stop, rows in parts(count, max(1, min(count, max(fewest, BLOCK // max(1, length))))):
+        blocks = (stop - start) // rows, rows, length
+        partials.append([np.empty((blocks[0], length)) for _ in range(sums)])
+        results = (*(each[start:stop].reshape(blocks) for each in found), *partials[-1])
+        call(*(each[start:stop].reshape(blocks) for each in given), *operands, out=results)
+    for output, result in zip(outputs, found, strict=True):
+        if result.base is not output and not np.shares_memory(output, result):
+            output[...] = result.reshape(output.shape)
+    if not partials:
+        return [np.zeros(length)] * sums
+    return [np.concatenate(each).sum(axis=0) for each in zip(*partials, strict=True)]
+
+
 def layout_of(caller: str, axis: Any, lengths: Any, shape: tuple[int, ...]) -> Axes | Segments:
     """Return the row layout of an array, or raise an error that names the argument at fault.
 
@@ -185,9 +229,9 @@ def layout_of(caller: str, axis: Any, lengths: Any, shape: tuple[int, ...]) -> A
     shape : tuple of int
         The shape of the array.
     """
-    axes = _as_axes(caller, axis, len(shape))
     if lengths is None:
-        return Axes(axes, shape)
+        return axes_of(caller, axis, shape)
+    axes = _as_axes(caller, axis, len(shape))
     array = as_array(caller, "lengths", lengths)
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise TypeError(
@@ -205,6 +249,11 @@ def layout_of(caller: str, axis: Any, lengths: Any, shape: tuple[int, ...]) -> A
             f"{caller}: the lengths add up to {total}, but axis {axes[0]} has {length} elements"
         )
     return Segments(array.astype(np.intp), axes[0], shape)
+
+
+def axes_of(caller: str, axis: Any, shape: tuple[int, ...]) -> Axes:
+    """Return the layout of rows along axes; see `layout_of`."""
+    return Axes(_as_axes(caller, axis, len(shape)), shape)
 
 
 def _as_axes(caller: str, axis: Any, dimensions: int) -> tuple[int, ...]:

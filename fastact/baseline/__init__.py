@@ -35,7 +35,7 @@ must be finite: infinity times a derivative of 0 is NaN.
 
 from types import ModuleType
 
-from fastact.baseline import layers, pointwise, rows
+from fastact.baseline import layers, normalizations, pointwise, rows
 from fastact.baseline.base import Baseline, IndexedBaseline
 from fastact.baseline.layers import (
     bilinear,
@@ -47,12 +47,14 @@ from fastact.baseline.layers import (
     softmax_cross_entropy,
     swiglu,
 )
+from fastact.baseline.normalizations import batch_norm, layer_norm, rms_norm
 from fastact.baseline.pointwise import elu, leaky_relu, maxout, prelu, relu, sigmoid, tanh
 from fastact.baseline.rows import log_softmax, softmax, softmin
 
 __all__ = [
     "Baseline",
     "IndexedBaseline",
+    "batch_norm",
     "bilinear",
     "crelu",
     "elu",
@@ -61,13 +63,16 @@ __all__ = [
     "get",
     "glu",
     "layer_names",
+    "layer_norm",
     "leaky_relu",
     "log_softmax",
     "maxout",
     "names",
+    "normalization_names",
     "prelu",
     "reglu",
     "relu",
+    "rms_norm",
     "row_names",
     "sigmoid",
     "softmax",
@@ -91,6 +96,11 @@ def row_names() -> tuple[str, ...]:
 def layer_names() -> tuple[str, ...]:
     """Return the names of all layers that have a baseline."""
     return tuple(name for name in _names_in(layers) if name != "gelu")
+
+
+def normalization_names() -> tuple[str, ...]:
+    """Return the names of all normalizations that have a baseline."""
+    return _names_in(normalizations)
 
 
 def get(name: str) -> Baseline:

@@ -26,8 +26,8 @@ Pair = tuple[Number, Number]  # value and derivative
 Pieces = Iterable[tuple[Any, Number, Number]]  # condition, value and derivative
 
 #: The kinds of functions: activations of elements or groups, row functions, functions of packed halves such as gated
-#: units, dropouts, losses.
-KINDS = ("activation", "row", "packed", "dropout", "loss")
+#: units, dropouts, normalizations, losses.
+KINDS = ("activation", "row", "packed", "dropout", "normalization", "loss")
 
 # The libraries whose conventions an activation can follow where they differ; the first is the default.
 CONVENTIONS = ("pytorch", "jax", "tensorflow", "thinc", "chainer")
@@ -399,6 +399,51 @@ class DropoutDefinition(Definition):
 
 
 @dataclass(frozen=True)
+class NormalizationDefinition(Definition):
+    """A normalization to unit variance, scaled and shifted by learnable weights.
+
+    Attributes
+    ----------
+    has_bias : bool
+        Whether a bias is added.
+    """
+
+    has_bias: bool = True
+    domains: Mapping[str, Domain] = field(default_factory=lambda: {"eps": NOT_NEGATIVE})
+    kind: ClassVar[str] = "normalization"
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Any]:
+        """The number added to the variance."""
+        return MappingProxyType({"eps": 1e-5})
+
+
+@dataclass(frozen=True)
+class RowNormalizationDefinition(NormalizationDefinition):
+    """A normalization of rows.
+
+    Its function takes a `fastact.kernels.rows.RowAccess` and returns the function that computes one row.
+    """
+
+
+@dataclass(frozen=True)
+class ChannelNormalizationDefinition(NormalizationDefinition):
+    """A normalization of channels, whose statistics are running averages or those of the batch.
+
+    Its function takes a kernel's name and returns the function on vectors.
+    """
+
+    domains: Mapping[str, Domain] = field(
+        default_factory=lambda: {"eps": NOT_NEGATIVE, "momentum": NOT_NEGATIVE}
+    )
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Any]:
+        """The share of the batch in the running averages, and the number added to the variance."""
+        return MappingProxyType({"momentum": 0.1, "eps": 1e-5})
+
+
+@dataclass(frozen=True)
 class LossDefinition(Definition):
     """A loss."""
 
@@ -462,5 +507,7 @@ define_on_rows = defines(RowDefinition)
 define_on_exponentials = defines(ExponentialsDefinition)
 define_on_simplex = defines(SimplexDefinition)
 define_dropout = defines(DropoutDefinition)
+define_row_normalization = defines(RowNormalizationDefinition)
+define_channel_normalization = defines(ChannelNormalizationDefinition)
 define_elementwise_loss = defines(ElementwiseLossDefinition)
 define_cross_entropy = defines(CrossEntropyDefinition)

@@ -32,7 +32,10 @@ def list_functions(
     layers = (
         []
         if is_filtered
-        else [fastact.get(name) for name in fastact.names("packed", "dropout", "loss")]
+        else [
+            fastact.get(name)
+            for name in fastact.names("packed", "dropout", "normalization", "loss")
+        ]
     )
     if names:
         typer.echo("\n".join(each.name for each in (*chosen, *layers)))

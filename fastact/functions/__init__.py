@@ -2,11 +2,13 @@
 
 from fastact.functions import (  # noqa: F401  imported to register their families
     activations,
+    batch_normalization,
     cross_entropy,
     dropout,
     elementwise_losses,
     linear_cross_entropy,
     maxout,
+    normalizations,
     packed,
     rows,
 )

@@ -37,8 +37,9 @@ def build(kernel: Kernel, dtype: str) -> LoopFunction:
         case Contiguous():
             return contiguous(compute, _operands(kernel, dtype), draws, is_memory_bound(compute))
         case Channels():
-            sums = any(each.kind == "float64" for each in kernel.outputs)
-            return channel_sums(compute, _operands(kernel, dtype), sums, draws)
+            sums = sum(each.kind == "float64" for each in kernel.outputs)
+            per_channel = sum(each.core == ("c",) for each in kernel.inputs)
+            return channel_sums(compute, _operands(kernel, dtype), sums, draws, per_channel)
         case Packed():
             halves = tuple(each.core[0] == "2" for each in kernel.operands)
             return packed(compute, _operands(kernel, dtype), halves)

@@ -77,7 +77,7 @@ class Contiguous(Schedule):
 
 
 class Channels(Schedule):
-    """Element by element over ``(n,c,s)`` with one parameter per channel, and per-channel sums."""
+    """Element by element over ``(n,c,s)`` with parameters per channel, and per-channel sums."""
 
 
 class Packed(Schedule):
@@ -85,7 +85,7 @@ class Packed(Schedule):
 
 
 class Rows(Schedule):
-    """Several passes over each row while it is in cache; `compute` returns a row algorithm."""
+    """Several passes over each row while it is in cache, and sums over rows; `compute` returns a row algorithm."""
 
 
 @dataclass(frozen=True)

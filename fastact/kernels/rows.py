@@ -31,6 +31,7 @@ from fastact.simd.memory import (
 )
 from fastact.simd.operands import Operands
 from fastact.simd.storage import Storage
+from fastact.simd.sums import Sums
 
 #: One register of float64 accumulators.
 DOUBLES = Vector(types.float64, lanes_of(types.float64))
@@ -66,6 +67,8 @@ class Row(NamedTuple):
         Whether results are written with non-temporal stores.
     to_next : words
         The strides from row to row, in bytes.
+    sums : words
+        The addresses of the sums over rows.
     """
 
     base: Any
@@ -77,6 +80,7 @@ class Row(NamedTuple):
     is_plain: Any
     is_streaming: Any
     to_next: Any
+    sums: Any
 
 
 class RowAccess:
@@ -85,7 +89,8 @@ class RowAccess:
     Parameters
     ----------
     kernel : Kernel
-        Operands with the core dimension ``(n)`` are rows, the others scalars.
+        Operands with the core dimension ``n`` are rows, among them parameters after arrays, and the others scalars.
+        With ``(r,n)``, one call has ``r`` rows, whose sums go to the outputs ``(n)`` of float64.
     dtype : str
         The dtype of the kernel's arrays.
     registers : int
@@ -127,17 +132,20 @@ class RowAccess:
     ) -> None:
         self._are_short = are_short
         self._dtype = dtype
-        operands = kernel.operands
-        self._rows = [each for each in operands if each.core]
+        self._all = operands = kernel.operands
+        self._sums = [each for each in kernel.outputs if each.core and each.kind == "float64"]
+        self._rows = [each for each in operands if each.core and each not in self._sums]
         self._scalars = [each for each in operands if not each.core]
-        self._count = len(operands)
-        self._positions = tuple(k for k, each in enumerate(operands) if each.core)
-        self._scalar_positions = tuple(k for k, each in enumerate(operands) if not each.core)
         self.inputs = sum(bool(each.core) for each in kernel.inputs)
+        parameters = sum(each.kind == "parameter" for each in self._rows)
         self.storage = Storage(dtype)
-        self._operands = Operands((self.storage,) * len(self._rows), self.inputs, 0)
+        storages = tuple(Storage(each.dtype(dtype)) for each in self._rows)
+        self._operands = Operands(storages, self.inputs - parameters, parameters)
         self._blocks = Blocks(self._operands, registers)
-        self.width = self._blocks.width
+        self.width = width = self._blocks.width
+        order = tuple(k // 2 + width // 2 * (k % 2) for k in range(width))
+        is_in_order = not self._blocks.is_deinterleaved
+        self._totals = Sums(width, len(self._sums), None if is_in_order else order)
         self.vector = self._blocks.vector
         self.positions_in_block = self._blocks.element_indices
         self.is_double = self.storage.computed_in == types.float64
@@ -154,7 +162,7 @@ class RowAccess:
 
     def has(self, name: str) -> bool:
         """Return whether the kernel has an operand of this name."""
-        return any(each.name == name for each in (*self._rows, *self._scalars))
+        return any(each.name == name for each in self._all)
 
     def one_lane(self, number: float) -> Any:
         """Return a function that returns `number` as a one-lane vector of the type that rows are computed in."""
@@ -205,7 +213,7 @@ class RowAccess:
 
     def _load_short(self, padding: Sequence[float]) -> Any:
         """Return a function that loads a row of at most one block, padded: ``load(row)``."""
-        width, pointers_at, load = self.width, self._blocks.pointers_at, self._blocks.load_arrays
+        width, pointers_at, load = self.width, self._blocks.pointers_at, self._blocks.load_inputs
         load_some = self._blocks.load_some(range(self.inputs), padding)
         has_masked_moves = self._blocks.has_masked_moves
 
@@ -232,7 +240,7 @@ class RowAccess:
         padding : sequence of float
             The values that pad each input row to whole blocks.
         """
-        width, pointers_at, load = self.width, self._blocks.pointers_at, self._blocks.load_arrays
+        width, pointers_at, load = self.width, self._blocks.pointers_at, self._blocks.load_inputs
         fill, copy_in = self._padded(padding)
         one_step, prefetch_further = internal(step), self._blocks.prefetch_further
 
@@ -289,18 +297,20 @@ class RowAccess:
         ----------
         compute : callable
             Takes a block of each input row, the block's start and the state, and returns a block of each output
-            row.
+            row, then of the terms of each sum over rows.
         """
         width, blocks = self.width, self._blocks
         pointers_at, load, store, stream = (
             blocks.pointers_at,
-            blocks.load_arrays,
+            blocks.load_inputs,
             blocks.store,
             blocks.stream,
         )
         copy_in = blocks.copy(range(self.inputs), inward=True, skips_broadcast=False)
         copy_out, elements_to_alignment = blocks.copy_out, blocks.elements_to_alignment
         results, keeps_order = internal(compute), self.storage.name != "bfloat16"
+        has_sums, size = bool(self._sums), self._totals.size
+        add_to_sums = self._totals.add_to_memory
 
         load_row, store_some = self._load_short([0.0] * self.inputs), blocks.store_some
         has_masked_moves = blocks.has_masked_moves
@@ -308,6 +318,8 @@ class RowAccess:
         @internal
         def write_short(row: Any, state: Any) -> None:
             outputs = results(load_row(row), 0, state)
+            if has_sums:
+                add_to_sums(row.sums, 0, row.n, outputs)
             if row.is_plain and row.n == width:
                 store(pointers_at(row.base, 0), outputs)
             elif row.is_plain and has_masked_moves:
@@ -338,46 +350,93 @@ class RowAccess:
                 else:
                     if not has_tail:
                         copy_in(row.base, row.core, row.scratch, begin, end - begin)
-                    store(row.scratch, results(load(row.scratch), begin, state))
+                    outputs = results(load(row.scratch), begin, state)
+                    store(row.scratch, outputs)
                     copy_out(row.base, row.core, row.scratch, begin, end - begin)
+                if has_sums:
+                    add_to_sums(row.sums, size * begin, end - begin, outputs)
                 begin, end = end, min(row.n, end + width)
 
         return write_short if self._are_short else write
 
     def loop(self, one_row: Any) -> Callable[..., None]:
         """Return the loop of the ufunc, which calls `one_row` with the `Row` of each row."""
-        count, inputs, itemsize = len(self._rows), self.inputs, self.storage.itemsize
-        operands, positions, scalar_positions = self._count, self._positions, self._scalar_positions
-        scalars_count = len(scalar_positions)
+        count, inputs = len(self._rows), self.inputs
+        positions, scalar_positions, sum_positions = (
+            tuple(map(self._all.index, some)) or (0,)  # Numba does not index an empty tuple
+            for some in (self._rows, self._scalars, self._sums)
+        )
+        # Where each row's strides are among the core strides: from element to element, and from row to row of a call.
+        before = [sum(len(each.core) for each in self._all[:k]) for k in positions]
+        core_at = tuple(
+            at + len(each.core) - 1 for at, each in zip(before, self._rows, strict=True)
+        )
+        row_at = tuple(
+            at if len(each.core) == 2 else -1 for at, each in zip(before, self._rows, strict=True)
+        )
+        last = max(len(each.core) for each in self._rows)
+        has_blocks = last == 2
+        itemsizes = tuple(storage.itemsize for storage in self._operands.storages)
+        operands, scalars_count, sums_count = (
+            len(self._all),
+            len(self._scalars),
+            len(self._sums),
+        )
         reserve, reserve_cache, addresses = (
             self._blocks.reserve,
             self.cached.reserve,
             self._operands.addresses,
         )
-        reserve_begin, reserve_scalars = stack(count), stack(scalars_count)
-        reserve_next = stack(count)
+        reserve_row, reserve_scalars, reserve_sums = (
+            stack(count),
+            stack(scalars_count),
+            stack(sums_count),
+        )
+        clear, size, width = self._totals.clear, self._totals.size, self.width
 
         def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
-            args, n, scratch, cache = words(arguments), dimensions[1], reserve(), reserve_cache()
-            begin, scalars, to_next = reserve_begin(), reserve_scalars(), reserve_next()
-            core = words_behind(steps, operands)  # core steps follow those from row to row
+            args, n, scratch, cache = words(arguments), dimensions[last], reserve(), reserve_cache()
+            rows = dimensions[1] if has_blocks else 1
+            begin, core, to_next = reserve_row(), reserve_row(), reserve_row()
+            scalars, sums = reserve_scalars(), reserve_sums()
+            all_core = words_behind(steps, operands)  # core steps follow those from row to row
             is_plain = True
             for k in range(count):
-                is_plain = is_plain and core[k] == itemsize
-                to_next[k] = steps[positions[k]]
+                core[k] = all_core[core_at[k]]
+                is_plain = is_plain and core[k] == itemsizes[k]
+                to_next[k] = 0 if has_blocks else steps[positions[k]]
+                if has_blocks and row_at[k] >= 0:
+                    to_next[k] = all_core[row_at[k]]
             # In place, the cache lines are loaded anyway.
             is_streaming = address_of(data) != 0
             for i in range(inputs):
                 for o in range(inputs, count):
                     is_streaming = is_streaming and args[positions[i]] != args[positions[o]]
-            for i in range(dimensions[0]):
+            for i in range(dimensions[0] * rows):
+                block, row = (i // rows, i % rows) if has_blocks else (i, 0)
                 for k in range(count):
-                    begin[k] = args[positions[k]] + i * steps[positions[k]]
+                    begin[k] = args[positions[k]] + block * steps[positions[k]] + row * to_next[k]
                 for k in range(scalars_count):
-                    scalars[k] = args[scalar_positions[k]] + i * steps[scalar_positions[k]]
+                    scalars[k] = args[scalar_positions[k]] + block * steps[scalar_positions[k]]
+                if has_blocks and row == 0:
+                    for k in range(sums_count):
+                        sums[k] = args[sum_positions[k]] + block * steps[sum_positions[k]]
+                    for column in range(0, n, width):
+                        clear(sums, size * column, n - column)
                 base = addresses(begin)
                 one_row(
-                    Row(base, core, scratch, cache, scalars, n, is_plain, is_streaming, to_next)
+                    Row(
+                        base,
+                        core,
+                        scratch,
+                        cache,
+                        scalars,
+                        n,
+                        is_plain,
+                        is_streaming,
+                        to_next,
+                        sums,
+                    )
                 )
             if is_streaming:
                 finish_streaming()
@@ -402,10 +461,10 @@ def rows(
     wide = RowAccess(kernel, dtype, _WIDE, are_short=False)
     narrow = RowAccess(kernel, dtype, _NARROW, are_short=True)
     of_long, of_short = (internal(each.loop(internal(algorithm(each)))) for each in (wide, narrow))
-    most = narrow.width
+    most, last = narrow.width, max(len(each.core) for each in kernel.operands)
 
     def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
-        if 0 < dimensions[1] <= most:
+        if 0 < dimensions[last] <= most:
             of_short(arguments, dimensions, steps, data)
         else:
             of_long(arguments, dimensions, steps, data)

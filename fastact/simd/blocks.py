@@ -371,7 +371,7 @@ class Blocks(metaclass=Interned):
         return store
 
     def _emit_store(self, builder: Any, k: int, pointer: Any, value: Any, streaming: bool) -> None:
-        if self.is_deinterleaved:
+        if self.is_deinterleaved and k not in self._is_parameter:
             emit_store_interleaved(builder, self.vector, pointer, value, streaming)
         else:
             storage = self._storages[k]

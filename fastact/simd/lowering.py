@@ -310,8 +310,8 @@ def _halves(builder: Any, value: Any) -> tuple[Any, Any]:
     return lower, upper
 
 
-def _sum_lanes(builder: Any, vector: Vector, operands: list[Any]) -> Any:
-    (value,) = operands
+def emit_sum_lanes(builder: Any, value: Any) -> Any:
+    """Sum the lanes of a vector pairwise."""
     while value.type.count > 1:
         value = builder.fadd(*_halves(builder, value))
     return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
@@ -341,7 +341,12 @@ def _fold_to_double(builder: Any, vector: Vector, operands: list[Any]) -> Any:
 
 
 _operation(simd.to_double, 1, _to_double, _as_double)
-_operation(simd.sum_lanes, 1, _sum_lanes, lambda vector: vector.dtype)
+_operation(
+    simd.sum_lanes,
+    1,
+    lambda builder, vector, operands: emit_sum_lanes(builder, *operands),
+    lambda vector: vector.dtype,
+)
 _operation(simd.largest_lane, 1, _largest_lane, lambda vector: vector.dtype)
 _operation(
     simd.fold_to_double,

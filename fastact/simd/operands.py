@@ -51,10 +51,8 @@ class Operands(metaclass=Interned):
         self.addresses = self._addresses()
         self.is_contiguous = self._is_contiguous(is_array, is_parameter, is_output)
         self.first_lanes = first_lanes(self.vector)
-        self.load = self._load(is_array)
-        self.load_with_parameter = self._load(range(arrays + 1))
-        self.broadcast = self._broadcast(is_parameter)
-        self.broadcast_others = self._broadcast(range(arrays + 1, self.inputs))
+        self.load = self.load_of(is_array)
+        self.broadcast = self.broadcast_of(is_parameter)
         self.store = self._store(is_output)
         self.load_any = self._load_any(range(self.inputs))
         self.store_any = self._store_any(is_output)
@@ -103,7 +101,8 @@ class Operands(metaclass=Interned):
         pointer = builder.extract_value(pointers, k)
         return builder.gep(pointer, [builder.mul(index, step)])
 
-    def _load(self, operands: range) -> Any:
+    def load_of(self, operands: range) -> Any:
+        """Return a function that loads one vector of each of these operands, which are contiguous."""
         vector = self.vector
         result = types.UniTuple(vector, len(operands))
 
@@ -125,7 +124,8 @@ class Operands(metaclass=Interned):
 
         return load
 
-    def _broadcast(self, operands: range) -> Any:
+    def broadcast_of(self, operands: range) -> Any:
+        """Return a function that broadcasts one number of each of these operands."""
         vector = self.vector
         result = types.UniTuple(vector, len(operands))
 

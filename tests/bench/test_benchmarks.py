@@ -87,7 +87,7 @@ def test_every_activation_is_benchmarked() -> None:
         if "function" in parameters:
             assert parameters["function"] == [
                 *fa.names("row"),
-                *fa.names("packed", "dropout", "loss"),
+                *fa.names("packed", "dropout", "normalization", "loss"),
             ]
             covered |= {benchmarks.__name__}
     assert covered >= {"Forward", "Backward", "ForwardBackward", "Accuracy", "RowsAndLayers"}
@@ -457,7 +457,9 @@ def test_baselines_that_need_scipy_are_left_out(monkeypatch: pytest.MonkeyPatch)
         make_call(Workload.of("geglu", (4, 6)), "numpy", "forward_backward")
 
 
-@pytest.mark.parametrize("name", [*fa.names("row"), *fa.names("packed", "dropout", "loss")])
+@pytest.mark.parametrize(
+    "name", [*fa.names("row"), *fa.names("packed", "dropout", "normalization", "loss")]
+)
 def test_every_row_and_layer_is_measurable(name: str) -> None:
     """There are arrays for all that the registry has."""
     work = Workload.of(name, (4, 6))

@@ -30,7 +30,7 @@ def test_pages_are_up_to_date() -> None:
     [
         ("activations", fastact.names("activation")),
         ("rows", [*fastact.names("row"), "Arguments"]),
-        ("layers", [*fastact.names("packed", "dropout", "loss"), "Arguments"]),
+        ("layers", [*fastact.names("packed", "dropout", "normalization", "loss"), "Arguments"]),
     ],
 )
 def test_pages_are_complete(page: str, names: list[str]) -> None:
@@ -42,7 +42,7 @@ def test_pages_are_complete(page: str, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*fastact.names("row"), *fastact.names("packed", "dropout", "loss")]
+    "name", [*fastact.names("row"), *fastact.names("packed", "dropout", "normalization", "loss")]
 )
 def test_whole_arrays_are_described(name: str) -> None:
     """How it is called is told, and what every argument is."""

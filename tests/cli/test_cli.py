@@ -44,7 +44,7 @@ def test_list() -> None:
     listed = [line.split()[0] for line in output.splitlines() if re.match(r"\w", line)]
     assert listed == [
         *("activation", *fastact.names("activation"), *fastact.names("row")),
-        *("layer", *fastact.names("packed", "dropout", "loss")),
+        *("layer", *fastact.names("packed", "dropout", "normalization", "loss")),
     ]
     for said in ("Leaky rectifier:", "negative_slope=0.01; kinks at 0", "P PyTorch, J JAX"):
         assert said in output
@@ -91,7 +91,7 @@ def test_show() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*fastact.names("row"), *fastact.names("packed", "dropout", "loss")]
+    "name", [*fastact.names("row"), *fastact.names("packed", "dropout", "normalization", "loss")]
 )
 def test_show_of_whole_arrays(name: str) -> None:
     """How it is called takes the place of a plot."""

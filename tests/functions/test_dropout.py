@@ -337,7 +337,7 @@ def test_lookup() -> None:
         layer = getattr(fa, name)
         assert fa.get(name) is layer
         assert pickle.loads(pickle.dumps(layer)) is layer
-        assert name in fa.names("packed", "dropout", "loss")
+        assert name in fa.names("packed", "dropout", "normalization", "loss")
         assert pickle.loads(pickle.dumps(layer.ufuncs["backward"])) is layer.ufuncs["backward"]
 
 

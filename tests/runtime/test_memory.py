@@ -19,6 +19,7 @@ SHAPES = [(16384, 1024), (256, 65536), (2**20, 16)]  # 64 MiB in float32
 WITH_BIAS = ["relu", "gelu"]
 # What has its own test: it stores a part of what it need not store as a whole.
 IN_CHUNKS = {"linear_cross_entropy"}
+PER_CHANNEL = {"batch_norm"}
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or "VmHWM" not in Path("/proc/self/status").read_text(),
@@ -86,12 +87,24 @@ def in_child(expression: str) -> Any:
 
 @pytest.mark.parametrize(
     "name",
-    sorted({*fa.names("row"), *fa.names("packed", "dropout", "loss"), *WITH_BIAS} - IN_CHUNKS),
+    sorted(
+        {*fa.names("row"), *fa.names("packed", "dropout", "normalization", "loss"), *WITH_BIAS}
+        - IN_CHUNKS
+        - PER_CHANNEL
+    ),
 )
 def test_rows_layers_and_bias(name: str) -> None:
     """Value and gradients take at most 1 MiB for each thread, whatever the shape."""
     taken, threads = beside_results(f"{name!r}, {SHAPES}")
     assert max(taken) <= threads * PER_THREAD + SLACK, taken
+
+
+@pytest.mark.parametrize("name", sorted(PER_CHANNEL))
+def test_statistics_of_channels(name: str) -> None:
+    """A dozen numbers of float64 for each channel are stored as well."""
+    taken, threads = beside_results(f"{name!r}, {SHAPES}")
+    for bytes_taken, (_, channels) in zip(taken, SHAPES, strict=True):
+        assert bytes_taken <= threads * PER_THREAD + SLACK + 12 * 8 * channels, taken
 
 
 def test_an_array_is_seen() -> None:
