@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from fastact.catalogue.definition import REQUIRED
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import Argument
 from fastact.runtime.output_pool import with_output_pool
-
-if TYPE_CHECKING:
-    from fastact.functions.function import Function
 
 SAVES = ("input", "output", "derivative")
 PRODUCT = "product"
@@ -56,7 +53,7 @@ class Vjp:
         The options of the call.
     """
 
-    function: Function
+    function: Any
     operation: str
     gradients: tuple[str, ...]
     saved: tuple[Any, ...]
@@ -124,7 +121,7 @@ def vjp_operation(family: Family) -> Operation:
 
 
 def by_backward(
-    function: Function,
+    function: Any,
     operation: Operation,
     arrays: tuple[Any, ...],
     options: dict[str, Any],
@@ -154,7 +151,7 @@ def by_backward(
 
 
 def by_derivative(
-    function: Function, arrays: tuple[Any, ...], options: dict[str, Any], both: str, gradient: str
+    function: Any, arrays: tuple[Any, ...], options: dict[str, Any], both: str, gradient: str
 ) -> Any:
     """Run an operation that computes the value and the gradients for a gradient of 1, and keep the latter."""
     out, operation = options.pop("out", None), function.operations[both]
