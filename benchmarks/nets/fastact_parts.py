@@ -22,8 +22,8 @@ def _activation(function: Any) -> Callable[..., Any]:
             options["bias"] = bias
         if "dropout" in options:
             options["rng"] = next(parts.seeds)
-        y = function(x, **options)
-        return y, lambda dy: function.backward(dy, x, **options)
+        result: tuple[Array, Vjp] = function.vjp(x, **options)
+        return result
 
     return part
 
@@ -43,8 +43,18 @@ class FastactParts(NumpyParts):
 
     def dropout(self, x: Array, p: float) -> tuple[Array, Vjp]:
         """Drop elements with probability p, and scale the others."""
-        seed = next(self.seeds)
-        return fa.dropout(x, p, rng=seed), lambda dy: fa.dropout.backward(dy, p, rng=seed)
+        result: tuple[Array, Vjp] = fa.dropout.vjp(x, p, rng=next(self.seeds))
+        return result
+
+    def layer_norm(self, x: Array, weight: Array, bias: Array) -> tuple[Array, Vjp]:
+        """Normalize each row."""
+        result: tuple[Array, Vjp] = fa.layer_norm.vjp(x, weight=weight, bias=bias)
+        return result
+
+    def batch_norm(self, x: Array, weight: Array, bias: Array) -> tuple[Array, Vjp]:
+        """Normalize each column."""
+        result: tuple[Array, Vjp] = fa.batch_norm.vjp(x, weight=weight, bias=bias)
+        return result
 
     def causal_softmax(self, scores: Array, scale: float) -> tuple[Array, Vjp]:
         """Weigh, for each position of a sequence, itself and those before it; overwrite scores."""
