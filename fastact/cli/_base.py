@@ -3,6 +3,7 @@
 Imported before all command modules, so that a missing typer is reported in one line.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, NoReturn
@@ -41,6 +42,11 @@ def main(
     ] = False,
 ) -> None:
     """Fast activation functions for NumPy."""
+    logger = logging.getLogger("fastact")
+    logger.setLevel(logging.INFO)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("fastact: %(message)s"))
+    logger.addHandler(handler)
 
 
 def fail(message: object, code: int = 2) -> NoReturn:

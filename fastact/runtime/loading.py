@@ -7,6 +7,7 @@ stores, and loads it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from fastact.system.first_use import first_use
 from fastact.system.machine import require_address_space
 from fastact.system.target import llvm, target_machine
 
+_NOTICEABLE_SECONDS = 1.0
 LoopFunction = Callable[[Any, Any, Any, Any], None]
 
 
@@ -62,9 +64,11 @@ def load(
             # On its first compilation Numba imports SciPy, whose OpenBLAS hangs when it runs out of
             # memory.
             require_address_space(2**29, "compile a kernel")
+            started = time.perf_counter()
             from fastact.runtime.compiler import compile_function
 
             symbol, code = compile_function(build, signature)
+            _tell(name, time.perf_counter() - started)
             if name is not None:
                 kernel_cache.write(name, symbol.encode() + b"\n" + code)
         else:
@@ -76,6 +80,15 @@ def load(
         address = int(engine.get_function_address(symbol))
         engine.detach()  # never unloaded: arrays may need the code during interpreter shutdown
         return address
+
+
+def _tell(name: str | None, seconds: float) -> None:
+    """Log a compilation that a person would notice."""
+    if seconds > _NOTICEABLE_SECONDS:
+        import logging
+
+        text = "compiled %s in %.1f s; later processes take it from the cache"
+        logging.getLogger("fastact").info(text, name or "a kernel", seconds)
 
 
 def assembly(build: Callable[[], LoopFunction]) -> str:

@@ -244,3 +244,26 @@ def test_wrong_commands(tmp_path: Path) -> None:
         assert "Traceback" not in result.stderr
     script = "from fastact.cli import app; app(['cache', 'warm'])"
     assert run_python(script, FASTACT_CACHE="0").returncode == 1
+
+
+def test_a_long_compilation_is_logged(tmp_path: Path) -> None:
+    """Once: another process finds the kernel."""
+    script = """
+        import logging
+        import sys
+
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s: %(message)s")
+        from fastact.runtime import loading
+
+        loading._NOTICEABLE_SECONDS = 0
+        import fastact as fa
+
+        fa.sigmoid(1.0)
+        """
+    first, second = (
+        run_python(script, FASTACT_CACHE=str(tmp_path), FASTACT_NUM_THREADS="1").stdout
+        for _ in range(2)
+    )
+    assert first.startswith("fastact: compiled ")
+    assert "sigmoid.forward.float64" in first
+    assert second == ""
