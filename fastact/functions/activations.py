@@ -253,7 +253,10 @@ def _vjp(
     save, caller = options.pop("save", None), function.caller(operation.name)
     if save not in (None, *SAVES):
         raise ValueError(f"{caller}: save must be one of {SAVES}, got {save!r}")
-    if function._definition.drawn_between and options.get("rng") is not None:
+    has_rng = options.get("rng") is not None
+    if has_rng and not function._definition.drawn_between and options.get("dropout") is None:
+        raise TypeError(f"{caller}: rng has no effect without dropout")
+    if has_rng and options.get("dropout") is None:
         y, slope = function._call(function.operations["forward"], arrays, (), dict(options))
         options.pop("rng")
         options.pop("out", None)

@@ -24,6 +24,7 @@ from fastact.catalogue.definition import ChannelNormalizationDefinition
 from fastact.functions.function import Function, check_domains, family_of
 from fastact.functions.normalizations import (
     EPS,
+    EXAMPLES,
     checked_arguments,
     normalization_operation,
 )
@@ -107,7 +108,8 @@ def _(definition: ChannelNormalizationDefinition) -> Family:
         operations[name] = found
     names = tuple(operations)
     others = tuple(each for each in (*_KERNELS, *_ROW_KERNELS) if each not in names)
-    return Family(operations, names, partial(_kernel, definition), others=others)
+    kernel = partial(_kernel, definition)
+    return Family(operations, names, kernel, others=others, vjp_example=EXAMPLES["vjp"])
 
 
 def _kernel(definition: ChannelNormalizationDefinition, name: str) -> Kernel:

@@ -48,7 +48,8 @@ _EXAMPLES = {
     "vjp": """\
 >>> x, z = np.array([0.5, -2.0]), np.array([1.0, 0.0])
 >>> loss, vjp = {f}.vjp(x, z)
->>> np.array_equal(vjp(), {f}.backward(1.0, x, z))
+>>> dx = {f}.backward(1.0, x, z)
+>>> np.array_equal(vjp(), dx)
 True""",
     "backward": """\
 >>> x, z = np.array([0.5, -2.0]), np.array([1.0, 0.0])

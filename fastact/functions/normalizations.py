@@ -43,7 +43,14 @@ _RAISES = {
     "TypeError": "If an input is not real, or `axis` is not an integer.",
     "ValueError": "If `axis` is out of bounds, `eps` is negative, shapes do not match, or `out` does not match.",
 }
-_EXAMPLES = {
+EXAMPLES = {
+    "vjp": """\
+>>> x = np.array([[1.0, 2.0], [5.0, 4.0]])
+>>> dy = np.array([[1.0, 0.0], [0.0, 3.0]])
+>>> y, vjp = {f}.vjp(x, weight=np.ones(2))
+>>> dx, dweight = vjp(dy)
+>>> np.allclose(dweight, (dy * y).sum(0))
+True""",
     "backward": """\
 >>> x = np.array([[1.0, 2.0], [5.0, 4.0]])
 >>> dy = np.array([[1.0, 0.0], [0.0, 3.0]])
@@ -92,6 +99,7 @@ def _(definition: RowNormalizationDefinition) -> Family:
         operations,
         tuple(_INPUTS),
         partial(_kernel, definition),
+        vjp_example=EXAMPLES["vjp"],
         others=with_sums,
         constants=lambda function: lambda dtype: np.asarray(function.parameters["eps"], np.float64),
     )
@@ -104,7 +112,7 @@ def normalization_operation(
     arrays = tuple(_ARRAYS[each] for each in _INPUTS[name].split())
     outputs = [*_OUTPUTS[name].split(), *(sums_of(definition) if name != "forward" else ())]
     returns = {each: _RETURNS[each] for each in outputs}
-    example = _EXAMPLES.get(name, "")
+    example = EXAMPLES.get(name, "")
     return Operation(name, SUMMARIES[name], arrays, options, returns, run, _RAISES, example=example)
 
 
