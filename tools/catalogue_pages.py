@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import fastact
-from fastact.catalogue.definition import CONVENTIONS
+from fastact.catalogue.definition import CONVENTIONS, LAYERS
 from fastact.functions import Function
 from fastact.functions.documentation import equations, notes, parameter
 from fastact.show.facts import (
@@ -36,9 +36,7 @@ def pages() -> dict[Path, str]:
     """Return the text of each page."""
     activations = [fastact.get(name) for name in fastact.names("activation")]
     rows = [fastact.get(name) for name in fastact.names("row")]
-    layers = [
-        fastact.get(name) for name in fastact.names("packed", "dropout", "normalization", "loss")
-    ]
+    layers = [fastact.get(name) for name in fastact.names(*LAYERS)]
     contents = {
         "activations": catalogue_page(activations),
         "rows": rows_page(rows),

@@ -109,7 +109,8 @@ def _of_method(operation: Operation) -> Iterator[str]:
 def _is_optional(operation: Operation) -> bool:
     """Whether some results come only where an option asks for them."""
     learnable = {name.removeprefix("d") for name in operation.outputs} - {"x", "y"}
-    asking = {"bias", "rng", "second"} | learnable
+    required = {each.name for each in operation.arrays if each.default is REQUIRED}
+    asking = {"bias", "rng", "second"} | learnable - required
     return not asking.isdisjoint((*operation.option_names, *operation.inputs))
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 import fastact as fa
 from fastact import math
+from fastact.catalogue.definition import LAYERS
 
 Case = tuple[str, Callable[[], Any]]
 
@@ -261,6 +262,13 @@ def _calls(layer: Any, name: str, x: Any, dy: Any, dtype: str) -> Any:
             )
             for options in ({}, given)
         ]
+    if layer.kind == "cell":
+        n = x.shape[-1] // 12
+        gates, state, d = x[:, : 12 * n], x[:, 9 * n : 12 * n], dy[:, : 3 * n]
+        if name == "lstm_cell":
+            return layer(gates, state), layer.backward(d, state, gates, state, order="fgio")
+        gates = gates[:, : 9 * n], dy[:, : 9 * n], state
+        return layer(*gates), layer.backward(d, *gates, order="zrn")
     half = x.shape[-1] // 2
     first, second, d = x[:, :half], x[:, half:], dy[:, :half]
     return (
@@ -281,7 +289,7 @@ def cases() -> Iterator[Case]:
         yield from _groups(name) if "pieces" in f.parameters else _pointwise(name)
     for name in fa.names("row"):
         yield from _rows(name)
-    for name in fa.names("packed", "dropout", "normalization", "loss"):
+    for name in fa.names(*LAYERS):
         yield from _layer(name)
     for name in math.__all__:
         if name == "where":

@@ -1,4 +1,4 @@
-"""Views of arrays with two halves along an axis, in the layout that kernels take."""
+"""Views of arrays with several parts along an axis, such as two halves, in the layout that kernels take."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ class PackedCall(Call):
     caller : str
         The operation's name in error messages.
     ufunc : numpy.ufunc
-        The kernel's ufunc, whose operands have the core dimensions ``(2,n)`` or ``(n)``.
+        The kernel's ufunc, whose operands have the core dimensions ``(p,n)`` or ``(n)``.
     arrays : dict of str to ndarray
         The inputs by name.
     shapes : tuple of tuple of int
         The shapes of the results; all shapes agree except along `axis`.
-    packed : sequence of bool
-        For each operand, whether it holds both halves.
+    parts : sequence of int
+        For each operand, the number of parts that it holds.
     axis : int
-        The axis of the halves, non-negative.
+        The axis of the parts, non-negative.
     out : ndarray or tuple, optional
         Where the results go.
     interleaved : bool
-        Whether the halves are the even and the odd positions.
+        Whether the parts take turns, as two at the even and the odd positions.
     second_first : bool
-        Whether the ufunc takes the second half before the first.
+        Whether the ufunc takes the second of two halves before the first.
     """
 
     caller: str
     ufunc: np.ufunc
     arrays: Mapping[str, NDArray[Any]]
     shapes: tuple[tuple[int, ...], ...]
-    packed: Sequence[bool]
+    parts: Sequence[int]
     axis: int
     out: Any
     interleaved: bool = False
@@ -66,48 +66,56 @@ class PackedCall(Call):
     def _run(self, arrays: tuple[NDArray[Any], ...]) -> None:
         merge = all(array.flags.c_contiguous for array in arrays)
         views = []
-        for array, is_packed in zip(arrays, self.packed, strict=True):
-            view = _rows(array, self.axis, is_packed, self.interleaved, merge)
-            views.append(view[..., ::-1, :] if is_packed and self.second_first else view)
+        for array, parts in zip(arrays, self.parts, strict=True):
+            view = _rows(array, self.axis, parts, self.interleaved, merge)
+            views.append(view[..., ::-1, :] if parts > 1 and self.second_first else view)
         length = views[0].shape[-1]
         whole = length - length % _LONGEST_ROW if length > _LONGEST_ROW else 0
         if whole:
             pieces = []
-            for view, is_packed in zip(views, self.packed, strict=True):
+            for view, parts in zip(views, self.parts, strict=True):
                 part = view[..., :whole]
                 cut = part.reshape(*part.shape[:-1], whole // _LONGEST_ROW, _LONGEST_ROW)
-                pieces.append(np.swapaxes(cut, -3, -2) if is_packed else cut)
+                pieces.append(np.swapaxes(cut, -3, -2) if parts > 1 else cut)
             _call(self.ufunc, pieces)
         if whole < length:
             tail = [view[..., whole:] for view in views]
             _call(self.ufunc, tail)
 
     def plan(self, positions: Mapping[str, int]) -> Plan | None:
-        """Return a plan for halves that are not interleaved and rows that are not split."""
+        """Return a plan for parts that are not interleaved and rows that are not split."""
         inputs = tuple(self.arrays.values())
-        dtype, axis = inputs[0].dtype, self.axis
+        dtype, axis, wanted = inputs[0].dtype, self.axis, list(self.shapes)
         if self.out is not None or self.interleaved or not are_plain(inputs, dtype):
             return None
-        operands = [each.shape for each in inputs] + list(self.shapes)
-        views = [
-            (*shape[:axis], *((2,) if is_packed else ()), -1)
-            for shape, is_packed in zip(operands, self.packed, strict=True)
-        ]
         if math.prod(inputs[0].shape[axis:]) > _LONGEST_ROW:
             return None
-        flips = [is_packed and self.second_first for is_packed in self.packed]
-        ufunc, shapes, is_single = self.ufunc, self.shapes, len(self.shapes) == 1
-        take = taking(positions[name] for name in self.arrays)
+        # What is a row already needs no view, and the ufunc makes such results itself: 0.2 to 0.4 us less for each.
+        views, count = [], len(inputs)
+        for k, shape in enumerate([each.shape for each in inputs] + wanted):
+            parts = self.parts[k]
+            split = (parts,) if parts > 1 else ()
+            row = (*shape[:axis], *split, math.prod(shape[axis:]) // parts)
+            if row != shape:
+                views.append((k, row, parts > 1 and self.second_first))
+        made = [(k, wanted[k - count]) for k, _, _ in views if k >= count]
+        unmade, is_single = [None] * len(wanted), len(wanted) == 1
+        ufunc, take = self.ufunc, taking(positions[name] for name in self.arrays)
 
         def run(given: Sequence[Any]) -> Any:
-            results = [np.empty(shape, dtype) for shape in shapes]
-            arrays = (*take(given), *results)
-            rows = [
-                array.reshape(view)[..., ::-1, :] if flip else array.reshape(view)
-                for array, view, flip in zip(arrays, views, flips, strict=True)
-            ]
-            ufunc(*rows)  # the last are the outputs
-            return results[0] if is_single else tuple(results)
+            operands = [*take(given), *unmade]
+            for k, shape in made:
+                operands[k] = np.empty(shape, dtype)
+            own = operands[count:]
+            for k, row, is_flipped in views:
+                view = operands[k].reshape(row)
+                operands[k] = view[..., ::-1, :] if is_flipped else view
+            found = ufunc(*operands)
+            if not made:
+                return found
+            if is_single:
+                return own[0]
+            return tuple([found[k] if each is None else each for k, each in enumerate(own)])
 
         return run
 
@@ -121,24 +129,24 @@ def _call(ufunc: np.ufunc, operands: list[NDArray[Any]]) -> None:
 
 
 def _rows(
-    array: NDArray[Any], axis: int, is_packed: bool, interleaved: bool, merge: bool
+    array: NDArray[Any], axis: int, parts: int, interleaved: bool, merge: bool
 ) -> NDArray[Any]:
-    """Return a view whose last dimension is a row, and for packed arrays the one before it the halves.
+    """Return a view whose last dimension is a row, and for packed arrays the one before it the parts.
 
     With `merge`, for contiguous arrays, all that is contiguous becomes one row.
     """
     before, length, after = array.shape[:axis], array.shape[axis], array.shape[axis + 1 :]
-    if not is_packed:
+    if parts == 1:
         if not merge:
             return np.moveaxis(array, axis, -1)
         tail = (-1,) if not interleaved or axis == array.ndim - 1 else (length, -1)
         return array.reshape(*before, *tail)
-    split = (length // 2, 2) if interleaved else (2, length // 2)
+    split = (length // parts, parts) if interleaved else (parts, length // parts)
     view = array.reshape(*before, *split, *after)  # splitting an axis is a view at any strides
-    halves = axis + 1 if interleaved else axis
+    place = axis + 1 if interleaved else axis
     if not merge:
         features = axis if interleaved else axis + 1
-        return np.moveaxis(view, (halves, features), (-2, -1))
+        return np.moveaxis(view, (place, features), (-2, -1))
     if interleaved and not after:
-        return np.moveaxis(view, halves, -2)
-    return view.reshape(*view.shape[: halves + 1], -1)
+        return np.moveaxis(view, place, -2)
+    return view.reshape(*view.shape[: place + 1], -1)

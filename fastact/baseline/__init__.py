@@ -37,6 +37,7 @@ from types import ModuleType
 
 from fastact.baseline import layers, normalizations, pointwise, rows
 from fastact.baseline.base import Baseline, IndexedBaseline
+from fastact.baseline.cells import gru_cell, lstm_cell
 from fastact.baseline.layers import (
     bilinear,
     crelu,
@@ -62,10 +63,12 @@ __all__ = [
     "gelu",
     "get",
     "glu",
+    "gru_cell",
     "layer_names",
     "layer_norm",
     "leaky_relu",
     "log_softmax",
+    "lstm_cell",
     "maxout",
     "names",
     "normalization_names",

@@ -68,6 +68,8 @@ class Workload:
             x, dy = deviates((*outer, groups * pieces)), deviates((*outer, groups))
             bias = (deviates((length,)),) if with_bias else ()
             return cls(name, (4 * x, *bias), dy=dy, parameters=parameters)
+        if "forward_backward" not in function.operations:
+            raise NotImplementedError(f"there are no arrays for {name}")
         arguments = inspect.signature(function.forward_backward).parameters
         options = {"rng": 0} if "rng" in arguments else {}
         x = 4 * deviates(shape)

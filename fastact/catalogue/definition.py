@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from fastact.kernels.algorithms.softmax import exponentials, reduced_exponentials
 from fastact.kernels.algorithms.sparse import projected
@@ -26,8 +26,11 @@ Pair = tuple[Number, Number]  # value and derivative
 Pieces = Iterable[tuple[Any, Number, Number]]  # condition, value and derivative
 
 #: The kinds of functions: activations of elements or groups, row functions, functions of packed halves such as gated
-#: units, dropouts, normalizations, losses.
-KINDS = ("activation", "row", "packed", "dropout", "normalization", "loss")
+#: units, recurrent cells, dropouts, normalizations, losses.
+Kind = Literal["activation", "row", "packed", "cell", "dropout", "normalization", "loss"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+#: Those that the pages call layers.
+LAYERS = KINDS[2:]
 
 # The libraries whose conventions an activation can follow where they differ; the first is the default.
 CONVENTIONS = ("pytorch", "jax", "tensorflow", "thinc", "chainer")
@@ -371,6 +374,39 @@ def gated_unit(name: str, activation: Definition, **metadata: Any) -> GateDefini
 
 
 @dataclass(frozen=True)
+class CellDefinition(Definition):
+    """The elementwise part of a recurrent cell, between the matrix products and the new state.
+
+    Its function takes one vector for each gate of each packed input and one for each other input, and returns the
+    outputs.
+
+    Attributes
+    ----------
+    gradient : callable
+        Takes the gradients with respect to the outputs, then what the function takes, and returns the gradients with
+        respect to that.
+    signature : str
+        The inputs and outputs, as `fastact.kernels.kernel.Kernel.of` takes them: those with the core dimensions
+        ``(4,n)`` hold four gates.
+    gates : str
+        A letter for each gate, in the order of the functions' vectors.
+    arrays_are : dict of str to str
+        The meaning of each input and output.
+    """
+
+    gradient: Callable[..., Any] = field(kw_only=True)
+    signature: str = field(kw_only=True)
+    gates: str = field(kw_only=True)
+    arrays_are: Mapping[str, str] = field(kw_only=True)
+    kind: ClassVar[str] = "cell"
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Any]:
+        """None: the inputs are arrays."""
+        return MappingProxyType({})
+
+
+@dataclass(frozen=True)
 class DropoutDefinition(Definition):
     """A dropout, whose function takes random words, threshold, `x` and numbers, and returns the value.
 
@@ -506,6 +542,7 @@ define_on_groups = defines(GroupDefinition)
 define_on_rows = defines(RowDefinition)
 define_on_exponentials = defines(ExponentialsDefinition)
 define_on_simplex = defines(SimplexDefinition)
+define_cell = defines(CellDefinition)
 define_dropout = defines(DropoutDefinition)
 define_row_normalization = defines(RowNormalizationDefinition)
 define_channel_normalization = defines(ChannelNormalizationDefinition)

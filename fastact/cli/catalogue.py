@@ -21,6 +21,7 @@ def list_functions(
 ) -> None:
     """List the activations, the functions of rows and the layers."""
     import fastact
+    from fastact.catalogue.definition import LAYERS
 
     chosen = [
         each
@@ -29,14 +30,7 @@ def list_functions(
         and not (smooth and each.kinks)
     ]
     is_filtered = smooth or library is not None  # by facts that layers do not have
-    layers = (
-        []
-        if is_filtered
-        else [
-            fastact.get(name)
-            for name in fastact.names("packed", "dropout", "normalization", "loss")
-        ]
-    )
+    layers = [] if is_filtered else [fastact.get(name) for name in fastact.names(*LAYERS)]
     if names:
         typer.echo("\n".join(each.name for each in (*chosen, *layers)))
         return

@@ -3,6 +3,7 @@
 from fastact.functions import (  # noqa: F401  imported to register their families
     activations,
     batch_normalization,
+    cells,
     cross_entropy,
     dropout,
     elementwise_losses,

@@ -43,7 +43,7 @@ class Function:
     name : str
         The name: ``fastact.<name>``.
     kind : str
-        ``"activation"``, ``"row"``, ``"packed"``, ``"dropout"``, ``"normalization"`` or ``"loss"``.
+        ``"activation"``, ``"row"``, ``"packed"``, ``"cell"``, ``"dropout"``, ``"normalization"`` or ``"loss"``.
     operations : mapping of str to Operation
         The operations: their inputs, outputs and options, and what a backward pass needs saved.
     ufuncs : mapping of str to numpy.ufunc

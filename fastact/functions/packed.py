@@ -67,8 +67,8 @@ def _call(
             )
     inputs = {given_as.get(each.name, each.name): arrays[each.name] for each in kernel.inputs}
     results = tuple(shapes[each.name] for each in kernel.outputs)
-    halves = [each.core == _HALVES for each in kernel.operands]
-    return PackedCall(caller, ufunc, inputs, results, halves, axis, out, **order)
+    parts = [2 if each.core == _HALVES else 1 for each in kernel.operands]
+    return PackedCall(caller, ufunc, inputs, results, parts, axis, out, **order)
 
 
 # Concatenated activations ------------------------------------------------------------------------

@@ -40,9 +40,9 @@ def names(*kinds: str) -> list[str]:
 
     Parameters
     ----------
-    *kinds : {"activation", "row", "packed", "dropout", "normalization", "loss"}
+    *kinds : {"activation", "row", "packed", "cell", "dropout", "normalization", "loss"}
         Activations of elements or groups; row functions, such as softmax; functions of packed halves, such as gated
-        units; dropouts; normalizations; losses.
+        units; recurrent cells; dropouts; normalizations; losses.
 
     Returns
     -------

@@ -41,8 +41,8 @@ def build(kernel: Kernel, dtype: str) -> LoopFunction:
             per_channel = sum(each.core == ("c",) for each in kernel.inputs)
             return channel_sums(compute, _operands(kernel, dtype), sums, draws, per_channel)
         case Packed():
-            halves = tuple(each.core[0] == "2" for each in kernel.operands)
-            return packed(compute, _operands(kernel, dtype), halves)
+            parts = tuple(_parts(each.core) for each in kernel.operands)
+            return packed(compute, _operands(kernel, dtype), parts, kernel.schedule.order)
         case Rows():
             return rows(compute, kernel, dtype)
         case Groups():
@@ -54,7 +54,12 @@ def build(kernel: Kernel, dtype: str) -> LoopFunction:
 def _operands(kernel: Kernel, dtype: str) -> Operands:
     """Return the memory layout of arrays, parameters and outputs, without random operands and sums."""
     inputs, outputs = (
-        [each for each in some if each.kind in ("array", "parameter") for _ in _halves(each.core)]
+        [
+            each
+            for each in some
+            if each.kind in ("array", "parameter")
+            for _ in range(_parts(each.core))
+        ]
         for some in (kernel.inputs, kernel.outputs)
     )
     storages = tuple(Storage(each.dtype(dtype)) for each in (*inputs, *outputs))
@@ -62,5 +67,5 @@ def _operands(kernel: Kernel, dtype: str) -> Operands:
     return Operands(storages, arrays, len(inputs) - arrays)
 
 
-def _halves(core: tuple[str, ...]) -> range:
-    return range(2 if core[:1] == ("2",) else 1)
+def _parts(core: tuple[str, ...]) -> int:
+    return int(core[0]) if core and core[0].isdigit() else 1

@@ -12,7 +12,10 @@ from fastact.simd.operands import Operands
 
 
 def elementwise(
-    operation: Callable[..., Any], operands: Operands, is_memory_bound: bool = False
+    operation: Callable[..., Any],
+    operands: Operands,
+    is_memory_bound: bool = False,
+    unroll: int = UNROLL_FACTOR,
 ) -> Callable[..., None]:
     """Return the loop that applies `operation` to every element.
 
@@ -26,9 +29,11 @@ def elementwise(
         The memory layout of the operands.
     is_memory_bound : bool, optional
         Whether the operation has so few instructions that memory bandwidth is the bottleneck.
+    unroll : int, optional
+        The number of registers of a block otherwise.
     """
     addresses, is_contiguous = operands.addresses, operands.is_contiguous
-    blocks = Blocks(operands, MEMORY_BOUND_UNROLL_FACTOR if is_memory_bound else UNROLL_FACTOR)
+    blocks = Blocks(operands, MEMORY_BOUND_UNROLL_FACTOR if is_memory_bound else unroll)
     reserve, fill_broadcast, pointers_at = blocks.reserve, blocks.fill_broadcast, blocks.pointers_at
     prefetch = blocks.prefetch
     copy_in, copy_out = blocks.copy_in, blocks.copy_out

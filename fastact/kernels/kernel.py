@@ -21,7 +21,7 @@ class Operand(NamedTuple):
     name : str
         Its name in signatures and messages.
     core : tuple of str
-        Its core dimensions, as in a generalized ufunc: ``("n",)``, or ``("2", "n")`` for packed halves.
+        Its core dimensions, as in a generalized ufunc: ``("n",)``, or ``("2", "n")`` for two packed halves.
     kind : str
         ``"array"`` for the kernel's dtype, ``"parameter"`` for the type that the kernel computes in, or the name of a
         dtype.
@@ -80,8 +80,17 @@ class Channels(Schedule):
     """Element by element over ``(n,c,s)`` with parameters per channel, and per-channel sums."""
 
 
+@dataclass(frozen=True)
 class Packed(Schedule):
-    """Element by element along rows, where some operands hold two halves, ``(2,n)``."""
+    """Element by element along rows, where some operands hold several parts: ``(2,n)`` for two halves.
+
+    Attributes
+    ----------
+    order : tuple of int
+        The position at which the computation takes each part; that in memory by default.
+    """
+
+    order: tuple[int, ...] = ()
 
 
 class Rows(Schedule):

@@ -129,6 +129,23 @@ def stack(count: int) -> Any:
     return reserve
 
 
+@cache
+def words_of(numbers: tuple[int, ...]) -> Any:
+    """Return a function that puts these numbers on the stack, for a loop to index: indexing a tuple could raise."""
+
+    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        at = cgutils.alloca_once(builder, INDEX, size=len(numbers))
+        for k, each in enumerate(numbers):
+            builder.store(ir.Constant(INDEX, each), builder.gep(at, [ir.Constant(INDEX, k)]))
+        return at
+
+    @intrinsic
+    def reserve(context: Any) -> Any:
+        return types.CPointer(types.intp)(), emit
+
+    return reserve
+
+
 @intrinsic
 def reserve_words(context: Any, count: Any) -> Any:
     """Reserve `count` words on the stack until the function returns: not for use in a loop."""

@@ -67,6 +67,21 @@ def huber(x: Any, targets: Any) -> Any:
     return np.where(np.abs(d) <= 1, d * d / 2, np.abs(d) - 0.5).sum(), np.clip(d, -1, 1)
 
 
+def lstm(gates: Any, c_prev: Any) -> Any:
+    i, f, g, o = np.split(gates, 4, axis=-1)
+    c = sigmoid(f) * c_prev + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c
+
+
+def gru_backward(dh: Any, input_gates: Any, hidden_gates: Any, h_prev: Any) -> Any:
+    a, hidden = np.split(input_gates, 3, axis=-1), np.split(hidden_gates, 3, axis=-1)
+    r, z = sigmoid(a[0] + hidden[0]), sigmoid(a[1] + hidden[1])
+    n = np.tanh(a[2] + r * hidden[2])
+    dn = dh * (1 - z) * (1 - n * n)
+    dr, dz = dn * hidden[2] * r * (1 - r), dh * (h_prev - n) * z * (1 - z)
+    return *(np.concatenate([dr, dz, each], axis=-1) for each in (dn, dn * r)), dh * z
+
+
 WHOLE, ROW, COLUMN, HALF = (ROWS, COLUMNS), (COLUMNS,), (ROWS,), (ROWS, COLUMNS // 2)
 CASES = {
     "elu alpha": Case(
@@ -164,6 +179,15 @@ CASES = {
         lambda x: fa.crelu(x),
         lambda x: np.concatenate([np.maximum(x, 0), np.maximum(-x, 0)], axis=-1),
         (WHOLE,),
+    ),
+    "lstm_cell": Case(
+        fa.lstm_cell, lambda gates, c: fa.lstm_cell(gates, c), lstm, (WHOLE, (ROWS, COLUMNS // 4))
+    ),
+    "gru_cell backward": Case(
+        fa.gru_cell,
+        lambda *arrays: fa.gru_cell.backward(*arrays),
+        gru_backward,
+        ((ROWS, COLUMNS // 3), WHOLE, WHOLE, (ROWS, COLUMNS // 3)),
     ),
     "maxout": Case(
         fa.maxout,

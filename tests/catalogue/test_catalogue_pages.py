@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import fastact
+from fastact.catalogue.definition import LAYERS
 from fastact.show.facts import arguments, signatures
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ def test_pages_are_up_to_date() -> None:
     [
         ("activations", fastact.names("activation")),
         ("rows", [*fastact.names("row"), "Arguments"]),
-        ("layers", [*fastact.names("packed", "dropout", "normalization", "loss"), "Arguments"]),
+        ("layers", [*fastact.names(*LAYERS), "Arguments"]),
     ],
 )
 def test_pages_are_complete(page: str, names: list[str]) -> None:
@@ -41,17 +42,15 @@ def test_pages_are_complete(page: str, names: list[str]) -> None:
         assert name == "Arguments" or f"[{name}](#{name})" in text
 
 
-@pytest.mark.parametrize(
-    "name", [*fastact.names("row"), *fastact.names("packed", "dropout", "normalization", "loss")]
-)
+@pytest.mark.parametrize("name", [*fastact.names("row"), *fastact.names(*LAYERS)])
 def test_whole_arrays_are_described(name: str) -> None:
     """How it is called is told, and what every argument is."""
     function = fastact.get(name)
     assert (inspect.getdoc(function) or "").partition("\n\n")[0]
     assert signatures(function)[0].startswith(f"{name}(")
     told = set(arguments(function))
-    for method in (function.__call__, function.backward, function.forward_backward):
-        parameters = inspect.signature(method).parameters.values()
+    for name in {"__call__", "backward", "forward_backward"} & {*dir(function)}:
+        parameters = inspect.signature(getattr(function, name)).parameters.values()
         assert {each.name for each in parameters if each.kind != each.VAR_POSITIONAL} <= told
 
 

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import fastact
+from fastact.catalogue.definition import LAYERS
 from fastact.cli import app
 from fastact.show.facts import LIBRARIES, signatures
 from fastact.show.formulas import unicode_equation
@@ -44,7 +45,7 @@ def test_list() -> None:
     listed = [line.split()[0] for line in output.splitlines() if re.match(r"\w", line)]
     assert listed == [
         *("activation", *fastact.names("activation"), *fastact.names("row")),
-        *("layer", *fastact.names("packed", "dropout", "normalization", "loss")),
+        *("layer", *fastact.names(*LAYERS)),
     ]
     for said in ("Leaky rectifier:", "negative_slope=0.01; kinks at 0", "P PyTorch, J JAX"):
         assert said in output
@@ -90,9 +91,7 @@ def test_show() -> None:
         assert said in re.sub(r"\s+", " ", output)
 
 
-@pytest.mark.parametrize(
-    "name", [*fastact.names("row"), *fastact.names("packed", "dropout", "normalization", "loss")]
-)
+@pytest.mark.parametrize("name", [*fastact.names("row"), *fastact.names(*LAYERS)])
 def test_show_of_whole_arrays(name: str) -> None:
     """How it is called takes the place of a plot."""
     output = run("show", name).stdout
