@@ -56,6 +56,16 @@ class FastactParts(NumpyParts):
         result: tuple[Array, Vjp] = fa.batch_norm.vjp(x, weight=weight, bias=bias)
         return result
 
+    def lstm_cell(self, gates: Array, c: Array) -> tuple[tuple[Array, Array], Vjp]:
+        """Return the new output and state, from the sums of the four gates (n, 4h)."""
+        h, new_c, vjp = fa.lstm_cell.vjp(gates, c)
+        return (h, new_c), vjp
+
+    def gru_cell(self, from_x: Array, from_h: Array, h: Array) -> tuple[Array, Vjp]:
+        """Return the new output, from the sums of the three gates (n, 3h) over input and output."""
+        result: tuple[Array, Vjp] = fa.gru_cell.vjp(from_x, from_h, h)
+        return result
+
     def causal_softmax(self, scores: Array, scale: float) -> tuple[Array, Vjp]:
         """Weigh, for each position of a sequence, itself and those before it; overwrite scores."""
         scores += no_future(scores.shape[-1], scores.dtype)
