@@ -73,16 +73,17 @@ _PERTURB = f"{', '.join(f'{name}: int64' for name in RANDOM_OPERANDS)}, x(n) -> 
 _SCALE = Argument(
     "scale",
     "float, optional",
-    "The positive factor of the elements, in place of `temperature`, its reciprocal, to which it is rounded: an error of "
-    "one rounding of each difference to the maximum, no more than that of scaling `x` before.",
+    "The positive factor of the elements, in place of `temperature`, its reciprocal: that of attention scores, for "
+    "instance. It costs one rounding of the reciprocal, no more than scaling `x` before.",
     annotation="float | None",
 )
 _CAUSAL = Argument(
     "causal",
     "bool, default False",
-    "Whether element j of row i takes part only if ``j <= i + m - n`` in the last two axes (n, m): of queries and keys "
-    "in time, no query sees a later key, and the last one sees all. Other elements are neither read nor computed, and "
-    "give what masked ones do; their `dy` counts as 0. It goes with `where`, but not with `lengths` or another `axis`.",
+    "Whether no query sees a later key: in the last two axes (n, m), element j of row i takes part only if "
+    "``j <= i + m - n``. If n and m differ, the last row still sees all, as with cached keys; PyTorch's ``is_causal`` "
+    "aligns the first row instead. The other elements are neither read nor computed, and give what masked ones do; "
+    "their `dy` counts as 0. `where` may exclude more; rows run along the last axis, without `lengths`.",
     False,
     "bool",
 )
@@ -199,9 +200,9 @@ def _kernel(definition: RowDefinition, name: str) -> Kernel:
 
 def _absent(definition: RowDefinition) -> dict[str, float]:
     """Return what masked elements count as and give, by operand."""
-    absent = {"x": definition.excluded, "y": definition.fully_masked_value, "dx": 0.0}
+    absent = {"x": definition.excluded, "y": definition.masked_value, "dx": 0.0}
     # The gradient of a logarithm takes the sum of all dy, of masked elements among them.
-    return absent if definition.fully_masked_value else absent | {"dy": 0.0}
+    return absent if definition.masked_value else absent | {"dy": 0.0}
 
 
 def _perturbed(words: Any, threshold: Any, x: Any) -> Any:

@@ -224,6 +224,15 @@ def test_same_bits_with_any_number_of_threads() -> None:
     assert len(results) == 2
 
 
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_gradient_later(name: str) -> None:
+    (x, dy), mask = numbers((9, 9), np.float64), masks((9, 9)) & triangle(9, 9)
+    y, vjp = getattr(fa, name).vjp(x, where=masks((9, 9)), causal=True)
+    wanted = expected(name, x, np.where(mask, dy, 0), mask)
+    np.testing.assert_allclose(y, wanted[0], rtol=1e-13)
+    np.testing.assert_allclose(vjp(np.where(mask, dy, 0)), wanted[1], rtol=1e-9, atol=1e-14)
+
+
 def test_empty_rows() -> None:
     for shape in ((0, 3), (3, 0), (0, 0)):
         y = fa.softmax(np.zeros(shape), causal=True, where=np.ones(shape, bool))
