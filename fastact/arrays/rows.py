@@ -39,7 +39,7 @@ def run_on_rows(
     layout: Axes | Segments, run: Run, inputs: Sequence[RowArray], outputs: Sequence[RowArray]
 ) -> None:
     """Run a function on all rows; temporaries for large arrays come from the output pool."""
-    if max(inputs[0].array.nbytes, inputs[-1].array.nbytes) >= MIN_POOLED_BYTES:
+    if max(each.array.nbytes for each in inputs) >= MIN_POOLED_BYTES:
         with_output_pool(layout.run, run, inputs, outputs)
     else:
         layout.run(run, inputs, outputs)

@@ -255,8 +255,8 @@ class RowDefinition(Definition):
     ----------
     excluded : float
         The neutral input that replaces masked elements.
-    fully_masked_value : float
-        The result for a fully masked row.
+    masked_value : float
+        The result for masked elements.
     is_reduced : bool
         Whether it returns one value for each row.
     is_mean : bool
@@ -271,7 +271,7 @@ class RowDefinition(Definition):
         }
     )
     excluded: float = -math.inf
-    fully_masked_value: float = 0.0
+    masked_value: float = 0.0
     is_reduced: bool = False
     is_mean: bool = False
     is_random: bool = False

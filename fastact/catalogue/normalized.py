@@ -61,6 +61,10 @@ def softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     array([0.18632372, 0.30719589, 0.50648039])
     >>> fa.softmax(x, where=[True, True, False])
     array([0.26894142, 0.73105858, 0.        ])
+    >>> fa.softmax([x, x, x], scale=0.5, causal=True)
+    array([[1.        , 0.        , 0.        ],
+           [0.37754067, 0.62245933, 0.        ],
+           [0.18632372, 0.30719589, 0.50648039]])
     """
     return _softmax(e, dy, row)
 
@@ -71,7 +75,7 @@ def softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     errors=(4.0, 4.0),
     from_output=_log_softmax_from_output,
     takes_logarithm=True,
-    fully_masked_value=-math.inf,
+    masked_value=-math.inf,
     elsewhere={
         "pytorch": "log_softmax",
         "jax": "log_softmax",

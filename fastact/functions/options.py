@@ -81,8 +81,8 @@ ROW_AXIS = Argument(
 WHERE = Argument(
     "where",
     "array_like of bool, optional",
-    "The elements to include; it broadcasts with the input. A fully masked row gives zeros, or minus infinity in a "
-    "logarithm. Masked elements have gradient 0, but their `dy` enters the sum that the gradient of log_softmax "
+    "The elements to include; it broadcasts with the input. The others may hold anything: they give 0, or minus "
+    "infinity in a logarithm, and have gradient 0. But their `dy` enters the sum that the gradient of log_softmax "
     "subtracts, as in PyTorch and unlike JAX.",
 )
 LENGTHS = Argument(

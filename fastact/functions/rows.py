@@ -25,11 +25,9 @@ from fastact.arrays.rows import (
     Axes,
     RowArray,
     RowShape,
-    Run,
     Segments,
     as_mask,
     layout_of,
-    row_parts,
     run_on_rows,
 )
 from fastact.catalogue.definition import RowDefinition
@@ -55,9 +53,6 @@ from fastact.runtime.output_pool import MIN_POOLED_BYTES
 from fastact.simd import uniform
 from fastact.vecmath import log
 
-# Masked rows are copied, at most this many elements at a time.
-_COPIED = 2**18
-
 _SIGNATURES = {
     "forward": "x(n), temperature: parameter -> y(n)",
     "backward": "dy(n), y(n), temperature: parameter -> dx(n)",
@@ -68,7 +63,30 @@ _REDUCED_SIGNATURES = {
     "backward": "dy, x(n), temperature: parameter -> dx(n)",
     "forward_backward": "x(n), dy, temperature: parameter -> y, dx(n)",
 }
+# Kernels for masks and causal calls, which others need not compile.
+_MASKED = "masked_"
+_SCALARS = "temperature: parameter"
+_MASKED_SCALARS = f"mask(n): bool, {_SCALARS}, length: intp"
+# The length of rows that are not cut short.
+_WHOLE = np.asarray(np.iinfo(np.intp).max, np.intp)
 _PERTURB = f"{', '.join(f'{name}: int64' for name in RANDOM_OPERANDS)}, x(n) -> y(n)"
+_SCALE = Argument(
+    "scale",
+    "float, optional",
+    "The positive factor of the elements, in place of `temperature`, its reciprocal: that of attention scores, for "
+    "instance. It costs one rounding of the reciprocal, no more than scaling `x` before.",
+    annotation="float | None",
+)
+_CAUSAL = Argument(
+    "causal",
+    "bool, default False",
+    "Whether no query sees a later key: in the last two axes (n, m), element j of row i takes part only if "
+    "``j <= i + m - n``. If n and m differ, the last row still sees all, as with cached keys; PyTorch's ``is_causal`` "
+    "aligns the first row instead. The other elements are neither read nor computed, and give what masked ones do; "
+    "their `dy` counts as 0. `where` may exclude more; rows run along the last axis, without `lengths`.",
+    False,
+    "bool",
+)
 _HARD = Argument(
     "hard",
     "bool, default False",
@@ -93,8 +111,8 @@ _REDUCED_VALUE = {
 }
 _RAISES = {
     "TypeError": "If an input is not real, or `axis` or `lengths` are not integers.",
-    "ValueError": "If `axis` is out of bounds, the temperature is not positive, the lengths do not add up to that of "
-    "the axis, shapes do not match, or `out` does not match.",
+    "ValueError": "If `axis` is out of bounds, temperature or scale are not positive or both given, the lengths do not "
+    "add up to that of the axis, `causal` does not go with them or `axis`, shapes do not match, or `out` does not match.",
 }
 _EXAMPLES = {
     "vjp": """\
@@ -127,6 +145,7 @@ def _(definition: RowDefinition) -> Family:
         {name: _operation(definition, name) for name in _SIGNATURES},
         (*_SIGNATURES, *others),
         partial(_kernel, definition),
+        others=tuple(_MASKED + name for name in _SIGNATURES),
         vjp=_random_vjp if definition.is_random else None,
         vjp_example=_example(definition, "vjp"),
         constants=_constants_of,
@@ -146,8 +165,10 @@ def _operation(definition: RowDefinition, name: str) -> Operation:
         ROW_AXIS,
         *((RNG,) if draws else ()),
         temperature,
+        _SCALE,
         *((_HARD,) if draws else ()),
         WHERE,
+        _CAUSAL,
         LENGTHS,
         *((KEEPDIMS,) if definition.is_reduced else ()),
         OUT,
@@ -172,7 +193,17 @@ def _kernel(definition: RowDefinition, name: str) -> Kernel:
     if name == "perturb":
         return Kernel.of(_PERTURB, Contiguous(lambda: _perturbed))
     signatures = _REDUCED_SIGNATURES if definition.is_reduced else _SIGNATURES
-    return Kernel.of(signatures[name], Rows(lambda: definition.algorithm))
+    signature = signatures[name.removeprefix(_MASKED)]
+    if name.startswith(_MASKED):
+        signature = signature.replace(_SCALARS, _MASKED_SCALARS)
+    return Kernel.of(signature, Rows(lambda: definition.algorithm, _absent(definition)))
+
+
+def _absent(definition: RowDefinition) -> dict[str, float]:
+    """Return what masked elements count as and give, by operand."""
+    absent = {"x": definition.excluded, "y": definition.masked_value, "dx": 0.0}
+    # The gradient of a logarithm takes the sum of all dy, of masked elements among them.
+    return absent if definition.masked_value else absent | {"dy": 0.0}
 
 
 def _perturbed(words: Any, threshold: Any, x: Any) -> Any:
@@ -197,11 +228,40 @@ def _as_operand(caller: str, temperature: float, dtype: np.dtype[Any]) -> NDArra
     return np.asarray(temperature, inner)
 
 
-def _as_temperature(caller: str, temperature: Any) -> float:
-    number = as_real_array(caller, "temperature", temperature)
+def _as_temperature(caller: str, temperature: Any, name: str = "temperature") -> float:
+    number = as_real_array(caller, name, temperature)
     if number.ndim or not 0 < number < math.inf:
-        raise ValueError(f"{caller}: temperature must be a positive number, got {temperature!r}")
+        raise ValueError(f"{caller}: {name} must be a positive number, got {temperature!r}")
     return float(number)
+
+
+def _temperature_of(
+    function: Function, caller: str, options: Mapping[str, Any], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Return the operand of the temperature that the options choose."""
+    temperature, scale = options.get("temperature"), options.get("scale")
+    if temperature is None and scale is None:
+        operand: NDArray[Any] = function.constants[dtype]
+        return operand
+    if temperature is None:
+        return _as_operand(caller, 1 / _as_temperature(caller, scale, "scale"), dtype)
+    if scale is not None:
+        raise ValueError(f"{caller}: temperature and scale, its reciprocal, exclude each other")
+    return _as_operand(caller, _as_temperature(caller, temperature), dtype)
+
+
+def _causal_lengths(
+    caller: str, axis: Any, layout: Axes | Segments, shape: tuple[int, ...]
+) -> NDArray[np.intp]:
+    """Return how many elements of each row a causal call sees, which is less than 1 for none."""
+    if not isinstance(layout, Axes):
+        raise ValueError(f"{caller}: causal and lengths exclude each other")
+    if not layout.is_last or len(shape) < 2:
+        raise ValueError(
+            f"{caller}: causal needs two axes, of which the last is the row, got axis {axis!r} of shape {shape}"
+        )
+    rows, length = shape[-2:]
+    return np.arange(length - rows, length, dtype=np.intp) + 1
 
 
 def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
@@ -233,15 +293,20 @@ def _run_random(
 ) -> Any:
     """Run an operation on logits with Gumbel noise."""
     hard, rng = options.pop("hard", False), options.pop("rng", None)
-    axis, where, lengths = (options.get(name) for name in ("axis", "where", "lengths"))
     key = key_of(function.caller(operation.name), rng)
     results = _run(function, operation, arrays, options, partial(_perturb, function, key))()
     if hard:
         y = results[0] if isinstance(results, tuple) else results
-        axis = options.get("axis", -1)
         of_largest: Any = function_of(hardmax)
-        of_largest(y, axis, where=where, lengths=lengths, out=y)
+        of_largest(y, **_of_rows(options), out=y)
     return results
+
+
+def _of_rows(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that say which elements form a row."""
+    return {
+        name: options[name] for name in ("axis", "where", "causal", "lengths") if name in options
+    }
 
 
 def _random_vjp(
@@ -255,8 +320,7 @@ def _random_vjp(
     y, vjp = by_backward(function, operation, arrays, options)
     if hard:
         of_largest: Any = function_of(hardmax)
-        given = {name: options.get(name) for name in ("where", "lengths")}
-        y = of_largest(y, options.get("axis", -1), **given, out=out)
+        y = of_largest(y, **_of_rows(options), out=out)
     return y, vjp
 
 
@@ -276,35 +340,40 @@ def _run(
 ) -> RowsCall:
     """Return the call of the ufunc on all rows, for any layout."""
     caller, kernel = function.caller(operation.name), function._family.kernel(operation.name)
-    axis, temperature = options.get("axis", -1), options.get("temperature")
-    lengths, where = options.get("lengths"), options.get("where")
+    axis, where = options.get("axis", -1), options.get("where")
     are_rows = [bool(each.core) for each in kernel.inputs[:-1]]
     whole = are_rows.index(True)
     given = [as_real_array(caller, *each) for each in zip(operation.inputs, arrays, strict=True)]
     shape = given[whole].shape
     if shape == () and axis in (-1, 0):
         axis = None  # one element is a row
-    layout = layout_of(caller, axis, lengths, shape)
+    layout = layout_of(caller, axis, options.get("lengths"), shape)
     reduced = layout.reduced_shape(bool(options.get("keepdims", False)))
     for k, is_row in enumerate(are_rows):
         given[k] = _fitting(
             caller, operation.inputs[k], given[k], shape if is_row else reduced, is_row
         )
     dtype = float_type(arrays, given)
-    if temperature is None:
-        temperature_operand = function.constants[dtype]
-    else:
-        temperature_operand = _as_operand(caller, _as_temperature(caller, temperature), dtype)
+    scalars: tuple[NDArray[Any], ...] = (_temperature_of(function, caller, options, dtype),)
     mask = None if where is None else as_mask(caller, where, shape)
+    if options.get("causal"):
+        scalars += (_causal_lengths(caller, axis, layout, shape),)
+        # Along a row it is contiguous, as the kernel likes it.
+        mask = np.broadcast_to(np.ones(shape[-1], bool), shape) if mask is None else mask
+    elif mask is not None:
+        scalars += (_WHOLE,)
+    inputs = [RowArray(*each) for each in zip(given, are_rows, strict=True)]
+    if mask is not None:
+        inputs.append(RowArray(mask, True))
     return RowsCall(
         function,
         operation,
-        [RowArray(*each) for each in zip(given, are_rows, strict=True)],
+        operation.name if mask is None else _MASKED + operation.name,
+        inputs,
         [RowShape(shape if each.core else reduced, bool(each.core)) for each in kernel.outputs],
         layout,
         dtype,
-        temperature_operand,
-        mask,
+        scalars,
         options.get("out"),
         replace,
     )
@@ -318,18 +387,18 @@ class RowsCall(Call):
     ----------
     function, operation : Function, Operation
         What is computed.
+    kernel : str
+        The key of the kernel.
     inputs : list of RowArray
-        The arrays.
+        The arrays, and a mask behind them if the kernel takes one.
     outputs : list of RowShape
         The shapes of the results.
     layout : Axes or Segments
         Where the rows are.
     dtype : dtype
         The dtype of the results.
-    temperature : ndarray
-        The operand of the temperature.
-    mask : ndarray of bool, optional
-        The elements to include.
+    scalars : tuple of ndarray
+        The kernel's other operands: the temperature, and with a mask the lengths of rows.
     out : ndarray or tuple, optional
         Where the results go.
     replace : callable, optional
@@ -338,19 +407,18 @@ class RowsCall(Call):
 
     function: Function
     operation: Operation
+    kernel: str
     inputs: list[RowArray]
     outputs: list[RowShape]
     layout: Axes | Segments
     dtype: np.dtype[Any]
-    temperature: NDArray[Any]
-    mask: NDArray[np.bool_] | None
+    scalars: tuple[NDArray[Any], ...]
     out: Any
     replace: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]] | None
 
     def __call__(self) -> Any:
         """Make the call and return the results."""
-        caller, definition = self.function.caller(self.operation.name), self.function._definition
-        assert isinstance(definition, RowDefinition)
+        caller = self.function.caller(self.operation.name)
         shapes = tuple(each.shape for each in self.outputs)
         results = outputs_for(caller, self.out, shapes, (self.dtype,) * len(shapes))
         given = list(copy_overlapping([each.array for each in self.inputs], results))
@@ -360,84 +428,65 @@ class RowsCall(Call):
         inputs = [RowArray(array, each.is_row) for array, each in named]
         found = zip(results, self.outputs, strict=True)
         outputs = [RowArray(array, each.is_row) for array, each in found]
-        run: Run = self._run
-        if self.mask is not None:
-            (mask,) = copy_overlapping([self.mask], results)
-            inputs.append(RowArray(mask, True))
-            run = partial(_run_masked, definition, self.operation, run)
-        run_on_rows(self.layout, run, inputs, outputs)
+        run_on_rows(self.layout, self._run, inputs, outputs)
         return as_returned(results, self.out)
 
     def _run(self, inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
-        name = self.operation.name
-        types = self.function._family.kernel(name).types(self.dtype)
-        self.function.kernels[name](
-            *inputs, self.temperature, out=tuple(outputs), casting="same_kind", signature=types
+        types = self.function._family.kernel(self.kernel).types(self.dtype)
+        self.function.kernels[self.kernel](
+            *inputs, *self.scalars, out=tuple(outputs), casting="same_kind", signature=types
         )
 
     def plan(self, positions: Mapping[str, int]) -> Plan | None:
         """Return a plan for rows along one axis."""
-        if self.mask is not None or self.out is not None or self.replace is not None:
+        if self.out is not None or self.replace is not None:
             return None
-        layout = self.layout
+        layout, names = self.layout, self.operation.inputs
         if not isinstance(layout, Axes) or layout.rows_last is None:
             return None
-        if any(name not in positions for name in self.operation.inputs):
+        if any(name not in positions for name in names):
             return None
-        if not are_plain([each.array for each in self.inputs], self.dtype):
+        if not are_plain([each.array for each in self.inputs[: len(names)]], self.dtype):
             return None
         shapes, are_rows = zip(*((each.shape, each.is_row) for each in self.outputs), strict=True)
         if () in shapes:
             return None
-        ufunc, temperature = self.function.kernels[self.operation.name], self.temperature
-        count, dtype, is_single = len(self.inputs), self.dtype, len(shapes) == 1
+        ufunc, scalars = self.function.kernels[self.kernel], self.scalars
+        dtype, is_single = self.dtype, len(shapes) == 1
+        operands = self._operands(positions)
         if layout.is_last and all(are_rows):
-            return lambda given: ufunc(*given[:count], temperature)
+            return lambda given: ufunc(*operands(given), *scalars)
         view, of_inputs = layout.view(), [each.is_row for each in self.inputs]
 
         def run(given: Sequence[Any]) -> Any:
             results = [np.empty(shape, dtype) for shape in shapes]
-            inputs = [view(*each) for each in zip(given, of_inputs, strict=False)]
+            inputs = [view(*each) for each in zip(operands(given), of_inputs, strict=True)]
             outputs = [view(*each) for each in zip(results, are_rows, strict=True)]
-            ufunc(*inputs, temperature, out=tuple(outputs))
+            ufunc(*inputs, *scalars, out=tuple(outputs))
             return results[0] if is_single else tuple(results)
 
         return run
 
+    def _operands(self, positions: Mapping[str, int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+        """Return a function that takes a call's values, and returns its inputs."""
+        count = len(self.operation.inputs)
+        if len(self.inputs) == count:
+            return lambda given: given[:count]
+        mask = self.inputs[-1].array
+        if "where" not in positions:  # it is the same in all calls
+            return lambda given: (*given[:count], mask)
+        where_at, shape = positions["where"], mask.shape
+        is_last = isinstance(self.layout, Axes) and self.layout.is_last
+        # NumPy broadcasts along the axes before a row.
+        own = slice(-1 if is_last else None, None)
 
-def _run_masked(
-    definition: RowDefinition,
-    operation: Operation,
-    run: Callable[..., None],
-    inputs: list[NDArray[Any]],
-    outputs: list[NDArray[Any]],
-) -> None:
-    """Run with neutral values for the elements that the mask, the last input, excludes."""
-    counts_as = {"x": definition.excluded, "y": definition.fully_masked_value}
-    *rows, length = inputs[-1].shape
-    for part in row_parts(tuple(rows), _COPIED // max(1, length)):
-        *arrays, mask = (array[part] for array in inputs)
-        results = [array[part] for array in outputs]
-        for k, name in enumerate(operation.inputs):
-            if name in counts_as:
-                arrays[k] = np.where(mask, arrays[k], arrays[k].dtype.type(counts_as[name]))
-        run(arrays, results)
-        for name, result in zip(operation.outputs, results, strict=True):
-            if name == "dx":
-                np.copyto(result, 0, where=~mask)
-            else:
-                _correct_masked(definition, result, mask)
+        def operands(given: Sequence[Any]) -> Sequence[Any]:
+            where = given[where_at]
+            if where.shape[own] != shape[own]:
+                where = np.broadcast_to(where, shape)
+            return *given[:count], where
 
-
-def _correct_masked(definition: RowDefinition, y: NDArray[Any], mask: NDArray[np.bool_]) -> None:
-    """Fill fully masked rows, and correct a mean for the number of unmasked elements."""
-    if not definition.is_reduced:
-        nothing = ~mask.any(axis=-1, keepdims=True)
-        if nothing.any():
-            np.copyto(y, definition.fully_masked_value, where=nothing, casting="same_kind")
-    elif definition.is_mean:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            y += np.log(mask.shape[-1] / mask.sum(axis=-1, dtype=float)).astype(y.dtype)
+        return operands
 
 
 def _fitting(

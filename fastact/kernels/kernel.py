@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -93,8 +93,19 @@ class Packed(Schedule):
     order: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
 class Rows(Schedule):
-    """Several passes over each row while it is in cache, and sums over rows; `compute` returns a row algorithm."""
+    """Several passes over each row while it is in cache, and sums over rows; `compute` returns a row algorithm.
+
+    Attributes
+    ----------
+    absent : mapping of str to float
+        For kernels with the inputs ``mask(n): bool`` and ``length: intp``: what elements that the mask excludes, and
+        those beyond the length, count as in the rows that are read, and are in those that are written. The
+        algorithm sees neither operand.
+    """
+
+    absent: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

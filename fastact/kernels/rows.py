@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from numba import types
 
-from fastact.kernels.kernel import Kernel
-from fastact.simd import any_lane, isnan, largest_lane, select
+from fastact.kernels.kernel import Kernel, Operand, Rows
+from fastact.simd import any_lane, fold_to_double, isnan, largest_lane, select, sum_lanes
 from fastact.simd.blocks import Blocks
 from fastact.simd.compilable import internal
 from fastact.simd.lowering import Vector, lanes_of
@@ -61,6 +61,8 @@ class Row(NamedTuple):
         The addresses of the scalar operands.
     n : int
         The length of the row.
+    end : int
+        The number of elements to write, of which those from `n` on are absent.
     is_plain : bool
         Whether all operands are contiguous along the row.
     is_streaming : bool
@@ -77,6 +79,7 @@ class Row(NamedTuple):
     cache: Any
     scalars: Any
     n: Any
+    end: Any
     is_plain: Any
     is_streaming: Any
     to_next: Any
@@ -102,7 +105,7 @@ class RowAccess:
     Attributes
     ----------
     inputs : int
-        The number of rows that are read.
+        The number of rows that are read, the mask among them.
     width : int
         The number of elements of a block.
     vector : Vector
@@ -130,6 +133,7 @@ class RowAccess:
         registers: int,
         are_short: bool,
     ) -> None:
+        assert isinstance(kernel.schedule, Rows)
         self._are_short = are_short
         self._dtype = dtype
         self._all = operands = kernel.operands
@@ -153,6 +157,8 @@ class RowAccess:
         self.zeros, self.doubles = zeros_of(self.vector), zeros_of(DOUBLES)
         self.one_double = all_of(Vector(types.float64, 1), 1.0)
         self.element_at, self.address_of = number_at(self.storage), address_of
+        self._has_mask = self.has("mask")
+        self._absent = kernel.schedule.absent
         self.cached = Scratch(self.vector, 8 * _CACHED_BYTES // int(self.vector.dtype.bitwidth))
 
     def index(self, name: str) -> int:
@@ -227,6 +233,26 @@ class RowAccess:
 
         return load_short
 
+    def _numbers(self, rows: Sequence[Operand]) -> list[float | None]:
+        return [self._absent.get(each.name) for each in rows]
+
+    def _included(self) -> Any:
+        """Return a function that replaces what the mask, the last of the loaded blocks, excludes."""
+        replace = self._blocks.replace(self._numbers(self._rows[: self.inputs - 1]))
+        return internal(lambda arrays: replace(arrays[:-1], arrays[-1]))
+
+    def count(self) -> Any:
+        """Return a function that returns the number of elements of a row that take part."""
+        if not self._has_mask:
+            return internal(lambda row: row.n)
+        zeros, doubles = self.zeros, self.doubles
+
+        def step(arrays: Any, begin: Any, number: Any, state: Any) -> Any:
+            return number + fold_to_double(select(arrays[-1] == zeros(), 0, 1 + zeros()))
+
+        fold = self._fold(step, [0.0] * self.inputs, False)
+        return internal(lambda row: sum_lanes(fold(row, doubles(), 0)))
+
     def fold(
         self, step: Callable[..., Any], padding: Sequence[float], prefetches: bool = False
     ) -> Any:
@@ -240,9 +266,22 @@ class RowAccess:
         padding : sequence of float
             The values that pad each input row to whole blocks.
         """
+        if not self._has_mask:
+            return self._fold(step, padding, prefetches)
+        of_included, included = internal(step), self._included()
+        return self._fold(
+            lambda arrays, begin, result, state: of_included(
+                included(arrays), begin, result, state
+            ),
+            padding,
+            prefetches,
+        )
+
+    def _fold(self, step: Callable[..., Any], padding: Sequence[float], prefetches: bool) -> Any:
         width, pointers_at, load = self.width, self._blocks.pointers_at, self._blocks.load_inputs
         fill, copy_in = self._padded(padding)
-        one_step, prefetch_further = internal(step), self._blocks.prefetch_further
+        one_step, has_mask = internal(step), self._has_mask
+        prefetch_further = self._blocks.prefetch_further
 
         load_row = self._load_short(padding)
 
@@ -258,7 +297,8 @@ class RowAccess:
                     pointers = (
                         pointers_at(row.base, begin) if begin + width <= row.n else row.scratch
                     )
-                    if prefetches and row.is_streaming:
+                    # Rows that are cut short leave gaps, across which the processor does not prefetch.
+                    if prefetches and (row.is_streaming or (has_mask and row.n < row.end)):
                         prefetch_further(pointers_at(row.base, begin), row.to_next)
                 else:
                     fill(row.scratch)
@@ -300,6 +340,8 @@ class RowAccess:
             row, then of the terms of each sum over rows.
         """
         width, blocks = self.width, self._blocks
+        if self._has_mask:
+            compute = self._with_absent(compute)
         pointers_at, load, store, stream = (
             blocks.pointers_at,
             blocks.load_inputs,
@@ -313,20 +355,22 @@ class RowAccess:
         add_to_sums = self._totals.add_to_memory
 
         load_row, store_some = self._load_short([0.0] * self.inputs), blocks.store_some
-        has_masked_moves = blocks.has_masked_moves
+        has_masked_moves, has_mask = blocks.has_masked_moves, self._has_mask
+        absent = blocks.constants(self._numbers((*self._rows[self.inputs :], *self._sums)))
+        fill_mask = blocks.fill([0.0] * self.inputs)
 
         @internal
         def write_short(row: Any, state: Any) -> None:
             outputs = results(load_row(row), 0, state)
             if has_sums:
                 add_to_sums(row.sums, 0, row.n, outputs)
-            if row.is_plain and row.n == width:
+            if row.is_plain and row.end == width:
                 store(pointers_at(row.base, 0), outputs)
             elif row.is_plain and has_masked_moves:
-                store_some(pointers_at(row.base, 0), outputs, row.n)
+                store_some(pointers_at(row.base, 0), outputs, row.end)
             else:
                 store(row.scratch, outputs)
-                copy_out(row.base, row.core, row.scratch, 0, row.n)
+                copy_out(row.base, row.core, row.scratch, 0, row.end)
 
         @internal
         def write(row: Any, state: Any) -> None:
@@ -338,26 +382,42 @@ class RowAccess:
                     # those in `cached`, which begin where the row does.
                     head = head % width if keeps_order else -1
             has_tail = row.is_plain and head <= 0  # `prepare` has copied it
-            begin, end = 0, min(row.n, head if head > 0 else width)
-            while begin < row.n:
-                if row.is_plain and end - begin == width:
-                    pointers = pointers_at(row.base, begin)
-                    outputs = results(load(pointers), begin, state)
-                    if head >= 0:
-                        stream(pointers, outputs)
-                    else:
-                        store(pointers, outputs)
+            begin, end = 0, min(row.end, head if head > 0 else width)
+            while begin < row.end:
+                is_whole = row.is_plain and end - begin == width
+                if is_whole and (end <= row.n or not has_mask):
+                    outputs = results(load(pointers_at(row.base, begin)), begin, state)
+                elif has_mask and begin >= row.n:
+                    outputs = absent()
                 else:
                     if not has_tail:
-                        copy_in(row.base, row.core, row.scratch, begin, end - begin)
+                        if has_mask:
+                            fill_mask(row.scratch)
+                        copy_in(row.base, row.core, row.scratch, begin, min(end, row.n) - begin)
                     outputs = results(load(row.scratch), begin, state)
+                if is_whole and head >= 0:
+                    stream(pointers_at(row.base, begin), outputs)
+                elif is_whole:
+                    store(pointers_at(row.base, begin), outputs)
+                else:
                     store(row.scratch, outputs)
                     copy_out(row.base, row.core, row.scratch, begin, end - begin)
                 if has_sums:
                     add_to_sums(row.sums, size * begin, end - begin, outputs)
-                begin, end = end, min(row.n, end + width)
+                begin, end = end, min(row.end, end + width)
 
         return write_short if self._are_short else write
+
+    def _with_absent(self, compute: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function of all loaded blocks that writes what absent elements are.
+
+        Those beyond the length are absent too: masks are padded with 0.
+        """
+        of_included, included = internal(compute), self._included()
+        replace = self._blocks.replace(self._numbers(self._rows[self.inputs :]))
+        return lambda arrays, begin, state: replace(
+            of_included(included(arrays), begin, state), arrays[-1]
+        )
 
     def loop(self, one_row: Any) -> Callable[..., None]:
         """Return the loop of the ufunc, which calls `one_row` with the `Row` of each row."""
@@ -393,6 +453,7 @@ class RowAccess:
             stack(sums_count),
         )
         clear, size, width = self._totals.clear, self._totals.size, self.width
+        length_of = self._length()
 
         def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
             args, n, scratch, cache = words(arguments), dimensions[last], reserve(), reserve_cache()
@@ -423,7 +484,7 @@ class RowAccess:
                         sums[k] = args[sum_positions[k]] + block * steps[sum_positions[k]]
                     for column in range(0, n, width):
                         clear(sums, size * column, n - column)
-                base = addresses(begin)
+                base, length = addresses(begin), length_of(scalars, n)
                 one_row(
                     Row(
                         base,
@@ -431,6 +492,7 @@ class RowAccess:
                         scratch,
                         cache,
                         scalars,
+                        length,
                         n,
                         is_plain,
                         is_streaming,
@@ -442,6 +504,14 @@ class RowAccess:
                 finish_streaming()
 
         return loop
+
+    def _length(self) -> Any:
+        """Return a function that returns the length of a row within its bounds."""
+        names = [each.name for each in self._scalars]
+        if "length" not in names:
+            return internal(lambda scalars, n: n)
+        k = names.index("length")
+        return internal(lambda scalars, n: max(0, min(n, words(scalars[k])[0])))
 
 
 def rows(

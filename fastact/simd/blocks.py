@@ -68,9 +68,6 @@ class Blocks(metaclass=Interned):
         #: Elements per block.
         self.width = operands.lanes * unroll_factor
         self.vector = Vector(operands.vector.dtype, self.width)
-        # Copies to scratch buffers store whole registers; see `emit_copy`.
-        sizes = [self.width * storage.itemsize for storage in self._storages]
-        assert all(size % TARGET.vector_bytes == 0 for size in sizes), sizes
         #: Whether blocks hold the elements at even indices, then those at odd ones, as `emit_load_deinterleaved`
         #: loads bfloat16.
         self.is_deinterleaved = self._storages[0].name == "bfloat16"
@@ -99,7 +96,9 @@ class Blocks(metaclass=Interned):
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 pointers = []
                 for storage in self._storages:
-                    size = ir.ArrayType(BYTE, self.width * storage.itemsize)
+                    # Copies to scratch buffers store whole registers; see `emit_copy`.
+                    registers = -(-self.width * storage.itemsize // TARGET.vector_bytes)
+                    size = ir.ArrayType(BYTE, registers * TARGET.vector_bytes)
                     memory = cgutils.alloca_once(builder, size)
                     memory.align = TARGET.vector_bytes
                     pointers.append(builder.bitcast(memory, BYTE.as_pointer()))
@@ -248,6 +247,45 @@ class Blocks(metaclass=Interned):
 
         return load
 
+    def constants(self, numbers: Sequence[float | None]) -> Any:
+        """Return a function that returns a block of each of these numbers, or of zeros for None."""
+        result = types.UniTuple(self.vector, len(numbers))
+
+        @intrinsic
+        def constants(context: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                blocks = [constant(self.vector.llvm, number or 0.0) for number in numbers]
+                return context.make_tuple(builder, result, blocks)
+
+            return result(), emit
+
+        return constants
+
+    def replace(self, numbers: Sequence[float | None]) -> Any:
+        """Return a function that puts numbers where a mask, loaded as a block, is 0: ``replace(blocks, mask)``.
+
+        A block whose number is None stays as it is.
+        """
+        result = types.UniTuple(self.vector, len(numbers))
+
+        @intrinsic
+        def replace(context: Any, blocks: Any, mask: Any) -> Any:
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                is_out = builder.fcmp_ordered("==", values[1], constant(self.vector.llvm, 0.0))
+                replaced = [
+                    block
+                    if number is None
+                    else builder.select(is_out, constant(self.vector.llvm, number), block)
+                    for block, number in zip(
+                        cgutils.unpack_tuple(builder, values[0]), numbers, strict=True
+                    )
+                ]
+                return context.make_tuple(builder, result, replaced)
+
+            return result(blocks, mask), emit
+
+        return replace
+
     @property
     def has_masked_moves(self) -> bool:
         """Whether the processor has masked loads and stores for these operands."""
@@ -302,7 +340,7 @@ class Blocks(metaclass=Interned):
     def _emit_load(self, builder: Any, k: int, pointer: Any) -> Any:
         if not self.is_deinterleaved:
             return emit_load(builder, self._storages[k], self.vector, pointer)
-        if k not in self._is_parameter:
+        if self._storages[k].name == "bfloat16":
             return emit_load_deinterleaved(builder, self.vector, pointer)
         value = emit_load(builder, self._storages[k], self.vector, pointer)
         order = shuffle_mask([*range(0, self.width, 2), *range(1, self.width, 2)])
@@ -371,10 +409,10 @@ class Blocks(metaclass=Interned):
         return store
 
     def _emit_store(self, builder: Any, k: int, pointer: Any, value: Any, streaming: bool) -> None:
-        if self.is_deinterleaved and k not in self._is_parameter:
+        storage = self._storages[k]
+        if storage.name == "bfloat16":
             emit_store_interleaved(builder, self.vector, pointer, value, streaming)
         else:
-            storage = self._storages[k]
             emit_store(builder, storage, self.vector, pointer, value, streaming=streaming)
 
     def _elements_to_alignment(self) -> Any:

@@ -29,8 +29,8 @@ class Storage:
     Attributes
     ----------
     name : str
-        ``"float32"``, ``"float64"``, ``"float16"``, ``"bfloat16"``, or ``"intp"`` for integers that kernels
-        see as floats.
+        ``"float32"``, ``"float64"``, ``"float16"``, ``"bfloat16"``, or ``"intp"`` and ``"bool"`` for integers and
+        masks that kernels see as floats.
     """
 
     name: str
@@ -48,11 +48,11 @@ class Storage:
     @property
     def itemsize(self) -> int:
         """Bytes of one element in memory."""
-        return {"float64": 8, "intp": 8, "float32": 4}.get(self.name, 2)
+        return {"float64": 8, "intp": 8, "float32": 4, "bool": 1}.get(self.name, 2)
 
     def in_memory(self, vector: Vector) -> ir.VectorType:
         """Return the LLVM type of loads and stores."""
-        element = {2: _HALF_WIDTH, 8: INDEX if self.name == "intp" else ir.DoubleType()}
+        element = {1: BYTE, 2: _HALF_WIDTH, 8: INDEX if self.name == "intp" else ir.DoubleType()}
         return ir.VectorType(element.get(self.itemsize, ir.FloatType()), vector.lanes)
 
     def widen(self, builder: Any, value: Any, vector: Vector) -> Any:
@@ -64,6 +64,8 @@ class Storage:
             wide = ir.VectorType(ir.IntType(32), vector.lanes)
             sixteen = ir.Constant(wide, [16] * vector.lanes)
             return builder.bitcast(builder.shl(builder.zext(value, wide), sixteen), vector.llvm)
+        if self.name == "bool":
+            return builder.uitofp(value, vector.llvm)
         return builder.sitofp(value, vector.llvm) if self.name == "intp" else value
 
     def narrow(self, builder: Any, value: Any, vector: Vector) -> Any:
@@ -80,7 +82,7 @@ class Storage:
             is_nan = builder.fcmp_unordered("uno", value, value)
             word = builder.select(is_nan, quiet, rounded)
             return builder.trunc(builder.lshr(word, constant(words, 16)), memory)
-        return builder.fptosi(value, memory) if self.name == "intp" else value
+        return builder.fptosi(value, memory) if self.name in ("intp", "bool") else value
 
 
 # bfloat16 elements at even and odd indices are the lower and upper halves of 32-bit words. Deinterleaved in this way,

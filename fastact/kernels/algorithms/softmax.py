@@ -80,6 +80,8 @@ class Exponentials:
         -1 to take exponentials of ``-x``, else 1.
     takes_logarithm : bool
         Whether the logarithm of the sum is needed as well.
+    count : callable, optional
+        Returns the number of a row's elements, for the mean; its length by default.
 
     Attributes
     ----------
@@ -89,8 +91,11 @@ class Exponentials:
         ``exponential(x, top, temperature, reciprocal)`` returns differences and exponentials.
     """
 
-    def __init__(self, rows: RowAccess, sign: int, takes_logarithm: bool) -> None:
+    def __init__(
+        self, rows: RowAccess, sign: int, takes_logarithm: bool, count: Any = None
+    ) -> None:
         self._rows = rows
+        self._count = count or rows.internal(lambda row: row.n)
         self._sign = sign
         self._takes_logarithm = takes_logarithm
         self.padding = rows.padding("x", -math.inf * sign)
@@ -135,6 +140,7 @@ class Exponentials:
         exponential = self.exponential
         zeros, doubles = self._rows.zeros, self._rows.doubles
         one, add = self._rows.one_double, adding(self._rows)
+        count = self._count
 
         def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
             others, equal, weighted, dy_sum = sums
@@ -163,7 +169,7 @@ class Exponentials:
             excess = total_of(others) + (sum_lanes(fold_to_double(equal)) - 1)
             if takes_logarithm:
                 log_total = sum_lanes(log1p(excess * one()))
-                log_mean = sum_lanes(log((1 + excess) / row.n * one()))
+                log_mean = sum_lanes(log((1 + excess) / count(row) * one()))
             top = top if temperature == 1 else top / temperature
             return Sums(
                 top, excess, 1 + excess, log_total, log_mean, total_of(weighted), total_of(dy_sum)
@@ -227,7 +233,7 @@ def _from_input(definition: Any, rows: RowAccess) -> Callable[..., None]:
 
 def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
     sign = -1 if definition.of_minus_x else 1
-    padding = [0.0, 0.0]
+    padding = rows.padding("y", 0.0)
     prepare = rows.prepare(padding)
     doubles = rows.doubles
     temperature_of = rows.scalar("temperature")
@@ -258,7 +264,9 @@ def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
 
 def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None]:
     """Return the function that reduces one row to a function of the sum of its exponentials."""
-    exponentials = Exponentials(rows, 1, takes_logarithm=True)
+    is_mean = definition.is_mean
+    count: Any = rows.count() if is_mean else None
+    exponentials = Exponentials(rows, 1, takes_logarithm=True, count=count)
     prepare, top_of, sums_of, has_nan = (
         rows.prepare(exponentials.padding),
         rows.largest("x", 1, exponentials.padding),
@@ -287,7 +295,9 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
         value, derivative_factor = value_and_factor(sums)
         if has_value:
             # Differences to an infinite maximum are NaN.
-            is_infinite = abs(top) == math.inf and row.n > 0
+            is_infinite = abs(top) == math.inf
+            if is_mean:  # of nothing it is NaN
+                is_infinite = is_infinite and count(row) > 0
             set_y(row, top if is_infinite and not has_nan(row) else value)
         if has_gradient:
             factor = dy_of(row) * derivative_factor * reciprocal

@@ -69,7 +69,7 @@ def _from_input(definition: Any, rows: RowAccess) -> Callable[..., None]:
 
 
 def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
-    padding = [0.0, 0.0]
+    padding = rows.padding("y", 0.0)
     prepare, temperature_of = rows.prepare(padding), rows.scalar("temperature")
     doubles, zeros = rows.doubles, rows.zeros
     compute = rows.internal(definition.from_output)
