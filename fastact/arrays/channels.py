@@ -53,7 +53,7 @@ def channel_axis(caller: str, name: str, x: NDArray[Any], value: Any, axis: Any)
     return found
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class ChannelsCall(Call):
     """A call of a `fastact.kernels.kernel.Channels` kernel with NumPy's type promotion.
 

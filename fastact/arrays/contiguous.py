@@ -70,7 +70,7 @@ def computed_dtype(
     return found
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class ContiguousCall(Call):
     """A call of a `Contiguous` or `Elementwise` kernel of `fastact.kernels.kernel` with NumPy's type promotion.
 

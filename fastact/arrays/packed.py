@@ -18,7 +18,7 @@ from fastact.runtime.output_pool import retry_without_pool
 _LONGEST_ROW = 16_384
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class PackedCall(Call):
     """A call of a `fastact.kernels.kernel.Packed` kernel on arrays of any layout.
 

@@ -120,7 +120,7 @@ def new_key(caller: str, rng: Any) -> int:
     return key_of(caller, np.random.SeedSequence() if rng is None else rng)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class Draw:
     """The random operands of a call that drops elements.
 

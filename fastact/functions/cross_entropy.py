@@ -160,7 +160,7 @@ def _run(
     )
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class CrossEntropyCall(Call):
     """A call of the kernel of labels, or of that of class probabilities.
 

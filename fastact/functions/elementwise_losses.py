@@ -160,7 +160,7 @@ def _run(
     )
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class LossCall(Call):
     """A call of the kernel of losses, or of that of their sum.
 

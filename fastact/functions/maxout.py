@@ -148,7 +148,7 @@ def _run(
     )
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class GroupsCall(Call):
     """A call of a `fastact.kernels.kernel.Groups` kernel.
 

@@ -334,7 +334,7 @@ def _on_two(
     return TwoHalvesCall(function.caller(name), function.kernels[name], taken, written, out)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class TwoHalvesCall(Call):
     """A call of a gate's elementwise kernel on two arrays.
 

@@ -309,7 +309,7 @@ def plain_call(name: str) -> Callable[..., Any]:
     return plain
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class ElementwiseCall(Call):
     """A call of an activation's ufunc with options.
 

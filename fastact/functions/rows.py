@@ -379,7 +379,7 @@ def _run(
     )
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, repr=False)
 class RowsCall(Call):
     """A call of a kernel over rows.
 
