@@ -143,6 +143,7 @@ class Definition:
     said: str = ""
     choices: dict[str, dict[str, Definition]] = field(default_factory=dict)
     kind: ClassVar[str] = "activation"
+    family: ClassVar[str] = "activations"
 
     @cached_property  # calls ask for it
     def name(self) -> str:
@@ -239,6 +240,8 @@ class GroupDefinition(Definition):
     candidates.
     """
 
+    family: ClassVar[str] = "maxout"
+
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
         """The size of a group, without a default."""
@@ -276,6 +279,7 @@ class RowDefinition(Definition):
     is_mean: bool = False
     is_random: bool = False
     kind: ClassVar[str] = "row"
+    family: ClassVar[str] = "rows"
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
@@ -327,6 +331,7 @@ class PackedDefinition(Definition):
     """A function some of whose arrays hold two halves along an axis."""
 
     kind: ClassVar[str] = "packed"
+    family: ClassVar[str] = "packed"
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
@@ -399,6 +404,7 @@ class CellDefinition(Definition):
     gates: str = field(kw_only=True)
     arrays_are: Mapping[str, str] = field(kw_only=True)
     kind: ClassVar[str] = "cell"
+    family: ClassVar[str] = "cells"
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
@@ -421,6 +427,7 @@ class DropoutDefinition(Definition):
     gradient: Callable[..., Any] = field(kw_only=True)
     numbers: Callable[[float], tuple[float, ...]] = field(kw_only=True)
     kind: ClassVar[str] = "dropout"
+    family: ClassVar[str] = "dropout"
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
@@ -461,6 +468,8 @@ class RowNormalizationDefinition(NormalizationDefinition):
     Its function takes a `fastact.kernels.rows.RowAccess` and returns the function that computes one row.
     """
 
+    family: ClassVar[str] = "normalizations"
+
 
 @dataclass(frozen=True)
 class ChannelNormalizationDefinition(NormalizationDefinition):
@@ -468,6 +477,8 @@ class ChannelNormalizationDefinition(NormalizationDefinition):
 
     Its function takes a kernel's name and returns the function on vectors.
     """
+
+    family: ClassVar[str] = "batch_normalization"
 
     domains: Mapping[str, Domain] = field(
         default_factory=lambda: {"eps": NOT_NEGATIVE, "momentum": NOT_NEGATIVE}
@@ -503,6 +514,8 @@ class ElementwiseLossDefinition(LossDefinition):
         The default of the parameter, which may have one value per class.
     """
 
+    family: ClassVar[str] = "elementwise_losses"
+
     inputs: tuple[str, str] = ("x", "targets")
     default: float = 1.0
 
@@ -524,12 +537,16 @@ class CrossEntropyDefinition(LossDefinition):
         The same for rows with a weight for every class.
     """
 
+    family: ClassVar[str] = "cross_entropy"
+
     dense: Callable[..., Any] = field(kw_only=True)
 
 
 @dataclass(frozen=True)
 class CompositeDefinition(LossDefinition):
     """A loss composed of other functions, without kernels of its own."""
+
+    family: ClassVar[str] = "linear_cross_entropy"
 
 
 def defines(kind: type[_D]) -> Callable[..., Callable[[Callable[..., Any]], _D]]:

@@ -15,7 +15,7 @@ from fastact.arrays.arguments import as_real_array, same_shape
 from fastact.arrays.channels import ChannelsCall, channel_axis
 from fastact.arrays.random_numbers import as_generator
 from fastact.catalogue.definition import REQUIRED, Definition
-from fastact.functions.function import Function, check_domains, family_of
+from fastact.functions.function import Function, check_domains
 from fastact.functions.fused import (
     Variant,
     check_alone,
@@ -69,8 +69,8 @@ _SLOPE = Argument(
 )
 
 
-@family_of.register
-def _(definition: Definition) -> Family:
+def family(definition: Definition) -> Family:
+    """Return the family of a definition."""
     without = dict(missing(definition))
     names = [each for each in OPERATIONS if each not in without and each != "automatic_derivative"]
     others: list[Any] = list(variants(definition))

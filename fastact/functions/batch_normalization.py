@@ -21,7 +21,7 @@ from fastact.arrays.arguments import (
 from fastact.arrays.channels import run_on_contiguous_channels
 from fastact.arrays.contiguous import BLOCK, as_contiguous, copy_back
 from fastact.catalogue.definition import ChannelNormalizationDefinition
-from fastact.functions.function import Function, check_domains, family_of
+from fastact.functions.function import Function, check_domains
 from fastact.functions.normalizations import (
     EPS,
     EXAMPLES,
@@ -98,8 +98,8 @@ _RETURNS = {
 }
 
 
-@family_of.register
-def _(definition: ChannelNormalizationDefinition) -> Family:
+def family(definition: ChannelNormalizationDefinition) -> Family:
+    """Return the family of a definition."""
     operations = {}
     for name in ("forward", "backward", "forward_backward"):
         found = normalization_operation(definition, name, _OPTIONS, _run)

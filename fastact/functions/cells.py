@@ -8,7 +8,7 @@ from typing import Any
 from fastact.arrays.arguments import as_axis, as_real_array
 from fastact.arrays.packed import PackedCall
 from fastact.catalogue.definition import CellDefinition
-from fastact.functions.function import Function, family_of
+from fastact.functions.function import Function
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import AXIS, OUT, Argument, array
 from fastact.kernels.kernel import Kernel, Operand, Packed
@@ -58,8 +58,8 @@ array([[0.7311]])""",
 }
 
 
-@family_of.register
-def _(definition: CellDefinition) -> Family:
+def family(definition: CellDefinition) -> Family:
+    """Return the family of a definition."""
     described, examples = dict(definition.arrays_are), _EXAMPLES[definition.name]
     for name in definition.arrays_are:
         described[f"d{name}"] = f"The gradient with respect to `{name}`, with its shape."

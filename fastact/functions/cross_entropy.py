@@ -24,7 +24,7 @@ from fastact.arrays.arguments import (
 from fastact.arrays.plans import Call, Plan, are_plain
 from fastact.arrays.rows import Axes, RowArray, row_parts, run_on_rows
 from fastact.catalogue.definition import CrossEntropyDefinition
-from fastact.functions.function import Function, family_of
+from fastact.functions.function import Function
 from fastact.functions.losses import (
     LOSS_OPERATIONS,
     gradient_by_loss,
@@ -109,8 +109,8 @@ array([[ 0.125, -0.125],
 }
 
 
-@family_of.register
-def _(definition: CrossEntropyDefinition) -> Family:
+def family(definition: CrossEntropyDefinition) -> Family:
+    """Return the family of a definition."""
     options = (_AXIS, WEIGHT, IGNORE_INDEX, LABEL_SMOOTHING, MEAN, OUT)
     gradients = {"dlogits": "The gradient with respect to the logits, with their shape."}
     operations = {

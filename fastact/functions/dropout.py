@@ -10,7 +10,7 @@ from fastact.arrays.arguments import as_real_array, same_shape
 from fastact.arrays.contiguous import RANDOM_OPERANDS, ContiguousCall
 from fastact.arrays.random_numbers import Draw, as_probability
 from fastact.catalogue.definition import REQUIRED, DropoutDefinition
-from fastact.functions.function import Function, family_of
+from fastact.functions.function import Function
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, RNG, Argument, X, array
 from fastact.kernels.kernel import Contiguous, Kernel, Operand, parameters
@@ -72,8 +72,8 @@ True""",
 }
 
 
-@family_of.register
-def _(definition: DropoutDefinition) -> Family:
+def family(definition: DropoutDefinition) -> Family:
+    """Return the family of a definition."""
     return Family(
         {name: _operation(name) for name in _OPERATIONS},
         tuple(_OPERATIONS),

@@ -22,7 +22,7 @@ from fastact.arrays.channels import channel_axis, run_on_channels
 from fastact.arrays.contiguous import BLOCK
 from fastact.arrays.plans import Call, Plan, are_plain, taking
 from fastact.catalogue.definition import ElementwiseLossDefinition
-from fastact.functions.function import Function, check_domains, family_of
+from fastact.functions.function import Function, check_domains
 from fastact.functions.losses import (
     LOSS_OPERATIONS,
     gradient_by_loss,
@@ -68,8 +68,8 @@ True""",
 }
 
 
-@family_of.register
-def _(definition: ElementwiseLossDefinition) -> Family:
+def family(definition: ElementwiseLossDefinition) -> Family:
+    """Return the family of a definition."""
     parameter = Argument(
         definition.parameter,
         f"float or array_like, default {definition.default:g}",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache, cached_property, partial, singledispatch
+from functools import cache, cached_property, partial
+from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -26,10 +27,11 @@ _T = TypeVar("_T")
 _MAX_PLANS = 1024
 
 
-@singledispatch
 def family_of(definition: Definition) -> Family:
-    """Return the family of a definition; each module registers its own for its class of definition."""
-    raise TypeError(f"{type(definition).__name__} has no family")
+    """Return the family of a definition, from the module that its class names; modules are imported on demand."""
+    module: Any = import_module(f"fastact.functions.{definition.family}")
+    family: Family = module.family(definition)
+    return family
 
 
 class Function:

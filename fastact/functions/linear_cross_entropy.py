@@ -26,7 +26,7 @@ from fastact.functions.cross_entropy import (
     WEIGHT,
     classes_of,
 )
-from fastact.functions.function import Function, family_of, function_of
+from fastact.functions.function import Function, function_of
 from fastact.functions.losses import (
     LOSS_OPERATIONS,
     gradient_by_loss,
@@ -114,8 +114,8 @@ array([[ 0.125, -0.1  ],
 }
 
 
-@family_of.register
-def _(definition: CompositeDefinition) -> Family:
+def family(definition: CompositeDefinition) -> Family:
+    """Return the family of a definition."""
     operations = {
         name: loss_operation(name, _ARRAYS, _OPTIONS, _GRADIENTS, _run, _EXAMPLES)
         for name in LOSS_OPERATIONS

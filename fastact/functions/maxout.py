@@ -21,7 +21,7 @@ from fastact.arrays.arguments import (
 )
 from fastact.arrays.plans import Call, Plan, are_plain, taking
 from fastact.catalogue.definition import REQUIRED, GroupDefinition
-from fastact.functions.function import Function, family_of
+from fastact.functions.function import Function
 from fastact.functions.operation import SUMMARIES, Family, Operation
 from fastact.functions.options import AXIS, DY, OUT, Argument, array
 from fastact.functions.vjp import by_backward
@@ -85,8 +85,9 @@ _PIECES = Argument(
 )
 
 
-@family_of.register
-def _(definition: GroupDefinition) -> Family:
+def family(definition: GroupDefinition) -> Family:
+    """Return the family of a definition."""
+
     def kernel(name: str) -> Kernel:
         return Kernel.of(_SIGNATURES[name], Groups(lambda: definition.function, name))
 

@@ -22,7 +22,7 @@ from fastact.arrays.arguments import (
 from fastact.arrays.contiguous import BLOCK
 from fastact.arrays.rows import RowArray, axes_of, run_in_blocks_of_rows, run_on_rows
 from fastact.catalogue.definition import NormalizationDefinition, RowNormalizationDefinition
-from fastact.functions.function import Function, check_domains, family_of
+from fastact.functions.function import Function, check_domains
 from fastact.functions.operation import SUMMARIES, Family, Operation
 from fastact.functions.options import DY, OUT, ROW_AXIS, Argument, X
 from fastact.kernels.kernel import Kernel, Rows
@@ -88,8 +88,8 @@ _BIAS = Argument(
 )
 
 
-@family_of.register
-def _(definition: RowNormalizationDefinition) -> Family:
+def family(definition: RowNormalizationDefinition) -> Family:
+    """Return the family of a definition."""
     options = (ROW_AXIS, _WEIGHT, *((_BIAS,) if definition.has_bias else ()), EPS, OUT)
     operations = {
         name: normalization_operation(definition, name, options, _run) for name in _INPUTS

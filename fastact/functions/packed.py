@@ -22,7 +22,7 @@ from fastact.arrays.arguments import (
 from fastact.arrays.packed import PackedCall
 from fastact.arrays.plans import Call, Plan, are_plain, taking
 from fastact.catalogue.definition import ConcatenatedDefinition, GateDefinition
-from fastact.functions.function import Function, family_of
+from fastact.functions.function import Function
 from fastact.functions.operation import SUMMARIES, Family, Operation
 from fastact.functions.options import AXIS, DY, OUT, Argument, array
 from fastact.kernels.kernel import Elementwise, Kernel, Operand, Packed
@@ -71,6 +71,13 @@ def _call(
     return PackedCall(caller, ufunc, inputs, results, parts, axis, out, **order)
 
 
+def family(definition: GateDefinition | ConcatenatedDefinition) -> Family:
+    """Return the family of a definition."""
+    if isinstance(definition, GateDefinition):
+        return _gate_family(definition)
+    return _concatenated_family(definition)
+
+
 # Concatenated activations ------------------------------------------------------------------------
 
 
@@ -117,8 +124,7 @@ array([-3.,  2.])""",
 }
 
 
-@family_of.register
-def _(definition: ConcatenatedDefinition) -> Family:
+def _concatenated_family(definition: ConcatenatedDefinition) -> Family:
     def kernel(name: str) -> Kernel:
         inputs, outputs, compute = _CONCATENATED[name]
         return _kernel(inputs, outputs, ("y", "dy"), lambda: compute(definition.function))
@@ -254,8 +260,7 @@ def _parts(names: str) -> list[str]:
     return [part for name in names.split() for part in _PARTS.get(name, (name,))]
 
 
-@family_of.register
-def _(definition: GateDefinition) -> Family:
+def _gate_family(definition: GateDefinition) -> Family:
     def kernel(key: str) -> Kernel:
         inputs, outputs, compute = _GATED[key.removesuffix(_PACKED)]
         if key.endswith(_PACKED):

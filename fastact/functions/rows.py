@@ -32,7 +32,7 @@ from fastact.arrays.rows import (
 )
 from fastact.catalogue.definition import RowDefinition
 from fastact.catalogue.normalized import hardmax
-from fastact.functions.function import Function, family_of, function_of
+from fastact.functions.function import Function, function_of
 from fastact.functions.operation import SUMMARIES, Family, Operation
 from fastact.functions.options import (
     DY,
@@ -138,8 +138,8 @@ True""",
 }
 
 
-@family_of.register
-def _(definition: RowDefinition) -> Family:
+def family(definition: RowDefinition) -> Family:
+    """Return the family of a definition."""
     others = ("perturb",) if definition.is_random else ()
     return Family(
         {name: _operation(definition, name) for name in _SIGNATURES},
