@@ -80,8 +80,8 @@ ValueError
 
 def _make(function: Callable[[Any], Any]) -> np.ufunc:
     name = function.__name__
-    summary, notes, examples = (inspect.getdoc(function) or "").split("\n\n")
-    doc = "\n\n".join([summary, _ARGUMENTS, f"Notes\n-----\n{notes}", examples])
+    summary, *notes = (inspect.getdoc(function) or name).split("\n\n")
+    doc = "\n\n".join([summary, _ARGUMENTS, "Notes\n-----\n" + "\n\n".join(notes)])
     kernel = Kernel.of("x -> y", Elementwise(lambda: lambda x: (function(x),)))
     ufunc = make_ufunc(kernel, __name__, name, doc, lambda dtype: f"math.{name}.{dtype}", repr)
     ufunc.fastact_function = function  # type: ignore[attr-defined]  # for compiled code

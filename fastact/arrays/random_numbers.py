@@ -94,8 +94,7 @@ def as_generator(caller: str, rng: Any) -> np.random.Generator:
 
 def _not_a_source(caller: str, rng: Any) -> TypeError:
     return TypeError(
-        f"{caller}: rng must be an int, a numpy.random.SeedSequence or a numpy.random.Generator, "
-        f"got {rng!r}"
+        f"{caller}: rng must be an int, or of numpy.random a SeedSequence, Generator or RandomState, got {rng!r}"
     )
 
 

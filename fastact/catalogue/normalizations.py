@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from fastact.catalogue.definition import define_channel_normalization, define_row_normalization
 from fastact.kernels.algorithms.normalization import normalized
 from fastact.simd import Vector, fma, to_double
+
+if TYPE_CHECKING:
+    from fastact.kernels.rows import RowAccess
 
 
 @define_row_normalization(
     formula=r"w_i \frac{x_i - \mu}{\sqrt{\sigma^2 + \varepsilon}} + b_i",
     reference="J. L. Ba, J. R. Kiros, G. E. Hinton, Layer Normalization, arXiv:1607.06450 (2016).",
 )
-def layer_norm(rows: Any) -> Any:
+def layer_norm(rows: RowAccess) -> Callable[..., None]:
     """Layer normalization: each row shifted and scaled to mean 0 and variance 1, then by a weight and a bias.
 
     ``y, dx, dweight, dbias = fa.layer_norm.forward_backward(x, dy, weight=weight, bias=bias)`` returns the value and
@@ -47,7 +51,7 @@ def layer_norm(rows: Any) -> Any:
     has_bias=False,
     reference="B. Zhang, R. Sennrich, Root Mean Square Layer Normalization, NeurIPS 2019.",
 )
-def rms_norm(rows: Any) -> Any:
+def rms_norm(rows: RowAccess) -> Callable[..., None]:
     """Root mean square normalization: each row scaled to mean square 1, then by a weight; the mean stays.
 
     ``y, dx, dweight = fa.rms_norm.forward_backward(x, dy, weight=weight)`` returns the value and all gradients in one
@@ -121,7 +125,7 @@ def _value_and_gradient(
     parameters_are={"momentum": "the share of the batch in the new running averages"},
     reference="S. Ioffe, C. Szegedy, Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift, ICML 2015.",
 )
-def batch_norm(kernel: str) -> Any:
+def batch_norm(kernel: str) -> Callable[..., tuple[Vector, ...]]:
     """Batch normalization: each channel shifted and scaled to mean 0 and variance 1 over the batch, then by a weight and a bias.
 
     ``y, mean, var = fa.batch_norm(x, weight=weight, bias=bias, running_mean=mean, running_var=var)`` returns the value
@@ -148,10 +152,11 @@ def batch_norm(kernel: str) -> Any:
     >>> print(y.ravel().round(3), mean, var)
     [-0.926 -0.463  1.389] [0.3] [1.6]
     """
-    return {
+    functions: dict[str, Callable[..., tuple[Vector, ...]]] = {
         "moments": _differences,
         "gradient_moments": _products,
         "forward": _value,
         "backward": _gradient,
         "forward_backward": _value_and_gradient,
-    }[kernel]
+    }
+    return functions[kernel]

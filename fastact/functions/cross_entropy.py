@@ -35,7 +35,7 @@ from fastact.functions.losses import (
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, REDUCTION, Argument, array
 from fastact.kernels.kernel import Kernel, Rows
-from fastact.runtime.dtypes import inner_type, parameters_in
+from fastact.runtime.dtypes import inner_type, largest, parameters_in
 from fastact.runtime.output_pool import retry_without_pool
 
 # Per-row temporaries are allocated for at most this many rows.
@@ -239,13 +239,15 @@ class CrossEntropyCall(Call):
             return None
         if labels.dtype != np.intp or not are_plain([self.logits], dtype):
             return None
+        if not {"logits", "targets"} <= positions.keys():  # a list, or one label
+            return None
         name, divisor = self.operation.name, labels.size if self.reduction == "mean" else 1
         ufunc = self.function.kernels["forward" if name == "forward" else "forward_backward"]
         weight = np.asarray(1, classes.inner)
         scale = np.asarray(self.gradient / np.float64(divisor))
         at_logits, at_labels = positions["logits"], positions["targets"]
         most, to_loss, least, add = (
-            float(np.finfo(dtype).max),
+            largest(dtype),
             dtype.type,
             np.minimum.reduce,
             np.add.reduce,

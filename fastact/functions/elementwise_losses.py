@@ -33,7 +33,7 @@ from fastact.functions.losses import (
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, REDUCTION, Argument, array
 from fastact.kernels.kernel import Channels, Kernel
-from fastact.runtime.dtypes import inner_type
+from fastact.runtime.dtypes import inner_type, largest
 
 _AXIS = Argument("axis", "int, default -1", "The axis of the classes.", -1, "int")
 _SUMMED = "summed_"
@@ -250,7 +250,7 @@ class LossCall(Call):
             return None
         inner, shape, ufunc, divisor = inner_type(dtype), self.x.shape, self._ufunc, self.divisor
         numbers = np.array([self.parameter], inner), np.asarray(self.gradient / divisor, inner)
-        core, most, to_loss = (1, 1, self.x.size), float(np.finfo(dtype).max), dtype.type
+        core, most, to_loss = (1, 1, self.x.size), largest(dtype), dtype.type
         take = taking(positions[each] for each in self.operation.inputs if each != "dloss")
 
         def run(given: Sequence[Any]) -> Any:

@@ -65,10 +65,10 @@ OUT = Argument(
 AXIS = Argument("axis", "int, default -1", "The axis of the features.", -1, "int")
 RNG = Argument(
     "rng",
-    "int, numpy.random.SeedSequence or numpy.random.Generator",
+    "int, numpy.random.SeedSequence, Generator or RandomState",
     "A seed, from 0 to ``2**64 - 1``, draws the same random numbers in every call, so that the gradient matches the "
     "value; a generator draws new ones in each call.",
-    annotation="int | np.random.SeedSequence | np.random.Generator | None",
+    annotation="int | np.random.SeedSequence | np.random.Generator | np.random.RandomState | None",
 )
 ROW_AXIS = Argument(
     "axis",

@@ -452,18 +452,20 @@ class RowsCall(Call):
         if () in shapes:
             return None
         ufunc, scalars = self.function.kernels[self.kernel], self.scalars
-        dtype, is_single = self.dtype, len(shapes) == 1
+        is_single = len(shapes) == 1
         operands = self._operands(positions)
         if layout.is_last and all(are_rows):
             return lambda given: ufunc(*operands(given), *scalars)
-        view, of_inputs = layout.view(), [each.is_row for each in self.inputs]
+        rows_last, back = layout.copies()
+        of_inputs = [each.is_row for each in self.inputs]
 
         def run(given: Sequence[Any]) -> Any:
-            results = [np.empty(shape, dtype) for shape in shapes]
-            inputs = [view(*each) for each in zip(operands(given), of_inputs, strict=True)]
-            outputs = [view(*each) for each in zip(results, are_rows, strict=True)]
-            ufunc(*inputs, *scalars, out=tuple(outputs))
-            return results[0] if is_single else tuple(results)
+            inputs = map(rows_last, operands(given), of_inputs)
+            results = ufunc(*inputs, *scalars)
+            if is_single:
+                return back(results, are_rows[0]).reshape(shapes[0])
+            named = zip(results, are_rows, shapes, strict=True)
+            return tuple([back(rows, is_row).reshape(shape) for rows, is_row, shape in named])
 
         return run
 

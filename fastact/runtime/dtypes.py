@@ -53,6 +53,11 @@ def has_loop(dtype: np.dtype[Any]) -> bool:
     return dtype.name in dtypes() and dtype.isnative
 
 
+def largest(dtype: np.dtype[Any]) -> float:
+    """Return the largest number of a type, or of the type it is computed in if NumPy does not know it."""
+    return float(np.finfo(dtype if dtype.kind == "f" else inner_type(dtype)).max)
+
+
 def is_bfloat16(array: Any) -> bool:
     """Whether this is an array of the type of the package ml_dtypes, which NumPy itself lacks."""
     return isinstance(array, np.ndarray | np.generic) and array.dtype.name == "bfloat16"

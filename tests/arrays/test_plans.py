@@ -144,6 +144,12 @@ CASES = {
         lambda x: np.log(np.exp(x).sum(0, keepdims=True)),
         (WHOLE,),
     ),
+    "logsumexp forward and backward along axis 0": Case(
+        fa.logsumexp,
+        lambda x, dy: fa.logsumexp.forward_backward(x, dy, axis=0, keepdims=True),
+        lambda x, dy: (np.log(np.exp(x).sum(0, keepdims=True)), dy * softmax(x, 0)),
+        (WHOLE, (1, COLUMNS)),
+    ),
     "swiglu": Case(
         fa.swiglu,
         lambda x: fa.swiglu(x),
