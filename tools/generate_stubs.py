@@ -37,7 +37,7 @@ __all__ = {{names}}
 __version__: str
 
 _Convention = Literal["pytorch", "jax", "tensorflow", "thinc", "chainer"]
-_Generator = int | np.random.SeedSequence | np.random.Generator
+_Generator = int | np.random.SeedSequence | np.random.Generator | np.random.RandomState
 """
 
 
@@ -116,7 +116,7 @@ def _is_optional(operation: Operation) -> bool:
 
 _SHORT = {
     f"Literal[{', '.join(map(repr, CONVENTIONS))}]": "_Convention",
-    "int | np.random.SeedSequence | np.random.Generator": "_Generator",
+    "int | np.random.SeedSequence | np.random.Generator | np.random.RandomState": "_Generator",
 }
 
 
