@@ -51,10 +51,24 @@ every_function = pytest.mark.parametrize("name", FUNCTIONS)
 every_other = pytest.mark.parametrize("name", OTHERS)
 
 
+#: Functions whose methods' examples stand for those of their family, which are written once.
+FIRST = (
+    *REPRESENTATIVES,
+    "softmax",
+    "gumbel_softmax",
+    "logsumexp",
+    "swiglu",
+    "crelu",
+    "lstm_cell",
+    "gru_cell",
+    "dropout",
+)
+FIRST += ("layer_norm", "batch_norm", "softmax_cross_entropy", "huber", "linear_cross_entropy")
+
+
 def with_long(names: list[str]) -> list[Any]:
-    """Mark the activations whose methods have the same examples as the representatives for long tests."""
-    shared = {*fa.names("activation")} - {*REPRESENTATIVES}
-    return [pytest.param(name, marks=pytest.mark.long if name in shared else ()) for name in names]
+    """Return the functions as parameters, those that others stand for only with ``--long``."""
+    return [name if name in FIRST else pytest.param(name, marks=pytest.mark.long) for name in names]
 
 
 def documented(name: str) -> dict[str, Any]:
