@@ -36,7 +36,7 @@ LAYERS = KINDS[2:]
 CONVENTIONS = ("pytorch", "jax", "tensorflow", "thinc", "chainer")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Domain:
     """The valid values of a parameter.
 
@@ -57,7 +57,7 @@ POSITIVE = Domain("positive", lambda x: x <= 0)
 NOT_ZERO = Domain("other than 0", lambda x: x == 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Definition:
     """An activation, and the base class of all other definitions.
 
@@ -232,7 +232,6 @@ class Definition:
         return register
 
 
-@dataclass(frozen=True)
 class GroupDefinition(Definition):
     """An activation that selects one element of each group.
 
@@ -248,7 +247,7 @@ class GroupDefinition(Definition):
         return MappingProxyType({"pieces": REQUIRED})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class RowDefinition(Definition):
     """A row function: each result depends on all elements of its row.
 
@@ -292,7 +291,7 @@ class RowDefinition(Definition):
         return compute
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ExponentialsDefinition(RowDefinition):
     """A function of the exponentials of a row's elements, and of sums over them.
 
@@ -317,7 +316,6 @@ class ExponentialsDefinition(RowDefinition):
         return (reduced_exponentials if self.is_reduced else exponentials)(self, rows)
 
 
-@dataclass(frozen=True)
 class SimplexDefinition(RowDefinition):
     """A projection onto the simplex; see `fastact.kernels.algorithms.sparse`."""
 
@@ -326,7 +324,6 @@ class SimplexDefinition(RowDefinition):
         return projected(self, rows)
 
 
-@dataclass(frozen=True)
 class PackedDefinition(Definition):
     """A function some of whose arrays hold two halves along an axis."""
 
@@ -339,12 +336,11 @@ class PackedDefinition(Definition):
         return MappingProxyType({})
 
 
-@dataclass(frozen=True)
 class ConcatenatedDefinition(PackedDefinition):
     """An activation of `x` concatenated with that of `-x`; its function is the activation's."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GateDefinition(PackedDefinition):
     """A gated linear unit: the value times an activation of the gate. Its function is the activation's.
 
@@ -378,7 +374,7 @@ def gated_unit(name: str, activation: Definition, **metadata: Any) -> GateDefini
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class CellDefinition(Definition):
     """The elementwise part of a recurrent cell, between the matrix products and the new state.
 
@@ -412,7 +408,7 @@ class CellDefinition(Definition):
         return MappingProxyType({})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class DropoutDefinition(Definition):
     """A dropout, whose function takes random words, threshold, `x` and numbers, and returns the value.
 
@@ -441,7 +437,7 @@ class DropoutDefinition(Definition):
         return tuple(names)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class NormalizationDefinition(Definition):
     """A normalization to unit variance, scaled and shifted by learnable weights.
 
@@ -461,7 +457,6 @@ class NormalizationDefinition(Definition):
         return MappingProxyType({"eps": 1e-5})
 
 
-@dataclass(frozen=True)
 class RowNormalizationDefinition(NormalizationDefinition):
     """A normalization of rows.
 
@@ -471,7 +466,7 @@ class RowNormalizationDefinition(NormalizationDefinition):
     family: ClassVar[str] = "normalizations"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ChannelNormalizationDefinition(NormalizationDefinition):
     """A normalization of channels, whose statistics are running averages or those of the batch.
 
@@ -490,7 +485,6 @@ class ChannelNormalizationDefinition(NormalizationDefinition):
         return MappingProxyType({"momentum": 0.1, "eps": 1e-5})
 
 
-@dataclass(frozen=True)
 class LossDefinition(Definition):
     """A loss."""
 
@@ -502,7 +496,7 @@ class LossDefinition(Definition):
         return MappingProxyType({})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ElementwiseLossDefinition(LossDefinition):
     """An elementwise loss, whose function takes `x`, the target and a parameter, and returns loss and derivative.
 
@@ -525,7 +519,7 @@ class ElementwiseLossDefinition(LossDefinition):
         return list(inspect.signature(self.function).parameters)[2]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class CrossEntropyDefinition(LossDefinition):
     """A cross-entropy of rows of logits, with labels or class probabilities.
 
@@ -542,7 +536,6 @@ class CrossEntropyDefinition(LossDefinition):
     dense: Callable[..., Any] = field(kw_only=True)
 
 
-@dataclass(frozen=True)
 class CompositeDefinition(LossDefinition):
     """A loss composed of other functions, without kernels of its own."""
 
