@@ -136,8 +136,9 @@ STAGES = (
 BIAS = Argument(
     "bias",
     "float or array_like, optional",
-    "Added to `x` first: one number, or one for each channel along ``axis`` (default -1). Gradients are then followed "
-    "by `dbias`, that of the bias, with its shape.",
+    "Added to `x` first: one number, one for each channel along ``axis`` (default -1), or an array that broadcasts with "
+    "`x` and varies along one axis, such as (n, 1). Gradients are then followed by `dbias`, that of the bias, with its "
+    "shape.",
     annotation="ArrayLike | None",
 )
 # The options that request a variant, in the order of its steps.

@@ -257,3 +257,34 @@ def test_wrong_calls(call: Callable[[], Any], kind: type[Exception], words: list
         call()
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (1,), (7,), (1, 7), (5, 1), (1, 1), (3, 1, 1), (1, 5, 1), (1, 1, 7)]
+)
+def test_bias_broadcasts(shape: tuple[int, ...]) -> None:
+    """Its gradient is the sum over the axes along which it was broadcast."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 3, 5, 7))
+    b = rng.standard_normal(shape)
+    s = 1 / (1 + np.exp(-(x + b)))
+    d = dy * s * (1 - s)
+    axes = tuple(k for k in range(-3, 0) if k < -len(shape) or shape[k] == 1)
+    expected = d.sum(axis=axes, keepdims=True).reshape(shape)
+    for _ in range(2):  # the second call by a plan
+        np.testing.assert_allclose(fa.sigmoid(x, bias=b), s, rtol=1e-14)
+        _, dx, db = fa.sigmoid.forward_backward(x, dy, bias=b)
+        np.testing.assert_allclose(dx, d, rtol=1e-12)
+        np.testing.assert_allclose(db, expected, rtol=1e-12, atol=1e-14)
+        assert np.shape(db) == shape
+        found = fa.prelu.backward(dy, x, b, axis=-1)[1]
+        expected_slope = np.where(x > 0, 0, x * dy).sum(axis=axes, keepdims=True).reshape(shape)
+        np.testing.assert_allclose(found, expected_slope, rtol=1e-12, atol=1e-14)
+        where = np.where(x > 0, x, b * x)
+        np.testing.assert_allclose(fa.prelu(x, b, axis=-1), where, rtol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (3, 1, 7), (1, 1, 1, 7), (4, 1), (1, 6)])
+def test_bias_that_does_not_fit(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="bias"):
+        fa.sigmoid(np.ones((3, 5, 7)), bias=np.ones(shape))
