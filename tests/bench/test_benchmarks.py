@@ -211,7 +211,7 @@ def test_torch_does_the_same_work() -> None:
     if importlib.util.find_spec("torch") is None:
         pytest.skip("PyTorch is not installed")
     code = "import test_benchmarks as t; t.contenders_agree('torch')"
-    paths = [str(Path(__file__).parent), str(ROOT)]
+    paths = [str(Path(__file__).parent), str(ROOT / "tests"), str(ROOT)]
     done = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},

@@ -13,7 +13,7 @@ import pytest
 from fresh_process import assert_clean, run_python
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.nets import NETS, measure  # noqa: E402
