@@ -87,6 +87,8 @@ def as_generator(caller: str, rng: Any) -> np.random.Generator:
     seed_sequence, generator = random_types()
     if isinstance(rng, generator):
         return rng
+    if isinstance(rng, np.random.RandomState):
+        return np.random.Generator(rng._bit_generator)
     if isinstance(rng, seed_sequence | int | np.integer) and not isinstance(rng, bool):
         return np.random.default_rng(rng)
     raise _not_a_source(caller, rng)
