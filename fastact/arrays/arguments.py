@@ -84,9 +84,11 @@ def as_integer(caller: str, name: str, value: Any) -> int:
 
 @cache
 @first_use()
-def random_types() -> tuple[type[np.random.SeedSequence], type[np.random.Generator]]:
-    """Return the classes of seeds, which NumPy imports lazily."""
-    return np.random.SeedSequence, np.random.Generator
+def random_types() -> tuple[
+    type[np.random.SeedSequence], type[np.random.Generator], type[np.random.RandomState]
+]:
+    """Return the classes of seeds and generators, which NumPy imports lazily."""
+    return np.random.SeedSequence, np.random.Generator, np.random.RandomState
 
 
 def as_axis(caller: str, axis: Any, dimensions: int) -> int:

@@ -27,7 +27,7 @@ from fastact.arrays.contiguous import (
     copy_back,
     parts,
 )
-from fastact.arrays.plans import Call, Plan, are_plain, taking
+from fastact.arrays.plans import Call, Plan, are_plain, is_number, taking
 from fastact.arrays.random_numbers import Draw
 from fastact.runtime.dtypes import inner_type
 
@@ -127,9 +127,7 @@ class ChannelsCall(Call):
             return None
         if not are_plain([*arrays, first] if is_array else arrays, dtype):
             return None
-        if any(
-            type(each) not in (int, float) for each in (others if is_array else self.parameters)
-        ):
+        if not all(map(is_number, others if is_array else self.parameters)):
             return None
         inner = inner_type(dtype)
         core = _core_shape(shape, self.axis)

@@ -15,7 +15,7 @@ from fastact.arrays.arguments import (
     outputs_for,
     weak_for_integers,
 )
-from fastact.arrays.plans import Call, Plan, are_plain, taking
+from fastact.arrays.plans import Call, Plan, are_plain, is_number, taking
 from fastact.arrays.random_numbers import Draw
 from fastact.runtime.dtypes import inner_type
 from fastact.runtime.output_pool import empty, retry_without_pool
@@ -124,7 +124,7 @@ class ContiguousCall(Call):
             return None
         if arrays[0].size > BLOCK and not self._is_elementwise:
             return None
-        if any(type(each) not in (int, float) for each in self.numbers):
+        if not all(map(is_number, self.numbers)):
             return None
         take = taking(positions[name] for name in self.arrays)
         draw_of = None if self.draw is None else self.draw.plan(positions)

@@ -8,6 +8,7 @@ kernel's operands and calls the ufunc. Large arrays, other layouts than C order 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -30,16 +31,16 @@ _FLAGS = _CONTIGUOUS | _ALIGNED | _WRITEABLE
 _HASHED = (bool, int, float, str, type(None))
 
 
-class Call:
+class Call(ABC):
     """A call of one kernel whose arguments are checked."""
 
+    @abstractmethod
     def __call__(self) -> Any:
         """Make the call and return the results."""
-        raise NotImplementedError
 
+    @abstractmethod
     def plan(self, positions: Mapping[str, int]) -> Plan | None:
         """Return a plan for calls with the same key, given the positions of arrays and of `rng` among their values."""
-        raise NotImplementedError
 
 
 def plan_key(operation: str, values: Iterable[Any], options: Mapping[str, Any]) -> Any:
@@ -86,6 +87,11 @@ def are_plain(arrays: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> bool:
         and each.flags.aligned
         for each in arrays
     )
+
+
+def is_number(value: Any) -> bool:
+    """Whether a parameter is a number that every type of a computation holds."""
+    return type(value) in (int, float) and abs(value) < 1e38
 
 
 def taking(positions: Iterable[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:

@@ -51,20 +51,18 @@ def key_of(caller: str, rng: Any, *, again: bool = False) -> int:
             "the gradient matches the value; or a numpy.random.Generator"
         )
     if not isinstance(rng, int | np.integer):
-        seed_sequence, generator = random_types()
-        if isinstance(rng, np.random.RandomState):
-            rng = np.random.Generator(rng._bit_generator)
-        if isinstance(rng, seed_sequence):
+        if isinstance(rng, random_types()[0]):
             return int(rng.generate_state(1, np.uint64)[0])
-        if isinstance(rng, generator):
+        generator = _generator_of(rng)
+        if generator is not None:
             if again:
                 raise TypeError(
                     f"{caller}: a generator cannot repeat the random numbers of the forward call: pass the same seed, "
                     "an int, to both calls, or call forward_backward"
                 )
-            if type(rng.bit_generator).__name__ in _WITH_64_BITS:
-                return int(rng.bit_generator.random_raw())  # 0.2 us instead of 3
-            return int(rng.integers(_KEYS, dtype=np.uint64))
+            if type(generator.bit_generator).__name__ in _WITH_64_BITS:
+                return int(generator.bit_generator.random_raw())  # 0.2 us instead of 3
+            return int(generator.integers(_KEYS, dtype=np.uint64))
     try:
         if isinstance(rng, bool | np.bool_):
             raise TypeError
@@ -84,14 +82,21 @@ def as_generator(caller: str, rng: Any) -> np.random.Generator:
     TypeError
         If it is of another type.
     """
-    seed_sequence, generator = random_types()
-    if isinstance(rng, generator):
-        return rng
-    if isinstance(rng, np.random.RandomState):
-        return np.random.Generator(rng._bit_generator)
+    generator = _generator_of(rng)
+    if generator is not None:
+        return generator
+    seed_sequence = random_types()[0]
     if isinstance(rng, seed_sequence | int | np.integer) and not isinstance(rng, bool):
         return np.random.default_rng(rng)
     raise _not_a_source(caller, rng)
+
+
+def _generator_of(rng: Any) -> np.random.Generator | None:
+    """Return a generator, or one that shares the state of a RandomState; None for anything else."""
+    _, generator, legacy = random_types()
+    if isinstance(rng, legacy):
+        return generator(rng._bit_generator)
+    return rng if isinstance(rng, generator) else None
 
 
 def _not_a_source(caller: str, rng: Any) -> TypeError:
@@ -156,7 +161,7 @@ class Draw:
 
         def operands(given: Sequence[Any]) -> tuple[NDArray[np.int64], ...]:
             key = key_of(caller, given[at], again=again)
-            return np.array(key if key < _KEYS // 2 else key - _KEYS, np.int64), *rest
+            return np.array(_signed(key), np.int64), *rest
 
         return operands
 
@@ -166,4 +171,9 @@ def key_and_threshold(key: int, p: float) -> tuple[np.int64, np.int64]:
 
     An element is kept if its random word is at least the threshold, ``p * 2**32``, rounded.
     """
-    return np.uint64(key).view(np.int64), np.int64(round(math.ldexp(p, 32)))
+    return np.int64(_signed(key)), np.int64(round(math.ldexp(p, 32)))
+
+
+def _signed(key: int) -> int:
+    """Return the signed integer of the same 64 bits."""
+    return key - _KEYS if key >= _KEYS // 2 else key

@@ -42,11 +42,11 @@ def main(
     ] = False,
 ) -> None:
     """Fast activation functions for NumPy."""
-    logger = logging.getLogger("fastact")
-    logger.setLevel(logging.INFO)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("fastact: %(message)s"))
-    logger.addHandler(handler)
+    logger = logging.getLogger("fastact")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [handler]  # one, however often a process runs commands
 
 
 def fail(message: object, code: int = 2) -> NoReturn:

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -253,32 +252,37 @@ def _vjp(
     save, caller = options.pop("save", None), function.caller(operation.name)
     if save not in (None, *SAVES):
         raise ValueError(f"{caller}: save must be one of {SAVES}, got {save!r}")
-    has_rng = options.get("rng") is not None
-    if has_rng and not function._definition.drawn_between and options.get("dropout") is None:
-        raise TypeError(f"{caller}: rng has no effect without dropout")
-    if has_rng and options.get("dropout") is None:
-        y, slope = function._call(function.operations["forward"], arrays, (), dict(options))
-        options.pop("rng")
-        options.pop("out", None)
-        kept = MappingProxyType(options | {"slope": slope})
-        return y, Vjp(function, "backward", ("dy",), arrays, kept)
-    is_plain = not fused_options(function, options)
-    has_parameter = any(name in options for name in function.learnable)
-    if save in ("output", "derivative") and not (is_plain and not has_parameter):
+    if options.get("rng") is not None and options.get("dropout") is None:
+        if not function._definition.drawn_between:
+            raise TypeError(f"{caller}: rng has no effect without dropout")
+        return _vjp_with_drawn_slopes(function, arrays, options)
+    is_plain = not fused_options(function, options) and not any(
+        name in options for name in function.learnable
+    )
+    if save is None:
+        save = _cheapest(function, arrays[0], options) if is_plain else "input"
+    elif save != "input" and not is_plain:
         raise ValueError(
             f"{caller}: save={save!r} is for calls without bias, scale, dropout, residual and "
             "learnable parameters"
         )
-    if save is None and is_plain and not has_parameter:
-        save = _cheapest(function, arrays[0], options)
-    if save == "output":
+    elif save == "output":
         if "backward_from_output" not in function.operations:
             raise ValueError(f"{caller}: {function._family.missing['backward_from_output']}")
         check_from_output(function, options)
-        return by_backward(function, operation, arrays, options, backward="backward_from_output")
     if save == "derivative":
         return by_derivative(function, arrays, options, "value_and_derivative", "dy")
-    return by_backward(function, operation, arrays, options)
+    backward = "backward_from_output" if save == "output" else "backward"
+    return by_backward(function, operation, arrays, options, backward=backward)
+
+
+def _vjp_with_drawn_slopes(
+    function: Function, arrays: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """Run the forward pass with random slopes, and keep them with the input."""
+    y, slope = function._call(function.operations["forward"], arrays, (), dict(options))
+    kept = {name: value for name, value in options.items() if name not in ("rng", "out")}
+    return y, Vjp(function, "backward", ("dy",), arrays, kept | {"slope": slope})
 
 
 def _cheapest(function: Function, x: Any, options: dict[str, Any]) -> str:

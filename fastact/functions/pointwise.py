@@ -21,7 +21,7 @@ from fastact.arrays.arguments import (
     warn_caller,
     weak_for_integers,
 )
-from fastact.arrays.plans import Call, Plan
+from fastact.arrays.plans import Call, Plan, is_number
 from fastact.catalogue.definition import CONVENTIONS, REQUIRED, Definition
 from fastact.functions.function import Function, check_domains
 from fastact.functions.operation import Operation
@@ -259,11 +259,6 @@ def compute(definition: Definition, name: str) -> Callable[..., Any]:
     return OPERATIONS[name][3](function)
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether a parameter is a number that every type of the computation holds."""
-    return type(value) in (int, float) and abs(value) < 1e38
-
-
 def constants_of(function: Function) -> Callable[[np.dtype[Any]], Any]:
     """Return a function from a dtype to a function's parameters as arrays for that dtype.
 
@@ -271,7 +266,7 @@ def constants_of(function: Function) -> Callable[[np.dtype[Any]], Any]:
     plain number.
     """
     values = tuple(function.parameters.values())
-    are_plain = all(map(_is_plain, values))
+    are_plain = all(map(is_number, values))
 
     def for_dtype(dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
         if not (are_plain and has_loop(dtype)):
@@ -354,7 +349,7 @@ class ElementwiseCall(Call):
         places: dict[int, tuple[int, tuple[int, ...]]] = {}
         for k, (name, default) in enumerate(self.function.parameters.items()):
             value = options.pop(name, default)
-            if _is_plain(value):
+            if is_number(value):
                 parameters.append(np.asarray(value, inner))
             elif name in positions and getattr(value, "dtype", None) is dtype:
                 if name in checked:

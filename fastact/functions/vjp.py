@@ -44,7 +44,7 @@ class Vjp:
     function : Function
         The function that was called.
     operation : str
-        The operation that computes the gradient, or ```"product"`` if what is saved is the derivative.
+        The operation that computes the gradient, or ``"product"`` if what is saved is the derivative.
     gradients : tuple of str
         What it takes: ``("dy",)``, or ``("dloss",)`` for a loss, whose gradient is 1 by default.
     saved : tuple of ndarray
@@ -132,8 +132,8 @@ def by_backward(
     """Run the forward pass, and keep what the backward pass needs."""
     first, second = function.operations[forward], function.operations[backward]
     caller = function.caller(operation.name)
-    draws = "rng" in first.option_names and options.get("dropout", REQUIRED) is not None
-    if draws and ("dropout" in options or "dropout" not in first.option_names):
+    always_draws = "dropout" not in first.option_names
+    if "rng" in first.option_names and (always_draws or options.get("dropout") is not None):
         options["rng"] = new_key(caller, options.get("rng"))
     given = dict(zip(first.inputs, arrays, strict=True))
     _check_kept(caller, [given[name] for name in second.saved if name in given], options.get("out"))

@@ -202,6 +202,8 @@ def test_copies(copied: Callable[[Any], Any]) -> None:
         fa.gelu.vjp(x, bias=b, dropout=0.5, rng=1),
         fa.softmax.vjp(x, axis=0),
         fa.elu.bind(alpha=0.5).vjp(x),
+        fa.rrelu.vjp(x, rng=np.random.default_rng(1)),
+        fa.huber.vjp(x, x - 1, reduction="none"),
     ):
         found, expected = copied(vjp)(dy), vjp(dy)
         for k, array in enumerate(expected):  # an array, or a tuple of two
