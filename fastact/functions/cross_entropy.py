@@ -19,23 +19,22 @@ from fastact.arrays.arguments import (
     as_returned,
     copy_overlapping,
     float_type,
-    outputs_for,
 )
 from fastact.arrays.plans import Call, Plan, are_plain
 from fastact.arrays.rows import Axes, RowArray, row_parts, run_on_rows
 from fastact.catalogue.definition import CrossEntropyDefinition
 from fastact.functions.function import Function
 from fastact.functions.losses import (
-    LOSS_OPERATIONS,
     gradient_by_loss,
-    loss_operation,
+    loss_family,
+    loss_outputs,
     loss_shape,
-    loss_vjp,
+    planned_results,
 )
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, REDUCTION, Argument, array
 from fastact.kernels.kernel import Kernel, Rows
-from fastact.runtime.dtypes import inner_type, largest, parameters_in
+from fastact.runtime.dtypes import inner_type, parameters_in
 from fastact.runtime.output_pool import retry_without_pool
 
 # Per-row temporaries are allocated for at most this many rows.
@@ -113,17 +112,8 @@ def family(definition: CrossEntropyDefinition) -> Family:
     """Return the family of a definition."""
     options = (_AXIS, WEIGHT, IGNORE_INDEX, LABEL_SMOOTHING, MEAN, OUT)
     gradients = {"dlogits": "The gradient with respect to the logits, with their shape."}
-    operations = {
-        name: loss_operation(name, _ARRAYS, options, gradients, _run, _EXAMPLES)
-        for name in LOSS_OPERATIONS
-    }
-    return Family(
-        operations,
-        tuple(_KERNELS),
-        partial(_kernel, definition),
-        vjp=loss_vjp,
-        vjp_example=_EXAMPLES["vjp"],
-    )
+    kernel = partial(_kernel, definition)
+    return loss_family(_ARRAYS, options, gradients, _run, _EXAMPLES, tuple(_KERNELS), kernel)
 
 
 def _kernel(definition: CrossEntropyDefinition, name: str) -> Kernel:
@@ -199,11 +189,9 @@ class CrossEntropyCall(Call):
         """Make the call and return the results."""
         caller, name = self.function.caller(self.operation.name), self.operation.name
         x, given, classes, dtype = self.logits, self.targets, self.classes, self.classes.dtype
-        shape, rows = self.gradient.shape, self.layout.reduced_shape(keepdims=False)
-        shapes = {"forward": (shape,), "backward": (x.shape,)}.get(name, (shape, x.shape))
-        results = outputs_for(caller, self.out, shapes, (dtype,) * len(shapes))
-        loss = None if name == "backward" else results[0]
-        gradients = () if name == "forward" else results[-1:]
+        rows = self.layout.reduced_shape(keepdims=False)
+        shapes = self.gradient.shape, x.shape
+        results, loss, gradients = loss_outputs(name, caller, self.out, shapes, dtype)
         losses = loss if self.reduction == "none" else None
         sums: list[float] = []
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -246,12 +234,7 @@ class CrossEntropyCall(Call):
         weight = np.asarray(1, classes.inner)
         scale = np.asarray(self.gradient / np.float64(divisor))
         at_logits, at_labels = positions["logits"], positions["targets"]
-        most, to_loss, least, add = (
-            largest(dtype),
-            dtype.type,
-            np.minimum.reduce,
-            np.add.reduce,
-        )
+        least, add, finish = np.minimum.reduce, np.add.reduce, planned_results(name, dtype, divisor)
 
         def run(given: Sequence[Any]) -> Any:
             labels = given[at_labels]
@@ -259,12 +242,7 @@ class CrossEntropyCall(Call):
                 return None
             results = ufunc(given[at_logits], labels, weight, scale)
             losses, *gradients = results if type(results) is tuple else (results,)
-            loss = float(add(losses, axis=None)) / divisor
-            if not abs(loss) <= most:
-                return None
-            if name == "backward":
-                return gradients[0]
-            return (to_loss(loss), *gradients) if gradients else to_loss(loss)
+            return finish(float(add(losses, axis=None)), *gradients)
 
         return run
 

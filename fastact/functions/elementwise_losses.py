@@ -15,7 +15,6 @@ from fastact.arrays.arguments import (
     as_returned,
     copy_overlapping,
     float_type,
-    outputs_for,
     same_shape,
 )
 from fastact.arrays.channels import channel_axis, run_on_channels
@@ -24,16 +23,16 @@ from fastact.arrays.plans import Call, Plan, are_plain, taking
 from fastact.catalogue.definition import ElementwiseLossDefinition
 from fastact.functions.function import Function, check_domains
 from fastact.functions.losses import (
-    LOSS_OPERATIONS,
     gradient_by_loss,
-    loss_operation,
+    loss_family,
+    loss_outputs,
     loss_shape,
-    loss_vjp,
+    planned_results,
 )
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, REDUCTION, Argument, array
 from fastact.kernels.kernel import Channels, Kernel
-from fastact.runtime.dtypes import inner_type, largest
+from fastact.runtime.dtypes import inner_type
 
 _AXIS = Argument("axis", "int, default -1", "The axis of the classes.", -1, "int")
 _SUMMED = "summed_"
@@ -81,24 +80,10 @@ def family(definition: ElementwiseLossDefinition) -> Family:
         array(x, "The input, of any shape and a real dtype."),
         array(targets, f"The targets, with the shape of `{x}`, converted to its dtype."),
     )
-    operations = {
-        name: loss_operation(
-            name,
-            arrays,
-            (parameter, _AXIS, REDUCTION, OUT),
-            {f"d{x}": f"The gradient with respect to `{x}`, with its shape."},
-            _run,
-            _EXAMPLES,
-        )
-        for name in LOSS_OPERATIONS
-    }
-    return Family(
-        operations,
-        tuple(_KERNELS),
-        partial(_kernel, definition),
-        vjp=loss_vjp,
-        vjp_example=_EXAMPLES["vjp"],
-    )
+    options = (parameter, _AXIS, REDUCTION, OUT)
+    gradients = {f"d{x}": f"The gradient with respect to `{x}`, with its shape."}
+    kernel = partial(_kernel, definition)
+    return loss_family(arrays, options, gradients, _run, _EXAMPLES, tuple(_KERNELS), kernel)
 
 
 def _kernel(definition: ElementwiseLossDefinition, name: str) -> Kernel:
@@ -209,15 +194,16 @@ class LossCall(Call):
     def __call__(self) -> Any:
         """Make the call and return the results."""
         caller, name = self.function.caller(self.operation.name), self.operation.name
-        x, shape, dtype, gradient = self.x, self.gradient.shape, self.dtype, self.gradient
-        inner, is_summed = inner_type(dtype), self.divisor is not None
-        wanted = {"forward": (shape,), "backward": (x.shape,)}.get(name, (shape, x.shape))
-        results = outputs_for(caller, self.out, wanted, (dtype,) * len(wanted))
-        gradients = () if name == "forward" else results[-1:]
-        loss = None if name == "backward" else results[0]
+        x, dtype, gradient = self.x, self.dtype, self.gradient
+        inner, is_summed, shapes = (
+            inner_type(dtype),
+            self.divisor is not None,
+            (gradient.shape, x.shape),
+        )
+        results, loss, gradients = loss_outputs(name, caller, self.out, shapes, dtype)
         losses: tuple[NDArray[Any], ...] = ()
         if not is_summed:  # the kernel computes it even for `backward`
-            losses = (np.empty(shape, dtype) if loss is None else loss,)
+            losses = (np.empty(gradient.shape, dtype) if loss is None else loss,)
         sums = np.empty(self.parameter.shape) if is_summed else None
         parameter, gradient = copy_overlapping(
             [np.require(self.parameter, inner, ["C", "A"]), gradient], results
@@ -250,18 +236,12 @@ class LossCall(Call):
             return None
         inner, shape, ufunc, divisor = inner_type(dtype), self.x.shape, self._ufunc, self.divisor
         numbers = np.array([self.parameter], inner), np.asarray(self.gradient / divisor, inner)
-        core, most, to_loss = (1, 1, self.x.size), largest(dtype), dtype.type
+        core, finish = (1, 1, self.x.size), planned_results(name, dtype, divisor)
         take = taking(positions[each] for each in self.operation.inputs if each != "dloss")
 
         def run(given: Sequence[Any]) -> Any:
             results = ufunc(*[each.reshape(core) for each in take(given)], *numbers)
             *gradients, sums = results if type(results) is tuple else (results,)
-            loss = sums.item() / divisor
-            if not abs(loss) <= most:
-                return None
-            if not gradients:
-                return to_loss(loss)
-            dx = gradients[0].reshape(shape)
-            return dx if name == "backward" else (to_loss(loss), dx)
+            return finish(sums.item(), *(each.reshape(shape) for each in gradients))
 
         return run

@@ -27,13 +27,7 @@ from fastact.functions.cross_entropy import (
     classes_of,
 )
 from fastact.functions.function import Function, function_of
-from fastact.functions.losses import (
-    LOSS_OPERATIONS,
-    gradient_by_loss,
-    loss_operation,
-    loss_shape,
-    loss_vjp,
-)
+from fastact.functions.losses import gradient_by_loss, loss_family, loss_shape
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, Argument, array
 from fastact.runtime.dtypes import inner_type
@@ -116,15 +110,11 @@ array([[ 0.125, -0.1  ],
 
 def family(definition: CompositeDefinition) -> Family:
     """Return the family of a definition."""
-    operations = {
-        name: loss_operation(name, _ARRAYS, _OPTIONS, _GRADIENTS, _run, _EXAMPLES)
-        for name in LOSS_OPERATIONS
-    }
 
     def no_kernel(name: str) -> Any:
         raise KeyError(name)
 
-    return Family(operations, (), no_kernel, vjp=loss_vjp, vjp_example=_EXAMPLES["vjp"])
+    return loss_family(_ARRAYS, _OPTIONS, _GRADIENTS, _run, _EXAMPLES, (), no_kernel)
 
 
 def _run(

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.arrays.arguments import as_real_array
+from fastact.arrays.arguments import as_real_array, outputs_for
 from fastact.functions.function import Function
-from fastact.functions.operation import Operation
+from fastact.functions.operation import Family, Operation
 from fastact.functions.options import DLOSS, Argument, array
 from fastact.functions.vjp import by_backward, by_derivative
+from fastact.kernels.kernel import Kernel
+from fastact.runtime.dtypes import largest
 
 REDUCTIONS = ("mean", "sum", "none")
-LOSS_OPERATIONS = {
+_OPERATIONS = {
     "forward": "the loss",
     "backward": "the gradient",
     "forward_backward": "the loss and the gradient in one pass",
@@ -30,25 +32,36 @@ _RAISES = {
 }
 
 
-def loss_operation(
-    name: str,
+def loss_family(
     arrays: tuple[Argument, ...],
     options: tuple[Argument, ...],
     gradients: dict[str, str],
     run: Any,
     examples: Mapping[str, str],
-) -> Operation:
-    """Return an operation of a loss, given its arrays, options, gradients and examples."""
-    if name == "backward":
-        arrays = (array("dloss", DLOSS.text), *arrays)
-    elif name == "forward_backward":
-        arrays = (*arrays, DLOSS)
-    returns = {"forward": _LOSS, "backward": gradients}.get(name, _LOSS | gradients)
-    summary, example = LOSS_OPERATIONS[name], examples.get(name, "")
-    return Operation(name, summary, arrays, options, returns, run, _RAISES, example=example)
+    ufuncs: tuple[str, ...],
+    kernel: Callable[[Any], Kernel],
+) -> Family:
+    """Return the family of a loss, given its arrays, options and gradients, and what `Family` and `Operation` take."""
+    operations = {
+        name: Operation(
+            name,
+            summary,
+            {
+                "backward": (array("dloss", DLOSS.text), *arrays),
+                "forward_backward": (*arrays, DLOSS),
+            }.get(name, arrays),
+            options,
+            {"forward": _LOSS, "backward": gradients}.get(name, _LOSS | gradients),
+            run,
+            _RAISES,
+            example=examples.get(name, ""),
+        )
+        for name, summary in _OPERATIONS.items()
+    }
+    return Family(operations, ufuncs, kernel, vjp=_vjp, vjp_example=examples["vjp"])
 
 
-def loss_vjp(
+def _vjp(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
     """Run the operation `vjp`: a loss with a reduction leaves its gradients, the other what they need."""
@@ -62,6 +75,38 @@ def loss_shape(caller: str, reduction: Any, shape: tuple[int, ...]) -> tuple[int
     if not (isinstance(reduction, str) and reduction in REDUCTIONS):
         raise ValueError(f"{caller}: reduction must be one of {REDUCTIONS}, got {reduction!r}")
     return shape if reduction == "none" else ()
+
+
+def loss_outputs(
+    operation: str,
+    caller: str,
+    out: Any,
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    dtype: Any,
+) -> tuple[tuple[NDArray[Any], ...], NDArray[Any] | None, tuple[NDArray[Any], ...]]:
+    """Return the outputs of an operation, and which of them are the loss and the gradient.
+
+    `shapes` are those of the loss and of the gradient.
+    """
+    wanted = {"forward": shapes[:1], "backward": shapes[1:]}.get(operation, shapes)
+    results = outputs_for(caller, out, wanted, (dtype,) * len(wanted))
+    loss = None if operation == "backward" else results[0]
+    return results, loss, () if operation == "forward" else results[-1:]
+
+
+def planned_results(operation: str, dtype: np.dtype[Any], divisor: float) -> Callable[..., Any]:
+    """Return a function from a sum of losses and a gradient to an operation's results, None if the loss overflows."""
+    most, to_loss = largest(dtype), dtype.type
+
+    def results(total: float, *gradient: Any) -> Any:
+        loss = total / divisor
+        if not abs(loss) <= most:
+            return None
+        if operation == "backward":
+            return gradient[0]
+        return (to_loss(loss), *gradient) if gradient else to_loss(loss)
+
+    return results
 
 
 def gradient_by_loss(caller: str, dloss: Any, shape: tuple[int, ...]) -> NDArray[Any]:
