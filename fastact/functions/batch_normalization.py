@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from fastact.arrays.arguments import (
 )
 from fastact.arrays.channels import run_on_contiguous_channels
 from fastact.arrays.contiguous import BLOCK, as_contiguous, copy_back
+from fastact.arrays.plans import Call, Plan
 from fastact.catalogue.definition import ChannelNormalizationDefinition
 from fastact.functions.function import Function, check_domains
 from fastact.functions.normalizations import (
@@ -140,23 +141,22 @@ class _Statistics(NamedTuple):
 
 def _run(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
-) -> Any:
-    caller, name = function.caller(operation.name), operation.name
-    quick = _run_as_they_are(function, operation, arrays, options)
-    if quick is not None:
-        return quick
+) -> BatchNormalizationCall:
+    """Return the call on channels along any axis."""
+    caller = function.caller(operation.name)
     given, parameters, dtype, eps = checked_arguments(function, operation, arrays, options)
-    shape, inner = given[0].shape, inner_type(dtype)
+    shape = given[0].shape
     axis = as_axis(caller, options.get("axis", 1), len(shape))
-    channels, count = shape[axis], given[0].size // max(1, shape[axis])
     running = {
         each: as_real_array(caller, each, options[each])
         for each in _RUNNING
         if options.get(each) is not None
     }
     for each, array in (parameters | running).items():
-        if array.shape != (channels,):
-            raise ValueError(f"{caller}: {each} has shape {array.shape}, expected {(channels,)}")
+        if array.shape != shape[axis : axis + 1]:
+            raise ValueError(
+                f"{caller}: {each} has shape {array.shape}, expected {shape[axis : axis + 1]}"
+            )
     momentum = as_number(
         caller, "momentum", options.get("momentum", function.parameters["momentum"])
     )
@@ -164,35 +164,271 @@ def _run(
     training = bool(options.get("training", True))
     if not training and len(running) < 2:
         raise ValueError(f"{caller}: running_mean and running_var are required unless training")
-    if training and count == 1:
-        raise ValueError(f"{caller}: a batch of shape {shape} has one element for each channel")
-    of_x = [each for each in ("y", "dx") if each in operation.returns]
-    sums = [each for each in parameters if name != "forward"]
-    updated = [each for each in running if training and each in operation.returns]
-    types = [np.promote_types(dtype, parameters[each].dtype) for each in sums]
-    types += [
-        running[each].dtype if running[each].dtype.kind not in "iub" else dtype for each in updated
-    ]
-    results = outputs_for(
-        caller,
-        options.get("out"),
-        (shape,) * len(of_x) + ((channels,),) * (len(sums) + len(updated)),
-        ((dtype,) * len(of_x) + tuple(types)),
+    out = options.get("out")
+    call = BatchNormalizationCall(
+        function, operation, given, parameters, running, axis, dtype, eps, momentum, training, out
     )
-    small = {
-        each: array.astype(np.float64) for each, array in (parameters | running).items()
-    }  # copies, which may be overwritten
-    inputs, buffers = as_contiguous(copy_overlapping(given, results), results[: len(of_x)], dtype)
-    with np.errstate(all="ignore"):
-        if training and 0 < given[0].size <= BLOCK:
-            last = _small(function, name, inputs, buffers, axis, small, eps, dtype)
+    if training and call.count == 1:
+        raise ValueError(f"{caller}: a batch of shape {shape} has one element for each channel")
+    return call
+
+
+@dataclass(eq=False, repr=False)
+class BatchNormalizationCall(Call):
+    """A call on channels along any axis.
+
+    Attributes
+    ----------
+    function, operation : Function, Operation
+        What is computed.
+    arrays : list of ndarray
+        The arrays, of one shape.
+    parameters, running : dict of str to ndarray
+        Weight and bias, and the running averages, if given.
+    axis : int
+        The axis of the channels.
+    dtype : dtype
+        The dtype of the results.
+    eps, momentum : float
+        The number added to the variance, and the share of the batch in the new running averages.
+    training : bool
+        Whether the statistics are those of the batch.
+    out : ndarray or tuple, optional
+        Where the results go.
+    """
+
+    function: Function
+    operation: Operation
+    arrays: list[NDArray[Any]]
+    parameters: dict[str, NDArray[Any]]
+    running: dict[str, NDArray[Any]]
+    axis: int
+    dtype: np.dtype[Any]
+    eps: float
+    momentum: float
+    training: bool
+    out: Any
+
+    @property
+    def count(self) -> int:
+        """The number of elements of a channel."""
+        first = self.arrays[0]
+        return int(first.size // max(1, first.shape[self.axis]))
+
+    @property
+    def _inner(self) -> np.dtype[Any]:
+        return inner_type(self.dtype)
+
+    @property
+    def _is_small(self) -> bool:
+        """Whether the statistics are those of a batch that one call computes."""
+        return self.training and 0 < self.arrays[0].size <= BLOCK
+
+    @property
+    def _names(self) -> tuple[list[str], list[str], list[str]]:
+        """The results: those of the shape of x, the sums by their parameters, and the new running averages."""
+        of_x = [each for each in ("y", "dx") if each in self.operation.returns]
+        sums = [] if self.operation.name == "forward" else list(self.parameters)
+        has_running = self.training and _RUNNING[0] in self.operation.returns
+        return of_x, sums, list(self.running) if has_running else []
+
+    @property
+    def _types(self) -> tuple[np.dtype[Any], ...]:
+        """The dtypes of the sums and the new running averages."""
+        _, sums, updated = self._names
+        types = [np.promote_types(self.dtype, self.parameters[each].dtype) for each in sums]
+        kinds = (self.running[each].dtype for each in updated)
+        return (*types, *(each if each.kind not in "iub" else self.dtype for each in kinds))
+
+    def __call__(self) -> Any:
+        """Make the call and return the results."""
+        shape, dtype, (of_x, sums, updated) = self.arrays[0].shape, self.dtype, self._names
+        types = self._types
+        results = outputs_for(
+            self.function.caller(self.operation.name),
+            self.out,
+            (shape,) * len(of_x) + (shape[self.axis : self.axis + 1],) * len(types),
+            (dtype,) * len(of_x) + types,
+        )
+        small = {
+            each: array.astype(np.float64)
+            for each, array in (self.parameters | self.running).items()
+        }  # copies, which may be overwritten
+        given = copy_overlapping(self.arrays, results)
+        inputs, buffers = as_contiguous(given, results[: len(of_x)], dtype)
+        with np.errstate(all="ignore"):
+            if self._is_small:
+                last = self._rows_of_channels()(inputs, small)
+                for output, name in zip(buffers, of_x, strict=True):
+                    output[...] = last[name]
+            else:
+                last = self._large(inputs, buffers, small)
+            copy_back(results[: len(of_x)], buffers)
+            last |= {
+                each: _updated(each, small[each], last, self.momentum, self.count)
+                for each in updated
+            }
+            for each, result in zip((*sums, *updated), results[len(of_x) :], strict=True):
+                np.copyto(result, last[each], casting="same_kind")
+        return as_returned(results, self.out)
+
+    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+        """Return a plan for training on a small batch."""
+        small, dtype, types = self.parameters | self.running, self.dtype, self._types
+        if self.out is not None or not self._is_small or not has_loop(dtype):
+            return None
+        if any(each.dtype is not dtype for each in self.arrays):
+            return None
+        if not {*self.operation.inputs, *small} <= positions.keys():
+            return None
+        run_on_rows, (of_x, sums, updated) = self._rows_of_channels(), self._names
+        count, size, momentum = len(self.arrays), self.count, self.momentum
+        places = {each: positions[each] for each in small}
+
+        def run(given: Sequence[Any]) -> Any:
+            with np.errstate(all="ignore"):
+                small = {each: given[at] for each, at in places.items()}
+                last = run_on_rows(given[:count], small)
+                found = [last[each] for each in sums]
+                found += [_updated(each, small[each], last, momentum, size) for each in updated]
+                results = [np.ascontiguousarray(last[each]) for each in of_x]
+                results += map(np.ndarray.astype, found, types)
+            return results[0] if len(results) == 1 else tuple(results)
+
+        return run
+
+    def _rows_of_channels(
+        self,
+    ) -> Callable[[Sequence[NDArray[Any]], Mapping[str, NDArray[Any]]], dict[str, Any]]:
+        """Return a function that computes a small batch in one call, each channel as a row.
+
+        It takes arrays and parameters, and returns the results by name, sums under the names of their parameters.
+        """
+        key, axis, inner = f"small_{self.operation.name}", self.axis, self._inner
+        kernel, ufunc = self.function._family.kernel(key), self.function.kernels[key]
+        shape, types, eps = self.arrays[0].shape, kernel.types(self.dtype), np.float64(self.eps)
+        order = (axis, *(k for k in range(len(shape)) if k != axis))
+        inverse, channels_first = np.argsort(order).tolist(), [shape[k] for k in order]
+        rows = shape[axis], -1
+        takes_bias = any(each.name == "bias" for each in kernel.inputs)
+        names = {"dweight": "weight", "dbias": "bias"}
+        names = {each.name: names.get(each.name, each.name) for each in kernel.outputs}
+
+        def run(
+            arrays: Sequence[NDArray[Any]], given: Mapping[str, NDArray[Any]]
+        ) -> dict[str, Any]:
+            inputs = [np.ascontiguousarray(each.transpose(order)).reshape(rows) for each in arrays]
+            numbers = [np.asarray(given.get("weight", 1.0), inner)]
+            if takes_bias:
+                numbers.append(np.asarray(given.get("bias", -0.0), inner))
+            results = ufunc(*inputs, *numbers, eps, signature=types, casting="same_kind")
+            found = dict(zip(names.values(), results, strict=True))
+            for each in found.keys() & {"y", "dx"}:
+                found[each] = found[each].reshape(channels_first).transpose(inverse)
+            return found
+
+        return run
+
+    def _large(
+        self,
+        inputs: list[NDArray[Any]],
+        outputs: list[NDArray[Any]],
+        small: dict[str, NDArray[Any]],
+    ) -> dict[str, Any]:
+        """Write the value and the gradient, and return what is found of each channel."""
+        found = self._of_batch(inputs) if self.training else self._of_running(inputs, small)
+        rstd = 1 / np.sqrt(found.variance + self.eps)
+        self._write(inputs, outputs, found, rstd, small)
+        return {
+            "mean": found.mean + found.low,
+            "variance": found.variance,
+            "weight": rstd * found.products,
+            "bias": found.dy_sum,
+        }
+
+    def _run(
+        self,
+        kernel: str,
+        inputs: list[NDArray[Any]],
+        outputs: list[NDArray[Any]],
+        *values: Any,
+        sums: int = 0,
+    ) -> Any:
+        """Run a kernel of channels, and return its sums."""
+        parameters = tuple(np.asarray(each, self._inner) for each in values)
+        ufunc = self.function.kernels[kernel]
+        return run_on_contiguous_channels(ufunc, inputs, parameters, outputs, self.axis, sums)
+
+    def _gradient_first(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return ``dy, x``, or x only."""
+        return inputs[::-1] if self.operation.name == "forward_backward" else inputs
+
+    def _of_batch(self, inputs: list[NDArray[Any]]) -> _Statistics:
+        """Return the statistics of a batch: in one pass, or more if the numbers that it starts from are far off."""
+        has_gradient, inner, axis = self.operation.name != "forward", self._inner, self.axis
+        kernel, count = "gradient_moments" if has_gradient else "moments", max(1, self.count)
+        given = self._gradient_first(inputs)
+        x = given[-1]
+        channels = x.shape[axis]
+        few = x.reshape(-1 if x.size else 0, channels, int(np.prod(x.shape[axis + 1 :])))
+        origin = np.zeros(channels, inner)
+        if x.size:
+            origin = few[:_ROWS, :, :_ELEMENTS].mean(axis=(0, 2), dtype=np.float64).astype(inner)
+        for _ in range(_PASSES):
+            sums = 4 if has_gradient else 2
+            total, squares, *others = self._run(kernel, given, [], origin, sums=sums)
+            shift = total / count
+            variance = np.maximum(squares / count - shift * shift, 0)
+            is_far = shift * shift > _DISTANCE[inner.name] * variance
+            nearer = np.where(is_far, origin + shift, origin).astype(inner)
+            if (nearer == origin).all() or np.isnan(shift).any():
+                break
+            origin = nearer
+        mean = (origin + shift).astype(inner)
+        low = (origin.astype(np.float64) - mean) + shift
+        if not others:
+            return _Statistics(mean, low, variance)
+        dy_sum, products = others
+        return _Statistics(mean, low, variance, dy_sum, products - shift * dy_sum)
+
+    def _of_running(
+        self, inputs: list[NDArray[Any]], running: dict[str, NDArray[Any]]
+    ) -> _Statistics:
+        """Return the running averages as statistics."""
+        mean = running["running_mean"].astype(self._inner)
+        found = _Statistics(mean, running["running_mean"] - mean, running["running_var"])
+        if self.operation.name == "forward":
+            return found
+        given = self._gradient_first(inputs)
+        _, _, dy_sum, products = self._run("gradient_moments", given, [], mean, sums=4)
+        return found._replace(dy_sum=dy_sum, products=products - found.low * dy_sum)
+
+    def _write(
+        self,
+        inputs: list[NDArray[Any]],
+        outputs: list[NDArray[Any]],
+        found: _Statistics,
+        rstd: NDArray[Any],
+        small: dict[str, NDArray[Any]],
+    ) -> None:
+        """Write the value and the gradient."""
+        name, count = self.operation.name, max(1, self.count)
+        scale = rstd * small.get("weight", 1.0)
+        shift = small.get("bias", -0.0) - found.low * scale
+        if name == "forward":
+            self._run("forward", inputs, outputs, found.mean, scale, shift)
+        elif self.training:
+            product_mean = found.products * rstd / count
+            dy_mean = found.dy_sum / count - found.low * rstd * product_mean
+            shifts = (shift,) if name == "forward_backward" else ()
+            gradient = found.mean, rstd, scale, *shifts, dy_mean, product_mean
+            self._run(name, inputs, outputs, *gradient)
         else:
-            last = _large(function, name, inputs, buffers, axis, small, eps, training, inner)
-        copy_back(results[: len(of_x)], buffers)
-        last |= {each: _updated(each, small[each], last, momentum, count) for each in updated}
-        for each, result in zip((*sums, *updated), results[len(of_x) :], strict=True):
-            np.copyto(result, last[each], casting="same_kind")
-    return as_returned(results, options.get("out"))
+            zero = np.zeros_like(scale)
+            if name == "forward_backward":
+                self._run("forward", inputs[:1], outputs[:1], found.mean, scale, shift)
+            dy = self._gradient_first(inputs)[:1]
+            self._run("forward", dy, outputs[-1:], zero, scale, -zero)
 
 
 def _updated(
@@ -204,224 +440,3 @@ def _updated(
     new = found["mean"] if name == "running_mean" else found["variance"] * (count / (count - 1))
     updated: NDArray[Any] = old + momentum * (new - old)
     return updated
-
-
-def _run_as_they_are(
-    function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
-) -> Any:
-    """Train on a small batch of arrays that are what the kernel takes, channels along axis 1: 25 us instead of 120.
-
-    Return None if they are not.
-    """
-    first, name = arrays[0], operation.name
-    if type(first) is not np.ndarray or first.ndim < 2 or not 0 < first.size <= BLOCK:
-        return None
-    dtype, shape = first.dtype, first.shape
-    channels = shape[1]
-    count = first.size // channels
-    if not has_loop(dtype) or count == 1 or options.get("out") is not None:
-        return None
-    for array in arrays:
-        if type(array) is not np.ndarray or array.dtype is not dtype or array.shape != shape:
-            return None
-    if options.get("axis", 1) != 1 or options.get("training", True) is not True:
-        return None
-    inner, given = inner_type(dtype), {}
-    for each in ("weight", "bias", *_RUNNING):
-        array = options.get(each)
-        if array is not None:
-            if type(array) is not np.ndarray or array.dtype is not inner:
-                return None
-            if array.shape != (channels,):
-                return None
-            given[each] = array
-    eps, momentum = (options.get(each, function.parameters[each]) for each in ("eps", "momentum"))
-    if type(eps) is not float or type(momentum) is not float or not (eps >= 0 and momentum >= 0):
-        return None
-    found = _on_rows(function, name, arrays, 1, given, eps, dtype)
-    results = [
-        np.ascontiguousarray(np.moveaxis(found[each].reshape(_split(shape, 1)), 0, 1))
-        for each in ("y", "dx")
-        if each in found
-    ]
-    if name != "forward":
-        results += [found[each].astype(inner) for each in ("weight", "bias") if each in given]
-    if name != "backward":
-        results += [
-            _updated(each, given[each], found, momentum, count).astype(inner)
-            for each in _RUNNING
-            if each in given
-        ]
-    return results[0] if len(results) == 1 else tuple(results)
-
-
-def _split(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    """Return a shape with the axis of the channels first."""
-    return (shape[axis], *shape[:axis], *shape[axis + 1 :])
-
-
-def _on_rows(
-    function: Function,
-    name: str,
-    arrays: Sequence[NDArray[Any]],
-    axis: int,
-    given: dict[str, NDArray[Any]],
-    eps: float,
-    dtype: np.dtype[Any],
-) -> dict[str, Any]:
-    """Return the results of a small batch by name, those of the shape of x as one row for each channel."""
-    key, inner = f"small_{name}", inner_type(dtype)
-    kernel = function._family.kernel(key)
-    rows = [
-        np.ascontiguousarray(np.moveaxis(each, axis, 0)).reshape(each.shape[axis], -1)
-        for each in arrays
-    ]
-    weight = np.asarray(given.get("weight", 1.0), inner)
-    numbers = (
-        [weight] if name == "backward" else [weight, np.asarray(given.get("bias", -0.0), inner)]
-    )
-    results = function.kernels[key](
-        *rows, *numbers, np.float64(eps), signature=kernel.types(dtype), casting="same_kind"
-    )
-    names = {"dweight": "weight", "dbias": "bias"}
-    return {
-        names.get(each.name, each.name): result
-        for each, result in zip(kernel.outputs, results, strict=True)
-    }
-
-
-def _small(
-    function: Function,
-    name: str,
-    inputs: list[NDArray[Any]],
-    outputs: list[NDArray[Any]],
-    axis: int,
-    given: dict[str, NDArray[Any]],
-    eps: float,
-    dtype: np.dtype[Any],
-) -> dict[str, Any]:
-    """Write the value and the gradient of a small batch, and return what is found of each channel."""
-    found = _on_rows(function, name, inputs, axis, given, eps, dtype)
-    rows = [found[each] for each in ("y", "dx") if each in found]
-    for output, result in zip(outputs, rows, strict=True):
-        output[...] = np.moveaxis(result.reshape(_split(output.shape, axis)), 0, axis)
-    return found
-
-
-def _large(
-    function: Function,
-    name: str,
-    inputs: list[NDArray[Any]],
-    outputs: list[NDArray[Any]],
-    axis: int,
-    given: dict[str, NDArray[Any]],
-    eps: float,
-    training: bool,
-    inner: np.dtype[Any],
-) -> dict[str, Any]:
-    """Write the value and the gradient, and return what is found of each channel."""
-    count = max(1, inputs[0].size // max(1, inputs[0].shape[axis]))
-    if training:
-        found = _of_batch(function, name, inputs, axis, count, inner)
-    else:
-        found = _of_running(function, name, inputs, axis, given, inner)
-    rstd = 1 / np.sqrt(found.variance + eps)
-    _write(function, name, inputs, outputs, axis, count, found, rstd, given, training, inner)
-    return {
-        "mean": found.mean + found.low,
-        "variance": found.variance,
-        "weight": rstd * found.products,
-        "bias": found.dy_sum,
-    }
-
-
-def _of_batch(
-    function: Function,
-    name: str,
-    inputs: list[NDArray[Any]],
-    axis: int,
-    count: int,
-    inner: np.dtype[Any],
-) -> _Statistics:
-    """Return the statistics of a batch: in one pass, or more if the numbers that it starts from are far off."""
-    kernel = "moments" if name == "forward" else "gradient_moments"
-    x = inputs[-1] if name == "backward" else inputs[0]
-    given = inputs if name != "forward_backward" else inputs[::-1]
-    channels = np.moveaxis(x, axis, 0).shape[0]
-    few = x.reshape(-1 if x.size else 0, channels, int(np.prod(x.shape[axis + 1 :])))
-    origin = np.zeros(channels, inner)
-    if x.size:
-        origin = few[:_ROWS, :, :_ELEMENTS].mean(axis=(0, 2), dtype=np.float64).astype(inner)
-    for _ in range(_PASSES):
-        total, squares, *others = run_on_contiguous_channels(
-            function.kernels[kernel], given, (origin,), [], axis, 2 if name == "forward" else 4
-        )
-        shift = total / count
-        variance = np.maximum(squares / count - shift * shift, 0)
-        is_far = shift * shift > _DISTANCE[inner.name] * variance
-        nearer = np.where(is_far, origin + shift, origin).astype(inner)
-        if (nearer == origin).all() or np.isnan(shift).any():
-            break
-        origin = nearer
-    mean = (origin + shift).astype(inner)
-    low = (origin.astype(np.float64) - mean) + shift
-    if not others:
-        return _Statistics(mean, low, variance)
-    dy_sum, products = others
-    return _Statistics(mean, low, variance, dy_sum, products - shift * dy_sum)
-
-
-def _of_running(
-    function: Function,
-    name: str,
-    inputs: list[NDArray[Any]],
-    axis: int,
-    running: dict[str, NDArray[Any]],
-    inner: np.dtype[Any],
-) -> _Statistics:
-    """Return the running averages as statistics."""
-    mean = running["running_mean"].astype(inner)
-    found = _Statistics(mean, running["running_mean"] - mean, running["running_var"])
-    if name == "forward":
-        return found
-    given = inputs if name == "backward" else inputs[::-1]
-    kernel = function.kernels["gradient_moments"]
-    _, _, dy_sum, products = run_on_contiguous_channels(kernel, given, (mean,), [], axis, 4)
-    return found._replace(dy_sum=dy_sum, products=products - found.low * dy_sum)
-
-
-def _write(
-    function: Function,
-    name: str,
-    inputs: list[NDArray[Any]],
-    outputs: list[NDArray[Any]],
-    axis: int,
-    count: int,
-    found: _Statistics,
-    rstd: NDArray[Any],
-    small: dict[str, NDArray[Any]],
-    training: bool,
-    inner: np.dtype[Any],
-) -> None:
-    """Write the value and the gradient."""
-    scale = rstd * small.get("weight", 1.0)
-    shift = small.get("bias", -0.0) - found.low * scale
-
-    def run(kernel: str, some: list[NDArray[Any]], to: list[NDArray[Any]], *values: Any) -> None:
-        parameters = tuple(np.asarray(each, inner) for each in values)
-        run_on_contiguous_channels(function.kernels[kernel], some, parameters, to, axis)
-
-    if name == "forward":
-        run("forward", inputs, outputs, found.mean, scale, shift)
-    elif training:
-        product_mean = found.products * rstd / count
-        dy_mean = found.dy_sum / count - found.low * rstd * product_mean
-        shifts = (shift,) if name == "forward_backward" else ()
-        gradient = found.mean, rstd, scale, *shifts, dy_mean, product_mean
-        run(name, inputs, outputs, *gradient)
-    else:
-        dy = inputs[0] if name == "backward" else inputs[1]
-        zero = np.zeros_like(scale)
-        if name == "forward_backward":
-            run("forward", inputs[:1], outputs[:1], found.mean, scale, shift)
-        run("forward", [dy], outputs[-1:], zero, scale, -zero)

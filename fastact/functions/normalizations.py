@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -20,7 +21,8 @@ from fastact.arrays.arguments import (
     same_shape,
 )
 from fastact.arrays.contiguous import BLOCK
-from fastact.arrays.rows import RowArray, axes_of, run_in_blocks_of_rows, run_on_rows
+from fastact.arrays.plans import Call, Plan
+from fastact.arrays.rows import Axes, RowArray, axes_of, run_in_blocks_of_rows, run_on_rows
 from fastact.catalogue.definition import NormalizationDefinition, RowNormalizationDefinition
 from fastact.functions.function import Function, check_domains
 from fastact.functions.operation import SUMMARIES, Family, Operation
@@ -101,7 +103,6 @@ def family(definition: RowNormalizationDefinition) -> Family:
         partial(_kernel, definition),
         vjp_example=EXAMPLES["vjp"],
         others=with_sums,
-        constants=lambda function: lambda dtype: np.asarray(function.parameters["eps"], np.float64),
     )
 
 
@@ -167,127 +168,166 @@ def checked_arguments(
 
 def _run(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
-) -> Any:
-    caller, name, definition = function.caller(operation.name), operation.name, function._definition
-    assert isinstance(definition, NormalizationDefinition)
-    results = _run_as_they_are(function, name, definition, arrays, options)
-    if results is not None:
-        return results
+) -> NormalizationCall:
+    """Return the call of the kernel on all rows, for any layout."""
+    caller = function.caller(operation.name)
     given, parameters, dtype, eps = checked_arguments(function, operation, arrays, options)
-    shape, out = given[0].shape, options.get("out")
-    axis = options.get("axis", -1)
+    shape, axis = given[0].shape, options.get("axis", -1)
     layout = axes_of(caller, None if shape == () and axis in (-1, 0) else axis, shape)
     for each, array in parameters.items():
         if array.shape != layout.row_shape:
             raise ValueError(
                 f"{caller}: {each} has shape {array.shape}, expected {layout.row_shape}"
             )
-    sums = _wanted_sums(definition, name, parameters)
-    of_x = _OUTPUTS[name].split()
-    results = outputs_for(
-        caller,
-        out,
-        (shape,) * len(of_x) + tuple(parameters[each[1:]].shape for each in sums),
-        (dtype,) * len(of_x)
-        + tuple(np.promote_types(dtype, parameters[each[1:]].dtype) for each in sums),
+    return NormalizationCall(
+        function, operation, given, parameters, layout, dtype, np.float64(eps), options.get("out")
     )
-    key = name + _SUMS if sums else name
-    inner, length = inner_type(dtype), math.prod(layout.row_shape)
-    values = [
-        np.require(parameters[each], inner, ["C", "A"]).reshape(-1)
-        if each in parameters
-        else _neutral(each, length, inner)
-        for each in _parameters(definition, name)
-    ]
-    values = list(copy_overlapping(values, results))
-    given = list(copy_overlapping(given, results))
-    call = partial(
-        function.kernels[key],
-        casting="same_kind",
-        signature=function._family.kernel(key).types(dtype),
-    )
-    operands = (*values, np.float64(eps))
-    totals: dict[str, NDArray[np.float64]] = {}
-
-    def run(inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
-        if not sums:
-            call(*inputs, *operands, out=tuple(outputs))
-            return
-        found = run_in_blocks_of_rows(call, inputs, operands, outputs, len(sums_of(definition)))
-        totals.update(zip(sums_of(definition), found, strict=True))
-
-    run_on_rows(
-        layout,
-        run,
-        [RowArray(each, True) for each in given],
-        [RowArray(each, True) for each in results[: len(of_x)]],
-    )
-    with np.errstate(over="ignore"):  # a sum may be too large for the type
-        for each, result in zip(sums, results[len(of_x) :], strict=True):
-            np.copyto(result, totals[each].reshape(result.shape), casting="same_kind")
-    return as_returned(results, out)
 
 
-def _wanted_sums(
-    definition: NormalizationDefinition, name: str, parameters: Container[str]
-) -> list[str]:
-    return [] if name == "forward" else [s for s in sums_of(definition) if s[1:] in parameters]
+@dataclass(eq=False, repr=False)
+class NormalizationCall(Call):
+    """A call of the kernel of a normalization of rows, or of that with sums over rows.
 
-
-def _run_as_they_are(
-    function: Function,
-    name: str,
-    definition: NormalizationDefinition,
-    arrays: tuple[Any, ...],
-    options: Mapping[str, Any],
-) -> Any:
-    """Run an operation on arrays that are what its kernel takes, with rows along the last axis: 10 us instead of 60.
-
-    Return None if they are not.
+    Attributes
+    ----------
+    function, operation : Function, Operation
+        What is computed.
+    arrays : list of ndarray
+        The arrays, of one shape.
+    parameters : dict of str to ndarray
+        Weight and bias, if given.
+    layout : Axes
+        Where the rows are.
+    dtype : dtype
+        The dtype of the results.
+    eps : numpy.float64
+        The number added to the variance.
+    out : ndarray or tuple, optional
+        Where the results go.
     """
-    first, axis, eps = arrays[0], options.get("axis", -1), options.get("eps")
-    if type(first) is not np.ndarray or not first.ndim or not has_loop(first.dtype):
-        return None
-    dtype, shape, inner = first.dtype, first.shape, inner_type(first.dtype)
-    for each in arrays:
-        if type(each) is not np.ndarray or each.dtype is not dtype or each.shape != shape:
-            return None
-    if axis != -1 or options.get("out") is not None:
-        return None
-    if eps is None:
-        eps = function.constants[first.dtype]
-    elif type(eps) is not float or not eps >= 0:
-        return None
-    given = {each: options[each] for each in ("weight", "bias") if options.get(each) is not None}
-    for each in given.values():
-        if type(each) is not np.ndarray or each.dtype is not inner or each.shape != shape[-1:]:
-            return None
-    values = [
-        given[each] if each in given else _neutral(each, shape[-1], inner)
-        for each in _parameters(definition, name)
-    ]
-    sums = _wanted_sums(definition, name, given)
-    if not sums:
-        call = function.kernels[name]
-        if first.nbytes < MIN_POOLED_BYTES:
-            return call(*arrays, *values, eps)
-        return with_output_pool(call, *arrays, *values, eps)
-    call, every_sum = function.kernels[name + _SUMS], sums_of(definition)
-    if 0 < first.size <= BLOCK:
-        blocks = 1, -1, shape[-1]
-        results = call(*[each.reshape(blocks) for each in arrays], *values, eps)
-        outputs = [each.reshape(shape) for each in results[: -len(every_sum)]]
-        totals = [each[0] for each in results[-len(every_sum) :]]
-    else:
-        outputs = [empty(shape, dtype) for _ in _OUTPUTS[name].split()]
-        totals = run_in_blocks_of_rows(call, arrays, (*values, eps), outputs, len(every_sum))
-    with np.errstate(over="ignore"):  # a sum may be too large for the type
-        found = [
-            total.astype(inner)
-            for each, total in zip(every_sum, totals, strict=True)
-            if each in sums
+
+    function: Function
+    operation: Operation
+    arrays: list[NDArray[Any]]
+    parameters: dict[str, NDArray[Any]]
+    layout: Axes
+    dtype: np.dtype[Any]
+    eps: np.float64
+    out: Any
+
+    @property
+    def _definition(self) -> NormalizationDefinition:
+        definition = self.function._definition
+        assert isinstance(definition, NormalizationDefinition)
+        return definition
+
+    @property
+    def _sums(self) -> list[str]:
+        """The names of the gradients of the parameters."""
+        is_value = self.operation.name == "forward"
+        wanted = () if is_value else sums_of(self._definition)
+        return [each for each in wanted if each[1:] in self.parameters]
+
+    def _type_of(self, gradient: str) -> np.dtype[Any]:
+        """Return the dtype of the gradient of a parameter."""
+        return np.promote_types(self.dtype, self.parameters[gradient[1:]].dtype)
+
+    @property
+    def _kernel(self) -> str:
+        return self.operation.name + (_SUMS if self._sums else "")
+
+    def __call__(self) -> Any:
+        """Make the call and return the results."""
+        shape, dtype, sums, inner = self.arrays[0].shape, self.dtype, self._sums, self._inner
+        of_x = _OUTPUTS[self.operation.name].split()
+        results = outputs_for(
+            self.function.caller(self.operation.name),
+            self.out,
+            (shape,) * len(of_x) + (self.layout.row_shape,) * len(sums),
+            (dtype,) * len(of_x) + tuple(map(self._type_of, sums)),
+        )
+        length = math.prod(self.layout.row_shape)
+        values = [
+            np.require(self.parameters[each], inner, ["C", "A"]).reshape(-1)
+            if each in self.parameters
+            else _neutral(each, length, inner)
+            for each in _parameters(self._definition, self.operation.name)
         ]
-    return (*outputs, *found)
+        operands = (*copy_overlapping(values, results), self.eps)
+        given = copy_overlapping(self.arrays, results)
+        every_sum, key = sums_of(self._definition), self._kernel
+        types = self.function._family.kernel(key).types(dtype)
+        call = partial(self.function.kernels[key], casting="same_kind", signature=types)
+        totals: dict[str, NDArray[np.float64]] = {}
+
+        def run(inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
+            if not sums:
+                call(*inputs, *operands, out=tuple(outputs))
+                return
+            found = run_in_blocks_of_rows(call, inputs, operands, outputs, len(every_sum))
+            totals.update(zip(every_sum, found, strict=True))
+
+        run_on_rows(
+            self.layout,
+            run,
+            [RowArray(each, True) for each in given],
+            [RowArray(each, True) for each in results[: len(of_x)]],
+        )
+        with np.errstate(over="ignore"):  # a sum may be too large for the type
+            for each, result in zip(sums, results[len(of_x) :], strict=True):
+                np.copyto(result, totals[each].reshape(result.shape), casting="same_kind")
+        return as_returned(results, self.out)
+
+    @property
+    def _inner(self) -> np.dtype[Any]:
+        return inner_type(self.dtype)
+
+    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+        """Return a plan for rows along the last axis, of any size."""
+        first, dtype, inner, given = self.arrays[0], self.dtype, self._inner, self.parameters
+        if self.out is not None or not self.layout.is_last or not has_loop(first.dtype):
+            return None
+        if not {*self.operation.inputs, *given} <= positions.keys():
+            return None
+        if any(each.dtype is not dtype for each in self.arrays):
+            return None
+        shape, length, count, eps = first.shape, first.shape[-1], len(self.arrays), self.eps
+        names = _parameters(self._definition, self.operation.name)
+        places = [(positions.get(each), _neutral(each, length, inner)) for each in names]
+        ufunc, sums, every_sum = (
+            self.function.kernels[self._kernel],
+            self._sums,
+            sums_of(self._definition),
+        )
+
+        def operands(given: Sequence[Any]) -> Sequence[Any]:
+            return *[
+                value if at is None else given[at].astype(inner, copy=False) for at, value in places
+            ], eps
+
+        if not sums:
+            if first.nbytes < MIN_POOLED_BYTES:
+                return lambda given: ufunc(*given[:count], *operands(given))
+            return lambda given: with_output_pool(ufunc, *given[:count], *operands(given))
+        is_block, blocks = 0 < first.size <= BLOCK, (1, -1, length)
+        kept = [(every_sum.index(each), self._type_of(each)) for each in sums]
+        outputs_count = len(_OUTPUTS[self.operation.name].split())
+
+        def run(given: Sequence[Any]) -> Any:
+            if is_block:
+                arrays = [each.reshape(blocks) for each in given[:count]]
+                results = ufunc(*arrays, *operands(given))
+                outputs = [each.reshape(shape) for each in results[:outputs_count]]
+                totals = [each[0] for each in results[outputs_count:]]
+            else:
+                outputs = [empty(shape, dtype) for _ in range(outputs_count)]
+                totals = run_in_blocks_of_rows(
+                    ufunc, given[:count], operands(given), outputs, len(every_sum)
+                )
+            with np.errstate(over="ignore"):  # a sum may be too large for the type
+                return (*outputs, *[totals[k].astype(kind) for k, kind in kept])
+
+        return run
 
 
 @lru_cache(16)

@@ -82,6 +82,23 @@ def gru_backward(dh: Any, input_gates: Any, hidden_gates: Any, h_prev: Any) -> A
     return *(np.concatenate([dr, dz, each], axis=-1) for each in (dn, dn * r)), dh * z
 
 
+def standardized(x: Any, axis: int) -> Any:
+    mean, var = x.mean(axis, keepdims=True), x.var(axis, keepdims=True)
+    return (x - mean) / np.sqrt(var + 1e-5)
+
+
+def layer_norm_backward(dy: Any, x: Any, w: Any, b: Any) -> Any:
+    y, g = standardized(x, -1), dy * w
+    rstd = 1 / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    dx = rstd * (g - g.mean(-1, keepdims=True) - y * (g * y).mean(-1, keepdims=True))
+    return dx, (dy * y).sum(0), dy.sum(0)
+
+
+def batch_norm(x: Any, w: Any, mean: Any, var: Any) -> Any:
+    unbiased = x.var(0, ddof=1)
+    return standardized(x, 0) * w, 0.9 * mean + 0.1 * x.mean(0), 0.9 * var + 0.1 * unbiased
+
+
 WHOLE, ROW, COLUMN, HALF = (ROWS, COLUMNS), (COLUMNS,), (ROWS,), (ROWS, COLUMNS // 2)
 CASES = {
     "elu alpha": Case(
@@ -200,6 +217,24 @@ CASES = {
         lambda x: fa.maxout(x, 3),
         lambda x: x.reshape(ROWS, -1, 3).max(-1),
         (WHOLE,),
+    ),
+    "layer normalization": Case(
+        fa.layer_norm,
+        lambda x, b: fa.layer_norm(x, bias=b),
+        lambda x, b: standardized(x, -1) + b,
+        (WHOLE, ROW),
+    ),
+    "layer normalization backward": Case(
+        fa.layer_norm,
+        lambda dy, x, w, b: fa.layer_norm.backward(dy, x, weight=w, bias=b),
+        layer_norm_backward,
+        (WHOLE, WHOLE, ROW, ROW),
+    ),
+    "batch normalization": Case(
+        fa.batch_norm,
+        lambda x, w, mean, var: fa.batch_norm(x, weight=w, running_mean=mean, running_var=var),
+        batch_norm,
+        (WHOLE, ROW, ROW, ROW),
     ),
     "binary cross-entropy": Case(
         fa.sigmoid_binary_cross_entropy,
@@ -372,6 +407,8 @@ def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         fa.prelu.backward(x, x, b)
         fa.relu(x, bias=b)
         fa.logsumexp(x, axis=0)
+        fa.layer_norm.backward(x, x, weight=b)
+        fa.batch_norm(x, weight=b)
         references = [weakref.ref(x), weakref.ref(b)]
         del x, b
         gc.collect()
