@@ -26,6 +26,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "activation": "custom",
     "check_derivative": "custom",
+    "elementwise": "custom.elementwise",
     "get": "functions.registry",
     "get_num_threads": "runtime.threads",
     "get_parallel_threshold": "runtime.threads",

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from fastact import math as math
 from fastact.custom import activation as activation
 from fastact.custom import check_derivative as check_derivative
+from fastact.custom.elementwise import elementwise as elementwise
 from fastact.functions.registry import get as get
 from fastact.runtime.threads import get_num_threads as get_num_threads
 from fastact.runtime.threads import get_parallel_threshold as get_parallel_threshold
@@ -18,7 +19,7 @@ from fastact.runtime.output_pool import set_output_cache as set_output_cache
 from fastact.runtime.threads import set_parallel_threshold as set_parallel_threshold
 from fastact.functions import Function
 
-__all__ = ['activation', 'check_derivative', 'get', 'get_num_threads', 'get_parallel_threshold', 'names', 'output_cache_info', 'set_num_threads', 'set_output_cache', 'set_parallel_threshold']
+__all__ = ['activation', 'check_derivative', 'elementwise', 'get', 'get_num_threads', 'get_parallel_threshold', 'names', 'output_cache_info', 'set_num_threads', 'set_output_cache', 'set_parallel_threshold']
 __version__: str
 
 _Convention = Literal["pytorch", "jax", "tensorflow", "thinc", "chainer"]

@@ -89,3 +89,19 @@ def _erf(x: Any) -> Any:
     from scipy import special
 
     return special.erf(x)
+
+
+@fa.elementwise
+def adam_step(
+    w: Any, gradient: Any, mean: Any, square: Any, rate: Any = 1e-3, epsilon: Any = 1e-8
+) -> Any:
+    """Take a step of Adam."""
+    mean = 0.9 * mean + 0.1 * gradient
+    square = 0.999 * square + 0.001 * gradient**2
+    return w - rate * mean / (np.sqrt(square) + epsilon), mean, square
+
+
+@fa.elementwise
+def smooth_distance(y: Any, target: Any, sharpness: Any = 2.0) -> Any:
+    """Have an array of the name that results have."""
+    return fa.math.softplus(sharpness * (y - target)) / sharpness

@@ -2,127 +2,52 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
-from operator import attrgetter
-from types import FunctionType
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from fastact.catalogue.definition import Definition
-from fastact.custom.snapshot import Snapshot
+from fastact.custom.base import CustomDefinition, CustomFunction, prepare
 from fastact.functions import Function, make_function
 from fastact.functions.fused import max_parameters
 from fastact.functions.pointwise import run_elementwise
 from fastact.simd import dual, isnan, select, value_and_derivative_of
-from fastact.system.first_use import first_use
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from fastact.runtime.compiler import NotSelfContainedError
 
-
-@dataclass(frozen=True)
-class CustomDefinition(Definition):
-    """An activation that a user wrote: its function returns the value, or value and derivative.
-
-    Attributes
-    ----------
-    metadata : dict of str to Any
-        The keywords of `activation`.
-    """
-
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def _snapshot(self) -> Snapshot:
-        """The source of all kernels; threads that race for it get the same one."""
-        found: Snapshot | None = vars(self).get("_snapshot")
-        if found is None:
-            assert isinstance(self.function, FunctionType)
-            found = vars(self).setdefault("_snapshot", Snapshot(self.function))
-        return found
+class ActivationDefinition(CustomDefinition):
+    """An activation that a user wrote: its function returns the value, or value and derivative."""
 
     @cached_property
     def on_vectors(self) -> Callable[..., Any]:
         """The function that kernels call, which runs the user's on dual numbers."""
-        from fastact.numba_support import extension, numpy_names  # noqa: F401  registers overloads
-
-        extension.init()
         indices = tuple(list(self.parameters).index(name) for name in self.learnable)
-        return _differentiable(self._snapshot.function, indices)
+        return _differentiable(super().on_vectors, indices)
 
-    @property
-    def module(self) -> str:
-        """The function's module, where pickle looks for it."""
-        return self.function.__module__
+    def trials(self, vector: Any) -> Iterator[tuple[Any, ...]]:
+        """Yield the types of arguments with which kernels call the function."""
+        from fastact.simd.differentiation import Dual
 
-    @cached_property
-    def wrapped(self) -> FunctionType:
-        """A copy of the function that carries the metadata, under the name by which pickle finds it."""
-        function: Any = self.function
-        copied = _renamed(function, function.__qualname__ + _WRAPPED)
-        vars(copied).update(self.metadata)
-        return copied
+        yield Dual(vector), *[vector] * len(self.parameters)
 
-    def ufunc_name(self, operation: str) -> str:
-        """Return the dotted path from the module to a ufunc."""
-        return f"{self.function.__qualname__}.ufuncs.{operation}"
+    def check_result(self, kind: Any) -> str | None:
+        """Say what is wrong with the type of the function's result, if anything."""
+        from numba.core import types
 
-    @first_use()
-    def explain(self, error: BaseException) -> str:
-        """Say what is wrong with the user's function, and on which line."""
-        from fastact.runtime.compiler import NotSelfContainedError, default_settings
-
-        with default_settings():
-            if isinstance(error, NotSelfContainedError):
-                return self._explain_needs(error)
-            from fastact.custom.diagnosis import first_line
-
-            return self._explain_types() or f"{self.name}: {first_line(error)}"
-
-    def _explain_needs(self, error: NotSelfContainedError) -> str:
-        """Name the constructs that need Numba's runtime."""
-        from fastact.custom.constructs import constructs
-
-        found = constructs(self._snapshot.function, error.symbols)
-        return (
-            f"{self.name} cannot be compiled: kernels have neither Numba's runtime nor exceptions, which these need: "
-            f"{', '.join(dict.fromkeys(found)) or ', '.join(sorted(error.symbols))}"
-        )
-
-    def _explain_types(self) -> str | None:
-        """Say in one line why the function alone does not compile; None if it does."""
-        from numba import njit, types
-        from numba.core.errors import NumbaError, UnsupportedBytecodeError
-
-        from fastact.custom.diagnosis import diagnose, first_line
-        from fastact.simd.compilable import make_compilable
         from fastact.simd.differentiation import Dual
         from fastact.simd.lowering import Mask, Vector
 
-        function, vector = self._snapshot.function, Vector(types.float32, 0)
-        kinds = (Dual(vector), *[vector] * len(self.parameters))
-        make_compilable(function)  # and with it the functions that it calls
-        dispatcher = njit(function)
-        try:
-            dispatcher.compile(kinds)
-        except (NumbaError, UnsupportedBytecodeError) as error:
-            return f"{self.name}: {diagnose(function, kinds) or first_line(error)}"
-        result = dispatcher.nopython_signatures[0].return_type
-        if not isinstance(result, Dual | Vector | Mask | types.BaseTuple):
-            return f"{self.name}: its result does not depend on x"
-        return None
+        if isinstance(kind, Dual | Vector | Mask | types.BaseTuple):
+            return None
+        return "its result does not depend on x"
 
-    def kernel_name(self, loop: str) -> str | None:
-        """Return a name that covers all dependencies of the function, or None if they cannot be described."""
-        digest = self._snapshot.digest
-        return digest and f"custom.{digest}.{','.join(self.learnable)}.{loop}"
+    @property
+    def role(self) -> str:
+        """The learnable parameters, which have gradients."""
+        return ",".join(self.learnable)
 
 
 def _differentiable(function: Any, indices: tuple[int, ...]) -> Callable[..., Any]:
@@ -147,7 +72,7 @@ def _differentiable(function: Any, indices: tuple[int, ...]) -> Callable[..., An
 
 if TYPE_CHECKING:
 
-    class _Activation(Function):  # at run time, each function has a class with methods of its own
+    class _Activation(CustomFunction):  # at run time, each has a class with methods of its own
         def __call__(self, x: ArrayLike, /, *args: ArrayLike, **options: Any) -> Any: ...
         def derivative(self, x: ArrayLike, /, *args: ArrayLike, **options: Any) -> Any: ...
         def value_and_derivative(
@@ -162,66 +87,15 @@ if TYPE_CHECKING:
         def second_derivative(self, x: ArrayLike, /, *args: ArrayLike, **options: Any) -> Any: ...
 
 else:
-    _Activation = Function
+    _Activation = CustomFunction
 
 
-class CustomFunction(_Activation):
-    """An activation that a user wrote, and how it is copied and pickled.
-
-    Pickle finds it as it finds a function: by its name in its module. cloudpickle takes functions by value where that
-    name does not serve elsewhere (``__main__``, notebooks, lambdas, nested functions), and decides so from the
-    function itself. So what is pickled is a function: `__wrapped__`, which is found under the activation's name.
-    """
-
-    @property
-    def __wrapped__(self) -> FunctionType:
-        definition: Any = self._definition
-        wrapped: FunctionType = definition.wrapped
-        return wrapped
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.__wrapped__, self._bound)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self
-
-
-_WRAPPED = ".__wrapped__"
-
-
-def _restore(wrapped: FunctionType, bound: dict[str, Any]) -> Function:
-    """Return the activation in whose module the function was found, or a new one of a function that came by value."""
-    name = wrapped.__qualname__.removesuffix(_WRAPPED)
-    try:
-        found: Any = attrgetter(name)(sys.modules[wrapped.__module__])
-    except (AttributeError, KeyError):
-        found = None
-    if getattr(found, "__wrapped__", None) is not wrapped:
-        metadata = dict(vars(wrapped))
-        found = _make(metadata.pop("learnable"), metadata, _renamed(wrapped, name))
-    restored: Function = found.bind(**bound)
-    return restored
-
-
-def _renamed(function: FunctionType, qualname: str) -> FunctionType:
-    """Copy a function under another qualified name."""
-    copied = FunctionType(
-        function.__code__,
-        function.__globals__,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    copied.__qualname__, copied.__module__ = qualname, function.__module__
-    copied.__doc__, copied.__annotations__ = function.__doc__, function.__annotations__
-    return copied
+class CustomActivation(_Activation):
+    """An activation that a user wrote."""
 
 
 @overload
-def activation(function: Callable[..., Any], /) -> CustomFunction: ...
+def activation(function: Callable[..., Any], /) -> CustomActivation: ...
 
 
 @overload
@@ -233,7 +107,7 @@ def activation(
     learnable: str | None = ...,
     parameters_are: dict[str, str] = ...,
     reference: str = ...,
-) -> Callable[[Callable[..., Any]], CustomFunction]: ...
+) -> Callable[[Callable[..., Any]], CustomActivation]: ...
 
 
 def activation(function: Any = None, /, *, learnable: str | None = None, **metadata: Any) -> Any:
@@ -285,36 +159,27 @@ def activation(function: Any = None, /, *, learnable: str | None = None, **metad
     >>> float(swishy(0.0)), float(swishy.derivative(0.0))
     (0.0, 0.5)
     """
-    if function is None:
-        return partial(_make, learnable, metadata)
-    return _make(learnable, metadata, function)
+    made = partial(_make, learnable=learnable, **metadata)
+    return made if function is None else made(function)
 
 
-def _make(
-    learnable: str | None, metadata: dict[str, Any], function: Callable[..., Any]
-) -> Function:
-    if not isinstance(function, FunctionType):
-        raise TypeError(f"activation: expected a plain function, got {function!r}")
-    found = inspect.signature(function).parameters
-    kinds = {parameter.kind for parameter in found.values()}
-    if kinds != {inspect.Parameter.POSITIONAL_OR_KEYWORD}:
-        raise TypeError(
-            f"activation: {function.__name__} must take x and parameters with names of their own"
-        )
-    if learnable is not None and learnable not in list(found)[1:]:
+def _make(function: Any, /, *, learnable: str | None = None, **metadata: Any) -> Function:
+    _, *parameters = prepare("activation", function)
+    if learnable is not None and learnable not in parameters:
         raise TypeError(f"activation: {function.__name__} has no parameter {learnable!r}")
-    if len(found) - 1 > max_parameters():
+    if len(parameters) > max_parameters():
         raise ValueError(
-            f"activation: {function.__name__} has {len(found) - 1} parameters; NumPy's ufuncs have room "
+            f"activation: {function.__name__} has {len(parameters)} parameters; NumPy's ufuncs have room "
             f"for {max_parameters()} beside the arrays"
         )
-    definition = CustomDefinition(
+    definition = ActivationDefinition(
         function,
         learnable=(learnable,) if learnable else (),
+        make=_make,
         metadata={"learnable": learnable, **metadata},
         **metadata,
     )
-    return make_function(definition, CustomFunction)
+    return make_function(definition, CustomActivation)
 
 
 def check_derivative(

@@ -114,15 +114,15 @@ def _describe(found: _Diagnosis, statement: ir.Assign) -> str | None:
     if on_lanes and (called is bool or (node.op == "unary" and "not" in str(node.fn))):
         names = dict.fromkeys(found.depends_on(_operands(node)[0], set()))
         on = " and ".join(each for each in found.arguments if each in names) or "x"
-        return f"an activation cannot branch on {on} {line}: use fa.math.where(condition, a, b)"
+        return f"a kernel cannot branch on {on} {line}: use fa.math.where(condition, a, b)"
     if on_lanes and called is not None and _is_foreign(called):
         text = text_of(graph, node.func)
-        return f"{text} is not available in an activation {line}: dir(fa.math) lists what is"
+        return f"{text} is not available in a kernel {line}: dir(fa.math) lists what is"
     if not fails or None in operands:
         return None
     if node.op in ("getattr", "getitem", "static_getitem", "getiter") and on_lanes:
         asked = f"attribute {node.attr!r}" if node.op == "getattr" else "elements"
-        return f"an activation computes one element: {text_of(graph, node.value)} has no {asked} {line}"
+        return f"a kernel computes one element: {text_of(graph, node.value)} has no {asked} {line}"
     if node.op in ("binop", "inplace_binop", "unary") and on_lanes:
         name = node.fn.__name__
         name = name[1:] if node.op == "inplace_binop" else name
@@ -134,8 +134,8 @@ def _describe(found: _Diagnosis, statement: ir.Assign) -> str | None:
     if called is not None and not isinstance(called, Function):
         name = getattr(called, "__name__", "")
         if name == "exception_match":
-            return f"an activation cannot catch exceptions {line}"
-        return f"{text_of(graph, node.func)} does not take these arguments in an activation {line}"
+            return f"a kernel cannot catch exceptions {line}"
+        return f"{text_of(graph, node.func)} does not take these arguments in a kernel {line}"
     for error in found.errors:
         if error.loc is not None and error.loc.line == statement.loc.line:
             return first_line(error)
@@ -200,5 +200,5 @@ def first_line(error: Any) -> str:
         return f"{mixed[1]} is a number first and later depends on x{place}: start from 0 * x"
     untyped = _UNTYPED.match(lines[0]) if lines else None
     if untyped:
-        return f"{untyped[1]} is not available in an activation{place}"
+        return f"{untyped[1]} is not available in a kernel{place}"
     return f"{lines[0]}{place}" if lines else f"{type(error).__name__}{place}"

@@ -10,7 +10,7 @@ from fastact.arrays.packed import PackedCall
 from fastact.catalogue.definition import CellDefinition
 from fastact.functions.function import Function
 from fastact.functions.operation import Family, Operation
-from fastact.functions.options import AXIS, OUT, Argument, array
+from fastact.functions.options import AXIS, OUT, Argument, array, gradient
 from fastact.kernels.kernel import Kernel, Operand, Packed
 
 _SUMMARIES = {
@@ -76,10 +76,14 @@ def family(definition: CellDefinition) -> Family:
 
     def operation(name: str) -> Operation:
         inputs, outputs = kernel(name).inputs, kernel(name).outputs
+        later = _gradients(kernel("forward").outputs)
         return Operation(
             name,
             _SUMMARIES[name],
-            tuple(array(each.name, described[each.name]) for each in inputs),
+            tuple(
+                (gradient if each in later else array)(each.name, described[each.name])
+                for each in inputs
+            ),
             (_order(definition.gates), AXIS, OUT),
             {each.name: described[each.name] for each in outputs},
             _run,

@@ -73,7 +73,8 @@ def _example(definition: Definition, operation: Operation) -> str:
 
 def _returns(operation: Operation) -> str:
     return "\n".join(
-        _entry(f"{name} : ndarray or scalar", text) for name, text in operation.returns.items()
+        _entry(f"{name} : {'callable' if name == 'vjp' else 'ndarray or scalar'}", text)
+        for name, text in operation.returns.items()
     )
 
 

@@ -12,10 +12,10 @@ from fastact.arrays.random_numbers import Draw, as_probability
 from fastact.catalogue.definition import REQUIRED, DropoutDefinition
 from fastact.functions.function import Function
 from fastact.functions.operation import Family, Operation
-from fastact.functions.options import OUT, RNG, Argument, X, array
+from fastact.functions.options import OUT, RNG, Argument, X, gradient
 from fastact.kernels.kernel import Contiguous, Kernel, Operand, parameters
 
-_DY = array("dy", "The gradient with respect to the output.")
+_DY = gradient("dy", "The gradient with respect to the output.")
 _P = Argument(
     "p",
     "float, default 0.5",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastact.arrays.arguments import as_real_array, outputs_for
 from fastact.functions.function import Function
 from fastact.functions.operation import Family, Operation
-from fastact.functions.options import DLOSS, Argument, array
+from fastact.functions.options import DLOSS, Argument, gradient
 from fastact.functions.vjp import by_backward, by_derivative
 from fastact.kernels.kernel import Kernel
 from fastact.runtime.dtypes import largest
@@ -47,7 +47,7 @@ def loss_family(
             name,
             summary,
             {
-                "backward": (array("dloss", DLOSS.text), *arrays),
+                "backward": (gradient("dloss", DLOSS.text), *arrays),
                 "forward_backward": (*arrays, DLOSS),
             }.get(name, arrays),
             options,

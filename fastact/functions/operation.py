@@ -13,8 +13,6 @@ from fastact.catalogue.definition import REQUIRED
 from fastact.functions.options import OUT, Argument
 from fastact.kernels.kernel import Kernel
 
-# The inputs of backward passes that are gradients with respect to results.
-_GRADIENTS = ("dy", "dloss", "dh", "dc")
 # What most functions of whole arrays say of their operations.
 SUMMARIES = {
     "forward": "the value",
@@ -73,7 +71,7 @@ class Operation:
     @cached_property
     def saved(self) -> tuple[str, ...]:
         """What a backward pass needs from the forward pass: all inputs but the output gradients."""
-        return tuple(name for name in self.inputs if name not in _GRADIENTS)
+        return tuple(each.name for each in self.arrays if not each.is_gradient)
 
     @cached_property
     def option_names(self) -> dict[str, Argument]:

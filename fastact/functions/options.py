@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +28,9 @@ class Argument:
         The type annotation in stubs.
     is_positional : bool
         Whether it may be passed by position, after the arrays.
+    is_gradient : bool
+        Whether it is an array that holds the gradient with respect to a result: what a backward pass takes beside
+        what the forward pass saves.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Argument:
     default: Any = None
     annotation: str = "Any"
     is_positional: bool = False
+    is_gradient: bool = False
 
     @cached_property
     def parameter(self) -> inspect.Parameter:
@@ -50,12 +54,17 @@ def array(name: str, text: str, kind: str = "array_like", default: Any = REQUIRE
     return Argument(name, kind, text, default, "ArrayLike")
 
 
+def gradient(name: str, text: str, kind: str = "array_like", default: Any = REQUIRED) -> Argument:
+    """Return an array argument that is the gradient with respect to a result."""
+    return replace(array(name, text, kind, default), is_gradient=True)
+
+
 X = array(
     "x",
     "The input, of any shape, and of dtype float16, bfloat16, float32 or float64; integers and bools become floats as "
     "in NumPy.",
 )
-DY = array("dy", "The gradient with respect to the output, with its shape.")
+DY = gradient("dy", "The gradient with respect to the output, with its shape.")
 OUT = Argument(
     "out",
     "ndarray, or tuple of ndarray and None, optional",
@@ -104,7 +113,7 @@ REDUCTION = Argument(
     "mean",
     'Literal["mean", "sum", "none"]',
 )
-DLOSS = array(
+DLOSS = gradient(
     "dloss",
     "The gradient with respect to the loss; without a reduction, it broadcasts with the loss.",
     default=1.0,

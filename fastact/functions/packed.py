@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import (
     as_axis,
     as_real_array,
-    as_returned,
-    broadcast_shape,
-    float_type,
-    outputs_for,
-    sum_into,
 )
+from fastact.arrays.broadcast import BroadcastCall
 from fastact.arrays.packed import PackedCall
-from fastact.arrays.plans import Call, Plan, are_plain, taking
+from fastact.arrays.plans import Call
 from fastact.catalogue.definition import ConcatenatedDefinition, GateDefinition
 from fastact.functions.function import Function
 from fastact.functions.operation import SUMMARIES, Family, Operation
-from fastact.functions.options import AXIS, DY, OUT, Argument, array
+from fastact.functions.options import AXIS, DY, OUT, Argument, array, gradient
 from fastact.kernels.kernel import Elementwise, Kernel, Operand, Packed
-from fastact.runtime.output_pool import empty, with_output_pool
 
 _HALVES = ("2", "n")
 _RAISES = {
@@ -195,7 +188,7 @@ _SECOND_OR_DY = array(
     "second",
     "The second half; or without `dy`, the gradient with respect to the output: ``(x, dy)`` or ``(first, second, dy)``.",
 )
-_LAST_DY = array("dy", DY.text, "array_like, optional", None)
+_LAST_DY = gradient("dy", DY.text, "array_like, optional", None)
 
 
 def _gate(f: Any) -> Any:
@@ -333,74 +326,8 @@ def _on_two(
     inputs, outputs, _ = _GATED[name]
     halves = ["x", "second"] if gate_first else ["second", "x"]
     names = dict(zip(("gate", "value"), halves, strict=True))
-    gradients = dict(zip(("dgate", "dvalue"), halves, strict=True))
     taken = {names.get(each, each): arrays[names.get(each, each)] for each in _parts(inputs)}
-    written = [gradients.get(each, each) for each in _parts(outputs)]
-    return TwoHalvesCall(function.caller(name), function.kernels[name], taken, written, out)
-
-
-@dataclass(eq=False, repr=False)
-class TwoHalvesCall(Call):
-    """A call of a gate's elementwise kernel on two arrays.
-
-    Attributes
-    ----------
-    caller : str
-        The operation's name in error messages.
-    ufunc : numpy.ufunc
-        The kernel's ufunc.
-    arrays : dict of str to ndarray
-        Its inputs by name, in its order.
-    written : list of str
-        Its outputs, in its order: ``"y"``, or the name of the array whose gradient it is.
-    out : ndarray or tuple, optional
-        Where the results go: ``y``, the gradient of ``x``, that of ``second``.
-    """
-
-    caller: str
-    ufunc: np.ufunc
-    arrays: Mapping[str, NDArray[Any]]
-    written: Sequence[str]
-    out: Any
-
-    def __call__(self) -> Any:
-        """Make the call and return the results."""
-        given = list(self.arrays.values())
-        shape, dtype = broadcast_shape(self.caller, self.arrays), float_type(given, given)
-        wanted = self._wanted
-        shapes = tuple(self.arrays[each].shape if each in self.arrays else shape for each in wanted)
-        found = outputs_for(self.caller, self.out, shapes, (dtype,) * len(wanted))
-        results = dict(zip(wanted, found, strict=True))
-        buffers = {
-            each: result if result.shape == shape else empty(shape, dtype)
-            for each, result in results.items()
-        }
-        written = tuple(buffers[each] for each in self.written)
-        with_output_pool(self.ufunc, *given, out=written, casting="same_kind")
-        for each, result in results.items():
-            if buffers[each] is not result:
-                sum_into(result, buffers[each])
-        return as_returned(found, self.out)
-
-    @property
-    def _wanted(self) -> list[str]:
-        """The results in the order in which they are returned."""
-        return sorted(self.written, key=("y", "x", "second").index)
-
-    def plan(self, positions: Mapping[str, int]) -> Plan | None:
-        """Return a plan for arrays of one shape."""
-        given = list(self.arrays.values())
-        if self.out is not None or not are_plain(given, given[0].dtype):
-            return None
-        if any(each.shape != given[0].shape for each in given):
-            return None
-        ufunc, take = self.ufunc, taking(positions[name] for name in self.arrays)
-        if len(self.written) == 1:
-            return lambda given: ufunc(*take(given))
-        order = [self.written.index(each) for each in self._wanted]
-
-        def run(given: Sequence[Any]) -> Any:
-            results = ufunc(*take(given))
-            return tuple([results[k] for k in order])
-
-        return run
+    of = [names.get(each.removeprefix("d")) for each in _parts(outputs)]
+    order = sorted(range(len(of)), key=lambda k: (None, "x", "second").index(of[k]))
+    ufunc = function.kernels[name]
+    return BroadcastCall(function.caller(name), ufunc, taken, of, order, out)

@@ -25,7 +25,7 @@ from fastact.arrays.plans import Call, Plan, is_number
 from fastact.catalogue.definition import CONVENTIONS, REQUIRED, Definition
 from fastact.functions.function import Function, check_domains
 from fastact.functions.operation import Operation
-from fastact.functions.options import OUT, Argument, X, array
+from fastact.functions.options import OUT, Argument, X, array, gradient
 from fastact.kernels.kernel import Elementwise, Kernel, Operand, parameters
 from fastact.runtime.dtypes import dtypes, has_loop, inner_type
 from fastact.runtime.output_pool import MIN_POOLED_BYTES, retry_without_pool, with_output_pool
@@ -79,7 +79,7 @@ def _derivative_of_output(index: int) -> Any:
     return compute
 
 
-_DY = array("dy", "The gradient with respect to the output; it broadcasts with the input.")
+_DY = gradient("dy", "The gradient with respect to the output; it broadcasts with the input.")
 _Y = array("y", "The value that the forward call returned.")
 _OF_Y = {"y": "The value, with the shape and dtype of `x`."}
 _OF_D = {"d": "The derivative, with the shape and dtype of `x`."}
@@ -171,7 +171,7 @@ True""",
 _SHAPE_OF_GRADIENT = {
     name: 1 - arrays.index(_DY) for name, (_, arrays, _, _) in OPERATIONS.items() if _DY in arrays
 }
-_RAISES = {
+RAISES = {
     "TypeError": "If an argument is unknown, an input is not real, or the dtype of `out` is too narrow.",
     "ValueError": "If shapes do not match, a parameter is outside its domain, or `out` is read-only.",
 }
@@ -239,7 +239,7 @@ def operation(
     first = {each.name: each for each in reversed(everything)}
     taken = tuple(each for each in everything if first[each.name] is each)
     example = EXAMPLES.get(name, "")
-    return Operation(name, summary, arrays, taken, returns, run, _RAISES, plain, example)
+    return Operation(name, summary, arrays, taken, returns, run, RAISES, plain, example)
 
 
 def kernel(definition: Definition, name: str) -> Kernel:
@@ -467,7 +467,7 @@ def explain(
 ) -> NoReturn:
     """Raise an error that names the argument, instead of NumPy's."""
     caller = function.caller(name)
-    names = (*(each.name for each in OPERATIONS[name][1]), *function.parameters)
+    names = [each.name for each in function._family.kernel(name).inputs]
     for each, value in zip(names, arrays, strict=True):
         if value is REQUIRED:
             raise TypeError(f"{caller}: missing the argument {each!r}") from None

@@ -138,7 +138,8 @@ def by_backward(
     given = dict(zip(first.inputs, arrays, strict=True))
     _check_kept(caller, [given[name] for name in second.saved if name in given], options.get("out"))
     outputs = _as_tuple(function._call(first, arrays, (), dict(options)))
-    given |= zip(first.outputs, outputs, strict=False)  # the last may be optional
+    # The last output may be optional; a function of one's own may have an input of the name of an output.
+    given = dict(zip(first.outputs, outputs, strict=False)) | given
     kept = {name: value for name, value in options.items() if name in second.option_names}
     kept.pop("out", None)
     for name, argument in second.option_names.items():

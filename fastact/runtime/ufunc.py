@@ -151,15 +151,18 @@ def _error_class(error: Exception, text: str, loop_data: NDArray[np.intp]) -> ty
 def _signature(inputs: Sequence[str], outputs: int, is_elementwise: bool) -> inspect.Signature:
     """Return the signature in the form of NumPy's own ufuncs."""
     kinds = inspect.Parameter
-    options: dict[str, Any] = {"casting": "same_kind", "order": "K", "dtype": None, "subok": True}
+    options: dict[str, Any] = {"out": None if outputs == 1 else (None,) * outputs}
     if is_elementwise:
-        options = {"where": True} | options
-    out = None if outputs == 1 else (None,) * outputs
+        options["where"] = True
+    options |= {"casting": "same_kind", "order": "K", "dtype": None, "subok": True}
     return inspect.Signature(
         [
             *(kinds(name, kinds.POSITIONAL_ONLY) for name in inputs),
-            kinds("out", kinds.KEYWORD_ONLY, default=out),
-            *(kinds(name, kinds.KEYWORD_ONLY, default=value) for name, value in options.items()),
+            *(
+                kinds(name, kinds.KEYWORD_ONLY, default=value)
+                for name, value in options.items()
+                if name not in inputs  # a custom function may call an input so
+            ),
         ]
     )
 

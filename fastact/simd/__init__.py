@@ -45,6 +45,8 @@ __all__ = [
     "uniform",
     "value_and_derivative_of",
     "value_of",
+    "values_of",
+    "weighted_derivative_of",
 ]
 
 
@@ -248,6 +250,16 @@ def derivative_of(x: Vector) -> Vector:
 def value_and_derivative_of(result: Vector | tuple[Vector, Vector]) -> tuple[Vector, Vector]:
     """Return both parts of a dual number; of a pair of dual numbers, both values."""
     _compiled_only("value_and_derivative_of")
+
+
+def values_of(results: Any, like: Vector) -> tuple[Vector, ...]:
+    """Return one result or a tuple of them as a tuple of vectors; a mask counts as 1 and 0, a number has the type of `like`."""
+    _compiled_only("values_of")
+
+
+def weighted_derivative_of(results: Any, weights: tuple[Vector, ...]) -> Vector:
+    """Return the sum of each result's derivative times its weight, without those that are constant."""
+    _compiled_only("weighted_derivative_of")
 
 
 #: The derivative rules: for each function that cannot be differentiated step by step, its form on dual numbers.

@@ -404,7 +404,8 @@ class Blocks(metaclass=Interned):
                     self._emit_store(builder, k, pointer, value, streaming)
                 return context.get_dummy_value()
 
-            return types.void(pointers, outputs), emit
+            fits = len(outputs) == len(self._outputs)
+            return (types.void(pointers, outputs), emit) if fits else None
 
         return store
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from numba import njit
 from numba.core import cgutils, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, models, overload, register_model
@@ -112,6 +113,55 @@ def _(result: Any) -> Any:
     if isinstance(result, Mask):
         return lambda result: (select(result, 1, 0), select(result, 0, 0))
     raise TypingError("the function's result does not depend on its first argument")
+
+
+def _as_lanes(result: Any, like: Any) -> Any:
+    raise NotImplementedError
+
+
+@_overload(_as_lanes)
+def _(result: Any, like: Any) -> Any:
+    if isinstance(result, Mask):
+        return lambda result, like: select(result, 1, 0)
+    if isinstance(result, Vector | Dual):
+        return lambda result, like: value_of(result)
+    if isinstance(result, types.Number | types.Boolean):
+        return lambda result, like: _as_vector(like, result)
+    return None
+
+
+@_overload(simd.values_of)
+def _(results: Any, like: Any) -> Any:
+    if not isinstance(results, types.BaseTuple):
+        return lambda results, like: (_as_lanes(results, like),)
+    if len(results) == 1:
+        return lambda results, like: (_as_lanes(results[0], like),)
+    return lambda results, like: (_as_lanes(results[0], like),) + simd.values_of(results[1:], like)
+
+
+@_overload(simd.weighted_derivative_of)
+def _(results: Any, weights: Any) -> Any:
+    if not isinstance(results, types.BaseTuple):
+        if isinstance(results, Dual):
+            return lambda results, weights: weights[0] * derivative_of(results)
+        return lambda results, weights: _as_vector(weights[0], 0)
+    terms = [k for k, kind in enumerate(results) if isinstance(kind, Dual)]
+    if not terms:
+        return lambda results, weights: _as_vector(weights[0], 0)
+    first, *others = terms
+
+    def total(results: Any, weights: Any) -> Any:
+        return weights[first] * derivative_of(results[first])
+
+    for k in others:
+        total = _plus_term(njit(**JIT_OPTIONS)(total), k)
+    return total
+
+
+def _plus_term(total: Any, k: int) -> Callable[..., Any]:
+    return lambda results, weights: fma(
+        weights[k], derivative_of(results[k]), total(results, weights)
+    )
 
 
 def _unary(stub: Any, rule: Callable[[Any], Any]) -> None:

@@ -274,7 +274,7 @@ def test_the_same_as_autograd() -> None:
 
 # --- What is refused ----------------------------------------------------------------------------
 
-BRANCH = "an activation cannot branch on {} (line {}): use fa.math.where(condition, a, b)"
+BRANCH = "a kernel cannot branch on {} (line {}): use fa.math.where(condition, a, b)"
 REFUSED = {
     "if x > 0: return x\n    return -x": BRANCH.format("x", 3),
     "return x if x > 0 else -x": BRANCH.format("x", 3),
@@ -286,14 +286,14 @@ REFUSED = {
     "return np.where(0 < x < 1, x, 0)": BRANCH.format("x", 3),
     "if flag: return x\n    return -x": BRANCH.format("flag", 3),
     "return helper(x)": "helper: " + BRANCH.format("z", 2),
-    "return np.tan(x)": "np.tan is not available in an activation (line 3): dir(fa.math) lists what is",
-    "return np.linalg.norm(x)": "np.linalg.norm is not available in an activation (line 3)",
+    "return np.tan(x)": "np.tan is not available in a kernel (line 3): dir(fa.math) lists what is",
+    "return np.linalg.norm(x)": "np.linalg.norm is not available in a kernel (line 3)",
     "return np.sum(x)": "np.sum is not available",
     "return np.zeros_like(x)": "np.zeros_like is not available",
     "return int(x)": "int is not available",
-    "return open(x)": "open is not available in an activation (line 3)",
+    "return open(x)": "open is not available in a kernel (line 3)",
     "return x + unknown": "name 'unknown' is not defined (line 3)",
-    "return np.exp(x, out=x)": "np.exp does not take these arguments in an activation (line 3)",
+    "return np.exp(x, out=x)": "np.exp does not take these arguments in a kernel (line 3)",
     "return x % 2": "the operator % is not available between these operands (line 3)",
     "x //= 2\n    return x": "the operator // is not available",
     "return x + 'a'": "the operator + is not available",

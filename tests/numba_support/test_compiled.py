@@ -257,7 +257,7 @@ def test_own_activation_that_cannot_be_compiled() -> None:
     def broken(x: Any) -> Any:
         return np.tan(x)
 
-    with pytest.raises(TypingError, match=r"broken: np\.tan is not available in an activation"):
+    with pytest.raises(TypingError, match=r"broken: np\.tan is not available in a kernel"):
         njit(lambda x: broken(x))(0.5)
 
 
