@@ -58,7 +58,7 @@ def _method_call(function: Any, work: Workload, operation: str) -> Call:
     given = dict(zip(names, (*inputs, *work.constants), strict=False))
     if "y" in backward.saved:
         given["y"] = function(*inputs, **parameters)
-    saved = (given[name] for name in backward.saved)
+    saved = (given[name] for name in backward.saved if name in given)
     return partial(function.backward, *(work.dys or (1.0,)), *saved, **parameters)
 
 
