@@ -88,7 +88,7 @@ def measure(rows: Sequence[Row], rounds: int) -> Iterator[Result]:
     for row in rows:
         row.check()
         tanh = partial(np.tanh, row.x)
-        calls = (row.ours, *row.plain, tanh)
+        calls: tuple[Call, ...] = (row.ours, *row.plain, tanh)
         counts = [max(1, NANOSECONDS // max(1, _sample(call, 3))) for call in calls]
         samples = [
             [_sample(call, count) / count for call, count in zip(calls, counts, strict=True)]

@@ -54,7 +54,7 @@ def crelu(x: Array) -> tuple[Array, Vjp]:
     return y, lambda dy: dy[..., :n] * (x > 0) - dy[..., n:] * (x < 0)
 
 
-def added(x: Array, residual: Array) -> tuple[Array, Vjp]:
+def relu_residual(x: Array, residual: Array) -> tuple[Array, Vjp]:
     y, vjp = relu(x)
     y += residual
     return y, vjp

@@ -191,7 +191,7 @@ def backward(name: str, vjp: Any, dys: tuple[Array, ...]) -> tuple[str, Call]:
 def fused(deviates: Deviates, shape: tuple[int, int]) -> Iterator[Row]:
     """Yield an activation with a residual connection, and both passes as a net runs them."""
     x, dy, residual = (deviates(*shape) for _ in range(3))
-    value, _ = passes("relu", [x], {"residual": residual}, (dy,), lambda: plain.added(x, residual))
+    value, _ = passes("relu", [x], {"residual": residual}, (dy,), lambda: plain.relu_residual(x, residual))
     yield value
 
     def both(function: Callable[..., Any]) -> tuple[Array, Array]:
