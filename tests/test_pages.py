@@ -105,3 +105,17 @@ def test_gradients_of_net(title: str) -> None:
         return gradients(names)
 
     check_gradients(parameters(names), again)
+
+
+def test_order_of_gates() -> None:
+    """The cell of the page is that of CS231n, whose gates are i, f, o, g."""
+    names = run(PAGE, "Functions and caches", "float64")
+    random = np.random.default_rng(3)
+    x, h, c = random.standard_normal((3, 2, 5))
+    Wx, Wh, b = (random.standard_normal(shape) for shape in ((5, 20), (5, 20), 20))
+    a = x @ Wx + h @ Wh + b
+    i, f, o = (1 / (1 + np.exp(-a[:, 5 * k : 5 * k + 5])) for k in range(3))
+    next_c = f * c + i * np.tanh(a[:, 15:])
+    found = names["lstm_step_forward"](x, h, c, Wx, Wh, b)
+    np.testing.assert_allclose(found[0], o * np.tanh(next_c), rtol=1e-12)
+    np.testing.assert_allclose(found[1], next_c, rtol=1e-12)

@@ -191,7 +191,9 @@ def backward(name: str, vjp: Any, dys: tuple[Array, ...]) -> tuple[str, Call]:
 def fused(deviates: Deviates, shape: tuple[int, int]) -> Iterator[Row]:
     """Yield an activation with a residual connection, and both passes as a net runs them."""
     x, dy, residual = (deviates(*shape) for _ in range(3))
-    value, _ = passes("relu", [x], {"residual": residual}, (dy,), lambda: plain.relu_residual(x, residual))
+    value, _ = passes(
+        "relu", [x], {"residual": residual}, (dy,), lambda: plain.relu_residual(x, residual)
+    )
     yield value
 
     def both(function: Callable[..., Any]) -> tuple[Array, Array]:
@@ -230,8 +232,9 @@ def are_dropped(full: Array) -> Agree:
 
 def rows_with_options(deviates: Deviates) -> Iterator[Row]:
     """Yield softmax along the first axis, and with masks: NumPy adds minus infinity."""
-    x, dy = deviates(10, 100), deviates(10, 100)
-    yield from passes("softmax", [x], {"axis": 0}, (dy,), partial(plain.softmax, x, 0))
+    for shape in ((10, 100), (32, 100)):
+        x, dy = deviates(*shape), deviates(*shape)
+        yield from passes("softmax", [x], {"axis": 0}, (dy,), partial(plain.softmax, x, 0))
     x, dy = deviates(16, 16), deviates(16, 16)
     where = (deviates(16, 16) > 0) | np.eye(16, dtype=bool)
     added = np.where(where, 0, -np.inf).astype(x.dtype)
