@@ -7,6 +7,8 @@
 - ``fastact bench``, part of the package, compares all activations with all peers; with ``--layers``
   it compares rows, layers and a bias.
 - ``python -m benchmarks.nets`` trains ten small nets in plain NumPy, with fastact and in PyTorch.
+- ``python -m benchmarks.small_calls`` compares calls on small arrays with plain NumPy and ``np.tanh``,
+  and with what is asked of them.
 - ``python -m benchmarks.thread_threshold`` measures the size from which threads pay, ``python -m
   benchmarks.ratios`` the ratios of calls that should cost the same.
 

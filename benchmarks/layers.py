@@ -26,7 +26,7 @@ class RowsAndLayers:
     version = "1"
     param_names = ("function", "implementation", "shape")
     params = (
-        (*fa.names("row"), *fa.names("packed", "dropout", "normalization", "loss")),
+        (*fa.names("row"), *fa.names("packed", "cell", "dropout", "normalization", "loss")),
         NATIVE,
         SHAPES,
     )

@@ -60,6 +60,16 @@ def _gelu(x: Array) -> tuple[Array, Vjp]:
     return y, lambda dy: 0.5 * dy * (1 + t + x * (a + 3 * b * square) * (1 - t * t))
 
 
+#: Each takes x, and returns the value and the gradient's function.
+POINTWISE = {
+    "relu": _relu,
+    "leaky_relu": _leaky_relu,
+    "elu": _elu,
+    "sigmoid": _sigmoid,
+    "gelu_tanh": _gelu,
+}
+
+
 def _activation(pointwise: Callable[[Array], tuple[Array, Vjp]]) -> Callable[..., Any]:
     """Return a part: a bias along an axis, the activation, and dropout."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -47,11 +47,29 @@ def _method_call(function: Any, work: Workload, operation: str) -> Call:
         method = getattr(function, "forward", function)
         return partial(method, *inputs, *work.constants, **parameters)
     if operation == "forward_backward":
+        if not hasattr(function, "forward_backward"):
+            return partial(_by_vjp, function, inputs, work.dys)
         return partial(function.forward_backward, *inputs, *work.others, **parameters)
     if hasattr(function, "forward_with_index"):  # its gradient takes the index
         _, which = function.forward_with_index(*inputs, **parameters)
         return partial(function.backward, work.dy, which, **parameters)
-    return partial(function.backward, work.dy, *inputs, **parameters)
+    backward = fa.get(work.name).operations["backward"]
+    names = fa.get(work.name).operations["forward"].inputs
+    given = dict(zip(names, (*inputs, *work.constants), strict=False))
+    if "y" in backward.saved:
+        given["y"] = function(*inputs, **parameters)
+    saved = (given[name] for name in backward.saved if name in given)
+    return partial(function.backward, *(work.dys or (1.0,)), *saved, **parameters)
+
+
+def _by_vjp(function: Any, inputs: Sequence[Any], dys: Sequence[Any]) -> tuple[Any, ...]:
+    """Return values and gradients of what has only passes of their own: recurrent cells."""
+    *values, vjp = function.vjp(*inputs)
+    return *values, *_as_tuple(vjp(*dys))
+
+
+def _as_tuple(results: Any) -> tuple[Any, ...]:
+    return results if isinstance(results, tuple) else (results,)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,11 @@ WORKLOADS: tuple[tuple[str, tuple[int, int]], ...] = (
     ("log_softmax", (8192, 1000)),
     ("softmax_cross_entropy", (8192, 1000)),
     ("swiglu", (4096, 8192)),
+    ("layer_norm", (8192, 1000)),
+    ("rms_norm", (8192, 1000)),
+    ("batch_norm", (8192, 1000)),
+    ("lstm_cell", (1024, 4096)),
+    ("gru_cell", (1024, 3072)),
     ("gelu", (8192, 3072)),
 )
 OPERATION = "forward_backward"
@@ -35,9 +40,10 @@ _SECTION = (
     HEADING
     + """
 Results of `fastact bench --layers`: value and gradients in one call, `fa.<name>.forward_backward(x, dy)`, with `bias=` for the
-activation and `(logits, labels)` for the loss, which is the mean. All is float32, with new outputs for every implementation;
-PyTorch is eager mode with automatic differentiation (`torch.autograd.grad`), JAX one jitted function. They take turns as above.
-The streaming limit is a loop that loads and stores as many bytes.
+activation and `(logits, labels)` for the loss, which is the mean. Cells are one step without the matrix products, whose
+gradients come from `vjp`. All is float32, with new outputs for every implementation; PyTorch is eager mode with automatic
+differentiation (`torch.autograd.grad`), JAX one jitted function. They take turns as above. The streaming limit is a loop that
+loads and stores as many bytes.
 
 {machine}
 

@@ -39,6 +39,22 @@ def _find(modules: list[Any], library: str, work: Workload) -> Any:
     raise NotImplementedError(f"there is no function {name} for {work.name}")
 
 
+def _cells(sigmoid: Any, tanh: Any, split: Callable[[Any, int], Any]) -> dict[str, Any]:
+    """Return recurrent cells between their matrix products, which no library has alone."""
+
+    def lstm_cell(gates: Any, c_prev: Any) -> Any:
+        i, f, g, o = split(gates, 4)
+        c = sigmoid(f) * c_prev + sigmoid(i) * tanh(g)
+        return sigmoid(o) * tanh(c), c
+
+    def gru_cell(input_gates: Any, hidden_gates: Any, h_prev: Any) -> Any:
+        (r, z, n), (hidden_r, hidden_z, hidden_n) = split(input_gates, 3), split(hidden_gates, 3)
+        z, n = sigmoid(z + hidden_z), tanh(n + sigmoid(r + hidden_r) * hidden_n)
+        return n + z * (h_prev - n)
+
+    return {"lstm_cell": lstm_cell, "gru_cell": gru_cell}
+
+
 # PyTorch ----------------------------------------------------------------------------------------
 
 
@@ -50,7 +66,8 @@ def set_torch_threads(number: int) -> None:
 @cache
 def _torch_formulas() -> dict[str, Callable[..., Any]]:
     """Return functions that PyTorch has under other conventions, or that are easily written."""
-    functional = package("torch").nn.functional
+    torch = package("torch")
+    functional = torch.nn.functional
 
     def swiglu(x: Any) -> Any:
         gate, value = x.chunk(2, -1)
@@ -62,6 +79,10 @@ def _torch_formulas() -> dict[str, Callable[..., Any]]:
         "softmax": partial(functional.softmax, dim=-1),
         "log_softmax": partial(functional.log_softmax, dim=-1),
         "softmax_cross_entropy": functional.cross_entropy,
+        "layer_norm": lambda x: functional.layer_norm(x, x.shape[-1:]),
+        "rms_norm": lambda x: functional.rms_norm(x, x.shape[-1:], eps=1e-5),
+        "batch_norm": lambda x: functional.batch_norm(x, None, None, training=True),
+        **_cells(torch.sigmoid, torch.tanh, lambda x, count: x.chunk(count, -1)),
         "swiglu": swiglu,
         "gelu with bias": lambda x, bias: functional.gelu(x + bias),
     }
@@ -79,7 +100,7 @@ def torch(work: Workload, operation: str, transform: Callable[[Any], Any] = lamb
     function = transform(_torch_function(work))
     inputs = [torch.from_numpy(array).requires_grad_() for array in work.inputs]
     constants = [torch.from_numpy(array) for array in work.constants]
-    dy = None if work.dy is None else torch.from_numpy(work.dy)
+    dys = [torch.from_numpy(array) for array in work.dys] or None
     learnable = work.definition.learnable if work.is_pointwise else ()
     numbers = [value for name, value in work.parameters.items() if name not in learnable]
     weights = [
@@ -96,13 +117,15 @@ def torch(work: Workload, operation: str, transform: Callable[[Any], Any] = lamb
 
     def forward_backward() -> Any:
         y = forward()
-        return y.detach(), *torch.autograd.grad(y, variables, dy)
+        values = y if isinstance(y, tuple) else (y,)
+        gradients = torch.autograd.grad(values, variables, dys)
+        return *(value.detach() for value in values), *gradients
 
     if operation == "forward":
         return forward_alone
     if operation == "forward_backward":
         return forward_backward
-    backward = partial(torch.autograd.grad, forward(), variables, dy, retain_graph=True)
+    backward = partial(torch.autograd.grad, forward(), variables, dys, retain_graph=True)
     return backward if len(variables) > 1 else lambda: backward()[0]
 
 
@@ -184,6 +207,10 @@ def _jax_formulas() -> dict[str, Callable[..., Any]]:
         gate, value = jax.numpy.split(x, 2, axis=-1)
         return jax.nn.silu(gate) * value
 
+    def rms_norm(x: Any) -> Any:
+        return x * jax.lax.rsqrt(jax.numpy.mean(x * x, axis=-1, keepdims=True) + 1e-5)
+
+    standardize = partial(jax.nn.standardize, epsilon=1e-5)
     gelu = partial(jax.nn.gelu, approximate=False)
     return {
         "gelu": gelu,
@@ -191,6 +218,10 @@ def _jax_formulas() -> dict[str, Callable[..., Any]]:
         "softmax": jax.nn.softmax,
         "log_softmax": jax.nn.log_softmax,
         "softmax_cross_entropy": cross_entropy,
+        "layer_norm": standardize,
+        "rms_norm": rms_norm,
+        "batch_norm": partial(standardize, axis=0),
+        **_cells(jax.nn.sigmoid, jax.numpy.tanh, partial(jax.numpy.split, axis=-1)),
         "swiglu": swiglu,
     }
 
@@ -209,17 +240,22 @@ def jax(work: Workload, operation: str) -> Call:
 
     def both(*arrays: Any) -> Any:
         inputs, others = arrays[: len(work.inputs)], arrays[len(work.inputs) :]
-        if work.dy is not None:
+        if work.dys:
             y, gradients = jax.vjp(function, *inputs)
-            return y, *gradients(*others)
+            return (*y, *gradients(others)) if isinstance(y, tuple) else (y, *gradients(*others))
         loss, gradients = jax.vjp(lambda *inputs: function(*inputs, *others), *inputs)
         return loss, *gradients(jax.numpy.ones_like(loss))
 
     forward, fused = jax.jit(function), jax.jit(both)
-    backward = jax.jit(lambda *arrays: both(*arrays)[1])
+
+    def gradients_alone(*arrays: Any) -> Any:
+        found = both(*arrays)[len(work.dys) or 1 :]
+        return found[0] if len(found) == 1 else found
+
+    backward = jax.jit(gradients_alone)
     return {
-        "forward": lambda: forward(*inputs, *constants).block_until_ready(),
-        "backward": lambda: backward(*inputs, *others).block_until_ready(),
+        "forward": lambda: jax.block_until_ready(forward(*inputs, *constants)),
+        "backward": lambda: jax.block_until_ready(backward(*inputs, *others)),
         "forward_backward": lambda: jax.block_until_ready(fused(*inputs, *others)),
     }[operation]
 

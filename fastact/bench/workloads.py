@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastact as fa
-from fastact.catalogue.definition import Definition, ElementwiseLossDefinition
+from fastact.catalogue.definition import CellDefinition, Definition, ElementwiseLossDefinition
 
 Array = NDArray[Any]
 
@@ -29,8 +30,8 @@ class Workload:
         or the weights of a linear layer with as many classes as features.
     constants : tuple of ndarray
         Inputs without a gradient, such as labels.
-    dy : ndarray or None
-        The gradient of the output; None for a loss, which is differentiated itself.
+    dys : tuple of ndarray
+        The gradient of each output; none for a loss, which is differentiated itself.
     parameters : mapping of str to Any
         Other arguments of fastact's call: required parameters, or a seed.
     """
@@ -38,7 +39,7 @@ class Workload:
     name: str
     inputs: tuple[Array, ...]
     constants: tuple[Array, ...] = ()
-    dy: Array | None = None
+    dys: tuple[Array, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -47,8 +48,8 @@ class Workload:
     ) -> Workload:
         """Return the workload of a function on an input of a shape.
 
-        The last axis is rounded up to whole groups of `maxout`; `with_bias` gives activations a
-        bias along it.
+        The last axis is rounded up to whole groups of `maxout` and to all gates of a cell; `with_bias`
+        gives activations a bias along it.
 
         Raises
         ------
@@ -67,7 +68,9 @@ class Workload:
             groups = -(-length // pieces)
             x, dy = deviates((*outer, groups * pieces)), deviates((*outer, groups))
             bias = (deviates((length,)),) if with_bias else ()
-            return cls(name, (4 * x, *bias), dy=dy, parameters=parameters)
+            return cls(name, (4 * x, *bias), dys=(dy,), parameters=parameters)
+        if isinstance(function._definition, CellDefinition):
+            return cls(name, *_arrays_of_cell(function._definition, shape, deviates))
         if "forward_backward" not in function.operations:
             raise NotImplementedError(f"there are no arrays for {name}")
         arguments = inspect.signature(function.forward_backward).parameters
@@ -75,7 +78,7 @@ class Workload:
         x = 4 * deviates(shape)
         if function.kind != "loss":
             dy = deviates(np.shape(function(x, **options)))
-            return cls(name, (x,), dy=dy, parameters=options)
+            return cls(name, (x,), dys=(dy,), parameters=options)
         _, *others = (each.name for each in arguments.values() if _is_required(each))
         inputs = [x]
         if "weight" in others:
@@ -96,8 +99,13 @@ class Workload:
 
     @property
     def others(self) -> tuple[Array, ...]:
-        """Further arguments of ``forward_backward``: `dy`, or the constants of a loss."""
-        return self.constants if self.dy is None else (self.dy,)
+        """Further arguments of ``forward_backward``: `dys`, or the constants of a loss."""
+        return self.dys or self.constants
+
+    @property
+    def dy(self) -> Array | None:
+        """The gradient of the first output, if there is one."""
+        return self.dys[0] if self.dys else None
 
     @property
     def is_pointwise(self) -> bool:
@@ -119,6 +127,22 @@ class Workload:
     def title(self) -> str:
         """The name and shape, for tables."""
         return f"{self.name}{' with bias' if self.has_bias else ''} {self.x.shape}"
+
+
+def _arrays_of_cell(
+    definition: CellDefinition, shape: tuple[int, ...], deviates: Callable[[tuple[int, ...]], Array]
+) -> tuple[tuple[Array, ...], tuple[()], tuple[Array, ...]]:
+    """Return inputs, no constants, and the gradients of the outputs."""
+    *outer, length = shape
+    features = -(-length // len(definition.gates))
+    read, written = (
+        tuple(
+            deviates((*outer, int(parts or 1) * features))
+            for parts in re.findall(r"\((?:(\d+),)?n\)", side)
+        )
+        for side in definition.signature.split("->")
+    )
+    return read, (), written
 
 
 def _is_required(argument: inspect.Parameter) -> bool:

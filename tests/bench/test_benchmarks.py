@@ -87,7 +87,7 @@ def test_every_activation_is_benchmarked() -> None:
         if "function" in parameters:
             assert parameters["function"] == [
                 *fa.names("row"),
-                *fa.names("packed", "dropout", "normalization", "loss"),
+                *fa.names("packed", "cell", "dropout", "normalization", "loss"),
             ]
             covered |= {benchmarks.__name__}
     assert covered >= {"Forward", "Backward", "ForwardBackward", "Accuracy", "RowsAndLayers"}
@@ -458,13 +458,13 @@ def test_baselines_that_need_scipy_are_left_out(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    "name", [*fa.names("row"), *fa.names("packed", "dropout", "normalization", "loss")]
+    "name", [*fa.names("row"), *fa.names("packed", "cell", "dropout", "normalization", "loss")]
 )
 def test_every_row_and_layer_is_measurable(name: str) -> None:
     """There are arrays for all that the registry has."""
     work = Workload.of(name, (4, 6))
     results = make_call(work, "fastact", "forward_backward")()
-    assert len(results) == 1 + len(work.inputs)
+    assert len(results) == (len(work.dys) or 1) + len(work.inputs)
 
 
 def test_limit_of_bytes() -> None:
