@@ -107,7 +107,7 @@ class ChannelsCall(Call):
         shapes, types = (arrays[0].shape,) * count, (dtype,) * count
         if self.has_sums:
             shapes += (np.shape(parameters[0]),)
-            types += (_type_of_sums(parameters[0], dtype),)
+            types += (type_of_sums(parameters[0], dtype),)
         results = outputs_for(self.caller, self.out, shapes, types)
         inner = inner_type(dtype)
         values = copy_overlapping(
@@ -137,7 +137,7 @@ class ChannelsCall(Call):
         first_at = positions[self.name] if is_array else None
         draw_of = None if self.draw is None else self.draw.plan(positions, np.int64(core[2]))
         ufunc, has_sums, is_single = self.ufunc, self.has_sums, self.ufunc.nout == 1
-        sums_shape, sums_type = np.shape(first), _type_of_sums(first, dtype)
+        sums_shape, sums_type = np.shape(first), type_of_sums(first, dtype)
         is_shortest = is_single and len(arrays) == 1 and not numbers and draw_of is None
         is_shortest &= inner is dtype and len(sums_shape) == 1
         if is_shortest and first_at is not None:  # 3.4 us instead of 3.9
@@ -165,7 +165,25 @@ class ChannelsCall(Call):
         return run
 
 
-def _type_of_sums(parameter: Any, dtype: np.dtype[Any]) -> np.dtype[Any]:
+def sum_of_channels(
+    caller: str,
+    gradient: NDArray[Any],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    axis: int | None,
+    out: Any = None,
+) -> Any:
+    """Return the gradient of a parameter of this shape and dtype that was added to all elements of its channel."""
+    rows, channels, length = _core_shape(gradient.shape, axis)
+    cut = gradient.reshape((rows, channels) if length == 1 else (rows, channels, length))
+    total = cut.sum(axis=0 if length == 1 else (0, 2), dtype=np.float64)
+    (result,) = outputs_for(caller, out, (shape,), (dtype,))
+    with np.errstate(over="ignore"):  # a sum may be too large for the type
+        np.copyto(result, total.reshape(shape), casting="same_kind")
+    return as_returned((result,), out)
+
+
+def type_of_sums(parameter: Any, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype of a parameter's gradient beside arrays of this dtype."""
     if type(parameter) in (int, float):
         return dtype

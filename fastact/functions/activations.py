@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fastact.arrays.arguments import as_real_array, same_shape
-from fastact.arrays.channels import ChannelsCall, channel_axis
+from fastact.arrays.arguments import as_real_array, float_type, same_shape
+from fastact.arrays.channels import ChannelsCall, channel_axis, type_of_sums
 from fastact.arrays.random_numbers import as_generator
 from fastact.catalogue.definition import REQUIRED, Definition
 from fastact.functions.function import Function, check_domains
@@ -38,7 +38,15 @@ from fastact.functions.pointwise import (
     operation,
     plain_call,
 )
-from fastact.functions.vjp import SAVE, SAVES, Vjp, by_backward, by_derivative
+from fastact.functions.vjp import (
+    MAX_FUSED_DERIVATIVE,
+    SAVE,
+    SAVES,
+    ChannelSums,
+    Vjp,
+    by_backward,
+    by_derivative,
+)
 from fastact.kernels.kernel import Channels, Kernel, Operand, parameters
 from fastact.runtime.dtypes import has_loop, inner_type, parameters_in
 from fastact.runtime.output_pool import retry_without_pool
@@ -252,28 +260,52 @@ def _vjp(
     save, caller = options.pop("save", None), function.caller(operation.name)
     if save not in (None, *SAVES):
         raise ValueError(f"{caller}: save must be one of {SAVES}, got {save!r}")
-    if options.get("rng") is not None and options.get("dropout") is None:
+    fused = fused_options(function, options)
+    if options.get("rng") is not None and "dropout" not in fused:
         if not function._definition.drawn_between:
             raise TypeError(f"{caller}: rng has no effect without dropout")
         return _vjp_with_drawn_slopes(function, arrays, options)
-    is_plain = not fused_options(function, options) and not any(
-        name in options for name in function.learnable
-    )
+    is_learning = any(name in options for name in function.learnable)
     if save is None:
-        save = _cheapest(function, arrays[0], options) if is_plain else "input"
-    elif save != "input" and not is_plain:
-        raise ValueError(
-            f"{caller}: save={save!r} is for calls without bias, scale, dropout, residual and "
-            "learnable parameters"
-        )
+        save = "input" if is_learning else _cheapest(function, arrays[0], options, fused)
+    elif save != "input" and is_learning:
+        raise ValueError(f"{caller}: with {function.learnable[0]}, only the input can be saved")
     elif save == "output":
-        if "backward_from_output" not in function.operations:
-            raise ValueError(f"{caller}: {function._family.missing['backward_from_output']}")
-        check_from_output(function, options)
-    if save == "derivative":
-        return by_derivative(function, arrays, options, "value_and_derivative", "dy")
-    backward = "backward_from_output" if save == "output" else "backward"
-    return by_backward(function, operation, arrays, options, backward=backward)
+        _check_saved_output(function, caller, options, fused)
+    if save == "input":
+        return by_backward(function, operation, arrays, options)
+    bias = _bias_of(function, caller, arrays[0], options) if "bias" in fused else None
+    if save == "output":
+        call = by_backward(
+            function, operation, arrays, options, backward="backward_from_output", bias=bias
+        )
+        # Whether an array has no negative elements differs from call to call.
+        needs = [options.get(name) for name in function._definition.from_output_needs]
+        return call() if any(isinstance(each, np.ndarray) for each in needs) else call
+    return by_derivative(function, arrays, options, "value_and_derivative", bias=bias)
+
+
+def _check_saved_output(
+    function: Function, caller: str, options: dict[str, Any], fused: tuple[str, ...]
+) -> None:
+    """Raise an error unless the gradient is a function of the output."""
+    if "backward_from_output" not in function.operations:
+        raise ValueError(f"{caller}: {function._family.missing['backward_from_output']}")
+    for name in fused:
+        if name != "bias":
+            raise ValueError(
+                f"{caller}: with {name}, the derivative is not a function of the output"
+            )
+    check_from_output(function, options)
+
+
+def _bias_of(function: Function, caller: str, x: Any, options: dict[str, Any]) -> ChannelSums:
+    """Return how the gradient of a bias is summed, or raise an error if it does not fit."""
+    array = as_real_array(caller, "x", x)
+    bias = as_real_array(caller, "bias", options["bias"])
+    axis = channel_axis(caller, "bias", array, bias, options.get("axis", -1)) if bias.ndim else None
+    dtype = type_of_sums(options["bias"], float_type((x,), [array]))
+    return ChannelSums(bias.shape, dtype, axis)
 
 
 def _vjp_with_drawn_slopes(
@@ -285,17 +317,20 @@ def _vjp_with_drawn_slopes(
     return y, Vjp(function, "backward", ("dy",), arrays, kept | {"slope": slope})
 
 
-def _cheapest(function: Function, x: Any, options: dict[str, Any]) -> str:
-    """Return what to keep for a gradient with the same bits in the least time."""
-    if "backward_from_output" in function.operations:
+def _cheapest(function: Function, x: Any, options: dict[str, Any], fused: tuple[str, ...]) -> str:
+    """Return what to keep for the gradient so that both passes take the least time."""
+    is_array = type(x) is np.ndarray and has_loop(x.dtype)
+    if fused and not (is_array and x.nbytes <= MAX_FUSED_DERIVATIVE):
+        return "input"
+    if "backward_from_output" in function.operations and fused in ((), ("bias",)):
         with contextlib.suppress(TypeError, ValueError):
             check_from_output(function, options)
             return "output"
     # In cache, value and derivative of gelu and a product take 0.63 of the time of computing gelu twice, those of
     # hardswish 1.1 (Zen 4); beyond, memory decides. In half precision the derivative would be rounded once more.
-    is_dear = function._definition.is_smooth and "out" not in options and "dtype" not in options
-    if is_dear and type(x) is np.ndarray and x.nbytes < _MAX_DERIVATIVE and has_loop(x.dtype):
-        return "derivative" if inner_type(x.dtype) is x.dtype else "input"
+    is_dear = bool(function._definition.is_smooth or fused) and {"out", "dtype"}.isdisjoint(options)
+    if is_dear and is_array and x.nbytes < _MAX_DERIVATIVE and inner_type(x.dtype) is x.dtype:
+        return "derivative"
     return "input"
 
 

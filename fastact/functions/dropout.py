@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from fastact.arrays.arguments import as_real_array, same_shape
 from fastact.arrays.contiguous import RANDOM_OPERANDS, ContiguousCall
 from fastact.arrays.random_numbers import Draw, as_probability
@@ -13,6 +15,7 @@ from fastact.catalogue.definition import REQUIRED, DropoutDefinition
 from fastact.functions.function import Function
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, RNG, Argument, X, gradient
+from fastact.functions.vjp import MAX_FUSED_DERIVATIVE, VjpCall, by_backward, by_derivative
 from fastact.kernels.kernel import Contiguous, Kernel, Operand, parameters
 
 _DY = gradient("dy", "The gradient with respect to the output.")
@@ -78,8 +81,23 @@ def family(definition: DropoutDefinition) -> Family:
         {name: _operation(name) for name in _OPERATIONS},
         tuple(_OPERATIONS),
         partial(_kernel, definition),
+        vjp=_vjp,
         vjp_example=_EXAMPLES["vjp"],
     )
+
+
+def _vjp(
+    function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
+) -> VjpCall:
+    """Run the operation `vjp`: it keeps the derivatives of small arrays, and otherwise only the key."""
+    (x,) = arrays
+    if (
+        type(x) is np.ndarray
+        and x.dtype in (np.float32, np.float64)
+        and x.nbytes <= MAX_FUSED_DERIVATIVE
+    ):
+        return by_derivative(function, arrays, options, "forward_backward", np.ones_like(x))
+    return by_backward(function, operation, arrays, options)
 
 
 def _operation(name: str) -> Operation:

@@ -151,16 +151,16 @@ def _compute(definition: ElementwiseDefinition, name: str) -> Callable[..., Any]
     """Return the function on vectors behind an operation."""
     function, nout = definition.on_vectors, definition.nout
     if name == "forward":
-        return _values(function)
+        return _values(function, nout)
     gradients = _gradients(function, len(definition.arrays))
     if name == "backward":
         return lambda *given: gradients(given[:nout], given[nout:])
-    values = _values(function)
+    values = _values(function, nout)
     return lambda *given: values(*given[nout:]) + gradients(given[:nout], given[nout:])
 
 
-def _values(f: Any) -> Callable[..., Any]:
-    return lambda *inputs: values_of(f(*inputs), inputs[0])
+def _values(f: Any, nout: int) -> Callable[..., Any]:
+    return lambda *inputs: values_of(f(*inputs), inputs[0], nout)
 
 
 def _gradients(f: Any, count: int) -> Callable[..., Any]:

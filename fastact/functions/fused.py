@@ -92,6 +92,7 @@ def _dropped(y: Any, words: Any, threshold: Any, scale: Any) -> Any:
 
 _dropout = dropout.gradient
 
+_ALL = ("forward", "value_and_derivative", "backward", "forward_backward")
 STAGES = (
     Stage(
         Argument(
@@ -100,7 +101,7 @@ STAGES = (
             "A factor of the value, applied before dropout.",
             annotation="float | None",
         ),
-        ("forward", "backward", "forward_backward"),
+        _ALL,
         value=lambda y, scale: y * scale,
         gradient=lambda dy, scale: dy * scale,
         numbers=("value_scale",),
@@ -114,7 +115,7 @@ STAGES = (
             "as `fastact.dropout` with the same ``rng``.",
             annotation="float | None",
         ),
-        ("forward", "backward", "forward_backward"),
+        _ALL,
         value=_dropped,
         gradient=_dropped,
         numbers=("dropout_scale",),
@@ -128,7 +129,7 @@ STAGES = (
             "Added last, with the shape of `x`: ``residual + dropout(scale * f(x + bias))``. Its gradient is `dy` itself.",
             annotation="ArrayLike | None",
         ),
-        ("forward", "forward_backward"),
+        ("forward", "value_and_derivative", "forward_backward"),
         value=lambda y, residual: residual + y,
         is_array=True,
     ),
@@ -315,8 +316,15 @@ def _with_stage(
         results = inner(*(inputs[:gradient_at] + dy + inputs[after:]))
         return (value(results[0], *own),) + results[1:]
 
+    def with_derivative(*inputs: Any) -> Any:
+        own = inputs[a:b] + inputs[c:d] + inputs[e:f]
+        y, derivative = inner(*inputs)
+        return value(y, *own), gradient(derivative, *own)
+
     if gradient is None or operation == "forward":
         return with_value
+    if operation == "value_and_derivative":
+        return with_derivative
     return with_gradient if operation == "backward" else with_both
 
 

@@ -67,7 +67,7 @@ def _vjp(
     """Run the operation `vjp`: a loss with a reduction leaves its gradients, the other what they need."""
     if options.get("reduction") == "none":
         return by_backward(function, operation, arrays, options)
-    return by_derivative(function, arrays, options, "forward_backward", "dloss")
+    return by_derivative(function, arrays, options, "forward_backward", 1.0)
 
 
 def loss_shape(caller: str, reduction: Any, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -317,7 +317,7 @@ def _random_vjp(
         options.pop("hard", False),
         options.pop("out", None) if options.get("hard") else None,
     )
-    y, vjp = by_backward(function, operation, arrays, options)
+    y, vjp = by_backward(function, operation, arrays, options)()
     if hard:
         of_largest: Any = function_of(hardmax)
         y = of_largest(y, **_of_rows(options), out=out)

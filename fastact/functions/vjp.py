@@ -6,21 +6,27 @@ Both are calls of other operations: for most functions the backward pass with wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy import ndarray
 
 from fastact.arrays.arguments import as_real_array, each_output, same_shape
+from fastact.arrays.channels import sum_of_channels
+from fastact.arrays.plans import RNG, Call, Plan
 from fastact.arrays.random_numbers import new_key
 from fastact.catalogue.definition import REQUIRED
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import Argument
-from fastact.runtime.output_pool import with_output_pool
+from fastact.runtime.output_pool import MIN_POOLED_BYTES, with_output_pool
 
 SAVES = ("input", "output", "derivative")
 PRODUCT = "product"
+# The largest arrays, in bytes, whose derivative with a bias or dropout is worth storing: otherwise the backward pass
+# computes everything again, draws the same random numbers, and sums the gradient of the bias, all in one pass.
+MAX_FUSED_DERIVATIVE = 2**18
 SAVE = Argument(
     "save",
     '{"input", "output", "derivative"}, optional',
@@ -35,7 +41,14 @@ _RETURNS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+class ChannelSums(NamedTuple):
+    """Where a bias was added: its shape and dtype, and the axis along which it varies, None for one number."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axis: int | None
+
+
 class Vjp:
     """The gradient of an earlier call: a function of the gradient with respect to its result.
 
@@ -51,13 +64,23 @@ class Vjp:
         The arrays that it needs.
     options : dict of str to Any
         The options of the call.
+    bias : ChannelSums, optional
+        The bias, if its gradient is the sum of the result of `operation`.
     """
 
-    function: Any
-    operation: str
-    gradients: tuple[str, ...]
-    saved: tuple[Any, ...]
-    options: Mapping[str, Any]
+    __slots__ = ("bias", "function", "gradients", "operation", "options", "saved")
+
+    def __init__(
+        self,
+        function: Any,
+        operation: str,
+        gradients: tuple[str, ...],
+        saved: tuple[Any, ...],
+        options: Mapping[str, Any],
+        bias: ChannelSums | None = None,
+    ) -> None:
+        self.function, self.operation, self.gradients = function, operation, gradients
+        self.saved, self.options, self.bias = saved, options, bias
 
     def __call__(self, *gradients: Any, out: Any = None) -> Any:
         """Return the gradients with respect to the inputs, as `backward` of the function does.
@@ -71,32 +94,54 @@ class Vjp:
         """
         if not gradients and self.gradients == ("dloss",):
             gradients = (1.0,)
-        caller, wanted = self.function.caller("vjp"), ", ".join(self.gradients)
         if len(gradients) != len(self.gradients):
             raise TypeError(
-                f"{caller}: the gradient is a function of {wanted}; got {len(gradients)}"
+                f"{self._caller}: the gradient is a function of {', '.join(self.gradients)}; got {len(gradients)}"
             )
+        if self.bias is None:
+            return self._gradients(gradients, out)
+        own, of_bias = each_output(self._caller, out, 2)
+        dx = self._gradients(gradients, own)
+        return dx, sum_of_channels(self._caller, dx, *self.bias, of_bias)
+
+    def _gradients(self, gradients: tuple[Any, ...], out: Any) -> Any:
+        """Return the gradients without that of a bias."""
         if self.operation == PRODUCT:
-            return _products(caller, wanted, self.saved, gradients[0], out)
+            return _products(self, gradients[0], out)
         backward = self.function.operations[self.operation]
+        if out is None and not self.options and backward.plain is not None:
+            return backward.plain(self.function, *gradients, *self.saved)
         options = dict(self.options) if out is None else {**self.options, "out": out}
         return self.function._call(backward, (*gradients, *self.saved), (), options)
+
+    @property
+    def _caller(self) -> str:
+        """Its name in error messages."""
+        caller: str = self.function.caller("vjp")
+        return caller
 
     @property
     def nbytes(self) -> int:
         """The size of the arrays that it keeps, in bytes; the caller's own are among them."""
         kept = (*self.saved, *self.options.values())
-        return sum(each.nbytes for each in kept if isinstance(each, np.ndarray))
+        return sum(each.nbytes for each in kept if isinstance(each, ndarray))
 
     def __repr__(self) -> str:
         return f"<vjp of {self.function.name!r}, {self.nbytes} bytes saved>"
 
 
-def _products(caller: str, name: str, saved: tuple[Any, ...], gradient: Any, out: Any) -> Any:
+def _products(vjp: Vjp, gradient: Any, out: Any) -> Any:
     """Return the products of derivatives and one gradient, a number or of the first derivative's shape."""
+    saved = vjp.saved
+    first = saved[0]
+    if out is None and len(saved) == 1 and type(gradient) is type(first) is ndarray:
+        alike = gradient.shape == first.shape and gradient.dtype is first.dtype
+        if alike and first.nbytes < MIN_POOLED_BYTES:  # 0.9 us instead of 4
+            return np.multiply(first, gradient)
+    caller, (name,) = vjp._caller, vjp.gradients
     array = as_real_array(caller, name, gradient)
     if array.ndim:
-        same_shape(caller, ("the derivative", name), (saved[0], array))
+        same_shape(caller, ("the derivative", name), (first, array))
     outputs = each_output(caller, out, len(saved))
     found = tuple(
         with_output_pool(np.multiply, derivative, gradient, out=output, casting="same_kind")
@@ -120,6 +165,104 @@ def vjp_operation(family: Family) -> Operation:
     )
 
 
+@dataclass(eq=False, repr=False)
+class VjpCall(Call):
+    """A forward pass that keeps what the gradient needs.
+
+    Attributes
+    ----------
+    function : Function
+        The function.
+    arrays : tuple
+        Its arrays.
+    options : dict of str to Any
+        The options of the forward pass.
+    forward : str
+        The operation that computes the results, and for a product the derivatives.
+    backward : str
+        The operation that computes the gradient, or ``"product"``.
+    kept : dict of str to Any
+        The options of the gradient.
+    bias : ChannelSums, optional
+        See `Vjp`.
+    more : tuple
+        What the forward pass takes after the arrays.
+    """
+
+    function: Any
+    arrays: tuple[Any, ...]
+    options: dict[str, Any]
+    forward: str
+    backward: str
+    kept: dict[str, Any]
+    bias: ChannelSums | None = None
+    more: tuple[Any, ...] = ()
+
+    def __call__(self) -> Any:
+        """Make the call and return the results."""
+        return self._run()(self.arrays, self.options, self.kept)
+
+    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+        """Return a plan that runs the operation by its own plan."""
+        if "out" in self.options:
+            return None
+        changing = {name: k for name, k in positions.items() if name in self.options}
+        options, kept = (
+            {name: None if name in changing else value for name, value in given.items()}
+            for given in (self.options, self.kept)
+        )
+        run, count = self._run(), len(self.arrays)
+
+        def plan(given: Sequence[Any]) -> Any:
+            values = {name: given[k] for name, k in changing.items()}
+            later = {name: value for name, value in values.items() if name in kept}
+            return run(given[:count], options | values, kept | later)
+
+        return plan
+
+    def _run(self) -> Callable[[Sequence[Any], dict[str, Any], dict[str, Any]], Any]:
+        """Return a function of arrays, options and the gradient's options that makes the call."""
+        function, backward, bias, more = self.function, self.backward, self.bias, self.more
+        first, count = (
+            function.operations[self.forward],
+            len(function.operations["forward"].outputs),
+        )
+        second = function.operations["backward" if backward == PRODUCT else backward]
+        wanted = tuple(each.name for each in second.arrays if each.is_gradient)
+        at = None if backward == PRODUCT else _positions(first, second)
+        draws = RNG in first.option_names and (
+            "dropout" not in first.option_names or self.options.get("dropout") is not None
+        )
+        plain, keeps_key = first.plain, RNG in self.kept or (draws and RNG in second.option_names)
+
+        def run(arrays: Sequence[Any], options: dict[str, Any], kept: dict[str, Any]) -> Any:
+            if draws:
+                options = options | {RNG: new_key(function.caller("vjp"), options.get(RNG))}
+                kept = kept | {RNG: options[RNG]} if keeps_key else kept
+            if options or plain is None:
+                results = function._call(first, (*arrays, *more), (), dict(options))
+            else:
+                results = plain(function, *arrays, *more)
+            outputs = results if isinstance(results, tuple) else (results,)
+            if at is None:
+                saved = outputs[count:]
+            else:
+                everything = (*arrays, *outputs)
+                saved = tuple([everything[k] for k in at])
+            return *outputs[:count], Vjp(function, backward, wanted, saved, kept, bias)
+
+        return run
+
+
+def _positions(first: Operation, second: Operation) -> list[int]:
+    """Return where among the inputs and outputs of an operation another one finds what it needs saved.
+
+    A function of one's own may have an input of the name of an output: the input is meant.
+    """
+    names = (*first.inputs, *first.outputs)
+    return [names.index(name) for name in second.saved]
+
+
 def by_backward(
     function: Any,
     operation: Operation,
@@ -128,42 +271,38 @@ def by_backward(
     *,
     forward: str = "forward",
     backward: str = "backward",
-) -> Any:
-    """Run the forward pass, and keep what the backward pass needs."""
+    bias: ChannelSums | None = None,
+) -> VjpCall:
+    """Return the forward pass that keeps what a backward pass takes."""
     first, second = function.operations[forward], function.operations[backward]
-    caller = function.caller(operation.name)
-    always_draws = "dropout" not in first.option_names
-    if "rng" in first.option_names and (always_draws or options.get("dropout") is not None):
-        options["rng"] = new_key(caller, options.get("rng"))
     given = dict(zip(first.inputs, arrays, strict=True))
-    _check_kept(caller, [given[name] for name in second.saved if name in given], options.get("out"))
-    outputs = _as_tuple(function._call(first, arrays, (), dict(options)))
-    # The last output may be optional; a function of one's own may have an input of the name of an output.
-    given = dict(zip(first.outputs, outputs, strict=False)) | given
-    kept = {name: value for name, value in options.items() if name in second.option_names}
-    kept.pop("out", None)
+    kept = [given[name] for name in second.saved if name in given]
+    _check_kept(function.caller(operation.name), kept, options.get("out"))
+    later = {k: v for k, v in options.items() if k in second.option_names and k != "out"}
+    if bias is not None:
+        later.pop("bias", None)
+        later.pop("axis", None)
     for name, argument in second.option_names.items():
         if argument.default is REQUIRED and name in function.parameters:
-            kept.setdefault(name, function.parameters[name])
-    saved = tuple(given[name] for name in second.saved)
-    wanted = tuple(name for name in second.inputs if name not in second.saved)
-    results = outputs[: len(function.operations["forward"].outputs)]
-    return (*results, Vjp(function, backward, wanted, saved, kept))
+            later.setdefault(name, function.parameters[name])
+    return VjpCall(function, arrays, options, forward, backward, later, bias)
 
 
 def by_derivative(
-    function: Any, arrays: tuple[Any, ...], options: dict[str, Any], both: str, gradient: str
-) -> Any:
-    """Run an operation that computes the value and the gradients for a gradient of 1, and keep the latter."""
-    out, operation = options.pop("out", None), function.operations[both]
-    if gradient in operation.inputs:
-        arrays = (*arrays, 1.0)
-    value, *derivatives = function._call(operation, arrays, (), options)
+    function: Any,
+    arrays: tuple[Any, ...],
+    options: dict[str, Any],
+    forward: str,
+    *more: Any,
+    bias: ChannelSums | None = None,
+) -> VjpCall:
+    """Return an operation that computes the results and their derivatives, which are kept."""
+    first, count = function.operations[forward], len(function.operations["forward"].outputs)
+    out = options.pop("out", None)
     if out is not None:
-        (output,) = each_output(function.caller("vjp"), out, 1)
-        np.copyto(output, value, casting="same_kind")
-        value = output
-    return value, Vjp(function, PRODUCT, (gradient,), tuple(derivatives), {})
+        own = each_output(function.caller("vjp"), out, count)
+        options["out"] = (*own, *(None,) * (len(first.outputs) - count))
+    return VjpCall(function, arrays, options, forward, PRODUCT, {}, bias, more)
 
 
 def _as_tuple(results: Any) -> tuple[Any, ...]:

@@ -252,8 +252,8 @@ def value_and_derivative_of(result: Vector | tuple[Vector, Vector]) -> tuple[Vec
     _compiled_only("value_and_derivative_of")
 
 
-def values_of(results: Any, like: Vector) -> tuple[Vector, ...]:
-    """Return one result or a tuple of them as a tuple of vectors; a mask counts as 1 and 0, a number has the type of `like`."""
+def values_of(results: Any, like: Vector, count: int) -> tuple[Vector, ...]:
+    """Return one result or a tuple of `count` as a tuple of vectors; a mask counts as 1 and 0, a number has the type of `like`."""
     _compiled_only("values_of")
 
 

@@ -404,8 +404,7 @@ class Blocks(metaclass=Interned):
                     self._emit_store(builder, k, pointer, value, streaming)
                 return context.get_dummy_value()
 
-            fits = len(outputs) == len(self._outputs)
-            return (types.void(pointers, outputs), emit) if fits else None
+            return types.void(pointers, outputs), emit
 
         return store
 

@@ -130,13 +130,19 @@ def _(result: Any, like: Any) -> Any:
     return None
 
 
-@_overload(simd.values_of)
-def _(results: Any, like: Any) -> Any:
+@_overload(simd.values_of, prefer_literal=True)
+def _(results: Any, like: Any, count: Any) -> Any:
+    given = len(results) if isinstance(results, types.BaseTuple) else 1
+    if given != count.literal_value:
+        return None
     if not isinstance(results, types.BaseTuple):
-        return lambda results, like: (_as_lanes(results, like),)
-    if len(results) == 1:
-        return lambda results, like: (_as_lanes(results[0], like),)
-    return lambda results, like: (_as_lanes(results[0], like),) + simd.values_of(results[1:], like)
+        return lambda results, like, count: (_as_lanes(results, like),)
+    if given == 1:
+        return lambda results, like, count: (_as_lanes(results[0], like),)
+    rest = given - 1
+    return lambda results, like, count: (
+        (_as_lanes(results[0], like),) + simd.values_of(results[1:], like, rest)
+    )
 
 
 @_overload(simd.weighted_derivative_of)

@@ -351,10 +351,10 @@ class TestPreluWeight:
         call.fails("weight", "0", "4", kind=ValueError, weight=np.ones(0))
 
     def test_of_too_many_dimensions(self, call: Call) -> None:
-        """A matrix is not taken, even one of a single value."""
-        call.fails("weight", kind=ValueError, weight=np.ones((1, 4)))
+        """A weight varies along one axis of the input, and has no more axes than it."""
         call.fails("weight", kind=ValueError, weight=np.ones(SHAPE))
-        call.fails("weight", kind=ValueError, weight=np.ones((1, 1)))
+        call.fails("weight", "4", "3", kind=ValueError, weight=np.ones((4, 1)))
+        call.fails("weight", kind=ValueError, weight=np.ones((1, 1, 4)))
 
     def test_axis_out_of_range(self, call: Call) -> None:
         """Axes count from either end."""

@@ -183,7 +183,7 @@ def test_only_plain_functions(function: Any) -> None:
 
 
 def test_only_parameters_with_names() -> None:
-    with pytest.raises(TypeError, match="parameters with names"):
+    with pytest.raises(TypeError, match="arguments with names"):
         fa.activation(lambda x, *more: x)
     with pytest.raises(TypeError, match="no parameter 'slope'"):
         fa.activation(learnable="slope")(lambda x, a=1: a * x)

@@ -83,6 +83,10 @@ def test_values_and_gradients(
             assert found.shape == exact.shape
             np.testing.assert_allclose(found, exact, rtol=1e-12, atol=1e-13)
         np.testing.assert_array_equal(fa.gelu(x, residual=residual, **options), results[0])
+        y, slope = fa.gelu.value_and_derivative(x, residual=residual, **options)
+        np.testing.assert_array_equal(y, results[0])
+        of_ones = expected(x, np.ones(shape), bias, axis, residual, has_dropout)[1]
+        np.testing.assert_allclose(slope, of_ones, rtol=1e-12, atol=1e-13)
         if has_bias or has_dropout:
             back = fa.gelu.backward(dy, x, **options)
             for found, same in zip(back if has_bias else (back,), results[1:], strict=True):

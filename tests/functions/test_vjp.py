@@ -85,13 +85,66 @@ def test_gradients(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("options", [{}, {"dropout": 0.5, "rng": 7}, {"axis": 0}])
-def test_bias(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("save", ["input", "derivative", None])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"dropout": 0.5, "rng": 7}, {"axis": 0}, {"scale": 0.5}, {"residual": np.ones(WHOLE)}],
+    ids=str,
+)
+def test_bias(options: dict[str, Any], save: str | None) -> None:
     check(
-        lambda x, b: fa.gelu.vjp(x, bias=b, **options),
+        lambda x, b: fa.gelu.vjp(x, bias=b, save=save, **options),
         lambda x, b: fa.gelu(x, bias=b, **options),
         arrays_of(WHOLE, (ROWS,) if "axis" in options else BIAS),
     )
+
+
+@pytest.mark.parametrize("save", ["input", "output", "derivative", None])
+@pytest.mark.parametrize("shape", [(), BIAS, (1, COLUMNS), (ROWS, 1)])
+@pytest.mark.parametrize("name", ["sigmoid", "relu", "tanh"])
+def test_bias_of_functions_of_their_output(
+    name: str, shape: tuple[int, ...], save: str | None
+) -> None:
+    function = fa.get(name)
+    check(
+        lambda x, b: function.vjp(x, bias=b, save=save),
+        lambda x, b: function(x, bias=b),
+        arrays_of(WHOLE, shape),
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("options", [{}, {"dropout": 0.25}, {"scale": 2.0, "dropout": 0.5}])
+@pytest.mark.parametrize("shape", [(32, 100), (400, 300)])
+def test_repeated_steps(shape: tuple[int, ...], options: dict[str, Any], dtype: Any) -> None:
+    """Calls that repeat one with other elements give what `backward` gives for them."""
+    for step in range(3):
+        rng = np.random.default_rng(step)
+        x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+        b = rng.standard_normal(shape[1]).astype(dtype)
+        seed = {"rng": step} if "dropout" in options else {}
+        y, vjp = fa.gelu.vjp(x, bias=b, **options, **seed)
+        np.testing.assert_array_equal(y, fa.gelu(x, bias=b, **options, **seed))
+        expected = fa.gelu.backward(dy, x, bias=b, **options, **seed)
+        epsilon = float(np.finfo(dtype).eps)
+        for found, other in zip(vjp(dy), expected, strict=True):
+            assert found.dtype == dtype
+            np.testing.assert_allclose(found, other, 4 * epsilon, 100 * epsilon)
+        dx, db = np.empty(shape, dtype), np.empty(shape[1], dtype)
+        results = vjp(dy, out=(dx, db))
+        assert results[0] is dx
+        assert results[1] is db
+        np.testing.assert_array_equal(db, vjp(dy)[1])
+
+
+def test_parameter_that_decides_what_is_kept() -> None:
+    """A plan for slopes that allow the output must not serve those that do not."""
+    (x,) = arrays_of(WHOLE)
+    for slope in (0.5, -0.5, 0.5):
+        slopes = np.full(WHOLE, slope)
+        y, vjp = fa.leaky_relu.vjp(x, negative_slope=slopes)
+        np.testing.assert_allclose(vjp(np.ones(WHOLE)), np.where(x > 0, 1, slope))
+        np.testing.assert_allclose(y, np.where(x > 0, x, slope * x))
 
 
 def test_learnable_parameter() -> None:
@@ -172,7 +225,11 @@ def test_what_is_kept() -> None:
     half = x.astype(np.float16)
     assert fa.gelu.vjp(half)[1].saved[0] is half
     assert fa.maxout.vjp(x, 2)[1].saved[0].dtype == np.intp
-    assert fa.dropout.vjp(x, 0.5, rng=1)[1].nbytes == 0
+    assert fa.dropout.vjp(x, 0.5, rng=1)[1].nbytes == x.nbytes
+    large = np.ones((300, 300))
+    assert fa.dropout.vjp(large, 0.5, rng=1)[1].nbytes == 0
+    assert fa.relu.vjp(large, bias=1.0, dropout=0.5, rng=1)[1].saved[0] is large
+    assert fa.relu.vjp(large, bias=1.0, dropout=0.5, rng=1, save="derivative")[1].saved[0] is not x
 
 
 def test_output() -> None:
@@ -217,8 +274,8 @@ def test_wrong_calls() -> None:
             fa.gelu.vjp(x, save=save)
     with pytest.raises(ValueError, match="not a function of the output"):
         fa.gelu.vjp(x, save="output")
-    with pytest.raises(ValueError, match="without bias"):
-        fa.sigmoid.vjp(x, bias=1.0, save="output")
+    with pytest.raises(ValueError, match="with dropout, the derivative is not"):
+        fa.sigmoid.vjp(x, bias=1.0, dropout=0.5, save="output")
     with pytest.raises(TypeError, match="did you mean 'bias'"):
         fa.gelu.vjp(x, bais=1.0)
     with pytest.raises(TypeError, match="save"):
