@@ -175,12 +175,17 @@ def sum_of_channels(
 ) -> Any:
     """Return the gradient of a parameter of this shape and dtype that was added to all elements of its channel."""
     rows, channels, length = _core_shape(gradient.shape, axis)
-    cut = gradient.reshape((rows, channels) if length == 1 else (rows, channels, length))
-    total = cut.sum(axis=0 if length == 1 else (0, 2), dtype=np.float64)
-    (result,) = outputs_for(caller, out, (shape,), (dtype,))
+    if length == 1:
+        total = np.add.reduce(gradient.reshape(rows, channels), 0, np.float64)
+    else:
+        total = np.add.reduce(gradient.reshape(rows, channels, length), (0, 2), np.float64)
     with np.errstate(over="ignore"):  # a sum may be too large for the type
-        np.copyto(result, total.reshape(shape), casting="same_kind")
-    return as_returned((result,), out)
+        sums = total.reshape(shape).astype(dtype, copy=False)
+    if out is None:
+        return sums if shape else sums[()]
+    (result,) = outputs_for(caller, out, (shape,), (dtype,))
+    np.copyto(result, sums, casting="same_kind")
+    return result
 
 
 def type_of_sums(parameter: Any, dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -102,7 +102,8 @@ def _operation(definition: Definition, name: str) -> Operation:
         options = (_AXIS, *options)
     if definition.drawn_between:
         options = (_SLOPE, *([_RNG] if name == "forward" else []), *options)
-    is_plain = not definition.learnable and name != "backward_from_output"
+    needs = definition.from_output_needs if name == "backward_from_output" else ()
+    is_plain = not definition.learnable and not needs
     plain = plain_call(name) if is_plain else None
     special = {each.name for each in options if each not in UFUNC_OPTIONS}
     special -= definition.parameters.keys()

@@ -100,7 +100,7 @@ class Vjp:
             )
         if self.bias is None:
             return self._gradients(gradients, out)
-        own, of_bias = each_output(self._caller, out, 2)
+        own, of_bias = (None, None) if out is None else each_output(self._caller, out, 2)
         dx = self._gradients(gradients, own)
         return dx, sum_of_channels(self._caller, dx, *self.bias, of_bias)
 
