@@ -130,7 +130,7 @@ def test_long_gradients_are_shortened() -> None:
 
 def test_default_run_learns() -> None:
     """It recognizes the digits, in both variants alike."""
-    result = compare(Settings())
+    result = compare(Settings(epochs=15))
     assert result.agrees
     assert not result.diverged
     for each in result.runs.values():

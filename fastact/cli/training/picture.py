@@ -44,7 +44,7 @@ def draw(result: Comparison, path: Path) -> None:
             f"batches of {s.batch_size}, {s.dtype}",
             fontsize=13,
         )
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _draw_curves(axes: Axes, result: Comparison) -> None:
