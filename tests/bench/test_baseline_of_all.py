@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from representatives import only_long
 
 import fastact as fa
 from fastact import baseline
@@ -26,7 +27,7 @@ def agree(ours: Any, theirs: Any, dtype: str) -> None:
         np.testing.assert_allclose(one, other, rtol=0, atol=TOLERANCE[dtype] * largest)
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.long)])
+@pytest.mark.parametrize("dtype", ["float32", *only_long("float64")])
 @pytest.mark.parametrize("name", [each for each in LAYERS if each != "gumbel_softmax"])
 def test_vjp(name: str, dtype: str) -> None:
     """Value and gradients, in the dtype of the input."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from representatives import only_long
 from typer.testing import CliRunner
 
 import fastact
@@ -60,7 +61,7 @@ def both_nets(settings: Settings) -> tuple[Net, Net, Any]:
     return ours, theirs, batch
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.long)])
+@pytest.mark.parametrize("dtype", ["float32", *only_long("float64")])
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_command(tmp_path: Path, dtype: str, suffix: str) -> None:
     """A run prints the table and draws the picture."""

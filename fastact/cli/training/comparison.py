@@ -14,7 +14,8 @@ import numpy as np
 import fastact as fa
 from fastact import baseline
 from fastact.cli.training.digits import Digits, load_digits
-from fastact.cli.training.net import Array, Net, Settings, initial_weights
+from fastact.cli.training.layers import Array
+from fastact.cli.training.net import Net, Settings, initial_weights
 from fastact.cli.training.timing import (
     Clock,
     Noise,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastact.cli.training.net import Array, Settings
+from fastact.cli.training.layers import Array
+from fastact.cli.training.net import Settings
 
 
 @dataclass(frozen=True)

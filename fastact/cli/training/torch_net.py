@@ -8,7 +8,8 @@ import numpy as np
 
 from fastact.bench.peers import torch_function
 from fastact.bench.workloads import Workload
-from fastact.cli.training.net import Array, Hidden, Settings
+from fastact.cli.training.layers import Array
+from fastact.cli.training.net import Hidden, Settings
 
 
 def check_torch(activation: str) -> None:
@@ -33,7 +34,7 @@ class TorchNet:
 
         torch.set_num_threads(threads)
         self.torch: Any = torch
-        hidden = Hidden(settings.activation, settings)
+        hidden = Hidden(settings)
         self.function = torch_function(Workload.of(settings.activation, (2, 4)))
         self.constants = list(hidden.options.values())
 
