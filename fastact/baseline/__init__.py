@@ -1,4 +1,4 @@
-"""The NumPy baseline: for each activation, the fastest careful implementation in plain NumPy.
+"""The NumPy baseline: for each function that has one by hand, the fastest careful implementation in plain NumPy.
 
 It is the yardstick of all benchmarks, and part of the package so that anybody can run it::
 
@@ -9,6 +9,11 @@ It is the yardstick of all benchmarks, and part of the package so that anybody c
     y, dx = baseline.sigmoid.forward_backward(x, dy)
     y, dx = baseline.softmax.forward_backward(x, dy)
     loss, dlogits = baseline.softmax_cross_entropy.forward_backward(logits, labels)
+    y, vjp = baseline.get("snake").vjp(x)  # any activation, row function, gated unit or loss
+    dx = vjp(dy)
+
+Activations that nobody has written by hand are their formula, evaluated on arrays: right, and not tuned. For those by
+hand, the following holds.
 
 A yardstick must be right and must not be slow on purpose:
 
@@ -35,22 +40,43 @@ must be finite: infinity times a derivative of 0 is NaN.
 
 from types import ModuleType
 
-from fastact.baseline import layers, normalizations, pointwise, rows
+from fastact.baseline import (
+    elementwise,
+    layers,
+    losses,
+    normalizations,
+    other_rows,
+    pointwise,
+    rows,
+)
 from fastact.baseline.base import Baseline, IndexedBaseline
 from fastact.baseline.cells import gru_cell, lstm_cell
+from fastact.baseline.elementwise import by_formula, gelu_tanh, mish, silu, squared_relu
 from fastact.baseline.layers import (
     bilinear,
     crelu,
     geglu,
+    geglu_tanh,
     gelu,
     glu,
     reglu,
     softmax_cross_entropy,
+    squared_reglu,
     swiglu,
 )
+from fastact.baseline.losses import huber, linear_cross_entropy, sigmoid_binary_cross_entropy
 from fastact.baseline.normalizations import batch_norm, layer_norm, rms_norm
+from fastact.baseline.other_rows import (
+    entmax15,
+    gumbel_softmax,
+    hardmax,
+    logmeanexp,
+    logsumexp,
+    sparsemax,
+)
 from fastact.baseline.pointwise import elu, leaky_relu, maxout, prelu, relu, sigmoid, tanh
 from fastact.baseline.rows import log_softmax, softmax, softmin
+from fastact.catalogue import catalogue
 
 __all__ = [
     "Baseline",
@@ -59,17 +85,28 @@ __all__ = [
     "bilinear",
     "crelu",
     "elu",
+    "entmax15",
     "geglu",
+    "geglu_tanh",
     "gelu",
+    "gelu_tanh",
     "get",
     "glu",
     "gru_cell",
+    "gumbel_softmax",
+    "hardmax",
+    "huber",
+    "is_by_hand",
     "layer_names",
     "layer_norm",
     "leaky_relu",
+    "linear_cross_entropy",
     "log_softmax",
+    "logmeanexp",
+    "logsumexp",
     "lstm_cell",
     "maxout",
+    "mish",
     "names",
     "normalization_names",
     "prelu",
@@ -78,21 +115,26 @@ __all__ = [
     "rms_norm",
     "row_names",
     "sigmoid",
+    "sigmoid_binary_cross_entropy",
+    "silu",
     "softmax",
     "softmax_cross_entropy",
     "softmin",
+    "sparsemax",
+    "squared_reglu",
+    "squared_relu",
     "swiglu",
     "tanh",
 ]
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all activations that have a baseline."""
+    """Return the names of the activations whose baseline is right for every input: benchmarks compare with them."""
     return _names_in(pointwise)
 
 
 def row_names() -> tuple[str, ...]:
-    """Return the names of all functions of rows that have a baseline."""
+    """Return the names of the functions of rows whose baseline is right for every input."""
     return _names_in(rows)
 
 
@@ -106,12 +148,37 @@ def normalization_names() -> tuple[str, ...]:
     return _names_in(normalizations)
 
 
+def is_by_hand(name: str) -> bool:
+    """Return whether a baseline is written by hand, instead of its formula evaluated on arrays."""
+    return _by_hand(name) is not None
+
+
 def get(name: str) -> Baseline:
-    """Return the baseline of an activation; the ValueError for an unknown name lists all names."""
-    if name not in names():
-        raise ValueError(f"no baseline is called {name!r}; there are {', '.join(names())}")
-    found: Baseline = getattr(pointwise, name)
+    """Return the baseline of an activation, a row function, a gated unit or a loss of the catalogue.
+
+    Where none is written by hand, it is the definition's formula, evaluated on arrays.
+
+    Raises
+    ------
+    ValueError
+        If there is none; the message lists all names.
+    """
+    found = _by_hand(name)
+    if found is None and name in catalogue("activation"):
+        found = by_formula(catalogue("activation")[name])
+    if found is None:
+        known = (*names(), *(each for each in catalogue() if each not in names()))
+        raise ValueError(f"no baseline is called {name!r}; there are {', '.join(known)}")
     return found
+
+
+def _by_hand(name: str) -> Baseline | None:
+    # The activations first: the gelu among the layers takes a bias.
+    for module in (pointwise, elementwise, rows, other_rows, layers, losses, normalizations):
+        found = vars(module).get(name)
+        if isinstance(found, Baseline):
+            return found
+    return None
 
 
 def _names_in(module: ModuleType) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,6 +39,47 @@ class Baseline:
         """Return the value: the same as `forward`."""
         return self.forward(x, *arguments, **parameters)
 
+    def vjp(self, x: ArrayLike, *arguments: Any, out: Out = None, **parameters: Any) -> Any:
+        """Return the value, and a function that takes `dy` and returns the gradients: by default from the input."""
+        y = self.forward(x, *arguments, out=out, **parameters)
+        return y, lambda dy: self.backward(dy, x, *arguments, **parameters)
+
+
+class PointwiseBaseline(Baseline):
+    """An activation of elements: `vjp` computes value and derivative at once, and keeps the latter."""
+
+    def vjp(self, x: ArrayLike, *arguments: Any, out: Out = None, **parameters: Any) -> Any:
+        """Return the value, and a function that takes `dy` and returns its product with the derivative."""
+        y, derivative = self.forward_backward(x, 1.0, *arguments, out=(out, None), **parameters)
+        return y, partial(np.multiply, derivative)
+
+
+class ValueBaseline(Baseline):
+    """A function whose gradient takes the value: `vjp` keeps it."""
+
+    def vjp(self, x: ArrayLike, *arguments: Any, out: Out = None, **parameters: Any) -> Any:
+        """Return the value, and a function that takes `dy` and returns the gradient."""
+        y = self.forward(x, *arguments, out=out, **parameters)
+        return y, lambda dy: self.backward(dy, y, *arguments, **parameters)
+
+
+@dataclass(frozen=True)
+class LossBaseline(Baseline):
+    """A loss: `forward_backward` takes predictions and targets, and returns the mean and its gradients."""
+
+    def vjp(self, x: ArrayLike, *arguments: Any, out: Out = None, **parameters: Any) -> Any:
+        """Return the loss, and a function that takes `dloss`, 1 by default, and returns the gradients."""
+        loss, *gradients = self.forward_backward(x, *arguments, **parameters)
+        first = gradients[0] if len(gradients) == 1 else tuple(gradients)
+
+        def gradient(dloss: Any = 1.0) -> Any:
+            if dloss == 1:
+                return first
+            found = tuple(each * each.dtype.type(dloss) for each in gradients)
+            return found[0] if len(found) == 1 else found
+
+        return loss, gradient
+
 
 @dataclass(frozen=True)
 class IndexedBaseline(Baseline):
@@ -50,6 +92,11 @@ class IndexedBaseline(Baseline):
     """
 
     forward_with_index: Callable[..., Any]
+
+    def vjp(self, x: ArrayLike, *arguments: Any, out: Out = None, **parameters: Any) -> Any:
+        """Return the value, and a function that takes `dy` and returns the gradient: it keeps the index."""
+        y, which = self.forward_with_index(x, *arguments, out=(out, None), **parameters)
+        return y, lambda dy: self.backward(dy, which, *arguments, **parameters)
 
 
 def float_array(x: ArrayLike) -> Array:
@@ -133,6 +180,12 @@ def prepare_both(x: ArrayLike, dy: ArrayLike, out: Out) -> tuple[Array, Array, A
     x = float_array(x)
     dy = gradient_for(dy, x)
     return x, dy, *two_results(out, (x, x), dy)
+
+
+def times(dx: Array, dy: Array) -> None:
+    """Multiply `dx` by `dy`, unless that is the number 1."""
+    if dy.ndim or dy != 1:
+        dx *= dy
 
 
 def restore_nan(x: Array, dx: Array) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastact.baseline.base import (
     Array,
     Baseline,
+    LossBaseline,
     Out,
     copied,
     each_of,
@@ -23,10 +24,16 @@ from fastact.baseline.base import (
     split_last,
     two_results,
 )
+from fastact.baseline.elementwise import (
+    ValueAndDerivative,
+    write_gelu,
+    write_gelu_tanh,
+    write_relu,
+    write_sigmoid,
+    write_silu,
+    write_squared_relu,
+)
 from fastact.baseline.rows import exponentials
-
-#: Writes the value of an activation to `y`, and its derivative to `d` unless that is None.
-ValueAndDerivative = Callable[[Array, Array, Array | None], None]
 
 
 def _halves(x: Array, axis: int) -> tuple[Array, Array]:
@@ -60,54 +67,6 @@ def _independent(
         return forward(x, axis, y), backward(dy, x, axis, dx)
 
     return Baseline(name, forward, backward, forward_backward)
-
-
-# Activations: value and derivative --------------------------------------------------------------
-
-
-@np.errstate(over="ignore")
-def _sigmoid(x: Array, y: Array, d: Array | None) -> None:
-    np.negative(x, out=y)
-    np.exp(y, out=y)
-    y += 1
-    np.divide(1, y, out=y)
-    if d is not None:
-        np.subtract(1, y, out=d)
-        d *= y
-
-
-def _relu(x: Array, y: Array, d: Array | None) -> None:
-    np.clip(x, 0, np.inf, out=y)
-    if d is not None:
-        np.greater(x, 0, out=d)
-        restore_nan(x, d)
-
-
-def _silu(x: Array, y: Array, d: Array | None) -> None:
-    """Write y = x s(x), and its derivative s (1 + x - y)."""
-    sigmoid = y if d is None else d
-    _sigmoid(x, sigmoid, None)
-    np.multiply(x, sigmoid, out=y)
-    if d is not None:
-        factor = np.subtract(x, y)
-        factor += 1
-        d *= factor
-
-
-def _gelu(x: Array, y: Array, d: Array | None) -> None:
-    """Write y = x P(x), and its derivative P(x) + x p(x); P comes from SciPy, as NumPy lacks it."""
-    from scipy.special import ndtr
-
-    probability = y if d is None else d
-    ndtr(x, out=probability)
-    np.multiply(x, probability, out=y)
-    if d is not None:
-        density = np.square(x)
-        density *= -0.5
-        np.exp(density, out=density)
-        density *= (2 * np.pi) ** -0.5
-        density *= x
-        d += density
 
 
 # Gated units ------------------------------------------------------------------------------------
@@ -148,10 +107,12 @@ def _gated(name: str, activation: ValueAndDerivative, gate_first: bool = True) -
     return Baseline(name, forward, backward, forward_backward)
 
 
-glu = _gated("glu", _sigmoid, gate_first=False)
-reglu = _gated("reglu", _relu)
-geglu = _gated("geglu", _gelu)
-swiglu = _gated("swiglu", _silu)
+glu = _gated("glu", write_sigmoid, gate_first=False)
+reglu = _gated("reglu", write_relu)
+geglu = _gated("geglu", write_gelu)
+geglu_tanh = _gated("geglu_tanh", write_gelu_tanh)
+swiglu = _gated("swiglu", write_silu)
+squared_reglu = _gated("squared_reglu", write_squared_relu)
 
 
 def _bilinear_forward(x: ArrayLike, axis: int = -1, out: Out = None) -> Array:
@@ -210,7 +171,7 @@ def _gelu_forward(x: ArrayLike, bias: ArrayLike, out: Out = None) -> Array:
     """Return gelu(x + bias), with the bias along the last axis."""
     z = float_array(x) + bias
     y = result(out, z)
-    _gelu(z, y, None)
+    write_gelu(z, y, None)
     return y
 
 
@@ -220,7 +181,7 @@ def _gelu_forward_backward(
     """Return y, dx and dbias, which is dx summed over all but the last axis."""
     out, given = split_last(out, 3)
     x, dy, y, dx = prepare_both(x, dy, out)
-    _gelu(x + bias, y, dx)
+    write_gelu(x + bias, y, dx)
     dx *= dy
     dbias = np.sum(dx, axis=tuple(range(dx.ndim - 1)))
     return y, dx, copied(dbias, given)
@@ -274,7 +235,7 @@ def _cross_entropy_backward(
     return dlogits
 
 
-softmax_cross_entropy = Baseline(
+softmax_cross_entropy = LossBaseline(
     "softmax_cross_entropy",
     _cross_entropy_forward,
     _cross_entropy_backward,

@@ -15,6 +15,7 @@ from fastact.baseline.base import (
     Baseline,
     IndexedBaseline,
     Out,
+    PointwiseBaseline,
     copied,
     float_array,
     prepare,
@@ -22,6 +23,7 @@ from fastact.baseline.base import (
     restore_nan,
     result,
     split_last,
+    times,
     two_results,
 )
 
@@ -95,11 +97,13 @@ def _sigmoid_forward_backward(x: ArrayLike, dy: ArrayLike, out: Out = None) -> t
     np.clip(dx, 0, np.finfo(dx.dtype).max, out=dx)
     dx *= y
     dx *= y
-    dx *= dy
+    times(dx, dy)
     return y, dx
 
 
-sigmoid = Baseline("sigmoid", _sigmoid_forward, _sigmoid_backward, _sigmoid_forward_backward)
+sigmoid = PointwiseBaseline(
+    "sigmoid", _sigmoid_forward, _sigmoid_backward, _sigmoid_forward_backward
+)
 
 # tanh ------------------------------------------------------------------------------------------
 
@@ -133,11 +137,11 @@ def _tanh_forward_backward(x: ArrayLike, dy: ArrayLike, out: Out = None) -> tupl
     np.tanh(x, out=y)
     np.square(y, out=dx)
     np.subtract(1, dx, out=dx)
-    dx *= dy
+    times(dx, dy)
     return y, dx
 
 
-tanh = Baseline("tanh", _tanh_forward, _tanh_backward, _tanh_forward_backward)
+tanh = PointwiseBaseline("tanh", _tanh_forward, _tanh_backward, _tanh_forward_backward)
 
 # relu ------------------------------------------------------------------------------------------
 
@@ -164,12 +168,12 @@ def _relu_forward_backward(x: ArrayLike, dy: ArrayLike, out: Out = None) -> tupl
     x, dy, y, dx = prepare_both(x, dy, out)
     np.clip(x, 0, np.inf, out=y)
     np.greater(x, 0, out=dx)
-    dx *= dy
+    times(dx, dy)
     restore_nan(y, dx)
     return y, dx
 
 
-relu = Baseline("relu", _relu_forward, _relu_backward, _relu_forward_backward)
+relu = PointwiseBaseline("relu", _relu_forward, _relu_backward, _relu_forward_backward)
 
 # leaky_relu ------------------------------------------------------------------------------------
 
@@ -202,12 +206,12 @@ def _leaky_relu_forward_backward(
     x, dy, y, dx = prepare_both(x, dy, out)
     _two_lines(x, negative_slope, y)
     _slope(x, negative_slope, dx)
-    dx *= dy
+    times(dx, dy)
     restore_nan(x, dx)
     return y, dx
 
 
-leaky_relu = Baseline(
+leaky_relu = PointwiseBaseline(
     "leaky_relu", _leaky_relu_forward, _leaky_relu_backward, _leaky_relu_forward_backward
 )
 
@@ -351,11 +355,11 @@ def _elu_forward_backward(
         slope = np.empty_like(dx)
         _slope(x, alpha, slope)
         dx *= slope
-    dx *= dy
+    times(dx, dy)
     return y, dx
 
 
-elu = Baseline("elu", _elu_forward, _elu_backward, _elu_forward_backward)
+elu = PointwiseBaseline("elu", _elu_forward, _elu_backward, _elu_forward_backward)
 
 # maxout ----------------------------------------------------------------------------------------
 

@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastact.baseline.base import Array, Baseline, Out, float_array, prepare, prepare_both, result
+from fastact.baseline.base import (
+    Array,
+    Baseline,
+    Out,
+    ValueBaseline,
+    float_array,
+    prepare,
+    prepare_both,
+    result,
+)
 
 #: Takes the input and the axis, and writes the value.
 Value = Callable[[Array, int, Array], None]
@@ -26,12 +35,12 @@ Both = Callable[[Array, Array, int, Array, Array], None]
 
 def exponentials(x: Array, axis: int, out: Array) -> tuple[Array, Array]:
     """Write exp(x - max(x)) for each row; return the maximum and the sum."""
-    largest = _differences(x, axis, out)
+    largest = differences(x, axis, out)
     np.exp(out, out=out)
     return largest, np.sum(out, axis, keepdims=True)
 
 
-def _differences(x: Array, axis: int, out: Array) -> Array:
+def differences(x: Array, axis: int, out: Array) -> Array:
     """Write x - max(x) for each row, and return the maximum."""
     largest: Array = np.max(x, axis, keepdims=True)
     with np.errstate(invalid="ignore"):  # the difference of two infinities
@@ -39,7 +48,7 @@ def _differences(x: Array, axis: int, out: Array) -> Array:
     return largest
 
 
-def _dot(a: Array, b: Array, axis: int) -> Array:
+def dot(a: Array, b: Array, axis: int) -> Array:
     """Return the sum of the product along an axis, which is kept with length 1."""
     sums: Array = np.vecdot(a, b, axis=axis, keepdims=True)  # type: ignore[call-overload]
     return sums
@@ -50,18 +59,18 @@ def _softmax_value(x: Array, axis: int, y: Array) -> None:
     y /= total
 
 
-def _softmax_gradient(dy: Array, y: Array, axis: int, dx: Array) -> None:
+def softmax_gradient(dy: Array, y: Array, axis: int, dx: Array) -> None:
     """Write y (dy - sum(dy y))."""
-    np.subtract(dy, _dot(dy, y, axis), out=dx)
+    np.subtract(dy, dot(dy, y, axis), out=dx)
     dx *= y
 
 
 def _log_softmax_value(x: Array, axis: int, y: Array) -> None:
-    _differences(x, axis, y)
+    differences(x, axis, y)
     y -= np.log(np.sum(np.exp(y), axis, keepdims=True))
 
 
-def _log_softmax_gradient(dy: Array, y: Array, axis: int, dx: Array) -> None:
+def _logsoftmax_gradient(dy: Array, y: Array, axis: int, dx: Array) -> None:
     """Write dy - exp(y) sum(dy)."""
     np.exp(y, out=dx)
     dx *= np.sum(dy, axis, keepdims=True)
@@ -70,7 +79,7 @@ def _log_softmax_gradient(dy: Array, y: Array, axis: int, dx: Array) -> None:
 
 def _log_softmax_both(x: Array, dy: Array, axis: int, y: Array, dx: Array) -> None:
     """Write value and gradient with one exponential."""
-    _differences(x, axis, y)
+    differences(x, axis, y)
     np.exp(y, out=dx)
     total = np.sum(dx, axis, keepdims=True)
     y -= np.log(total)
@@ -86,11 +95,11 @@ def _softmin_value(x: Array, axis: int, y: Array) -> None:
 
 
 def _softmin_gradient(dy: Array, y: Array, axis: int, dx: Array) -> None:
-    np.subtract(_dot(dy, y, axis), dy, out=dx)
+    np.subtract(dot(dy, y, axis), dy, out=dx)
     dx *= y
 
 
-def _baseline(name: str, value: Value, gradient: Gradient, both: Both | None = None) -> Baseline:
+def from_value(name: str, value: Value, gradient: Gradient, both: Both | None = None) -> Baseline:
     """Return a baseline from functions for the value, the gradient, and optionally both at once."""
 
     def forward(x: ArrayLike, axis: int = -1, out: Out = None) -> Array:
@@ -114,9 +123,9 @@ def _baseline(name: str, value: Value, gradient: Gradient, both: Both | None = N
         gradient(dy, y, axis, dx)
         return y, dx
 
-    return Baseline(name, forward, backward, forward_backward)
+    return ValueBaseline(name, forward, backward, forward_backward)
 
 
-softmax = _baseline("softmax", _softmax_value, _softmax_gradient)
-log_softmax = _baseline("log_softmax", _log_softmax_value, _log_softmax_gradient, _log_softmax_both)
-softmin = _baseline("softmin", _softmin_value, _softmin_gradient)
+softmax = from_value("softmax", _softmax_value, softmax_gradient)
+log_softmax = from_value("log_softmax", _log_softmax_value, _logsoftmax_gradient, _log_softmax_both)
+softmin = from_value("softmin", _softmin_value, _softmin_gradient)

@@ -88,7 +88,8 @@ def _torch_formulas() -> dict[str, Callable[..., Any]]:
     }
 
 
-def _torch_function(work: Workload) -> Callable[..., Any]:
+def torch_function(work: Workload) -> Callable[..., Any]:
+    """Return PyTorch's function: it takes the inputs, then numbers and weights."""
     torch, formulas = package("torch"), _torch_formulas()
     name = f"{work.name} with bias" if work.has_bias else work.name
     return formulas.get(name) or _find([torch, torch.nn.functional], "pytorch", work)
@@ -97,7 +98,7 @@ def _torch_function(work: Workload) -> Callable[..., Any]:
 def torch(work: Workload, operation: str, transform: Callable[[Any], Any] = lambda f: f) -> Call:
     """Return eager PyTorch code with automatic differentiation."""
     torch = package("torch")
-    function = transform(_torch_function(work))
+    function = transform(torch_function(work))
     inputs = [torch.from_numpy(array).requires_grad_() for array in work.inputs]
     constants = [torch.from_numpy(array) for array in work.constants]
     dys = [torch.from_numpy(array) for array in work.dys] or None

@@ -2,65 +2,112 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from fastact.cli._base import require_extra
+from fastact.cli._base import fail, require_extra
 
 
 def demo(
     activation: Annotated[
-        str, typer.Option(help="The activation of the hidden layer.", metavar="NAME")
-    ] = "relu",
-    every: Annotated[
-        bool, typer.Option("--all", help="Train with one activation after another.")
+        str,
+        typer.Option(
+            help="The hidden layers' activation: an activation, a row function or a gated unit of the catalogue.",
+            metavar="NAME",
+        ),
+    ] = "gelu",
+    torch: Annotated[
+        bool, typer.Option("--torch", help="Train in PyTorch too: eager, on the CPU.")
     ] = False,
+    layers: Annotated[int, typer.Option(min=1, help="The number of hidden layers.")] = 3,
+    width: Annotated[
+        int, typer.Option(min=2, help="The units in each; wide layers gain less.")
+    ] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, help="The number of images in a step.")] = 256,
     dtype: Annotated[
         Literal["float32", "float64"], typer.Option(help="The type of all arrays.")
     ] = "float32",
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 60,
-    hidden: Annotated[int, typer.Option(min=1, help="The number of hidden units.")] = 1024,
-    batch_size: Annotated[int, typer.Option(min=1, help="The number of images in a step.")] = 256,
+    learning_rate: Annotated[
+        float, typer.Option(min=0.0, help="The rate of gradient descent with momentum.")
+    ] = 0.05,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="The seed of all random numbers.")] = 0,
     output: Annotated[
-        Path, typer.Option(dir_okay=False, writable=True, help="The file for the loss curves.")
+        Path,
+        typer.Option(dir_okay=False, writable=True, help="The file for the picture: .png or .svg."),
     ] = Path("fastact-demo.png"),
 ) -> None:
-    """Train a network on handwritten digits, with fastact and with plain NumPy, and compare."""
+    """Train a net on handwritten digits with fastact and with plain NumPy, and compare.
+
+    Its layers are narrow, so that activations cost about as much as matrix products. All variants start from the same
+    weights, see the same images, and take turns.
+    """
     with require_extra("demo"):
-        for package in ("matplotlib", "rich", "sklearn"):
+        for package in ("matplotlib", "rich", "sklearn", "threadpoolctl"):
             import_module(package)  # report a missing package before training, not after it
         from rich.console import Console
+        from rich.progress import Progress
 
-        import fastact
-        from fastact import baseline
-        from fastact.cli import training
+        from fastact.cli.training import comparison, net, picture, report
 
         if not output.parent.is_dir():
-            raise typer.BadParameter(
-                f"there is no directory {str(output.parent)!r}", param_hint="--output"
-            )
-        names = [name for name in fastact.names("activation") if name in baseline.names()]
-        if not every:
+            fail(f"--output: there is no directory {str(output.parent)!r}")
+        if output.suffix not in (".png", ".svg"):
+            fail(f"--output must end in .png or .svg, not in {output.suffix!r}")
+        settings = net.Settings(
+            activation=_checked(activation, torch, width),
+            width=width,
+            layers=layers,
+            dtype=dtype,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+        )
+        console = Console(highlight=False)
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task(f"training with {settings.activation}", total=epochs)
             try:
-                names = [baseline.get(fastact.get(activation).name).name]
+                result = comparison.compare(settings, torch, lambda: progress.advance(task))
             except ValueError as error:
-                raise typer.BadParameter(str(error), param_hint="--activation") from None
-        settings = training.Settings(
-            dtype=dtype, epochs=epochs, hidden=hidden, batch_size=batch_size, seed=seed
+                fail(error)
+        if result.diverged:
+            fail("the loss is not finite: a smaller --learning-rate or fewer --layers may help", 1)
+        picture.draw(result, output)
+        console.print(report.describe(result), "", report.table(result), "", sep="\n")
+        for line in (*report.remarks(result), f"The picture is in {output}."):
+            console.print(line, soft_wrap=True)
+    if not result.agrees:
+        bound = comparison.TOLERANCE[dtype]
+        fail(
+            f"the losses differ by {result.difference:.0e} of the first one, more than {bound:.0e}",
+            1,
         )
-        comparisons = list(training.compare_all(names, settings))
-        training.draw(comparisons, output)
-        console = Console()
-        console.print(training.table(comparisons))
-        console.print(f"The loss curves are in {output}.", soft_wrap=True)
 
-    failed = [each.activation for each in comparisons if not each.agrees]
-    if failed:
-        bound = training.LARGEST_DIFFERENCE[dtype]
-        typer.echo(
-            f"The losses of the two runs differ by more than {bound:g} for {', '.join(failed)}.",
-            err=True,
-        )
-        raise typer.Exit(1)
+
+def _checked(name: str, torch: bool, width: int) -> str:
+    """Return the activation's own name, or fail if it cannot be trained."""
+    import fastact
+
+    try:
+        function: Any = fastact.get(name)
+    except ValueError as error:
+        fail(f"--activation: {error}")
+    definition = function._definition
+    if function.kind not in ("activation", "row", "packed") or function.name not in fastact.names():
+        fail(f"--activation: {name} is not an activation of hidden layers")
+    if definition.limits and definition.limits[0] == "nan":
+        fail(f"--activation: {name} is NaN for negative numbers")
+    if getattr(definition, "is_random", False):
+        fail(f"--activation: {name} draws random numbers, so that no two runs agree")
+    if function.name == "crelu" and width % 2:
+        fail("--width must be even with crelu, which doubles the number of units")
+    if torch:
+        from fastact.cli.training.torch_net import check_torch
+
+        try:
+            check_torch(function.name)
+        except ValueError as error:
+            fail(error)
+    return str(function.name)

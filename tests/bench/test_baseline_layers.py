@@ -71,7 +71,9 @@ FORMULAS: dict[str, Callable[[Array, int], Array]] = {
     "glu": gated(logistic, gate=1),
     "reglu": gated(rectified),
     "geglu": gated(normal),
+    "geglu_tanh": gated(lambda x: x * logistic(np.sqrt(8 / np.pi) * (x + 0.044715 * x**3))),
     "swiglu": gated(lambda x: x * logistic(x)),
+    "squared_reglu": gated(lambda x: rectified(x) ** 2),
     "bilinear": gated(lambda x: x),
     "crelu": lambda x, axis: np.concatenate([rectified(x), rectified(-x)], axis),
 }
