@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,19 @@ def _fastact(work: Workload, operation: str) -> Call:
 
 
 def _numpy(work: Workload, operation: str) -> Call:
-    function = getattr(baseline, work.name, None)
-    # The one baseline that takes a bias, gelu's, requires it.
-    is_activation = work.is_pointwise and not work.has_bias
-    if function is None or is_activation != (work.name in baseline.names()):
+    function: Any = getattr(baseline, work.name, None)
+    if function is None or not _fits(function, work):
         raise NotImplementedError(f"there is no baseline of {work.title}")
     if work.name in _WITH_SCIPY and find_spec("scipy") is None:
         raise NotImplementedError(f"the baseline of {work.name} needs SciPy")
     return _method_call(function, work, operation)
+
+
+def _fits(function: Any, work: Workload) -> bool:
+    """Whether a baseline is one of the function with, or without, a bias; gelu's requires it."""
+    if work.has_bias:
+        return "bias" in signature(function.forward).parameters
+    return work.is_pointwise == (work.name in baseline.names())
 
 
 def _method_call(function: Any, work: Workload, operation: str) -> Call:
