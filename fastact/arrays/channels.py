@@ -27,7 +27,7 @@ from fastact.arrays.contiguous import (
     copy_back,
     parts,
 )
-from fastact.arrays.plans import Call, Plan, are_plain, is_number, taking
+from fastact.arrays.plans import Call, Plan, are_plain, is_number, taking_contiguous
 from fastact.arrays.random_numbers import Draw
 from fastact.runtime.dtypes import inner_type
 
@@ -125,7 +125,7 @@ class ChannelsCall(Call):
         is_array = type(first) is ndarray
         if self.out is not None or arrays[0].size > BLOCK:
             return None
-        if not are_plain([*arrays, first] if is_array else arrays, dtype):
+        if not are_plain([*arrays, first] if is_array else arrays, dtype, any_layout=True):
             return None
         if not all(map(is_number, others if is_array else self.parameters)):
             return None
@@ -133,13 +133,13 @@ class ChannelsCall(Call):
         core = _core_shape(shape, self.axis)
         constant = None if is_array else np.array([first], inner)
         numbers = [np.asarray(each, inner) for each in others]
-        take = taking(positions[name] for name in self.arrays)
+        take = taking_contiguous((positions[name] for name in self.arrays), arrays)
         first_at = positions[self.name] if is_array else None
         draw_of = None if self.draw is None else self.draw.plan(positions, np.int64(core[2]))
         ufunc, has_sums, is_single = self.ufunc, self.has_sums, self.ufunc.nout == 1
         sums_shape, sums_type = np.shape(first), type_of_sums(first, dtype)
         is_shortest = is_single and len(arrays) == 1 and not numbers and draw_of is None
-        is_shortest &= inner is dtype and len(sums_shape) == 1
+        is_shortest &= inner is dtype and len(sums_shape) == 1 and arrays[0].flags.c_contiguous
         if is_shortest and first_at is not None:  # 3.4 us instead of 3.9
             return lambda given: ufunc(given[0].reshape(core), given[first_at]).reshape(shape)
 

@@ -15,7 +15,7 @@ from fastact.arrays.arguments import (
     outputs_for,
     weak_for_integers,
 )
-from fastact.arrays.plans import Call, Plan, are_plain, is_number, taking
+from fastact.arrays.plans import Call, Plan, are_plain, is_number, taking_contiguous
 from fastact.arrays.random_numbers import Draw
 from fastact.runtime.dtypes import inner_type
 from fastact.runtime.output_pool import empty, retry_without_pool
@@ -120,13 +120,13 @@ class ContiguousCall(Call):
         """Return a plan for arrays that fit one block."""
         arrays = tuple(self.arrays.values())
         shape, dtype = arrays[0].shape, arrays[0].dtype
-        if self.out is not None or not are_plain(arrays, dtype):
+        if self.out is not None or not are_plain(arrays, dtype, any_layout=True):
             return None
         if arrays[0].size > BLOCK and not self._is_elementwise:
             return None
         if not all(map(is_number, self.numbers)):
             return None
-        take = taking(positions[name] for name in self.arrays)
+        take = taking_contiguous((positions[name] for name in self.arrays), arrays)
         draw_of = None if self.draw is None else self.draw.plan(positions)
         numbers = [np.asarray(each, inner_type(dtype)) for each in self.numbers]
         ufunc, is_single = self.ufunc, self.ufunc.nout == 1

@@ -74,7 +74,9 @@ def plan_key(operation: str, values: Iterable[Any], options: Mapping[str, Any]) 
     return tuple(key)
 
 
-def are_plain(arrays: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> bool:
+def are_plain(
+    arrays: Iterable[NDArray[Any]], dtype: np.dtype[Any], any_layout: bool = False
+) -> bool:
     """Whether kernels take arrays as they are: small, not empty, contiguous and of a dtype that has a loop."""
     if not has_loop(dtype):
         return False
@@ -83,8 +85,7 @@ def are_plain(arrays: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> bool:
         and each.dtype is dtype
         and 0 < each.nbytes < MIN_POOLED_BYTES
         and each.ndim > 0
-        and each.flags.c_contiguous
-        and each.flags.aligned
+        and (any_layout or (each.flags.c_contiguous and each.flags.aligned))
         for each in arrays
     )
 
@@ -92,6 +93,29 @@ def are_plain(arrays: Iterable[NDArray[Any]], dtype: np.dtype[Any]) -> bool:
 def is_number(value: Any) -> bool:
     """Whether a parameter is a number that every type of a computation holds."""
     return type(value) in (int, float) and abs(value) < 1e38
+
+
+def taking_contiguous(
+    positions: Iterable[int], arrays: Iterable[NDArray[Any]]
+) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """Return a function that takes the values at these positions, copied if the `arrays` there are not contiguous.
+
+    Small arrays are copied in less time than Python takes to find out how to traverse them.
+    """
+    take = taking(positions)
+    others = [
+        k for k, each in enumerate(arrays) if not (each.flags.c_contiguous and each.flags.aligned)
+    ]
+    if not others:
+        return take
+
+    def copied(given: Sequence[Any]) -> Sequence[Any]:
+        taken = [*take(given)]
+        for k in others:
+            taken[k] = taken[k].copy()
+        return taken
+
+    return copied
 
 
 def taking(positions: Iterable[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:

@@ -19,7 +19,7 @@ from fastact.arrays.arguments import (
     outputs_for,
 )
 from fastact.arrays.contiguous import RANDOM_OPERANDS, run_contiguous
-from fastact.arrays.plans import Call, Plan, are_plain
+from fastact.arrays.plans import Call, Plan, are_plain, taking_contiguous
 from fastact.arrays.random_numbers import key_and_threshold, key_of
 from fastact.arrays.rows import (
     Axes,
@@ -446,7 +446,9 @@ class RowsCall(Call):
             return None
         if any(name not in positions for name in names):
             return None
-        if not are_plain([each.array for each in self.inputs[: len(names)]], self.dtype):
+        if not are_plain(
+            (each.array for each in self.inputs[: len(names)]), self.dtype, any_layout=True
+        ):
             return None
         shapes, are_rows = zip(*((each.shape, each.is_row) for each in self.outputs), strict=True)
         if () in shapes:
@@ -472,11 +474,12 @@ class RowsCall(Call):
     def _operands(self, positions: Mapping[str, int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
         """Return a function that takes a call's values, and returns its inputs."""
         count = len(self.operation.inputs)
+        take = taking_contiguous(range(count), (each.array for each in self.inputs[:count]))
         if len(self.inputs) == count:
-            return lambda given: given[:count]
+            return take
         mask = self.inputs[-1].array
         if "where" not in positions:  # it is the same in all calls
-            return lambda given: (*given[:count], mask)
+            return lambda given: (*take(given), mask)
         where_at, shape = positions["where"], mask.shape
         is_last = isinstance(self.layout, Axes) and self.layout.is_last
         # NumPy broadcasts along the axes before a row.
@@ -486,7 +489,7 @@ class RowsCall(Call):
             where = given[where_at]
             if where.shape[own] != shape[own]:
                 where = np.broadcast_to(where, shape)
-            return *given[:count], where
+            return *take(given), where
 
         return operands
 
