@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastact.arrays.arguments import as_real_array, each_output, same_shape
+from fastact.arrays.arguments import as_real_array, each_output, outputs_for, same_shape
 from fastact.arrays.random_numbers import new_key
 from fastact.catalogue.definition import REQUIRED
 from fastact.functions.operation import Family, Operation
@@ -151,18 +151,30 @@ def by_backward(
 
 
 def by_derivative(
-    function: Any, arrays: tuple[Any, ...], options: dict[str, Any], both: str, gradient: str
+    function: Any,
+    arrays: tuple[Any, ...],
+    options: dict[str, Any],
+    both: str,
+    gradient: str,
+    further: int = 0,
 ) -> Any:
-    """Run an operation that computes the value and the gradients for a gradient of 1, and keep the latter."""
+    """Run an operation that computes the value and the gradients for a gradient of 1, and keep the latter.
+
+    The last `further` results are returned beside the value.
+    """
     out, operation = options.pop("out", None), function.operations[both]
     if gradient in operation.inputs:
         arrays = (*arrays, 1.0)
     value, *derivatives = function._call(operation, arrays, (), options)
+    last = len(derivatives) - further
+    results = (value, *derivatives[last:])
     if out is not None:
-        (output,) = each_output(function.caller("vjp"), out, 1)
-        np.copyto(output, value, casting="same_kind")
-        value = output
-    return value, Vjp(function, PRODUCT, (gradient,), tuple(derivatives), {})
+        shapes, types = zip(*((np.shape(each), each.dtype) for each in results), strict=True)
+        outputs = outputs_for(function.caller("vjp"), out, shapes, types)
+        for output, result in zip(outputs, results, strict=True):
+            np.copyto(output, result, casting="same_kind")
+        results = outputs
+    return (*results, Vjp(function, PRODUCT, (gradient,), tuple(derivatives[:last]), {}))
 
 
 def _as_tuple(results: Any) -> tuple[Any, ...]:
