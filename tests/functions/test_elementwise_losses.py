@@ -98,12 +98,14 @@ def test_values_and_gradients(f: Any, dtype: str, shape: tuple[int, ...]) -> Non
     x, z = numbers(*shape, dtype=dtype_of(dtype)), shares(*shape, dtype=dtype_of(dtype))
     weights = (None, 2.5, 0, shares(*shape, seed=2), np.arange(shape[-1]) + 1)
     for weight, reduction in itertools.product(weights, REDUCTIONS):
-        if f is fa.mse and reduction == "mean" and weight == 0 and np.isscalar(weight):
+        if f is fa.mse and reduction == "mean" and np.array_equal(weight, 0):
             loss, dx = f.forward_backward(x, z, weight=weight)
             assert np.isnan(loss)
             assert np.isnan(dx).all()
             continue
-        dloss = numbers(*shape, seed=3) if reduction == "none" else 2.5
+        dloss: Any = 2.0 if reduction == "none" else 2.5
+        if reduction == "none" and x.dtype.itemsize > 2:  # half types would be rounded twice
+            dloss = numbers(*shape, seed=3)
         check(f, x, z, dloss, weight=weight, reduction=reduction)
 
 
@@ -239,8 +241,8 @@ def test_special_numbers(dtype: str) -> None:
     x = np.array([np.nan, np.inf, -np.inf, 1, 0], kind)
     z = np.array([0, 0, 0, np.nan, 0], kind)
     loss, dx = fa.mse.forward_backward(x, z, reduction="none")
-    np.testing.assert_array_equal(loss, [np.nan, np.inf, np.inf, np.nan, 0])
-    np.testing.assert_array_equal(dx, [np.nan, np.inf, -np.inf, np.nan, 0])
+    np.testing.assert_array_equal(loss.astype(float), [np.nan, np.inf, np.inf, np.nan, 0])
+    np.testing.assert_array_equal(dx.astype(float), [np.nan, np.inf, -np.inf, np.nan, 0])
     for f in FORMULAS:
         for weight in (0, np.zeros(5), np.zeros((1,))):
             loss, dx = f.forward_backward(x, z, weight=weight, reduction="none")

@@ -105,6 +105,9 @@ def test_learnable_parameter() -> None:
         (fa.softmax_cross_entropy, ONE_HOT),
         (fa.sigmoid_binary_cross_entropy, ONE_HOT),
         (fa.huber, ONE_HOT),
+        (fa.mse, ONE_HOT),
+        (fa.nll, LABELS),
+        (fa.nll, ONE_HOT),
     ],
 )
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])

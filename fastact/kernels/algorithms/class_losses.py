@@ -46,10 +46,10 @@ def label_loss(of_classes: Callable[..., Any], rows: RowAccess) -> Callable[...,
             # A class without weight adds nothing, whatever the row holds.
             if weight != 0:
                 x = element_at(address_of(row.base[0]) + label * row.core[0]) * one()
-                loss = sum_lanes(fold_to_double(compute(x, weight * one())[0]))
+                loss = sum_lanes(compute(x, weight * one())[0])
                 if has_gradient:
                     scaled = scale_of(row) * weight
-                    at_label = sum_lanes(fold_to_double(compute(x, scaled * one())[1]))
+                    at_label = sum_lanes(compute(x, scaled * one())[1])
         set_loss(row, loss)
         if has_gradient:
             write(row, (label, at_label, elsewhere))
