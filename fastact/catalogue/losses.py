@@ -33,7 +33,8 @@ def softmax_cross_entropy(rows: Any) -> Any:
     For each row, ``loss = sum(w * p * (logsumexp(x) - x))`` and ``dx = sum(w * p) * softmax(x) - w * p``, where `p` is
     the given probabilities, or one-hot for a label, and `w` the class weights. Label smoothing replaces `p` by
     ``(1 - s) * p + s / classes``. This is PyTorch's ``cross_entropy``, whose classes are along axis 1, except that a
-    class of probability 0 adds nothing even if its logit is minus infinity, where PyTorch gives NaN.
+    class of probability 0 adds nothing even if its logit is minus infinity, where PyTorch gives NaN. With
+    ``return_probabilities=True``, the same pass returns ``softmax(x)`` as well.
 
     Errors: losses and gradients are within 5 units in the last place of float32, relative to the terms that they sum.
     A loss near 0 is accurate, and so is the gradient of a confidently predicted label. A row that contains NaN or plus
@@ -82,10 +83,10 @@ def nll(x: Vector, weight: Vector) -> tuple[Vector, Vector]:
 
     Examples
     --------
-    >>> log_probabilities, labels = np.log([[0.25, 0.75], [0.8, 0.2]]), np.array([1, 0])
-    >>> fa.nll(log_probabilities, labels, reduction="none")
+    >>> x, labels = np.log([[0.25, 0.75], [0.8, 0.2]]), np.array([1, 0])
+    >>> fa.nll(x, labels, reduction="none")
     array([0.28768207, 0.22314355])
-    >>> fa.nll.backward(1.0, log_probabilities, labels)
+    >>> fa.nll.backward(1.0, x, labels)
     array([[ 0. , -0.5],
            [-0.5,  0. ]])
     """
@@ -120,10 +121,10 @@ def cross_entropy(x: Vector, weight: Vector) -> tuple[Vector, Vector]:
 
     Examples
     --------
-    >>> probabilities, labels = np.array([[0.25, 0.75], [0.8, 0.2]]), np.array([1, 0])
-    >>> fa.cross_entropy(probabilities, labels, reduction="none")
+    >>> x, labels = np.array([[0.25, 0.75], [0.8, 0.2]]), np.array([1, 0])
+    >>> fa.cross_entropy(x, labels, reduction="none")
     array([0.28768207, 0.22314355])
-    >>> fa.cross_entropy.backward(1.0, probabilities, labels)
+    >>> fa.cross_entropy.backward(1.0, x, labels)
     array([[ 0.        , -0.66666667],
            [-0.625     ,  0.        ]])
     """
@@ -196,7 +197,8 @@ def mse(x: Vector, targets: Vector) -> tuple[Vector, Vector]:
 
     Notes
     -----
-    The same as PyTorch's ``mse_loss``. The derivative is ``2 * (x - z)``.
+    The same as PyTorch's ``mse_loss``. The derivative is ``2 * (x - z)``. If the weights sum to 0, the mean and its
+    gradient are NaN.
 
     Errors: the loss of an element is within 2 units in the last place, its derivative within 0.5. Losses are summed in
     float64 over blocks that depend only on the shape.

@@ -91,8 +91,9 @@ _SOFTMAX_EXAMPLES = {
 >>> vjp()
 array([[ 0.125, -0.125],
        [-0.1  ,  0.1  ]])
->>> (loss, probabilities), vjp = {f}.vjp(x, labels, return_probabilities=True)
->>> probabilities
+>>> more = dict(return_probabilities=True)
+>>> (loss, y), vjp = {f}.vjp(x, labels, **more)
+>>> y
 array([[0.25, 0.75],
        [0.8 , 0.2 ]])""",
     "backward": """\

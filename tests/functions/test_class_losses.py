@@ -294,7 +294,7 @@ def test_in_place(f: Any, dtype: str, kind: str) -> None:
         x = np.maximum(x, x.dtype.type(1e-3)) if f is fa.cross_entropy else x
         targets = labels_of((5,), length) if kind == "labels" else shares_of(x.shape, x.dtype)
         loss, dx = f.forward_backward(x, targets)
-        for own in (x.copy(), np.asfortranarray(x), x.astype(x.dtype.newbyteorder(">"))):
+        for own in (x.copy(), x.copy(order="F"), x.astype(x.dtype.newbyteorder(">"))):
             results = f.forward_backward(own, targets, out=(None, own))
             assert results[0] == loss
             assert results[1] is own

@@ -79,25 +79,25 @@ def dense_loss(of_classes: Callable[..., Any], rows: RowAccess) -> Callable[...,
     add, compute = adding(rows), rows.internal(of_classes)
 
     @rows.internal
-    def of_block(arrays: Any, begin: Any, scale: Any, state: Any) -> Any:
-        """Return losses, and derivatives times `scale`; a class without weight adds nothing, whatever the row holds."""
-        label, spike, keep, uniform = state
+    def weights_in(arrays: Any, begin: Any, weighting: Any) -> Any:
+        """Return the weight of each class."""
+        label, spike, keep, uniform = weighting
         weights = arrays[weights_at] * (keep * arrays[targets_at] + uniform)
-        weights = select(positions() == label - begin, weights + spike, weights)
-        losses, _ = compute(arrays[x_at], weights)
-        _, derivatives = compute(arrays[x_at], weights * scale)
-        return select(weights == 0, 0, losses), select(weights == 0, 0, derivatives)
+        return select(positions() == label - begin, weights + spike, weights)
 
-    def step(arrays: Any, begin: Any, total: Any, state: Any) -> Any:
-        losses, _ = of_block(arrays, begin, 1.0, state)
-        return add(total, fold_to_double(losses))
+    # A class without weight adds nothing, whatever the row holds.
+    def step(arrays: Any, begin: Any, total: Any, weighting: Any) -> Any:
+        weights = weights_in(arrays, begin, weighting)
+        losses, _ = compute(arrays[x_at], weights)
+        return add(total, fold_to_double(select(weights == 0, 0, losses)))
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
-        scale, is_ignored, weighting = state
+        scale, absent, is_ignored, weighting = state
         if is_ignored:
             return (zeros(),)
-        _, derivatives = of_block(arrays, begin, scale, weighting)
-        return (derivatives,)
+        weights = weights_in(arrays, begin, weighting)
+        _, derivatives = compute(arrays[x_at], weights * scale)
+        return (select(weights == 0, absent, derivatives),)
 
     fold = rows.fold(step, padding)
     write: Any = rows.write(results) if has_gradient else None
@@ -106,9 +106,9 @@ def dense_loss(of_classes: Callable[..., Any], rows: RowAccess) -> Callable[...,
         label, scale = label_of(row), scale_of(row)
         is_ignored = label < -1 or (label < 0 and row.n == 0)
         weighting = label, spike_of(row), keep_of(row), uniform_of(row)
-        loss = 0.0
+        loss = absent = 0.0
         if label >= row.n:
-            loss = scale = math.nan
+            loss = absent = scale = math.nan
         elif not is_ignored:
             prepare(row)
             total = fold(row, (doubles(), doubles()), weighting)
@@ -117,6 +117,6 @@ def dense_loss(of_classes: Callable[..., Any], rows: RowAccess) -> Callable[...,
                 loss = sum_lanes(total[0])
         set_loss(row, loss)
         if has_gradient:
-            write(row, (scale, is_ignored, weighting))
+            write(row, (scale, absent, is_ignored, weighting))
 
     return one_row
