@@ -344,7 +344,7 @@ class CrossEntropyCall(Call):
         count = float(labels.size) if is_mean else 1.0
         constant = np.asarray(dloss / np.float64(count))
         add, without_sign, most = np.add.reduce, np.bitwise_and, np.asarray(_LARGEST_LABEL)
-        is_summed = self.reduction != "none"
+        is_summed, is_single = self.reduction != "none", ufunc.nout == 1
         finish = (planned_results if is_summed else _planned_losses)(self.operation.name, dtype)
 
         def run(given: Sequence[Any]) -> Any:
@@ -359,9 +359,9 @@ class CrossEntropyCall(Call):
                         return None
                     scale = dloss / np.float64(divisor)
             results = ufunc(given[x_at], labels, weight, scale)
-            losses, *others = results if type(results) is tuple else (results,)
+            losses, others = (results, ()) if is_single else (results[0], results[1:])
             loss = float(add(losses, axis=None)) / divisor
-            return finish(loss, *others) if is_summed else finish(loss, losses, *others)
+            return finish(loss, others) if is_summed else finish(loss, losses, others)
 
         return run
 
@@ -390,7 +390,7 @@ def _planned_losses(operation: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
     It returns None unless the sum is finite.
     """
 
-    def results(total: float, losses: Any, *others: Any) -> Any:
+    def results(total: float, losses: Any, others: Sequence[Any]) -> Any:
         if not math.isfinite(total):
             return None
         if operation == "backward":

@@ -366,7 +366,7 @@ class LossCall(Call):
 
         def results(found: tuple[Any, ...], divisor: float) -> Any:
             *gradients, sums = found
-            return finish(sums.item() / divisor, *[each.reshape(shape) for each in gradients])
+            return finish(sums.item() / divisor, [each.reshape(shape) for each in gradients])
 
         return results
 

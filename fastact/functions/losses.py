@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -121,9 +121,9 @@ def planned_results(operation: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
     """Return a function from the loss and further results to those of an operation, None if the loss overflows."""
     most, to_loss = largest(dtype), dtype.type
     if operation == "backward":
-        return lambda loss, gradient: gradient if abs(loss) <= most else None
+        return lambda loss, arrays: arrays[0] if abs(loss) <= most else None
 
-    def results(loss: float, *arrays: Any) -> Any:
+    def results(loss: float, arrays: Sequence[Any]) -> Any:
         if not abs(loss) <= most:
             return None
         return (to_loss(loss), *arrays) if arrays else to_loss(loss)
