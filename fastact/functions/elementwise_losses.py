@@ -194,8 +194,13 @@ def _weight_of(
         raise ValueError(
             f"{caller}: weight has shape {given.shape}, which does not broadcast to {name} of shape {x.shape}"
         )
+    return _rounded(given, dtype)
+
+
+def _rounded(weight: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return weights in a dtype, in which they may be infinite."""
     with np.errstate(over="ignore"):
-        return given.astype(dtype, copy=False)
+        return weight.astype(dtype, copy=False)
 
 
 @dataclass(eq=False, repr=False)
@@ -314,8 +319,8 @@ class LossCall(Call):
             return None
         if not positions.keys().isdisjoint({"dloss", *definition.class_parameters}):
             return None
-        weight_of = self._planned_weight(positions)
-        if self.weight is not None and weight_of is None:
+        weight_at = positions.get("weight")
+        if self.weight is not None and weight_at is None:
             return None
         inner, core, ufunc = inner_type(dtype), (1, 1, self.x.size), self._ufunc
         parameters = [] if self.parameter is None else [np.array([self.parameter], inner)]
@@ -323,42 +328,29 @@ class LossCall(Call):
         finish = self._planned_sum() if self._is_summed else self._planned_losses()
         dloss, divides_by_weight = np.asarray(self.dloss), self._divides_by_weight
         divisor = 1.0 if divides_by_weight else self._divisor
-        weight_at, size = positions.get("weight", 0), self.x.size
+        shape, size = self.x.shape, self.x.size
         scale = np.asarray(dloss / divisor if self._is_summed else 1, inner)
 
         def run(given: Sequence[Any]) -> Any:
             views = [each.reshape(core) for each in take(given)]
             by, numbers = divisor, (*parameters, scale)
-            if weight_of is not None:
-                weight = weight_of(given)
-                views.append(weight.reshape(core))
+            if weight_at is not None:
+                weight = given[weight_at]
+                if weight.dtype is not dtype:
+                    weight = _rounded(weight, dtype)
                 if divides_by_weight:
-                    by = _total(given[weight_at], size)
+                    by = _total(weight, size)
                     if not by:
                         return None
                     numbers = (*parameters, np.asarray(dloss / by, inner))
+                if weight.shape != shape:  # np.broadcast_to takes 4 us
+                    weight, some = np.empty(shape, dtype), weight
+                    weight[...] = some
+                views.append(weight.reshape(core))
             results = ufunc(*views, *numbers)
             return finish(results if type(results) is tuple else (results,), by)
 
         return run
-
-    def _planned_weight(
-        self, positions: Mapping[str, int]
-    ) -> Callable[[Sequence[Any]], Any] | None:
-        """Return a function from the values of a call to its weights, of the shape of `x`, or None."""
-        weight, shape, dtype = self.weight, self.x.shape, self.dtype
-        if weight is None or "weight" not in positions or weight.dtype != dtype:
-            return None
-        at = positions["weight"]
-        if weight.shape == shape:
-            return lambda given: given[at]
-
-        def broadcast(given: Sequence[Any]) -> Any:  # np.broadcast_to takes 4 us
-            array = np.empty(shape, dtype)
-            array[...] = given[at]
-            return array
-
-        return broadcast
 
     def _planned_sum(self) -> Callable[..., Any]:
         """Return a function from what the kernel returns and the divisor to the results."""

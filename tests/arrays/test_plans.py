@@ -413,6 +413,25 @@ def test_losses_of_classes(name: str, reduction: str, dtype: Any) -> None:
             labels = labels + 1
 
 
+@pytest.mark.parametrize("shape", [WHOLE, ROW, (ROWS, 1)])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_weights_of_other_types(shape: tuple[int, ...], reduction: str) -> None:
+    """They are rounded to the type of the predictions, in a plan as without."""
+    for kind in np.float64, np.float16, int, ">f4":
+        fa.mse._plans.clear()
+        for seed in range(3):
+            x, z = arrays_of((WHOLE, WHOLE), np.float32, seed)
+            weight = (np.abs(arrays_of((shape,), float, seed)[0]) * 2).astype(kind)
+            found = fa.mse.forward_backward(x, z, weight=weight, reduction=reduction)
+            w = np.broadcast_to(weight.astype(np.float32).astype(float), WHOLE)
+            losses, total = w * (x.astype(float) - z) ** 2, w.sum() if reduction == "mean" else 1
+            right = losses if reduction == "none" else losses.sum() / total
+            slopes = 2 * w * (x.astype(float) - z) / total
+            for one, other in zip(found, (right, slopes), strict=True):
+                assert one.dtype == np.float32
+                np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
 def test_weights_without_a_total() -> None:
     x, labels = np.zeros((2, 3), np.float32), np.array([0, 1])
     for weight in np.ones(3, np.float32), np.zeros(3, np.float32), np.ones(3, np.float32):
