@@ -136,11 +136,15 @@ def by_backward(
     if "rng" in first.option_names and (always_draws or options.get("dropout") is not None):
         options["rng"] = new_key(caller, options.get("rng"))
     given = dict(zip(first.inputs, arrays, strict=True))
-    _check_kept(caller, [given[name] for name in second.saved if name in given], options.get("out"))
+    kept = {
+        name: value
+        for name, value in options.items()
+        if name in second.option_names and name != "out"
+    }
+    needed = [given[name] for name in second.saved if name in given]
+    _check_kept(caller, [*needed, *kept.values()], options.get("out"))
     outputs = _as_tuple(function._call(first, arrays, (), dict(options)))
     given |= zip(first.outputs, outputs, strict=False)  # the last may be optional
-    kept = {name: value for name, value in options.items() if name in second.option_names}
-    kept.pop("out", None)
     for name, argument in second.option_names.items():
         if argument.default is REQUIRED and name in function.parameters:
             kept.setdefault(name, function.parameters[name])
@@ -181,8 +185,9 @@ def _as_tuple(results: Any) -> tuple[Any, ...]:
     return results if isinstance(results, tuple) else (results,)
 
 
-def _check_kept(caller: str, arrays: list[Any], out: Any) -> None:
+def _check_kept(caller: str, values: list[Any], out: Any) -> None:
     """Raise an error if a result would overwrite an array that the gradient needs."""
+    arrays = [value for value in values if isinstance(value, np.ndarray)]
     for output in _as_tuple(out):
         for array in arrays:
             if isinstance(output, np.ndarray) and np.may_share_memory(output, array):
