@@ -93,7 +93,8 @@ def check(f: Any, x: Array, z: Array, dloss: Any = 1.0, **options: Any) -> None:
 
 @of_each
 @pytest.mark.parametrize("dtype", ["float32", "float64", *HALF_TYPES])
-@pytest.mark.parametrize("shape", [(1,), (17,), (33, 5), (6, 70, 7)])
+# Sums of squares fit float16.
+@pytest.mark.parametrize("shape", [(1,), (17,), (33, 5), (6, 20, 7)])
 def test_values_and_gradients(f: Any, dtype: str, shape: tuple[int, ...]) -> None:
     x, z = numbers(*shape, dtype=dtype_of(dtype)), shares(*shape, dtype=dtype_of(dtype))
     weights = (None, 2.5, 0, shares(*shape, seed=2), np.arange(shape[-1]) + 1)
