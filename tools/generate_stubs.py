@@ -110,7 +110,7 @@ def _is_optional(operation: Operation) -> bool:
     """Whether some results come only where an option asks for them."""
     learnable = {name.removeprefix("d") for name in operation.outputs} - {"x", "y"}
     required = {each.name for each in operation.arrays if each.default is REQUIRED}
-    asking = {"bias", "rng", "second"} | learnable - required
+    asking = {"bias", "rng", "second", "return_probabilities"} | learnable - required
     return not asking.isdisjoint((*operation.option_names, *operation.inputs))
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 import fastact as fa
 from fastact import math
-from fastact.catalogue.definition import LAYERS
+from fastact.catalogue.definition import LAYERS, ElementwiseLossDefinition
 
 Case = tuple[str, Callable[[], Any]]
 
@@ -230,7 +230,14 @@ def _calls(layer: Any, name: str, x: Any, dy: Any, dtype: str) -> Any:
             for reduction in ("mean", "sum", "none")
             for pos_weight in (None, weight)
         ]
-    if "cross_entropy" in name:
+    if isinstance(layer._definition, ElementwiseLossDefinition):
+        targets = generator.random(x.shape).astype(_dtype(dtype))
+        return [
+            layer.forward_backward(x, targets, reduction=reduction, weight=weight)
+            for reduction in ("mean", "sum", "none")
+            for weight in (None, targets, targets[:1])
+        ]
+    if layer.kind == "loss":
         classes = x.shape[-1]
         labels = generator.integers(0, classes, len(x))
         labels[3] = -100

@@ -74,6 +74,13 @@ def as_number(caller: str, name: str, value: Any) -> float:
     return float(array)
 
 
+def as_bool(caller: str, name: str, value: Any) -> bool:
+    """Return a bool argument, or raise an error."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{caller}: {name} must be a bool, got {value!r}")
+    return bool(value)
+
+
 def as_integer(caller: str, name: str, value: Any) -> int:
     """Return an integer argument, or raise an error."""
     try:

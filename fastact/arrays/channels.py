@@ -113,6 +113,7 @@ class ChannelsCall(Call):
         values = copy_overlapping(
             [np.require(each, inner, ["C", "A"]) for each in parameters], results
         )
+        values = (values[0].reshape(-1), *values[1:])
         sums = results[count] if self.has_sums else None
         draws = None if self.draw is None else self.draw.key_and_threshold()
         run_on_channels(self.ufunc, arrays, values, results[:count], sums, self.axis, dtype, draws)
@@ -221,7 +222,7 @@ def run_on_channels(
     arrays : tuple of ndarray
         Of one shape.
     parameters : tuple of ndarray
-        The first has one value, or one for each channel; the others are numbers.
+        As the kernel takes them: those for each channel are 1-d.
     outputs : tuple of ndarray
         Arrays for the results, of the arrays' shape.
     sums : ndarray or None
@@ -237,7 +238,7 @@ def run_on_channels(
     partials = _run_in_blocks(
         ufunc,
         inputs,
-        (parameters[0].reshape(-1), *parameters[1:]),
+        parameters,
         buffers,
         axis,
         int(sums is not None),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ from fastact.runtime.output_pool import empty, retry_without_pool
 BLOCK = 16_384
 # Partial sums of all blocks: at most half a MiB, unless there are more of them in one block than that.
 MAX_SUMS = 65_536
+# Elements of the parts that arrays are broadcast in: 1 MiB of float32, which fits the processor's cache.
+_PART = 2**18
 # The leading operands of kernels with random numbers.
 RANDOM_OPERANDS = ("random_key", "random_index", "random_threshold")
 
@@ -57,6 +60,44 @@ def parts(length: int, block: int) -> list[tuple[int, int, int]]:
     whole = length - length % block
     parts = [(0, whole, block), (whole, length, length - whole)]
     return [part for part in parts if part[0] < part[1]]
+
+
+def broadcast_in_parts(
+    shape: tuple[int, ...], arrays: Sequence[NDArray[Any]]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield indices of parts of this shape, contiguous in C order, with arrays broadcast to them.
+
+    There is one part unless an array has another shape, so that no copy of it is large. Parts with the same elements
+    of all arrays share a copy.
+    """
+    whole = (*(slice(None) for _ in shape), ...)
+    if all(array.shape == shape for array in arrays):
+        yield whole, *arrays
+        return
+    views = [np.broadcast_to(array, shape) for array in arrays]
+    places: list[Any] = []
+    for part in _leading_parts(shape):
+        some = [view[part] for view in views]
+        if [each.__array_interface__ for each in some] != places:
+            places = [each.__array_interface__ for each in some]
+            copies = [np.ascontiguousarray(each) for each in some]
+        yield part, *copies
+
+
+def _leading_parts(shape: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
+    """Yield indices of parts that are contiguous in C order, with at most `_PART` elements."""
+    if not shape:
+        yield (...,)
+        return
+    length, *others = shape
+    step = _PART // max(1, math.prod(others))
+    if step or not others:
+        for first in range(0, length, max(1, step)):
+            yield slice(first, first + max(1, step)), *(slice(None) for _ in others), ...
+        return
+    for k in range(length):
+        for part in _leading_parts(tuple(others)):
+            yield slice(k, k + 1), *part
 
 
 def computed_dtype(

@@ -79,7 +79,9 @@ class Workload:
         if function.kind != "loss":
             dy = deviates(np.shape(function(x, **options)))
             return cls(name, (x,), dys=(dy,), parameters=options)
-        _, *others = (each.name for each in arguments.values() if _is_required(each))
+        first, *others = (each.name for each in arguments.values() if _is_required(each))
+        if first == "probabilities":
+            x = (1 - random.random(shape)).astype(dtype)
         inputs = [x]
         if "weight" in others:
             others.remove("weight")

@@ -11,6 +11,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
+from fastact.kernels.algorithms.class_losses import dense_loss, label_loss
 from fastact.kernels.algorithms.softmax import exponentials, reduced_exponentials
 from fastact.kernels.algorithms.sparse import projected
 
@@ -498,30 +499,55 @@ class LossDefinition(Definition):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ElementwiseLossDefinition(LossDefinition):
-    """An elementwise loss, whose function takes `x`, the target and a parameter, and returns loss and derivative.
+    """An elementwise loss, whose function takes `x`, the target and its parameters, and returns loss and derivative.
 
     Attributes
     ----------
     inputs : tuple of str
         The names of `x` and the target.
     default : float
-        The default of the parameter, which may have one value per class.
+        The default of the parameters.
+    mean_by_weight : bool
+        Whether the mean divides by the total weight rather than by the number of elements.
     """
 
     family: ClassVar[str] = "elementwise_losses"
 
     inputs: tuple[str, str] = ("x", "targets")
     default: float = 1.0
+    mean_by_weight: bool = False
 
     @cached_property
-    def parameter(self) -> str:
-        """The name of the parameter."""
-        return list(inspect.signature(self.function).parameters)[2]
+    def class_parameters(self) -> tuple[str, ...]:
+        """The names of the parameters, one at most, which may have one value for each class."""
+        _, _, *names = inspect.signature(self.function).parameters
+        return tuple(names)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CrossEntropyDefinition(LossDefinition):
-    """A cross-entropy of rows of logits, with labels or class probabilities.
+    """A loss of rows of classes, with labels or class probabilities.
+
+    Its function takes a vector of classes and their weights, and returns the weighted loss and its derivative.
+
+    Attributes
+    ----------
+    input : str
+        What the rows hold: ``"probabilities"``.
+    """
+
+    family: ClassVar[str] = "cross_entropy"
+
+    input: str = "probabilities"
+
+    def algorithm(self, rows: Any, is_dense: bool) -> Callable[..., None]:
+        """Return the function that computes one row: with a label, or with a weight for every class."""
+        return (dense_loss if is_dense else label_loss)(self.function, rows)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SoftmaxCrossEntropyDefinition(CrossEntropyDefinition):
+    """The cross-entropy of the softmax of each row.
 
     Its function takes a `fastact.kernels.rows.RowAccess` and returns the function that computes one row with a label.
 
@@ -531,9 +557,13 @@ class CrossEntropyDefinition(LossDefinition):
         The same for rows with a weight for every class.
     """
 
-    family: ClassVar[str] = "cross_entropy"
-
+    input: str = "logits"
     dense: Callable[..., Any] = field(kw_only=True)
+
+    def algorithm(self, rows: Any, is_dense: bool) -> Callable[..., None]:
+        """Return the function that computes one row: with a label, or with a weight for every class."""
+        compute: Callable[..., None] = (self.dense if is_dense else self.function)(rows)
+        return compute
 
 
 class CompositeDefinition(LossDefinition):
@@ -558,3 +588,4 @@ define_row_normalization = defines(RowNormalizationDefinition)
 define_channel_normalization = defines(ChannelNormalizationDefinition)
 define_elementwise_loss = defines(ElementwiseLossDefinition)
 define_cross_entropy = defines(CrossEntropyDefinition)
+define_softmax_cross_entropy = defines(SoftmaxCrossEntropyDefinition)

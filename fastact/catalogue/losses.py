@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastact.catalogue.definition import (
@@ -9,13 +10,14 @@ from fastact.catalogue.definition import (
     CompositeDefinition,
     define_cross_entropy,
     define_elementwise_loss,
+    define_softmax_cross_entropy,
 )
 from fastact.kernels.algorithms.cross_entropy import dense_cross_entropy, label_cross_entropy
 from fastact.simd import Vector, copysign, isnan, select
-from fastact.vecmath import softplus_and_derivative
+from fastact.vecmath import log, softplus_and_derivative
 
 
-@define_cross_entropy(
+@define_softmax_cross_entropy(
     formula=r"\sum_j w_j p_j \left( \ln \sum_k e^{x_k} - x_j \right)",
     dense=dense_cross_entropy,
     reference="J. S. Bridle, Training Stochastic Model Recognition Algorithms as Networks Can Lead to Maximum Mutual Information Estimation of Parameters, NIPS 1989; for label smoothing, C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna, Rethinking the Inception Architecture for Computer Vision, CVPR 2016.",
@@ -31,7 +33,8 @@ def softmax_cross_entropy(rows: Any) -> Any:
     For each row, ``loss = sum(w * p * (logsumexp(x) - x))`` and ``dx = sum(w * p) * softmax(x) - w * p``, where `p` is
     the given probabilities, or one-hot for a label, and `w` the class weights. Label smoothing replaces `p` by
     ``(1 - s) * p + s / classes``. This is PyTorch's ``cross_entropy``, whose classes are along axis 1, except that a
-    class of probability 0 adds nothing even if its logit is minus infinity, where PyTorch gives NaN.
+    class of probability 0 adds nothing even if its logit is minus infinity, where PyTorch gives NaN. With
+    ``return_probabilities=True``, the same pass returns ``softmax(x)`` as well.
 
     Errors: losses and gradients are within 5 units in the last place of float32, relative to the terms that they sum.
     A loss near 0 is accurate, and so is the gradient of a confidently predicted label. A row that contains NaN or plus
@@ -51,6 +54,82 @@ def softmax_cross_entropy(rows: Any) -> Any:
     0.255413
     """
     return label_cross_entropy(rows)
+
+
+@define_cross_entropy(
+    formula=r"-\sum_j w_j p_j x_j",
+    input="log_probabilities",
+    reference="C. M. Bishop, Pattern Recognition and Machine Learning, Springer 2006, section 4.3.4.",
+)
+def nll(x: Vector, weight: Vector) -> tuple[Vector, Vector]:
+    """Negative log-likelihood of labels or class probabilities, given logarithms of probabilities.
+
+    ``loss, dlog_probabilities = fa.nll.forward_backward(log_probabilities, labels)`` returns the loss and its gradient.
+    With the logarithms of `fastact.log_softmax`, this is `fastact.softmax_cross_entropy`, which takes one pass for both.
+
+    Notes
+    -----
+    For each row, ``loss = -sum(w * p * x)`` and ``dx = -w * p``, where `p` is the given probabilities, or one-hot for a
+    label, and `w` the class weights. Label smoothing replaces `p` by ``(1 - s) * p + s / classes``. This is PyTorch's
+    ``nll_loss``, whose classes are along axis 1 and which lacks class probabilities and label smoothing.
+
+    Errors: losses and gradients are within 4 units in the last place of float32, relative to the terms that they sum.
+    A class of weight or probability 0 adds nothing, and has gradient 0, whatever its element is; another that is NaN
+    gives NaN in both. With a label, the loss reads one element of each row. Results do not depend on the number of
+    threads: losses are summed in float64, in an order that depends only on the shape.
+
+    A ufunc cannot raise an error: when called directly, those in `ufuncs` give NaN as loss and gradient for a label out
+    of range, and ignore rows with a negative label.
+
+    Examples
+    --------
+    >>> x, labels = np.log([[0.25, 0.75], [0.8, 0.2]]), np.array([1, 0])
+    >>> fa.nll(x, labels, reduction="none")
+    array([0.28768207, 0.22314355])
+    >>> fa.nll.backward(1.0, x, labels)
+    array([[ 0. , -0.5],
+           [-0.5,  0. ]])
+    """
+    return -weight * x, select(isnan(x), x, -weight)
+
+
+@define_cross_entropy(
+    formula=r"-\sum_j w_j p_j \ln x_j",
+    input="probabilities",
+    reference="I. J. Good, Rational Decisions, Journal of the Royal Statistical Society B 14 (1952), 107-114.",
+)
+def cross_entropy(x: Vector, weight: Vector) -> tuple[Vector, Vector]:
+    """Cross-entropy of probabilities, such as those of a softmax, with labels or class probabilities.
+
+    ``loss, dprobabilities = fa.cross_entropy.forward_backward(probabilities, labels)`` returns the loss and its
+    gradient. Given logits, `fastact.softmax_cross_entropy` is faster, and accurate for improbable labels too.
+
+    Notes
+    -----
+    For each row, ``loss = -sum(w * p * log(x))`` and ``dx = -w * p / x``, where `p` is the given probabilities, or
+    one-hot for a label, and `w` the class weights. Label smoothing replaces `p` by ``(1 - s) * p + s / classes``. Unlike
+    PyTorch's ``cross_entropy``, which takes logits, this is ``nll_loss`` of ``log(x)``. Rows need not sum to 1.
+
+    Errors: losses and gradients are within 5 units in the last place of float32, relative to the terms that they sum.
+    A class of weight or probability 0 adds nothing, and has gradient 0, whatever its element is. Of the others, an
+    element of 0 gives a loss of plus infinity and a gradient of minus infinity, one that is negative or NaN gives NaN
+    in both. With a label, the loss reads one element of each row. Results do not depend on the number of threads:
+    losses are summed in float64, in an order that depends only on the shape.
+
+    A ufunc cannot raise an error: when called directly, those in `ufuncs` give NaN as loss and gradient for a label out
+    of range, and ignore rows with a negative label.
+
+    Examples
+    --------
+    >>> x, labels = np.array([[0.25, 0.75], [0.8, 0.2]]), np.array([1, 0])
+    >>> fa.cross_entropy(x, labels, reduction="none")
+    array([0.28768207, 0.22314355])
+    >>> fa.cross_entropy.backward(1.0, x, labels)
+    array([[ 0.        , -0.66666667],
+           [-0.625     ,  0.        ]])
+    """
+    # The logarithm of a negative number is NaN, its reciprocal is not; and -0.0 is a probability of 0.
+    return -weight * log(x), select(x < 0, math.nan, -weight / abs(x))
 
 
 @define_elementwise_loss(
@@ -102,6 +181,39 @@ def sigmoid_binary_cross_entropy(
         is_positive, logistic, complement
     )
     return loss, gradient
+
+
+@define_elementwise_loss(
+    formula="(x - z)^2",
+    inputs=("predictions", "targets"),
+    mean_by_weight=True,
+    reference="A.-M. Legendre, Nouvelles méthodes pour la détermination des orbites des comètes, Paris 1805.",
+)
+def mse(x: Vector, targets: Vector) -> tuple[Vector, Vector]:
+    """Squared error, whose mean is the loss of least squares.
+
+    ``loss, dpredictions = fa.mse.forward_backward(predictions, targets)`` returns the loss and its gradient in one
+    pass.
+
+    Notes
+    -----
+    The same as PyTorch's ``mse_loss``. The derivative is ``2 * (x - z)``. If the weights sum to 0, the mean and its
+    gradient are NaN.
+
+    Errors: the loss of an element is within 2 units in the last place, its derivative within 0.5. Losses are summed in
+    float64 over blocks that depend only on the shape.
+
+    Examples
+    --------
+    >>> x, targets = np.array([0.5, -2.0]), np.array([0.0, 1.0])
+    >>> loss = fa.mse(x, targets)
+    >>> print(loss)
+    4.625
+    >>> fa.mse(x, targets, weight=[3.0, 1.0], reduction="none")
+    array([0.75, 9.  ])
+    """
+    error = x - targets
+    return error * error, error + error
 
 
 @define_elementwise_loss(

@@ -1,9 +1,9 @@
-"""The cross-entropy of a softmax, with its gradient with respect to the logits in the same pass."""
+"""Losses of rows of classes, such as the cross-entropy of a softmax, with their gradient in the same pass."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fastact.arrays.arguments import (
     as_array,
     as_axis,
+    as_bool,
     as_integer,
     as_real_array,
     as_returned,
@@ -22,7 +23,7 @@ from fastact.arrays.arguments import (
 )
 from fastact.arrays.plans import Call, Plan, are_plain
 from fastact.arrays.rows import Axes, RowArray, row_parts, run_on_rows
-from fastact.catalogue.definition import CrossEntropyDefinition
+from fastact.catalogue.definition import CrossEntropyDefinition, SoftmaxCrossEntropyDefinition
 from fastact.functions.function import Function
 from fastact.functions.losses import (
     gradient_by_loss,
@@ -41,23 +42,21 @@ from fastact.runtime.output_pool import retry_without_pool
 _MAX_ROWS = 2**15
 # The label of ignored rows in both kernels; without smoothing, any negative label is ignored.
 _IGNORED = -2
+_LARGEST_LABEL = np.iinfo(np.intp).max
 
 _OF_LABELS = "x(n), label: intp, weight: parameter, scale: float64"
 _OF_WEIGHTS = "x(n), targets(n), weights(n), label: intp, spike: float64, keep: float64, uniform: float64, scale: float64"
-_KERNELS = {
-    "forward": f"{_OF_LABELS} -> loss: float64",
-    "forward_backward": f"{_OF_LABELS} -> loss: float64, dx(n)",
-    "dense_forward": f"{_OF_WEIGHTS} -> loss: float64",
-    "dense_forward_backward": f"{_OF_WEIGHTS} -> loss: float64, dx(n)",
-}
-_ARRAYS = (
-    array("logits", "The logits, of any shape and a real dtype."),
-    array(
-        "targets",
-        "Labels: integers from 0 to the number of classes minus one, with the shape of `logits` without the axis. Or "
-        "class probabilities, with the shape of `logits`, converted to its dtype.",
-        "array_like of int, or array_like",
+_DENSE, _WITH_PROBABILITIES = "dense_", "probabilities_"
+_RESULTS = {"forward": "loss: float64", "forward_backward": "loss: float64, dx(n)"}
+_PROBABILITIES = (
+    Argument(
+        "return_probabilities",
+        "bool, default False",
+        "Whether to return the softmax of the logits as well, also of ignored rows.",
+        False,
+        "bool",
     ),
+    "Only with `return_probabilities`: the softmax of the logits, with their shape.",
 )
 _AXIS = Argument("axis", "int, default -1", "The axis of the classes. PyTorch's is 1.", -1, "int")
 WEIGHT = Argument(
@@ -85,13 +84,18 @@ MEAN = Argument(
     REDUCTION.default,
     REDUCTION.annotation,
 )
-_EXAMPLES = {
+_SOFTMAX_EXAMPLES = {
     "vjp": """\
 >>> x, labels = np.log([[1.0, 3.0], [4.0, 1.0]]), np.array([1, 0])
 >>> loss, vjp = {f}.vjp(x, labels)
 >>> vjp()
 array([[ 0.125, -0.125],
-       [-0.1  ,  0.1  ]])""",
+       [-0.1  ,  0.1  ]])
+>>> more = dict(return_probabilities=True)
+>>> loss, y, vjp = {f}.vjp(x, labels, **more)
+>>> y
+array([[0.25, 0.75],
+       [0.8 , 0.2 ]])""",
     "backward": """\
 >>> x, labels = np.log([[1.0, 3.0], [4.0, 1.0]]), np.array([1, 0])
 >>> {f}.backward(2.0, x, labels)
@@ -106,19 +110,71 @@ array([[ 0.25, -0.25],
 array([[ 0.125, -0.125],
        [-0.1  ,  0.1  ]])""",
 }
+_EXAMPLES = {
+    "vjp": """\
+>>> x, labels = np.array([[0.25, 0.75], [0.8, 0.2]]), np.array([1, 0])
+>>> loss, vjp = {f}.vjp(x, labels)
+>>> dx = {f}.backward(1.0, x, labels)
+>>> np.array_equal(vjp(), dx)
+True""",
+    "backward": """\
+>>> x, labels = np.array([[0.25, 0.75], [0.8, 0.2]]), np.array([1, 0])
+>>> one = {f}.backward(1.0, x, labels)
+>>> two = {f}.backward(2.0, x, labels)
+>>> np.allclose(two, 2 * one)
+True""",
+    "forward_backward": """\
+>>> x, labels = np.array([[0.25, 0.75], [0.8, 0.2]]), np.array([1, 0])
+>>> loss, dx = {f}.forward_backward(x, labels)
+>>> h = np.array([[0.0, 1e-6], [0.0, 0.0]])
+>>> rise = {f}(x + h, labels)
+>>> rise -= {f}(x - h, labels)
+>>> np.allclose(rise / 2e-6, dx[0, 1])
+True""",
+}
 
 
 def family(definition: CrossEntropyDefinition) -> Family:
     """Return the family of a definition."""
+    x, said = definition.input, definition.input.replace("_", " ")
+    arrays = (
+        array(x, f"The {said}, of any shape and a real dtype."),
+        array(
+            "targets",
+            f"Labels: integers from 0 to the number of classes minus one, with the shape of `{x}` without the axis. Or "
+            f"class probabilities, with the shape of `{x}`, converted to its dtype.",
+            "array_like of int, or array_like",
+        ),
+    )
     options = (_AXIS, WEIGHT, IGNORE_INDEX, LABEL_SMOOTHING, MEAN, OUT)
-    gradients = {"dlogits": "The gradient with respect to the logits, with their shape."}
-    kernel = partial(_kernel, definition)
-    return loss_family(_ARRAYS, options, gradients, _run, _EXAMPLES, tuple(_KERNELS), kernel)
+    gradients = {f"d{x}": f"The gradient with respect to the {said}, with their shape."}
+    is_softmax = isinstance(definition, SoftmaxCrossEntropyDefinition)
+    names = tuple(
+        prefix + dense + name
+        for prefix in ("", _WITH_PROBABILITIES)[: 1 + is_softmax]
+        for dense in ("", _DENSE)
+        for name in _RESULTS
+    )
+    return loss_family(
+        arrays,
+        options,
+        gradients,
+        _run,
+        _SOFTMAX_EXAMPLES if is_softmax else _EXAMPLES,
+        names,
+        partial(_kernel, definition),
+        {"probabilities": _PROBABILITIES} if is_softmax else {},
+    )
 
 
 def _kernel(definition: CrossEntropyDefinition, name: str) -> Kernel:
-    algorithm = definition.dense if name.startswith("dense") else definition.function
-    return Kernel.of(_KERNELS[name], Rows(lambda: algorithm))
+    own = name.removeprefix(_WITH_PROBABILITIES)
+    is_dense = own.startswith(_DENSE)
+    results = _RESULTS[own.removeprefix(_DENSE)] + (", probabilities(n)" if own != name else "")
+    return Kernel.of(
+        f"{_OF_WEIGHTS if is_dense else _OF_LABELS} -> {results}",
+        Rows(lambda: partial(definition.algorithm, is_dense=is_dense)),
+    )
 
 
 def _run(
@@ -127,12 +183,13 @@ def _run(
     caller = function.caller(operation.name)
     values = dict(zip(operation.inputs, arrays, strict=True))
     reduction, out = options.get("reduction", "mean"), options.get("out")
-    x = as_real_array(caller, "logits", values["logits"])
+    name = _input_of(function)
+    x = as_real_array(caller, name, values[name])
     axis = as_axis(caller, options.get("axis", -1), x.ndim)
     layout = Axes((axis,), x.shape)
     rows = layout.reduced_shape(keepdims=False)
     shape = loss_shape(caller, reduction, rows)
-    dtype = float_type((values["logits"],), [x])
+    dtype = float_type((values[name],), [x])
     classes = classes_of(
         caller,
         x.shape[axis],
@@ -145,8 +202,21 @@ def _run(
     if is_dense:
         given = retry_without_pool(given.astype, dtype, copy=False)
     gradient = gradient_by_loss(caller, values.get("dloss", 1.0), shape)
+    has_probabilities = as_bool(
+        caller, "return_probabilities", options.get("return_probabilities", False)
+    )
     return CrossEntropyCall(
-        function, operation, x, given, is_dense, classes, layout, gradient, reduction, out
+        function,
+        operation,
+        x,
+        given,
+        is_dense,
+        classes,
+        layout,
+        gradient,
+        reduction,
+        has_probabilities,
+        out,
     )
 
 
@@ -158,7 +228,7 @@ class CrossEntropyCall(Call):
     ----------
     function, operation : Function, Operation
         What is computed.
-    logits, targets : ndarray
+    x, targets : ndarray
         The arrays.
     is_dense : bool
         Whether the targets are class probabilities.
@@ -170,114 +240,166 @@ class CrossEntropyCall(Call):
         The gradient with respect to the loss, of its shape.
     reduction : str
         The reduction.
+    has_probabilities : bool
+        Whether the softmax is among the results.
     out : ndarray or tuple, optional
         Where the results go.
     """
 
     function: Function
     operation: Operation
-    logits: NDArray[Any]
+    x: NDArray[Any]
     targets: NDArray[Any]
     is_dense: bool
     classes: Classes
     layout: Axes
     gradient: NDArray[Any]
     reduction: str
+    has_probabilities: bool
     out: Any
+
+    @property
+    def _kernel_name(self) -> str:
+        name = "forward" if self.operation.name == "forward" else "forward_backward"
+        if self.is_dense or self.classes.smoothing:
+            name = _DENSE + name
+        return _WITH_PROBABILITIES + name if self.has_probabilities else name
 
     def __call__(self) -> Any:
         """Make the call and return the results."""
         caller, name = self.function.caller(self.operation.name), self.operation.name
-        x, given, classes, dtype = self.logits, self.targets, self.classes, self.classes.dtype
+        x, given, classes, dtype = self.x, self.targets, self.classes, self.classes.dtype
         rows = self.layout.reduced_shape(keepdims=False)
-        shapes = self.gradient.shape, x.shape
-        results, loss, gradients = loss_outputs(name, caller, self.out, shapes, dtype)
+        shapes = {"loss": self.gradient.shape, "dx": x.shape}
+        if self.has_probabilities:
+            shapes["probabilities"] = x.shape
+        results = loss_outputs(name, caller, self.out, shapes, dtype)
+        loss, outputs = results.get("loss"), tuple(results.values())
         losses = loss if self.reduction == "none" else None
         sums: list[float] = []
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             is_mean = self.reduction == "mean"
             divisor = classes.divisor(given, self.is_dense, rows) if is_mean else 1.0
             scale = np.asarray(self.gradient / np.float64(divisor))
-            x, given = copy_overlapping([x, given], results)
-            has_gradient = bool(gradients)
+            x, given = copy_overlapping([x, given], outputs)
             run_on_rows(
                 self.layout,
-                partial(
-                    _run_rows, self.function, has_gradient, classes, self.is_dense, losses, sums
-                ),
+                partial(self._run_rows, losses, sums),
                 [RowArray(x, True), RowArray(given, self.is_dense), RowArray(scale, False)],
-                [RowArray(each, True) for each in gradients],
+                [RowArray(each, True) for each in outputs if each is not loss],
             )
             if loss is not None and losses is None:
                 loss[...] = sum(sums) / np.float64(divisor)
-        return as_returned(results, self.out)
+        return as_returned(outputs, self.out)
+
+    def _run_rows(
+        self,
+        losses: NDArray[Any] | None,
+        sums: list[float],
+        inputs: list[NDArray[Any]],
+        outputs: list[NDArray[Any]],
+    ) -> None:
+        """Compute losses, or append their sums, and gradients, for arrays with classes along the last axis."""
+        x, targets, scale = inputs
+        name, classes = self._kernel_name, self.classes
+        kernel, ufunc = self.function._family.kernel(name), self.function.kernels[name]
+        types = kernel.types(classes.dtype)
+        for part in row_parts(x.shape[:-1], _MAX_ROWS):
+            operands = {"x": x[part], "scale": scale[part] if scale.ndim else scale}
+            of_part = classes.of_probabilities if self.is_dense else classes.of_labels
+            operands |= of_part(targets[part])
+            loss = np.empty(operands["x"].shape[:-1])
+            ufunc(
+                *(operands[each.name] for each in kernel.inputs),
+                out=(loss, *(array[part] for array in outputs)),
+                casting="same_kind",
+                signature=types,
+            )
+            if losses is None:
+                sums.append(float(loss.sum()))
+            else:
+                losses[part] = loss
 
     def plan(self, positions: Mapping[str, int]) -> Plan | None:
-        """Return a plan for labels without weights, with classes along the last axis and a reduction.
+        """Return a plan for labels, with classes along the last axis.
 
-        It returns None at a negative label, which may be that of a row to ignore, and unless the loss is finite: at a
-        label out of range the kernel gives NaN.
+        It returns None at a negative label, which may be that of a row to ignore, and unless the sum of losses is finite:
+        at a label out of range the kernel gives NaN.
         """
         classes, dtype, labels = self.classes, self.classes.dtype, self.targets
-        if self.is_dense or classes.smoothing or classes.weights is not None:
-            return None
-        if classes.ignore_index >= 0 or self.reduction == "none" or "dloss" in positions:
+        if self.is_dense or classes.smoothing or classes.ignore_index >= 0:
             return None
         if self.out is not None or not self.layout.is_last or not labels.size:
             return None
-        if labels.dtype != np.intp or not are_plain([self.logits], dtype):
+        if labels.dtype != np.intp or not are_plain([self.x], dtype):
             return None
-        if not {"logits", "targets"} <= positions.keys():  # a list, or one label
+        x_at, labels_at = positions.get(_input_of(self.function)), positions.get("targets")
+        if x_at is None or labels_at is None or "dloss" in positions:  # a list, or one label
             return None
-        name, divisor = self.operation.name, labels.size if self.reduction == "mean" else 1
-        ufunc = self.function.kernels["forward" if name == "forward" else "forward_backward"]
-        weight = np.asarray(1, classes.inner)
-        scale = np.asarray(self.gradient / np.float64(divisor))
-        at_logits, at_labels = positions["logits"], positions["targets"]
-        least, add, finish = np.minimum.reduce, np.add.reduce, planned_results(name, dtype, divisor)
+        weights_of = self._planned_weights(positions)
+        if classes.weights is not None and weights_of is None:
+            return None
+        ufunc, is_mean = self.function.kernels[self._kernel_name], self.reduction == "mean"
+        one, dloss = np.asarray(1, classes.inner), np.asarray(self.gradient.flat[0])
+        count = float(labels.size) if is_mean else 1.0
+        constant = np.asarray(dloss / np.float64(count))
+        add, without_sign, most = np.add.reduce, np.bitwise_and, np.asarray(_LARGEST_LABEL)
+        is_summed, is_single = self.reduction != "none", ufunc.nout == 1
+        finish = (planned_results if is_summed else _planned_losses)(self.operation.name, dtype)
 
         def run(given: Sequence[Any]) -> Any:
-            labels = given[at_labels]
-            if least(labels, axis=None) < 0:
-                return None
-            results = ufunc(given[at_logits], labels, weight, scale)
-            losses, *gradients = results if type(results) is tuple else (results,)
-            return finish(float(add(losses, axis=None)), *gradients)
+            # A negative label becomes one out of range.
+            labels = without_sign(given[labels_at], most)
+            weight, scale, divisor = one, constant, count
+            if weights_of is not None:
+                weight = weights_of(given, labels)
+                if is_mean:
+                    divisor = float(add(weight, axis=None, dtype=np.float64))
+                    if not divisor:
+                        return None
+                    scale = dloss / np.float64(divisor)
+            results = ufunc(given[x_at], labels, weight, scale)
+            losses, others = (results, ()) if is_single else (results[0], results[1:])
+            loss = float(add(losses, axis=None)) / divisor
+            return finish(loss, others) if is_summed else finish(loss, losses, others)
 
         return run
 
+    def _planned_weights(self, positions: Mapping[str, int]) -> Callable[..., Any] | None:
+        """Return a function from the values of a call and its labels to the weight of each label, or None."""
+        if self.classes.weights is None or "weight" not in positions:
+            return None
+        at, dtype, inner = positions["weight"], self.classes.dtype, self.classes.inner
 
-def _run_rows(
-    function: Function,
-    has_gradient: bool,
-    classes: Classes,
-    is_dense: bool,
-    losses: NDArray[Any] | None,
-    sums: list[float],
-    inputs: list[NDArray[Any]],
-    outputs: list[NDArray[Any]],
-) -> None:
-    """Compute losses, or append their sums, and gradients, for arrays with classes along the last axis."""
-    x, targets, scale = inputs
-    name = "forward_backward" if has_gradient else "forward"
-    if is_dense or classes.smoothing:
-        name = f"dense_{name}"
-    kernel, ufunc = function._family.kernel(name), function.kernels[name]
-    types = kernel.types(classes.dtype)
-    for part in row_parts(x.shape[:-1], _MAX_ROWS):
-        operands = {"x": x[part], "scale": scale[part] if scale.ndim else scale}
-        operands |= (classes.of_probabilities if is_dense else classes.of_labels)(targets[part])
-        loss = np.empty(operands["x"].shape[:-1])
-        ufunc(
-            *(operands[each.name] for each in kernel.inputs),
-            out=(loss, *(array[part] for array in outputs)),
-            casting="same_kind",
-            signature=types,
-        )
-        if losses is None:
-            sums.append(float(loss.sum()))
-        else:
-            losses[part] = loss
+        def weights_of(given: Sequence[Any], labels: Any) -> Any:
+            weights = given[at].astype(dtype, copy=False).astype(inner, copy=False)
+            return weights.take(labels, mode="clip")
+
+        return weights_of
+
+
+def _input_of(function: Function) -> str:
+    """Return the name of the array with the rows."""
+    assert isinstance(function._definition, CrossEntropyDefinition)
+    return function._definition.input
+
+
+def _planned_losses(operation: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
+    """Return a function from the sum of losses, the losses and further results to those of an operation.
+
+    It returns None unless the sum is finite.
+    """
+
+    def results(total: float, losses: Any, others: Sequence[Any]) -> Any:
+        if not math.isfinite(total):
+            return None
+        if operation == "backward":
+            return others[0]
+        with np.errstate(over="ignore"):
+            loss = losses.astype(dtype, copy=False)
+        return (loss, *others) if others else loss
+
+    return results
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from fastact.arrays.arguments import (
     same_shape,
 )
 from fastact.arrays.channels import channel_axis, run_on_channels
-from fastact.arrays.contiguous import BLOCK
+from fastact.arrays.contiguous import BLOCK, broadcast_in_parts
 from fastact.arrays.plans import Call, Plan, are_plain, taking
 from fastact.catalogue.definition import ElementwiseLossDefinition
 from fastact.functions.function import Function, check_domains
@@ -33,16 +33,23 @@ from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, REDUCTION, Argument, array
 from fastact.kernels.kernel import Channels, Kernel
 from fastact.runtime.dtypes import inner_type
+from fastact.simd import select
 
 _AXIS = Argument("axis", "int, default -1", "The axis of the classes.", -1, "int")
-_SUMMED = "summed_"
+_WEIGHT = (
+    "The factor of each element's loss, converted to the dtype of `{x}`, of any shape that broadcasts to that of `{x}`. "
+    "It has no gradient. An element of weight 0 adds nothing, whatever it is. The mean divides by {divisor}, as in "
+    "PyTorch."
+)
+_SUMMED, _WEIGHTED = "summed_", "weighted_"
 # The results of each kernel, the summed one last.
-_KERNELS = {
+_RESULTS = {
     "forward": "loss(n,c,s)",
     "forward_backward": "loss(n,c,s), dx(n,c,s)",
     "summed_forward": "sum(c): float64",
     "summed_forward_backward": "dx(n,c,s), sum(c): float64",
 }
+_KERNELS = (*_RESULTS, *(_WEIGHTED + name for name in _RESULTS))
 _EXAMPLES = {
     "vjp": """\
 >>> x, z = np.array([0.5, -2.0]), np.array([1.0, 0.0])
@@ -69,45 +76,71 @@ True""",
 
 def family(definition: ElementwiseLossDefinition) -> Family:
     """Return the family of a definition."""
-    parameter = Argument(
-        definition.parameter,
-        f"float or array_like, default {definition.default:g}",
-        definition.parameters_are[definition.parameter],
-        annotation="ArrayLike | None",
-    )
     x, targets = definition.inputs
     arrays = (
         array(x, "The input, of any shape and a real dtype."),
         array(targets, f"The targets, with the shape of `{x}`, converted to its dtype."),
     )
-    options = (parameter, _AXIS, REDUCTION, OUT)
+    parameters = [
+        Argument(
+            name,
+            f"float or array_like, default {definition.default:g}",
+            definition.parameters_are[name],
+            annotation="ArrayLike | None",
+        )
+        for name in definition.class_parameters
+    ]
+    divisor = "the total weight" if definition.mean_by_weight else "the number of elements"
+    weight = Argument(
+        "weight",
+        "array_like, optional",
+        _WEIGHT.format(x=x, divisor=divisor),
+        annotation="ArrayLike | None",
+    )
+    axis = (_AXIS,) if parameters else ()
+    options = (*parameters, *axis, weight, REDUCTION, OUT)
     gradients = {f"d{x}": f"The gradient with respect to `{x}`, with its shape."}
     kernel = partial(_kernel, definition)
-    return loss_family(arrays, options, gradients, _run, _EXAMPLES, tuple(_KERNELS), kernel)
+    return loss_family(arrays, options, gradients, _run, _EXAMPLES, _KERNELS, kernel)
 
 
 def _kernel(definition: ElementwiseLossDefinition, name: str) -> Kernel:
-    inputs = f"x(n,c,s), targets(n,c,s), {definition.parameter}(c): parameter, scale: parameter"
-    return Kernel.of(f"{inputs} -> {_KERNELS[name]}", Channels(partial(_compute, definition, name)))
+    arrays = ["x", "targets", *(["weight"] if name.startswith(_WEIGHTED) else [])]
+    inputs = [
+        *(f"{each}(n,c,s)" for each in arrays),
+        *(f"{each}(c): parameter" for each in definition.class_parameters),
+        "scale: parameter",
+    ]
+    results = _RESULTS[name.removeprefix(_WEIGHTED)]
+    return Kernel.of(
+        f"{', '.join(inputs)} -> {results}", Channels(partial(_compute, definition, name))
+    )
 
 
 def _compute(definition: ElementwiseLossDefinition, name: str) -> Callable[..., Any]:
-    loss_and_gradient = definition.function
+    of_elements = definition.function
+    count, is_summed = len(definition.class_parameters), _SUMMED in name
 
-    def loss(x: Any, targets: Any, parameter: Any, scale: Any) -> Any:
-        return (loss_and_gradient(x, targets, parameter)[0],)
+    def plain(x: Any, targets: Any, *numbers: Any) -> Any:
+        return of_elements(x, targets, *numbers[:count])
 
-    def both(x: Any, targets: Any, parameter: Any, scale: Any) -> Any:
-        loss, gradient = loss_and_gradient(x, targets, parameter)
-        return loss, gradient * scale
+    def weighted(x: Any, targets: Any, weight: Any, *numbers: Any) -> Any:
+        loss, derivative = of_elements(x, targets, *numbers[:count])
+        # An element without weight adds nothing, whatever it is.
+        is_absent = weight == 0
+        return select(is_absent, 0, weight * loss), select(is_absent, 0, weight * derivative)
 
-    def gradient_and_loss(x: Any, targets: Any, parameter: Any, scale: Any) -> Any:
-        loss, gradient = loss_and_gradient(x, targets, parameter)
-        return gradient * scale, loss
+    loss_and_derivative = weighted if name.startswith(_WEIGHTED) else plain
 
-    if not name.endswith("backward"):
-        return loss
-    return gradient_and_loss if name.startswith(_SUMMED) else both
+    def loss_alone(*operands: Any) -> Any:
+        return (loss_and_derivative(*operands)[0],)
+
+    def both(*operands: Any) -> Any:
+        loss, derivative = loss_and_derivative(*operands)
+        dx = derivative * operands[-1]
+        return (dx, loss) if is_summed else (loss, dx)
+
+    return both if name.endswith("backward") else loss_alone
 
 
 def _run(
@@ -118,31 +151,56 @@ def _run(
     values = dict(zip(operation.inputs, arrays, strict=True))
     dloss = values.pop("dloss", 1.0)
     x, targets = (as_real_array(caller, *each) for each in values.items())
-    same_shape(caller, (definition.inputs[0], definition.inputs[1]), (x, targets))
+    same_shape(caller, definition.inputs, (x, targets))
     dtype = float_type((values[definition.inputs[0]],), [x])
-    name = definition.parameter
-    given = options.get(name)
-    parameter = as_real_array(caller, name, definition.default if given is None else given)
-    check_domains(function, caller, {name: parameter})
-    axis = channel_axis(caller, name, x, parameter, options.get("axis", -1))
+    parameter, axis = None, None
+    for name in definition.class_parameters:
+        given = options.get(name)
+        parameter = as_real_array(caller, name, definition.default if given is None else given)
+        check_domains(function, caller, {name: parameter})
+        axis = channel_axis(caller, name, x, parameter, options.get("axis", -1))
+    weight = _weight_of(caller, options.get("weight"), definition.inputs[0], x, dtype)
     reduction, out = options.get("reduction", "mean"), options.get("out")
     shape = loss_shape(caller, reduction, x.shape)
     gradient = gradient_by_loss(caller, dloss, shape)
-    divisor = {"mean": float(x.size), "sum": 1.0}.get(reduction)
     return LossCall(
         function,
         operation,
         x,
         targets,
+        weight,
         parameter,
-        given,
         axis,
         dtype,
         gradient,
         dloss,
-        divisor,
+        reduction,
         out,
     )
+
+
+def _weight_of(
+    caller: str, weight: Any, name: str, x: NDArray[Any], dtype: np.dtype[Any]
+) -> NDArray[Any] | None:
+    """Return the weights of elements in the dtype of the call, or raise an error; None without weights."""
+    if weight is None:
+        return None
+    given = as_real_array(caller, "weight", weight)
+    try:
+        fits = np.broadcast_shapes(given.shape, x.shape) == x.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{caller}: weight has shape {given.shape}, which does not broadcast to {name} of shape {x.shape}"
+        )
+    return _rounded(given, dtype)
+
+
+def _rounded(weight: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return weights in a dtype, in which they may be infinite."""
+    with np.errstate(over="ignore"):
+        return weight.astype(dtype, copy=False)
 
 
 @dataclass(eq=False, repr=False)
@@ -155,10 +213,10 @@ class LossCall(Call):
         What is computed.
     x, targets : ndarray
         The arrays, of one shape.
-    parameter : ndarray
-        The parameter, one number or one for each channel.
-    given_parameter : Any
-        The same as the caller gave it.
+    weight : ndarray or None
+        The weights of elements, whose shape broadcasts to theirs.
+    parameter : ndarray or None
+        The parameter if there is one, one number or one for each channel.
     axis : int or None
         The axis of the channels.
     dtype : dtype
@@ -167,8 +225,8 @@ class LossCall(Call):
         The gradient with respect to the loss, of its shape.
     dloss : Any
         The same as the caller gave it.
-    divisor : float or None
-        The divisor of the sum; None without a reduction.
+    reduction : str
+        The reduction.
     out : ndarray or tuple, optional
         Where the results go.
     """
@@ -177,71 +235,152 @@ class LossCall(Call):
     operation: Operation
     x: NDArray[Any]
     targets: NDArray[Any]
-    parameter: NDArray[Any]
-    given_parameter: Any
+    weight: NDArray[Any] | None
+    parameter: NDArray[Any] | None
     axis: int | None
     dtype: np.dtype[Any]
     gradient: NDArray[Any]
     dloss: Any
-    divisor: float | None
+    reduction: str
     out: Any
+
+    @property
+    def _is_summed(self) -> bool:
+        return self.reduction != "none"
 
     @property
     def _ufunc(self) -> np.ufunc:
         kernel = "forward" if self.operation.name == "forward" else "forward_backward"
-        return self.function.kernels[kernel if self.divisor is None else _SUMMED + kernel]
+        kernel = _SUMMED + kernel if self._is_summed else kernel
+        return self.function.kernels[kernel if self.weight is None else _WEIGHTED + kernel]
+
+    @property
+    def _divides_by_weight(self) -> bool:
+        definition = self.function._definition
+        assert isinstance(definition, ElementwiseLossDefinition)
+        return self.weight is not None and definition.mean_by_weight and self.reduction == "mean"
+
+    @property
+    def _divisor(self) -> float:
+        """The divisor of the sum of losses."""
+        if self.weight is not None and self._divides_by_weight:
+            return _total(self.weight, self.x.size)
+        return float(self.x.size) if self.reduction == "mean" else 1.0
 
     def __call__(self) -> Any:
         """Make the call and return the results."""
         caller, name = self.function.caller(self.operation.name), self.operation.name
-        x, dtype, gradient = self.x, self.dtype, self.gradient
-        inner, is_summed, shapes = (
-            inner_type(dtype),
-            self.divisor is not None,
-            (gradient.shape, x.shape),
-        )
-        results, loss, gradients = loss_outputs(name, caller, self.out, shapes, dtype)
-        losses: tuple[NDArray[Any], ...] = ()
+        dtype, inner, is_summed = self.dtype, inner_type(self.dtype), self._is_summed
+        shapes = {"loss": self.gradient.shape, "dx": self.x.shape}
+        results = loss_outputs(name, caller, self.out, shapes, dtype)
+        loss, dx = results.get("loss"), results.get("dx")
+        outputs = [] if dx is None else [dx]
         if not is_summed:  # the kernel computes it even for `backward`
-            losses = (np.empty(gradient.shape, dtype) if loss is None else loss,)
-        sums = np.empty(self.parameter.shape) if is_summed else None
-        parameter, gradient = copy_overlapping(
-            [np.require(self.parameter, inner, ["C", "A"]), gradient], results
+            outputs.insert(0, np.empty(self.x.shape, dtype) if loss is None else loss)
+        parameters = [] if self.parameter is None else [np.ravel(self.parameter).astype(inner)]
+        weights = [] if self.weight is None else [self.weight]
+        x, targets, gradient, *weights = copy_overlapping(
+            [self.x, self.targets, self.gradient, *weights], tuple(results.values())
         )
+        total = 0.0
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            scale = gradient / np.float64(self.divisor) if is_summed else 1
-            run_on_channels(
-                self._ufunc,
-                (x, self.targets),
-                (parameter, np.asarray(scale, inner)),
-                (*losses, *gradients),
-                sums,
-                self.axis,
-                dtype,
-            )
-            if sums is not None and loss is not None:
-                loss[...] = sums.sum() / np.float64(self.divisor)
-            elif gradients and not is_summed and not np.all(np.asarray(self.dloss) == 1):
-                np.multiply(gradients[0], gradient, out=gradients[0], casting="same_kind")
-        return as_returned(results, self.out)
+            divisor = np.float64(self._divisor)
+            scale = np.asarray(gradient / divisor if is_summed else 1, inner)
+            for part, *weight in broadcast_in_parts(self.x.shape, weights):
+                of_part = [self._of_part(each, part) for each in parameters]
+                sums = np.empty([each.size for each in of_part]) if is_summed else None
+                run_on_channels(
+                    self._ufunc,
+                    (x[part], targets[part], *weight),
+                    (*of_part, scale),
+                    tuple(each[part] for each in outputs),
+                    sums,
+                    self.axis,
+                    dtype,
+                )
+                total += 0.0 if sums is None else float(sums.sum())
+            if is_summed and loss is not None:
+                loss[...] = total / divisor
+            elif dx is not None and not is_summed and not np.all(np.asarray(self.dloss) == 1):
+                np.multiply(dx, gradient, out=dx, casting="same_kind")
+        return as_returned(tuple(results.values()), self.out)
+
+    def _of_part(self, parameter: NDArray[Any], part: tuple[slice, ...]) -> NDArray[Any]:
+        """Return the values of a parameter in a part of the array."""
+        return parameter if self.axis is None else parameter[part[self.axis]]
 
     def plan(self, positions: Mapping[str, int]) -> Plan | None:
-        """Return a plan for a reduction of arrays that fit one block, unless the loss overflows."""
-        name, dtype, arrays = self.operation.name, self.dtype, (self.x, self.targets)
-        if self.out is not None or self.divisor is None or "dloss" in positions:
+        """Return a plan for arrays that fit one block, unless their loss overflows."""
+        dtype, definition = self.dtype, self.function._definition
+        assert isinstance(definition, ElementwiseLossDefinition)
+        if self.out is not None or self.x.size > BLOCK:
             return None
-        if type(self.given_parameter) not in (int, float, type(None)):
+        if not are_plain((self.x, self.targets), dtype):
             return None
-        if self.x.size > BLOCK or not are_plain(arrays, dtype):
+        if not positions.keys().isdisjoint({"dloss", *definition.class_parameters}):
             return None
-        inner, shape, ufunc, divisor = inner_type(dtype), self.x.shape, self._ufunc, self.divisor
-        numbers = np.array([self.parameter], inner), np.asarray(self.gradient / divisor, inner)
-        core, finish = (1, 1, self.x.size), planned_results(name, dtype, divisor)
-        take = taking(positions[each] for each in self.operation.inputs if each != "dloss")
+        weight_at = positions.get("weight")
+        if self.weight is not None and weight_at is None:
+            return None
+        inner, core, ufunc = inner_type(dtype), (1, 1, self.x.size), self._ufunc
+        parameters = [] if self.parameter is None else [np.array([self.parameter], inner)]
+        take = taking(positions[each] for each in definition.inputs)
+        finish = self._planned_sum() if self._is_summed else self._planned_losses()
+        dloss, divides_by_weight = np.asarray(self.dloss), self._divides_by_weight
+        divisor = 1.0 if divides_by_weight else self._divisor
+        shape, size = self.x.shape, self.x.size
+        scale = np.asarray(dloss / divisor if self._is_summed else 1, inner)
 
         def run(given: Sequence[Any]) -> Any:
-            results = ufunc(*[each.reshape(core) for each in take(given)], *numbers)
-            *gradients, sums = results if type(results) is tuple else (results,)
-            return finish(sums.item(), *(each.reshape(shape) for each in gradients))
+            views = [each.reshape(core) for each in take(given)]
+            by, numbers = divisor, (*parameters, scale)
+            if weight_at is not None:
+                weight = given[weight_at]
+                if weight.dtype is not dtype:
+                    weight = _rounded(weight, dtype)
+                if divides_by_weight:
+                    by = _total(weight, size)
+                    if not by:
+                        return None
+                    numbers = (*parameters, np.asarray(dloss / by, inner))
+                if weight.shape != shape:  # np.broadcast_to takes 4 us
+                    weight, some = np.empty(shape, dtype), weight
+                    weight[...] = some
+                views.append(weight.reshape(core))
+            results = ufunc(*views, *numbers)
+            return finish(results if type(results) is tuple else (results,), by)
 
         return run
+
+    def _planned_sum(self) -> Callable[..., Any]:
+        """Return a function from what the kernel returns and the divisor to the results."""
+        finish, shape = planned_results(self.operation.name, self.dtype), self.x.shape
+
+        def results(found: tuple[Any, ...], divisor: float) -> Any:
+            *gradients, sums = found
+            return finish(sums.item() / divisor, [each.reshape(shape) for each in gradients])
+
+        return results
+
+    def _planned_losses(self) -> Callable[..., Any]:
+        """Return the same without a reduction."""
+        shape, name, dloss = self.x.shape, self.operation.name, np.asarray(self.dloss)
+        is_scaled = bool(dloss != 1)
+
+        def results(found: tuple[Any, ...], divisor: float) -> Any:
+            loss, *gradients = [each.reshape(shape) for each in found]
+            if is_scaled and gradients:
+                with np.errstate(invalid="ignore", over="ignore"):
+                    np.multiply(gradients[0], dloss, out=gradients[0], casting="same_kind")
+            if name == "forward_backward":
+                return loss, gradients[0]
+            return gradients[0] if name == "backward" else loss
+
+        return results
+
+
+def _total(weight: NDArray[Any], elements: int) -> float:
+    """Return the total of weights that are broadcast to so many elements."""
+    return float(np.add.reduce(weight, axis=None, dtype=np.float64)) * (
+        elements / max(1, weight.size)
+    )

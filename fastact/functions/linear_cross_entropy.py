@@ -15,7 +15,6 @@ from fastact.arrays.arguments import (
     as_returned,
     copy_overlapping,
     float_type,
-    outputs_for,
 )
 from fastact.catalogue.definition import CompositeDefinition
 from fastact.catalogue.losses import softmax_cross_entropy
@@ -27,7 +26,7 @@ from fastact.functions.cross_entropy import (
     classes_of,
 )
 from fastact.functions.function import Function, function_of
-from fastact.functions.losses import gradient_by_loss, loss_family, loss_shape
+from fastact.functions.losses import gradient_by_loss, loss_family, loss_outputs, loss_shape
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, Argument, array
 from fastact.runtime.dtypes import inner_type
@@ -143,8 +142,8 @@ def _run(
     step = _rows_at_a_time(caller, options.get("chunk"), count * inner.itemsize)
 
     shapes = {"loss": of_loss} | {f"d{name}": array.shape for name, array in arrays.items()}
-    names = {"forward": ["loss"], "backward": list(shapes)[1:]}.get(operation.name, list(shapes))
-    outputs = outputs_for(caller, out, tuple(shapes[name] for name in names), (dtype,) * len(names))
+    results = loss_outputs(operation.name, caller, out, shapes, dtype)
+    outputs = tuple(results.values())
     arrays["targets"] = checked
     copies = copy_overlapping(list(arrays.values()), outputs, in_place=False)
     arrays = dict(zip(arrays, copies, strict=True))
@@ -165,7 +164,6 @@ def _run(
             "reduction": "none",
         },
     )
-    results = dict(zip(names, outputs, strict=True))
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         losses = with_output_pool(_compute, problem, step, results)
         if "loss" in results:

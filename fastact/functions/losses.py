@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,15 @@ def loss_family(
     examples: Mapping[str, str],
     ufuncs: tuple[str, ...],
     kernel: Callable[[Any], Kernel],
+    returning: Mapping[str, tuple[Argument, str]] | None = None,
 ) -> Family:
-    """Return the family of a loss, given its arrays, options and gradients, and what `Family` and `Operation` take."""
+    """Return the family of a loss, given its arrays, options and gradients, and what `Family` and `Operation` take.
+
+    `returning` has further results of the forward pass by name: the option that asks for each, and its description.
+    """
+    further = returning or {}
+    asking = tuple(option for option, _ in further.values())
+    described = {name: text for name, (_, text) in further.items()}
     operations = {
         name: Operation(
             name,
@@ -50,24 +58,32 @@ def loss_family(
                 "backward": (gradient("dloss", DLOSS.text), *arrays),
                 "forward_backward": (*arrays, DLOSS),
             }.get(name, arrays),
-            options,
-            {"forward": _LOSS, "backward": gradients}.get(name, _LOSS | gradients),
+            options if name == "backward" else (*options, *asking),
+            {"forward": _LOSS | described, "backward": gradients}.get(
+                name, _LOSS | gradients | described
+            ),
             run,
             _RAISES,
             example=examples.get(name, ""),
         )
         for name, summary in _OPERATIONS.items()
     }
-    return Family(operations, ufuncs, kernel, vjp=_vjp, vjp_example=examples["vjp"])
+    vjp = partial(_vjp, tuple(option.name for option in asking))
+    return Family(operations, ufuncs, kernel, vjp=vjp, vjp_example=examples["vjp"])
 
 
 def _vjp(
-    function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
+    asking: tuple[str, ...],
+    function: Function,
+    operation: Operation,
+    arrays: tuple[Any, ...],
+    options: dict[str, Any],
 ) -> Any:
     """Run the operation `vjp`: a loss with a reduction leaves its gradients, the other what they need."""
     if options.get("reduction") == "none":
         return by_backward(function, operation, arrays, options)
-    return by_derivative(function, arrays, options, "forward_backward", 1.0)
+    results = 1 + sum(bool(options.get(option)) for option in asking)
+    return by_derivative(function, arrays, options, "forward_backward", 1.0, results=results)
 
 
 def loss_shape(caller: str, reduction: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -81,30 +97,29 @@ def loss_outputs(
     operation: str,
     caller: str,
     out: Any,
-    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
     dtype: Any,
-) -> tuple[tuple[NDArray[Any], ...], NDArray[Any] | None, tuple[NDArray[Any], ...]]:
-    """Return the outputs of an operation, and which of them are the loss and the gradient.
+) -> dict[str, NDArray[Any]]:
+    """Return the outputs of an operation by name, given the shapes of all: gradients have names in d."""
+    names = [
+        name
+        for name in shapes
+        if operation == "forward_backward" or name.startswith("d") == (operation == "backward")
+    ]
+    outputs = outputs_for(caller, out, tuple(shapes[name] for name in names), (dtype,) * len(names))
+    return dict(zip(names, outputs, strict=True))
 
-    `shapes` are those of the loss and of the gradient.
-    """
-    wanted = {"forward": shapes[:1], "backward": shapes[1:]}.get(operation, shapes)
-    results = outputs_for(caller, out, wanted, (dtype,) * len(wanted))
-    loss = None if operation == "backward" else results[0]
-    return results, loss, () if operation == "forward" else results[-1:]
 
-
-def planned_results(operation: str, dtype: np.dtype[Any], divisor: float) -> Callable[..., Any]:
-    """Return a function from a sum of losses and a gradient to an operation's results, None if the loss overflows."""
+def planned_results(operation: str, dtype: np.dtype[Any]) -> Callable[..., Any]:
+    """Return a function from the loss and further results to those of an operation, None if the loss overflows."""
     most, to_loss = largest(dtype), dtype.type
+    if operation == "backward":
+        return lambda loss, arrays: arrays[0] if abs(loss) <= most else None
 
-    def results(total: float, *gradient: Any) -> Any:
-        loss = total / divisor
+    def results(loss: float, arrays: Sequence[Any]) -> Any:
         if not abs(loss) <= most:
             return None
-        if operation == "backward":
-            return gradient[0]
-        return (to_loss(loss), *gradient) if gradient else to_loss(loss)
+        return (to_loss(loss), *arrays) if arrays else to_loss(loss)
 
     return results
 

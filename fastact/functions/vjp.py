@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -223,10 +224,9 @@ class VjpCall(Call):
     def _run(self) -> Callable[[Sequence[Any], dict[str, Any], dict[str, Any]], Any]:
         """Return a function of arrays, options and the gradient's options that makes the call."""
         function, backward, bias, more = self.function, self.backward, self.bias, self.more
-        first, count = (
-            function.operations[self.forward],
-            len(function.operations["forward"].outputs),
-        )
+        first, known = function.operations[self.forward], function.operations["forward"].outputs
+        are_results = [name in known for name in first.outputs]
+        are_derivatives = [not each for each in are_results]
         second = function.operations["backward" if backward == PRODUCT else backward]
         wanted = tuple(each.name for each in second.arrays if each.is_gradient)
         at = None if backward == PRODUCT else _positions(first, second)
@@ -245,11 +245,12 @@ class VjpCall(Call):
                 results = plain(function, *arrays, *more)
             outputs = results if isinstance(results, tuple) else (results,)
             if at is None:
-                saved = outputs[count:]
+                saved = tuple(compress(outputs, are_derivatives))
             else:
                 everything = (*arrays, *outputs)
                 saved = tuple([everything[k] for k in at])
-            return *outputs[:count], Vjp(function, backward, wanted, saved, kept, bias)
+            vjp = Vjp(function, backward, wanted, saved, kept, bias)
+            return *compress(outputs, are_results), vjp
 
         return run
 
@@ -276,12 +277,12 @@ def by_backward(
     """Return the forward pass that keeps what a backward pass takes."""
     first, second = function.operations[forward], function.operations[backward]
     given = dict(zip(first.inputs, arrays, strict=True))
-    kept = [given[name] for name in second.saved if name in given]
-    _check_kept(function.caller(operation.name), kept, options.get("out"))
     later = {k: v for k, v in options.items() if k in second.option_names and k != "out"}
     if bias is not None:
         later.pop("bias", None)
         later.pop("axis", None)
+    needed = [given[name] for name in second.saved if name in given]
+    _check_kept(function.caller(operation.name), [*needed, *later.values()], options.get("out"))
     for name, argument in second.option_names.items():
         if argument.default is REQUIRED and name in function.parameters:
             later.setdefault(name, function.parameters[name])
@@ -294,14 +295,21 @@ def by_derivative(
     options: dict[str, Any],
     forward: str,
     *more: Any,
+    results: int = 1,
     bias: ChannelSums | None = None,
 ) -> VjpCall:
-    """Return an operation that computes the results and their derivatives, which are kept."""
-    first, count = function.operations[forward], len(function.operations["forward"].outputs)
+    """Return an operation that computes the results, so many, and their derivatives, which are kept."""
     out = options.pop("out", None)
     if out is not None:
-        own = each_output(function.caller("vjp"), out, count)
-        options["out"] = (*own, *(None,) * (len(first.outputs) - count))
+        own, known = (
+            each_output(function.caller("vjp"), out, results),
+            function.operations["forward"].outputs,
+        )
+        given = dict(zip(known, own, strict=False))
+        both = function.operations[forward].outputs
+        options["out"] = tuple(
+            given.get(name) for name in both if name in given or name not in known
+        )
     return VjpCall(function, arrays, options, forward, PRODUCT, {}, bias, more)
 
 
@@ -309,11 +317,12 @@ def _as_tuple(results: Any) -> tuple[Any, ...]:
     return results if isinstance(results, tuple) else (results,)
 
 
-def _check_kept(caller: str, arrays: list[Any], out: Any) -> None:
+def _check_kept(caller: str, values: list[Any], out: Any) -> None:
     """Raise an error if a result would overwrite an array that the gradient needs."""
+    arrays = [value for value in values if isinstance(value, ndarray)]
     for output in _as_tuple(out):
         for array in arrays:
-            if isinstance(output, np.ndarray) and np.may_share_memory(output, array):
+            if isinstance(output, ndarray) and np.may_share_memory(output, array):
                 raise ValueError(
                     f"{caller}: out would overwrite an input that the gradient needs; pass another array"
                 )

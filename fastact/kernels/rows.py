@@ -330,7 +330,7 @@ class RowAccess:
         fold = self.fold(step, padding)
         return internal(lambda row: fold(row, False, 0))
 
-    def write(self, compute: Callable[..., Any]) -> Any:
+    def write(self, compute: Callable[..., Any], reads: bool = True) -> Any:
         """Return a function that writes the results of a row block by block: ``write(row, state)``.
 
         Parameters
@@ -338,6 +338,8 @@ class RowAccess:
         compute : callable
             Takes a block of each input row, the block's start and the state, and returns a block of each output
             row, then of the terms of each sum over rows.
+        reads : bool, default True
+            Whether it takes blocks of the input rows; otherwise they are not read, and it takes ``()``.
         """
         width, blocks = self.width, self._blocks
         if self._has_mask:
@@ -355,6 +357,9 @@ class RowAccess:
         add_to_sums = self._totals.add_to_memory
 
         load_row, store_some = self._load_short([0.0] * self.inputs), blocks.store_some
+        if not reads:
+            load = load_row = internal(lambda place: ())
+            copy_in = internal(lambda base, core, scratch, begin, count: None)
         has_masked_moves, has_mask = blocks.has_masked_moves, self._has_mask
         absent = blocks.constants(self._numbers((*self._rows[self.inputs :], *self._sums)))
         fill_mask = blocks.fill([0.0] * self.inputs)

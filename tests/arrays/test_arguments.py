@@ -291,7 +291,7 @@ def test_unknown_arguments_name_those_that_there_are() -> None:
     with pytest.raises(TypeError, match="did you mean 'axis'"):
         fa.softmax(numbers(3), axes=0)
     with pytest.raises(TypeError, match="did you mean 'pos_weight'"):
-        fa.sigmoid_binary_cross_entropy([1.0], [1.0], weight=2)
+        fa.sigmoid_binary_cross_entropy([1.0], [1.0], positive_weight=2)
 
 
 @pytest.mark.parametrize("rng", [3, np.int64(3), np.random.SeedSequence(3)])

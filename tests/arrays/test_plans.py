@@ -67,6 +67,11 @@ def huber(x: Any, targets: Any) -> Any:
     return np.where(np.abs(d) <= 1, d * d / 2, np.abs(d) - 0.5).sum(), np.clip(d, -1, 1)
 
 
+def weighted_mse(x: Any, targets: Any, weight: Any) -> Any:
+    error, total = x - targets, np.broadcast_to(weight, x.shape).sum()
+    return (weight * error * error).sum() / total, 2 * weight * error / total
+
+
 def lstm(gates: Any, c_prev: Any) -> Any:
     i, f, g, o = np.split(gates, 4, axis=-1)
     c = sigmoid(f) * c_prev + sigmoid(i) * np.tanh(g)
@@ -248,6 +253,39 @@ CASES = {
         huber,
         (WHOLE, WHOLE),
     ),
+    "huber of each element": Case(
+        fa.huber,
+        lambda x, t: fa.huber.forward_backward(x, t, 3.0, reduction="none"),
+        lambda x, t: (
+            np.where(np.abs(x - t) <= 1, (x - t) ** 2 / 2, np.abs(x - t) - 0.5),
+            3 * huber(x, t)[1],
+        ),
+        (WHOLE, WHOLE),
+    ),
+    "mse": Case(
+        fa.mse,
+        lambda x, t: fa.mse.forward_backward(x, t, 2.0),
+        lambda x, t: (np.mean((x - t) ** 2), 4 * (x - t) / x.size),
+        (WHOLE, WHOLE),
+    ),
+    "mse weights": Case(
+        fa.mse,
+        lambda x, t, w: fa.mse.forward_backward(x, t, weight=w * w),
+        lambda x, t, w: weighted_mse(x, t, w * w),
+        (WHOLE, WHOLE, WHOLE),
+    ),
+    "mse weights of columns": Case(
+        fa.mse,
+        lambda x, t, w: fa.mse.forward_backward(x, t, weight=w * w),
+        lambda x, t, w: weighted_mse(x, t, w * w),
+        (WHOLE, WHOLE, ROW),
+    ),
+    "huber weights of rows": Case(
+        fa.huber,
+        lambda x, t, w: fa.huber.backward(1.0, x, t, weight=w, reduction="none"),
+        lambda x, t, w: w * huber(x, t)[1],
+        (WHOLE, WHOLE, (ROWS, 1)),
+    ),
 }
 
 
@@ -305,6 +343,118 @@ def test_labels(dtype: Any) -> None:
         labels = labels + 1
     x[0, 0] = np.nan
     assert np.isnan(fa.softmax_cross_entropy(x, labels))
+
+
+def losses_of_classes() -> dict[str, tuple[Any, Callable[[Any], Any], Callable[..., Any]]]:
+    """Return, by name, the function, its input from logits, and losses and gradients in float64 of input and labels."""
+
+    def one_hot(labels: Any) -> Any:
+        return np.eye(COLUMNS)[labels]
+
+    return {
+        "softmax_cross_entropy": (
+            fa.softmax_cross_entropy,
+            lambda x: x,
+            lambda x, z: (-np.log(softmax(x, -1)[one_hot(z) > 0]), softmax(x, -1) - one_hot(z)),
+        ),
+        "nll": (fa.nll, lambda x: x, lambda x, z: (-x[one_hot(z) > 0], -one_hot(z))),
+        "cross_entropy": (
+            fa.cross_entropy,
+            lambda x: softmax(x, -1),
+            lambda x, z: (-np.log(x[one_hot(z) > 0]), -one_hot(z) / x),
+        ),
+    }
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", losses_of_classes())
+def test_losses_of_classes(name: str, reduction: str, dtype: Any) -> None:
+    """With and without weights of classes and a gradient of the loss; bits are those of a call without a plan."""
+    f, input_of, reference = losses_of_classes()[name]
+    weights = np.linspace(0.5, 2, COLUMNS).astype(dtype)
+    eps = float(np.finfo(dtype).eps)
+    for weight, dloss in (None, 1.0), (weights, 1.0), (None, 2.5), (weights, 3):
+        labels = np.arange(ROWS)
+        options = {"weight": weight, "reduction": reduction}
+        options = {key: value for key, value in options.items() if value is not None}
+        f._plans.clear()
+        for k in range(3):
+            x = input_of(arrays_of((WHOLE,), float, k)[0]).astype(dtype)
+            found = f.forward_backward(x, labels, dloss, **options)
+            assert all(f._plans.values())
+            plans = dict(f._plans)
+            f._plans.clear()
+            for one, other in zip(
+                found, f.forward_backward(x, labels, dloss, **options), strict=True
+            ):
+                np.testing.assert_array_equal(one, other)
+                assert type(one) is type(other)
+                assert one.dtype == dtype
+            f._plans.update(plans)
+            losses, dx = reference(x.astype(float), labels)
+            w = np.ones(ROWS) if weight is None else weights.astype(float)[labels]
+            divisor = w.sum() if reduction == "mean" else 1
+            losses, dx = losses * w, dx * w[:, None] * dloss / divisor
+            losses = losses if reduction == "none" else losses.sum() / divisor
+            for one, right in zip(found, (losses, dx), strict=True):
+                size = np.abs(right).max()
+                np.testing.assert_allclose(one, right, rtol=8 * eps, atol=8 * eps * size)
+            for wrong in COLUMNS, -1, 2**40:
+                some = labels.copy()
+                some[2] = wrong
+                with pytest.raises(ValueError, match=rf"targets\[2\] is {wrong}"):
+                    f.forward_backward(x, some, dloss, **options)
+            some = labels.copy()
+            some[2] = -100
+            loss, dx = f.forward_backward(x, some, dloss, **options)
+            assert (dx[2] == 0).all()
+            assert np.isfinite(loss).all()
+            labels = labels + 1
+
+
+@pytest.mark.parametrize("shape", [WHOLE, ROW, (ROWS, 1)])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_weights_of_other_types(shape: tuple[int, ...], reduction: str) -> None:
+    """They are rounded to the type of the predictions, in a plan as without."""
+    for kind in np.float64, np.float16, int, ">f4":
+        fa.mse._plans.clear()
+        for seed in range(3):
+            x, z = arrays_of((WHOLE, WHOLE), np.float32, seed)
+            weight = (np.abs(arrays_of((shape,), float, seed)[0]) * 2).astype(kind)
+            found = fa.mse.forward_backward(x, z, weight=weight, reduction=reduction)
+            w = np.broadcast_to(weight.astype(np.float32).astype(float), WHOLE)
+            losses, total = w * (x.astype(float) - z) ** 2, w.sum() if reduction == "mean" else 1
+            right = losses if reduction == "none" else losses.sum() / total
+            slopes = 2 * w * (x.astype(float) - z) / total
+            for one, other in zip(found, (right, slopes), strict=True):
+                assert one.dtype == np.float32
+                np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_weights_without_a_total() -> None:
+    x, labels = np.zeros((2, 3), np.float32), np.array([0, 1])
+    for weight in np.ones(3, np.float32), np.zeros(3, np.float32), np.ones(3, np.float32):
+        loss = fa.softmax_cross_entropy(x, labels, weight=weight)
+        assert np.isnan(loss) == (weight[0] == 0)
+    targets = np.ones((2, 3), np.float32)
+    for scale in 1, 0, 1:
+        weight = np.full(3, scale, np.float32)
+        assert np.isnan(fa.mse(x, targets, weight=weight)) == (scale == 0)
+
+
+def test_probabilities() -> None:
+    for _ in range(3):
+        x, labels = arrays_of((WHOLE,), np.float32, 7)[0], np.arange(ROWS)
+        loss, dx, found = fa.softmax_cross_entropy.forward_backward(
+            x, labels, return_probabilities=True
+        )
+        right = softmax(x.astype(float), -1)
+        np.testing.assert_allclose(found, right, rtol=1e-6)
+        np.testing.assert_allclose(dx, (right - np.eye(COLUMNS)[labels]) / ROWS, atol=1e-7)
+        results = fa.softmax_cross_entropy(x, labels, return_probabilities=True)
+        np.testing.assert_array_equal(results[0], loss)
+        np.testing.assert_array_equal(results[1], found)
 
 
 def test_dropout() -> None:
@@ -409,6 +559,9 @@ def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         fa.logsumexp(x, axis=0)
         fa.layer_norm.backward(x, x, weight=b)
         fa.batch_norm(x, weight=b)
+        fa.mse(x, x, weight=b)
+        fa.huber(x, x, weight=x, reduction="none")
+        fa.nll(x, np.zeros(2, int), weight=b)
         references = [weakref.ref(x), weakref.ref(b)]
         del x, b
         gc.collect()

@@ -562,6 +562,95 @@ def test_labels_that_are_no_classes(name: str) -> None:
     assert_clean(run_python(script))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["labels", "smoothed", "shares"])
+def test_probabilities(kind: str, dtype: str) -> None:
+    """The softmax beside the loss has a few units of error; loss and gradient have the same bits as alone."""
+    for length in (1, 2, 17, 64, 65, 1000, 70_000):
+        x = logits_of((5, length), dtype_of(dtype))
+        targets = shares_of(x.shape, x.dtype) if kind == "shares" else labels_of((5,), length)
+        if kind != "shares":
+            targets[2] = -100
+        options = {"label_smoothing": 0.1 if kind == "smoothed" else 0}
+        wide = x.astype(np.longdouble)
+        e = np.exp(wide - wide.max(-1, keepdims=True))
+        right = e / e.sum(-1, keepdims=True)
+        inner = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+        allowed = 4 * unit(right, inner) + (x.dtype != inner) * unit(right, x.dtype) / 2
+        for reduction in REDUCTIONS:
+            both = f.forward_backward(x, targets, reduction=reduction, **options)
+            loss, dx, found = f.forward_backward(
+                x, targets, reduction=reduction, return_probabilities=True, **options
+            )
+            assert found.dtype == x.dtype
+            assert (np.abs(found.astype(np.longdouble) - right) <= allowed).all()
+            np.testing.assert_array_equal(loss, both[0])
+            np.testing.assert_array_equal(dx, both[1])
+            results = f(x, targets, reduction=reduction, return_probabilities=True, **options)
+            np.testing.assert_array_equal(results[0], loss)
+            np.testing.assert_array_equal(results[1], found)
+            *results, vjp = f.vjp(
+                x, targets, reduction=reduction, return_probabilities=True, **options
+            )
+            np.testing.assert_array_equal(results[0], loss)
+            np.testing.assert_array_equal(results[1], found)
+            np.testing.assert_array_equal(vjp(1.0), dx)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_outputs_of_probabilities(axis: int) -> None:
+    """In place, in other layouts, and of rows that are ignored or hold what is no number."""
+    x = logits_of((6, 70, 7))
+    labels = labels_of(tuple(np.delete(x.shape, axis)), x.shape[axis])
+    labels[1, 2] = -100
+    options = {"axis": axis, "return_probabilities": True}
+    loss, dx, right = f.forward_backward(x, labels, **options)
+    e = np.exp(x - x.max(axis, keepdims=True))
+    np.testing.assert_allclose(right, e / e.sum(axis, keepdims=True), rtol=1e-5)
+    for k in (1, 2):
+        own = x.copy()
+        out = [None, None, None]
+        out[k] = own
+        results = f.forward_backward(own, labels, out=tuple(out), **options)
+        assert results[k] is own
+        for found, expected in zip(results, (loss, dx, right), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    own, wide = np.asfortranarray(x), np.empty(x.shape)
+    assert f(own, labels, out=(None, own), **options)[1] is own
+    np.testing.assert_array_equal(own, right)
+    outputs = np.empty(()), wide
+    results, vjp = f.vjp(x, labels, out=outputs, **options)
+    assert results[0] is outputs[0]
+    assert results[1] is wide
+    np.testing.assert_array_equal(wide, right)
+    np.testing.assert_array_equal(vjp(), dx)
+    for strange in (np.nan, np.inf, -np.inf):
+        row = np.full((2, 3), strange, np.float32)
+        row[1] = 0
+        _, dx, found = f.forward_backward(row, [-100, 0], return_probabilities=True)
+        assert (dx[0] == 0).all()
+        assert np.isnan(found[0]).all()
+        np.testing.assert_allclose(found[1], 1 / 3, rtol=1e-6)
+    for shape in ((0, 3), (4, 0)):
+        nothing = np.zeros(shape[:1], int) - 100
+        assert f(np.zeros(shape), nothing, return_probabilities=True)[1].shape == shape
+
+
+@pytest.mark.parametrize("shape", [(900, 333), (70_000, 5)])
+def test_same_bits_of_probabilities_with_any_number_of_threads(shape: tuple[int, int]) -> None:
+    x, labels = logits_of(shape), labels_of(shape[:1], shape[1])
+    before, results = fa.get_num_threads(), set()
+    try:
+        for threads in {1, 2, before}:
+            fa.set_num_threads(threads)
+            for _ in range(5):
+                found = f.forward_backward(x, labels, return_probabilities=True)
+                results.add(tuple(each.tobytes() for each in found))
+    finally:
+        fa.set_num_threads(before)
+    assert len(results) == 1
+
+
 def with_label(shape: tuple[int, ...], place: tuple[int, ...], label: int) -> Array:
     labels = np.zeros(shape, int)
     labels[place] = label
@@ -672,6 +761,26 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "out has shape (3, 2), the result has (2, 3)",
     ),
     (lambda: f(X, [0, 1], dim=1), TypeError, "dim"),
+    (
+        lambda: f(X, [0, 1], return_probabilities=1),
+        TypeError,
+        "softmax_cross_entropy: return_probabilities must be a bool, got 1",
+    ),
+    (
+        lambda: f.backward(1, X, [0, 1], return_probabilities=True),
+        TypeError,
+        "softmax_cross_entropy.backward takes no 'return_probabilities'; it is an option of",
+    ),
+    (
+        lambda: f(X, [0, 1], return_probabilities=True, out=(None, np.ones(2))),
+        ValueError,
+        "out has shape (2,), the result has (2, 3)",
+    ),
+    (
+        lambda: f.vjp(X, [0, 1], return_probabilities=True, out=(None, np.ones(2))),
+        ValueError,
+        "softmax_cross_entropy.vjp: out has shape (2,), the result has (2, 3)",
+    ),
 ]
 
 

@@ -158,6 +158,9 @@ def test_learnable_parameter() -> None:
         (fa.softmax_cross_entropy, ONE_HOT),
         (fa.sigmoid_binary_cross_entropy, ONE_HOT),
         (fa.huber, ONE_HOT),
+        (fa.mse, ONE_HOT),
+        (fa.nll, LABELS),
+        (fa.nll, ONE_HOT),
     ],
 )
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -244,6 +247,9 @@ def test_output() -> None:
     with pytest.raises(ValueError, match="out would overwrite"):
         fa.hardswish.vjp(x, out=x)
     np.testing.assert_array_equal(x, before)
+    with pytest.raises(ValueError, match="out would overwrite"):
+        fa.mse.vjp(x, dy, weight=out, reduction="none", out=out)
+    np.testing.assert_allclose(out, expected[0], rtol=1e-14)
     y, vjp = fa.sigmoid.vjp(x, out=x)  # keeps the output only
     np.testing.assert_allclose(vjp(dy), expected[1], rtol=1e-14)
     loss = np.empty(())

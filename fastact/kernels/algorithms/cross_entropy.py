@@ -19,6 +19,7 @@ class _Softmax:
     """The softmax passes that both algorithms share; exponentials are recomputed if the row is too long to cache them."""
 
     def __init__(self, rows: RowAccess) -> None:
+        self._rows = rows
         exponentials = Exponentials(rows, sign=1, takes_logarithm=True)
         self.padding = exponentials.padding
         self.prepare = rows.prepare(self.padding)
@@ -30,55 +31,93 @@ class _Softmax:
         self.exponential_of = rows.internal(
             lambda x, top: sum_lanes(exponential(x * one(), top, 1, 1)[1])
         )
+        self.has_gradient, self.has_probabilities = rows.has("dx"), rows.has("probabilities")
+
+    def write(self, gradient: Callable[..., Any]) -> Any:
+        """Return a function that writes the gradient, the softmax or both: ``write(row, state)``, None without either.
+
+        Its state is the maximum of the row, the reciprocal of its sum, whether the row is ignored, the state of
+        `gradient`, and the row.
+
+        Parameters
+        ----------
+        gradient : callable
+            Takes a block of exponentials, a block of each input row, the block's start and a state.
+        """
+        if not (self.has_gradient or self.has_probabilities):
+            return None
+        exponential_again, zeros, has_gradient = (
+            self.exponential_again,
+            self._rows.zeros,
+            self.has_gradient,
+        )
+        gradient_of = self._rows.internal(gradient)
+
+        def gradients(arrays: Any, begin: Any, state: Any) -> Any:
+            top, _, is_ignored, of_gradient, row = state
+            if is_ignored:
+                return (zeros(),)
+            e = exponential_again(arrays, begin, top, 1, 1, row)
+            return (gradient_of(e, arrays, begin, of_gradient),)
+
+        def with_probabilities(arrays: Any, begin: Any, state: Any) -> Any:
+            top, reciprocal, is_ignored, of_gradient, row = state
+            e = exponential_again(arrays, begin, top, 1, 1, row)
+            if not has_gradient:
+                return (e * reciprocal,)
+            dx = zeros() if is_ignored else gradient_of(e, arrays, begin, of_gradient)
+            return dx, e * reciprocal
+
+        return self._rows.write(with_probabilities if self.has_probabilities else gradients)
 
 
 def label_cross_entropy(rows: RowAccess) -> Callable[..., None]:
     """Return the function that computes the loss of one row of logits with a label.
 
     Inputs are the row ``x`` and the scalars ``label`` (negative to ignore the row), ``weight`` and ``scale``. Outputs
-    are the scalar ``loss``, ``weight (ln sum exp x - x[label])``, and optionally the row ``dx``, the gradient times
-    ``scale``. A label out of range gives NaN in both: an inner loop cannot raise an error, and must not read outside
-    the row.
+    are the scalar ``loss``, ``weight (ln sum exp x - x[label])``, and optionally the rows ``dx``, the gradient times
+    ``scale``, and ``probabilities``, the softmax, also of an ignored row. A label out of range gives NaN in all: an
+    inner loop cannot raise an error, and must not read outside the row.
     """
     softmax = _Softmax(rows)
     prepare, top_of, sums_of = softmax.prepare, softmax.top_of, softmax.sums_of
-    exponential_again, exponential_of = softmax.exponential_again, softmax.exponential_of
+    exponential_of, has_probabilities = softmax.exponential_of, softmax.has_probabilities
     label_of = rows.integer("label")
     weight_of, scale_of = rows.scalar("weight"), rows.scalar("scale")
-    set_loss, has_gradient = rows.set_scalar("loss"), rows.has("dx")
+    set_loss = rows.set_scalar("loss")
     logit_at, address_of = rows.element_at, rows.address_of
-    positions, zeros = rows.positions_in_block, rows.zeros
+    positions = rows.positions_in_block
 
-    def results(arrays: Any, begin: Any, state: Any) -> Any:
-        top, factor, label, at_label, row = state
-        if label < 0:
-            return (zeros(),)
-        e = exponential_again(arrays, begin, top, 1, 1, row)
-        return (select(positions() == label - begin, at_label, e * factor),)
+    def gradient(e: Any, arrays: Any, begin: Any, state: Any) -> Any:
+        factor, label, at_label = state
+        return select(positions() == label - begin, at_label, e * factor)
 
-    write: Any = rows.write(results) if has_gradient else None
+    write = softmax.write(gradient)
+    writes = write is not None
 
     def one_row(row: Any) -> None:
         label = label_of(row)
-        loss = factor = at_label = top = 0.0
+        loss = factor = at_label = top = reciprocal = 0.0
         if label >= row.n:
-            loss = factor = math.nan
-        elif label >= 0:
+            loss = factor = reciprocal = math.nan
+        elif label >= 0 or has_probabilities:
             prepare(row)
             top = top_of(row)
             sums = sums_of(row, top, 1.0, 1.0)
-            logit = logit_at(address_of(row.base[0]) + label * row.core[0])
-            weight = weight_of(row)
-            # A class without weight adds nothing, even if its logit is infinite.
-            difference = np.float64(logit) - top if weight != 0 else 0.0
-            loss = weight * (sums.log_total - difference)
-            factor = scale_of(row) * weight / sums.total
-            # One minus the label's probability, without cancellation.
-            others = sums.excess if logit == top else sums.total - exponential_of(logit, top)
-            at_label = -factor * others
+            reciprocal = 1 / sums.total
+            if label >= 0:
+                logit = logit_at(address_of(row.base[0]) + label * row.core[0])
+                weight = weight_of(row)
+                # A class without weight adds nothing, even if its logit is infinite.
+                difference = np.float64(logit) - top if weight != 0 else 0.0
+                loss = weight * (sums.log_total - difference)
+                factor = scale_of(row) * weight / sums.total
+                # One minus the label's probability, without cancellation.
+                others = sums.excess if logit == top else sums.total - exponential_of(logit, top)
+                at_label = -factor * others
         set_loss(row, loss)
-        if has_gradient:
-            write(row, (top, factor, label, at_label, row))
+        if writes:
+            write(row, (top, reciprocal, label < 0, (factor, label, at_label), row))
 
     return one_row
 
@@ -93,13 +132,13 @@ def dense_cross_entropy(rows: RowAccess) -> Callable[..., None]:
     """
     softmax = _Softmax(rows)
     prepare, top_of, sums_of = softmax.prepare, softmax.top_of, softmax.sums_of
-    exponential_again, padding = softmax.exponential_again, softmax.padding
+    padding, has_probabilities = softmax.padding, softmax.has_probabilities
     label_of = rows.integer("label")
     spike_of, keep_of, uniform_of, scale_of = (
         rows.scalar(name) for name in ("spike", "keep", "uniform", "scale")
     )
-    set_loss, has_gradient = rows.set_scalar("loss"), rows.has("dx")
-    positions, zeros, doubles = rows.positions_in_block, rows.zeros, rows.doubles
+    set_loss = rows.set_scalar("loss")
+    positions, doubles = rows.positions_in_block, rows.doubles
     x_at, targets_at, weights_at = (rows.index(name) for name in ("x", "targets", "weights"))
     add, logit_at, address_of = adding(rows), rows.element_at, rows.address_of
 
@@ -115,44 +154,44 @@ def dense_cross_entropy(rows: RowAccess) -> Callable[..., None]:
         products = select(weights == 0, 0, weights * (arrays[x_at] - top))
         return add(sums[0], fold_to_double(weights)), add(sums[1], fold_to_double(products))
 
-    def results(arrays: Any, begin: Any, state: Any) -> Any:
-        top, label, spike, keep, uniform, factor, is_ignored, row = state
-        if is_ignored:
-            return (zeros(),)
-        e = exponential_again(arrays, begin, top, 1, 1, row)
+    def gradient(e: Any, arrays: Any, begin: Any, state: Any) -> Any:
+        label, spike, keep, uniform, factor = state
         weights = weights_in(arrays, keep, uniform)
         weights = select(positions() == label - begin, weights + spike, weights)
-        return (e * factor - weights,)
+        return e * factor - weights
 
-    fold = rows.fold(step, padding)
-    write: Any = rows.write(results) if has_gradient else None
+    fold, write = rows.fold(step, padding), softmax.write(gradient)
+    writes = write is not None
 
     def one_row(row: Any) -> None:
         label = label_of(row)
         is_ignored = label < -1 or (label < 0 and row.n == 0)
         spike, keep, uniform, scale = spike_of(row), keep_of(row), uniform_of(row), scale_of(row)
-        loss = factor = top = 0.0
+        loss = factor = top = reciprocal = 0.0
         if label >= row.n:
-            loss = factor = math.nan
-        elif not is_ignored:
+            loss = factor = reciprocal = math.nan
+        elif not is_ignored or has_probabilities:
             prepare(row)
             top = top_of(row)
             sums = sums_of(row, top, 1.0, 1.0)
-            nothing = doubles(), doubles()
-            total_weight, products = fold(row, (nothing, nothing), (top, keep, uniform))
-            weight, product = total_of(total_weight), total_of(products)
-            if product != product:  # the compensation of an infinite sum is NaN
-                product = sum_lanes(products[0])
-            loss = weight * sums.log_total - product
-            if label >= 0:
-                logit = logit_at(address_of(row.base[x_at]) + label * row.core[x_at])
-                loss += spike * (sums.log_total - (np.float64(logit) - top if spike != 0 else 0.0))
-                weight += spike
-            factor = scale * weight / sums.total
+            reciprocal = 1 / sums.total
+            if not is_ignored:
+                nothing = doubles(), doubles()
+                total_weight, products = fold(row, (nothing, nothing), (top, keep, uniform))
+                weight, product = total_of(total_weight), total_of(products)
+                if product != product:  # the compensation of an infinite sum is NaN
+                    product = sum_lanes(products[0])
+                loss = weight * sums.log_total - product
+                if label >= 0:
+                    logit = logit_at(address_of(row.base[x_at]) + label * row.core[x_at])
+                    difference = np.float64(logit) - top if spike != 0 else 0.0
+                    loss += spike * (sums.log_total - difference)
+                    weight += spike
+                factor = scale * weight / sums.total
         set_loss(row, loss)
-        if has_gradient:
+        if writes:
             # Scaled in float64, before rounding to the row's type.
-            spike, keep, uniform = scale * spike, scale * keep, scale * uniform
-            write(row, (top, label, spike, keep, uniform, factor, is_ignored, row))
+            weighting = label, scale * spike, scale * keep, scale * uniform, factor
+            write(row, (top, reciprocal, is_ignored, weighting, row))
 
     return one_row
