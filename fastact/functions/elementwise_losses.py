@@ -381,6 +381,5 @@ class LossCall(Call):
 
 def _total(weight: NDArray[Any], elements: int) -> float:
     """Return the total of weights that are broadcast to so many elements."""
-    return float(np.add.reduce(weight, axis=None, dtype=np.float64)) * (
-        elements / max(1, weight.size)
-    )
+    in_order = weight.ravel()  # the rounding of a sum depends on the order
+    return float(np.add.reduce(in_order, dtype=np.float64)) * (elements / max(1, weight.size))

@@ -323,6 +323,55 @@ def test_values(name: str, dtype: Any) -> None:
         assert type(one) is type(first)
 
 
+def spread(array: Any) -> Any:
+    """Return the same elements, two apart along the last axis."""
+    return np.repeat(array, 2, axis=-1)[..., ::2]
+
+
+@pytest.mark.parametrize("layout", [np.asfortranarray, spread, lambda array: array[::-1]])
+@pytest.mark.parametrize("name", CASES)
+def test_layouts(name: str, layout: Callable[[Any], Any]) -> None:
+    """Plans take arrays of any layout, and return the same as for contiguous ones, in C order."""
+    case = CASES[name]
+    for seed in 1, 2:
+        arrays = [layout(each) for each in arrays_of(case.shapes, np.float64, seed)]
+        found, wanted = (
+            results if isinstance(results, tuple) else (results,)
+            for results in (case.call(*arrays), case.reference(*arrays))
+        )
+        contiguous = case.call(*(each.copy() for each in arrays))
+        contiguous = contiguous if isinstance(contiguous, tuple) else (contiguous,)
+        for one, other, same in zip(found, wanted, contiguous, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-14, atol=1e-14)
+            np.testing.assert_array_equal(one, same)
+        case.function._plans.clear()
+        again = case.call(*arrays)
+        for one, first in zip(found, again if isinstance(again, tuple) else (again,), strict=True):
+            np.testing.assert_array_equal(one, first)
+            assert np.shape(one) == np.shape(first)
+            assert getattr(one, "strides", None) == getattr(first, "strides", None)
+
+
+@pytest.mark.parametrize("interleaved_axis", [-1, 0])
+@pytest.mark.parametrize("gate", ["first", "second"])
+def test_interleaved_halves(gate: str, interleaved_axis: int) -> None:
+    for seed in 1, 2, 3:
+        x, dy = arrays_of((WHOLE, HALF), np.float64, seed)
+        if interleaved_axis == 0:
+            x, dy = x.T, dy.T
+        options = {"interleaved": True, "gate": gate, "axis": interleaved_axis}
+        halves = np.moveaxis(x, interleaved_axis, 0)[::2], np.moveaxis(x, interleaved_axis, 0)[1::2]
+        opened, value = halves if gate == "first" else halves[::-1]
+        opening = sigmoid(opened)
+        wanted = np.moveaxis(opened * opening * value, 0, interleaved_axis)
+        np.testing.assert_allclose(fa.swiglu(x, **options), wanted, rtol=1e-14)
+        dx = np.moveaxis(fa.swiglu.backward(dy, x, **options), interleaved_axis, 0)
+        dy = np.moveaxis(dy, interleaved_axis, 0)
+        gradients = dy * value * opening * (1 + opened * (1 - opening)), dy * opened * opening
+        for k, each in enumerate(gradients if gate == "first" else gradients[::-1]):
+            np.testing.assert_allclose(dx[k::2], each, rtol=1e-13)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_labels(dtype: Any) -> None:
     """Labels are checked in every call, and ignored rows ignored."""
