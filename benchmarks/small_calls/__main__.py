@@ -114,13 +114,13 @@ def print_table(results: Sequence[Result], dtype: str) -> None:
 
     title = f"Small calls in {dtype}, one thread, µs"
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), title=title)
-    table.add_column("call")
+    table.add_column("call", no_wrap=True)
     headings = ("shape", "fastact", "NumPy", "np.tanh", "of\nNumPy", "asked", "met")
     for heading in (*headings, "of\nnp.tanh", f"at most\n{CALLS_OF_TANH:.0f}"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in results:
         table.add_row(*each.cells())
-    console = Console()
+    console = Console(width=120)  # also where output is not a terminal
     console.print(table)
     met, few = (sum(getattr(each, name) for each in results) for name in ("is_met", "is_few"))
     console.print(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,9 +18,9 @@ from fastact.arrays.arguments import (
     float_type,
     outputs_for,
 )
-from fastact.arrays.contiguous import RANDOM_OPERANDS, run_contiguous
+from fastact.arrays.contiguous import BLOCK, RANDOM_OPERANDS, run_contiguous
 from fastact.arrays.plans import Call, Plan, are_plain, taking_contiguous
-from fastact.arrays.random_numbers import key_and_threshold, key_of
+from fastact.arrays.random_numbers import Draw
 from fastact.arrays.rows import (
     Axes,
     RowArray,
@@ -290,16 +290,58 @@ def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
 
 def _run_random(
     function: Function, operation: Operation, arrays: tuple[Any, ...], options: dict[str, Any]
-) -> Any:
-    """Run an operation on logits with Gumbel noise."""
-    hard, rng = options.pop("hard", False), options.pop("rng", None)
-    key = key_of(function.caller(operation.name), rng)
-    results = _run(function, operation, arrays, options, partial(_perturb, function, key))()
-    if hard:
-        y = results[0] if isinstance(results, tuple) else results
-        of_largest: Any = function_of(hardmax)
-        of_largest(y, **_of_rows(options), out=y)
-    return results
+) -> GumbelCall:
+    """Return the call of an operation on logits with Gumbel noise."""
+    caller, hard = function.caller(operation.name), options.pop("hard", False)
+    draw = Draw(caller, options.pop("rng", None), again=False, p=0.0)
+    return GumbelCall(_run(function, operation, arrays, options), draw, hard, _of_rows(options))
+
+
+@dataclass(eq=False, repr=False)
+class GumbelCall(Call):
+    """A call of a kernel over rows of logits, to which noise is added first.
+
+    Attributes
+    ----------
+    rows : RowsCall
+        The call on logits.
+    draw : Draw
+        The random numbers.
+    hard : bool
+        Whether the value is one-hot.
+    of_rows : dict of str to Any
+        The options that say which elements form a row.
+    """
+
+    rows: RowsCall
+    draw: Draw
+    hard: bool
+    of_rows: dict[str, Any]
+
+    def __call__(self) -> Any:
+        """Make the call and return the results."""
+        perturb = partial(_perturb, self.rows.function, self.draw.key_and_threshold())
+        results = replace(self.rows, perturb=perturb)()
+        if self.hard:
+            y = results[0] if isinstance(results, tuple) else results
+            of_largest: Any = function_of(hardmax)
+            of_largest(y, **self.of_rows, out=y)
+        return results
+
+    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+        """Return a plan for a soft value of logits that fit one block."""
+        x, of_logits = self.rows.inputs[0].array, self.rows.plan(positions)
+        if of_logits is None or self.hard or x.size > BLOCK:
+            return None
+        shape, add_noise = x.shape, self.rows.function.kernels["perturb"]
+        draw = self.draw.plan(positions)
+
+        def run(given: Sequence[Any]) -> Any:
+            x, *others = given
+            noisy = add_noise(*draw(given), x.reshape(-1)).reshape(shape)
+            return of_logits((noisy, *others))
+
+        return run
 
 
 def _of_rows(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -324,9 +366,13 @@ def _random_vjp(
     return y, vjp
 
 
-def _perturb(function: Function, key: int, x: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+def _perturb(
+    function: Function,
+    draws: tuple[np.int64, np.int64],
+    x: NDArray[Any],
+    y: NDArray[Any],
+) -> NDArray[Any]:
     """Write x plus noise into y; softmax then runs in place."""
-    draws = key_and_threshold(key, 0.0)
     run_contiguous(function.kernels["perturb"], draws, (x,), (), (y,), dtype_of(y.dtype.name))
     return y
 
@@ -336,7 +382,6 @@ def _run(
     operation: Operation,
     arrays: tuple[Any, ...],
     options: dict[str, Any],
-    replace: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]] | None = None,
 ) -> RowsCall:
     """Return the call of the ufunc on all rows, for any layout."""
     caller, kernel = function.caller(operation.name), function._family.kernel(operation.name)
@@ -375,7 +420,6 @@ def _run(
         dtype,
         scalars,
         options.get("out"),
-        replace,
     )
 
 
@@ -401,7 +445,7 @@ class RowsCall(Call):
         The kernel's other operands: the temperature, and with a mask the lengths of rows.
     out : ndarray or tuple, optional
         Where the results go.
-    replace : callable, optional
+    perturb : callable, optional
         Takes the first input and the first output, and returns the new first input.
     """
 
@@ -414,7 +458,7 @@ class RowsCall(Call):
     dtype: np.dtype[Any]
     scalars: tuple[NDArray[Any], ...]
     out: Any
-    replace: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]] | None
+    perturb: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]] | None = None
 
     def __call__(self) -> Any:
         """Make the call and return the results."""
@@ -422,8 +466,8 @@ class RowsCall(Call):
         shapes = tuple(each.shape for each in self.outputs)
         results = outputs_for(caller, self.out, shapes, (self.dtype,) * len(shapes))
         given = list(copy_overlapping([each.array for each in self.inputs], results))
-        if self.replace is not None:
-            given[0] = self.replace(given[0], results[0])
+        if self.perturb is not None:
+            given[0] = self.perturb(given[0], results[0])
         named = zip(given, self.inputs, strict=True)
         inputs = [RowArray(array, each.is_row) for array, each in named]
         found = zip(results, self.outputs, strict=True)
@@ -439,7 +483,7 @@ class RowsCall(Call):
 
     def plan(self, positions: Mapping[str, int]) -> Plan | None:
         """Return a plan for rows along one axis."""
-        if self.out is not None or self.replace is not None:
+        if self.out is not None:
             return None
         layout, names = self.layout, self.operation.inputs
         if not isinstance(layout, Axes) or layout.rows_last is None:

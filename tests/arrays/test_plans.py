@@ -525,6 +525,23 @@ def test_dropout() -> None:
         fa.dropout.backward(x, 0.5, rng=rng)
 
 
+def test_gumbel_noise() -> None:
+    """A seed repeats itself, another has other numbers, and a generator goes on."""
+    x, dy = arrays_of((WHOLE, WHOLE), np.float64, 4)
+    noise = np.log(np.maximum(fa.gumbel_softmax(np.zeros(WHOLE), rng=5), 1e-300))
+    for wanted in (x, 2 * x, x.T.copy().T):
+        y, dx = fa.gumbel_softmax.forward_backward(wanted, dy, rng=5)
+        np.testing.assert_allclose(y, softmax(wanted + noise, -1), 1e-12, 1e-15)
+        np.testing.assert_allclose(dx, softmax_gradient(dy, y, -1), 1e-12, 1e-15)
+        np.testing.assert_array_equal(fa.gumbel_softmax(wanted, rng=5), y)
+        assert (fa.gumbel_softmax(wanted, rng=6) != y).any()
+        hard = fa.gumbel_softmax(wanted, rng=5, hard=True)
+        np.testing.assert_array_equal(hard.argmax(-1), y.argmax(-1))
+        assert ((hard == 0) | (hard == 1)).all()
+    rng = np.random.default_rng(0)
+    assert (fa.gumbel_softmax(x, rng=rng) != fa.gumbel_softmax(x, rng=rng)).any()
+
+
 def test_domains() -> None:
     """Elements of a parameter are checked in every call."""
     x = np.ones((ROWS, COLUMNS), np.float32)
