@@ -31,6 +31,18 @@ def silu(x: Array) -> tuple[Array, Vjp]:
     return y, lambda dy: dy * (y + s * (1 - y))
 
 
+def mish(x: Array) -> tuple[Array, Vjp]:
+    e = np.exp(np.minimum(x, 20))  # beyond, mish is x
+    n = e * (e + 2)
+    t = n / (n + 2)  # tanh(log(1 + e))
+    return x * t, lambda dy: dy * (t + x * (1 - t * t) * e / (e + 1))
+
+
+def squared_relu(x: Array) -> tuple[Array, Vjp]:
+    r = np.maximum(x, 0)
+    return r * r, lambda dy: dy * (2 * r)
+
+
 def prelu(x: Array, weight: Any) -> tuple[Array, Vjp]:
     negative = np.minimum(x, 0)
 
@@ -190,6 +202,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     **POINTWISE,
     "tanh": tanh,
     "silu": silu,
+    "mish": mish,
+    "squared_relu": squared_relu,
     "prelu": prelu,
     "maxout": maxout,
     "crelu": crelu,

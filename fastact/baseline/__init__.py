@@ -64,7 +64,14 @@ from fastact.baseline.layers import (
     squared_reglu,
     swiglu,
 )
-from fastact.baseline.losses import huber, linear_cross_entropy, sigmoid_binary_cross_entropy
+from fastact.baseline.losses import (
+    cross_entropy,
+    huber,
+    linear_cross_entropy,
+    mse,
+    nll,
+    sigmoid_binary_cross_entropy,
+)
 from fastact.baseline.normalizations import batch_norm, layer_norm, rms_norm
 from fastact.baseline.other_rows import (
     entmax15,
@@ -84,6 +91,7 @@ __all__ = [
     "batch_norm",
     "bilinear",
     "crelu",
+    "cross_entropy",
     "elu",
     "entmax15",
     "geglu",
@@ -107,7 +115,9 @@ __all__ = [
     "lstm_cell",
     "maxout",
     "mish",
+    "mse",
     "names",
+    "nll",
     "normalization_names",
     "prelu",
     "reglu",

@@ -14,7 +14,7 @@ from fastact.baseline.elementwise import write_sigmoid
 from fastact.baseline.layers import softmax_cross_entropy
 
 #: Takes predictions, targets and an array for the derivative, or None, and returns each loss.
-Losses = Callable[..., Array]
+Losses = Callable[..., Any]
 
 
 def _mean_of(name: str, losses: Losses) -> LossBaseline:
@@ -66,8 +66,48 @@ def _huber(x: Array, targets: Array, dx: Array | None, delta: Any = 1.0) -> Arra
     return loss
 
 
+def _mse(x: Array, targets: Array, dx: Array | None) -> Array:
+    """Return e**2 with the error e; the derivative is 2 e."""
+    error = np.subtract(x, targets, dtype=x.dtype)
+    if dx is not None:
+        np.add(error, error, out=dx)
+    error *= error
+    return error
+
+
+mse = _mean_of("mse", _mse)
 sigmoid_binary_cross_entropy = _mean_of("sigmoid_binary_cross_entropy", _binary)
 huber = _mean_of("huber", _huber)
+
+
+def _of_labels(name: str, losses: Losses) -> LossBaseline:
+    """Return the baseline of the mean over rows of a loss of the label's element."""
+
+    def forward(x: ArrayLike, labels: Array) -> Any:
+        x = float_array(x)
+        return np.mean(losses(x[np.arange(len(x)), labels])[0])
+
+    def forward_backward(
+        x: ArrayLike, labels: Array, out: Array | None = None
+    ) -> tuple[Any, Array]:
+        x = float_array(x)
+        rows = np.arange(len(x))
+        loss, derivative = losses(x[rows, labels])
+        dx = result(out, x)
+        dx[...] = 0
+        dx[rows, labels] = derivative / len(x)
+        return np.mean(loss), dx
+
+    def backward(dloss: Any, x: ArrayLike, labels: Array) -> Array:
+        dx = forward_backward(x, labels)[1]
+        dx *= dloss
+        return dx
+
+    return LossBaseline(name, forward, backward, forward_backward)
+
+
+nll = _of_labels("nll", lambda x: (-x, np.full_like(x, -1)))
+cross_entropy = _of_labels("cross_entropy", lambda p: (-np.log(p), -1 / p))
 
 
 def _linear_forward(x: ArrayLike, weight: Array, labels: Array) -> Any:

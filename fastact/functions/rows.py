@@ -497,6 +497,11 @@ class RowsCall(Call):
         shapes, are_rows = zip(*((each.shape, each.is_row) for each in self.outputs), strict=True)
         if () in shapes:
             return None
+        # Where a mask excludes elements, nothing may read them, not even to copy them.
+        if len(self.inputs) > len(names) and not all(
+            each.array.flags.c_contiguous for each in self.inputs[: len(names)]
+        ):
+            return None
         ufunc, scalars = self.function.kernels[self.kernel], self.scalars
         is_single = len(shapes) == 1
         operands = self._operands(positions)

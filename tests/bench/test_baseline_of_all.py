@@ -80,8 +80,10 @@ def test_losses(name: str, options: dict[str, float]) -> None:
     random = np.random.default_rng(2)
     x, labels = random.standard_normal((6, 8)), random.integers(0, 8, 6)
     arrays: tuple[Any, ...] = (x, random.random((6, 8)))
-    if name == "softmax_cross_entropy":
+    if name in ("softmax_cross_entropy", "nll"):
         arrays = (x, labels)
+    if name == "cross_entropy":
+        arrays = (random.random((6, 8)) + 0.1, labels)
     if name == "linear_cross_entropy":
         arrays = (x, random.standard_normal((8, 8)), labels)
     loss, vjp = fa.get(name).vjp(*arrays, **options)

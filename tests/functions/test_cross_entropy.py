@@ -619,7 +619,7 @@ def test_outputs_of_probabilities(axis: int) -> None:
     assert f(own, labels, out=(None, own), **options)[1] is own
     np.testing.assert_array_equal(own, right)
     outputs = np.empty(()), wide
-    results, vjp = f.vjp(x, labels, out=outputs, **options)
+    *results, vjp = f.vjp(x, labels, out=outputs, **options)
     assert results[0] is outputs[0]
     assert results[1] is wide
     np.testing.assert_array_equal(wide, right)
@@ -779,7 +779,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: f.vjp(X, [0, 1], return_probabilities=True, out=(None, np.ones(2))),
         ValueError,
-        "softmax_cross_entropy.vjp: out has shape (2,), the result has (2, 3)",
+        "out has shape (2,), the result has (2, 3)",
     ),
 ]
 
