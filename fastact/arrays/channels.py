@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
@@ -30,7 +31,10 @@ from fastact.arrays.contiguous import (
 from fastact.arrays.plans import Call, Plan, are_plain, is_number, taking_contiguous
 from fastact.arrays.random_numbers import Draw
 from fastact.runtime.dtypes import inner_type
+from fastact.runtime.output_pool import empty
 
+# Arrays of at most so many elements are computed on one thread, see `fastact.runtime.threads`.
+_ONE_CALL = 98_304
 # Random numbers depend on indices in the whole array, where the channels of a block may be further apart.
 CHANNEL_RANDOM_OPERANDS = (*RANDOM_OPERANDS, "channel_stride")
 
@@ -120,13 +124,17 @@ class ChannelsCall(Call):
         return as_returned(results, self.out)
 
     def plan(self, positions: Mapping[str, int]) -> Plan | None:
-        """Return a plan for arrays that fit one block."""
+        """Return a plan for small arrays of any layout, and for contiguous ones of any size."""
         arrays, (first, *others) = tuple(self.arrays.values()), self.parameters
         shape, dtype = arrays[0].shape, arrays[0].dtype
         is_array = type(first) is ndarray
-        if self.out is not None or arrays[0].size > BLOCK:
+        # Blocks serve sums, and threads.
+        is_block = arrays[0].size <= (BLOCK if self.has_sums else _ONE_CALL)
+        if self.out is not None:
             return None
-        if not are_plain([*arrays, first] if is_array else arrays, dtype, any_layout=True):
+        if not are_plain(
+            [*arrays, first] if is_array else arrays, dtype, any_layout=is_block, any_size=True
+        ):
             return None
         if not all(map(is_number, others if is_array else self.parameters)):
             return None
@@ -137,6 +145,8 @@ class ChannelsCall(Call):
         take = taking_contiguous((positions[name] for name in self.arrays), arrays)
         first_at = positions[self.name] if is_array else None
         draw_of = None if self.draw is None else self.draw.plan(positions, np.int64(core[2]))
+        if not is_block:
+            return self._plan_of_blocks(take, first_at, constant, numbers, draw_of)
         ufunc, has_sums, is_single = self.ufunc, self.has_sums, self.ufunc.nout == 1
         sums_shape, sums_type = np.shape(first), type_of_sums(first, dtype)
         is_shortest = is_single and len(arrays) == 1 and not numbers and draw_of is None
@@ -162,6 +172,43 @@ class ChannelsCall(Call):
                 sums = sums.astype(sums_type, copy=False)
             sums = sums.reshape(sums_shape) if sums_shape else sums[0]
             return (*[each.reshape(shape) for each in results], sums)
+
+        return run
+
+    def _plan_of_blocks(
+        self,
+        take: Callable[[Sequence[Any]], Sequence[Any]],
+        first_at: int | None,
+        constant: NDArray[Any] | None,
+        numbers: list[NDArray[Any]],
+        draw_of: Callable[[Sequence[Any]], Sequence[Any]] | None,
+    ) -> Plan:
+        """Return the plan for arrays of several blocks."""
+        (x, *_), first = self.arrays.values(), self.parameters[0]
+        shape, dtype, inner, axis = x.shape, x.dtype, inner_type(x.dtype), self.axis
+        ufunc, has_sums = self.ufunc, self.has_sums
+        count = ufunc.nout - has_sums
+        sums_shape, sums_type = np.shape(first), type_of_sums(first, dtype)
+
+        def run(given: Sequence[Any]) -> Any:
+            parameter: Any = constant
+            if first_at is not None:
+                parameter = given[first_at].astype(inner, copy=False).reshape(-1)
+            draws = None
+            if draw_of is not None:
+                key, _, threshold, _ = draw_of(given)
+                draws = key, threshold
+            outputs = [empty(shape, dtype) for _ in range(count)]
+            parameters = (parameter, *numbers)
+            partials = _run_in_blocks(
+                ufunc, take(given), parameters, outputs, axis, int(has_sums), draws
+            )
+            if not has_sums:
+                return outputs[0] if count == 1 else tuple(outputs)
+            total = _total(partials[0], math.prod(sums_shape))
+            with np.errstate(over="ignore"):  # a sum may be too large for the type
+                sums = total.astype(sums_type, copy=False).reshape(sums_shape)
+            return *outputs, sums if sums_shape else sums[()]
 
         return run
 
@@ -264,6 +311,20 @@ def run_on_contiguous_channels(
     return [_total(each, inputs[0].shape[axis]) for each in partials]
 
 
+def run_with_sums(
+    ufunc: np.ufunc, inputs: Sequence[NDArray[Any]], axis: int | None
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Run a kernel on arrays of its dtype in C order, and return its result and the per-channel sums of it."""
+    shape = inputs[0].shape
+    core = _core_shape(shape, axis)
+    if 0 < inputs[0].size <= BLOCK:
+        result, sums = ufunc(*[each.reshape(core) for each in inputs])
+        return result.reshape(shape), sums
+    output = empty(shape, inputs[0].dtype)
+    partials = _run_in_blocks(ufunc, inputs, (), [output], axis, 1, None)
+    return output, _total(partials[0], core[1])
+
+
 def _total(partials: list[NDArray[np.float64]], channels: int) -> NDArray[np.float64]:
     """Add up the sums of all blocks."""
     return np.concatenate(partials).sum(axis=0) if partials else np.zeros(channels)
@@ -271,58 +332,93 @@ def _total(partials: list[NDArray[np.float64]], channels: int) -> NDArray[np.flo
 
 def _run_in_blocks(
     ufunc: np.ufunc,
-    inputs: list[NDArray[Any]],
+    inputs: Sequence[NDArray[Any]],
     parameters: tuple[NDArray[Any], ...],
-    outputs: list[NDArray[Any]],
+    outputs: Sequence[NDArray[Any]],
     axis: int | None,
     sums: int,
-    key_and_threshold: tuple[np.int64, np.int64] | None,
+    key_and_threshold: tuple[Any, Any] | None,
 ) -> list[list[NDArray[np.float64]]]:
     """Run the kernel block by block and return, for each of its sums, the per-channel sums of each block."""
     partials: list[list[NDArray[np.float64]]] = [[] for _ in range(sums)]
     if inputs[0].size == 0:
         return partials
-    shape_of_all = rows, channels, length = _core_shape(inputs[0].shape, axis)
-    arrays = [array.reshape(shape_of_all) for array in (*inputs, *outputs)]
-    block_length = min(length, BLOCK)
-    fewest_rows = -(-rows * channels * -(-length // block_length) // MAX_SUMS)
-    block_rows = max(1, min(rows, max(fewest_rows, BLOCK // (channels * block_length))))
-    for row_part in parts(rows, block_rows):
-        for part in parts(length, block_length):
-            views = [_blocks(array, row_part, part) for array in arrays]
-            results = views[len(inputs) :]
-            for each in partials:
-                results.append(np.empty((*views[0].shape[:2], channels)))
-                each.append(results[-1].reshape(-1, channels))
-            draws: tuple[Any, ...] = ()
-            if key_and_threshold is not None:
-                key, threshold = key_and_threshold
-                draws = (
-                    key,
-                    _first_indices(shape_of_all, row_part, part),
-                    threshold,
-                    np.int64(length),
-                )
-            ufunc(*draws, *views[: len(inputs)], *parameters, out=tuple(results))
+    blocks = _blocks_of(inputs[0].shape, axis)
+    _, channels, length = blocks.core
+    arrays = [array.reshape(blocks.core) for array in (*inputs, *outputs)]
+    for part in blocks.parts:
+        views = [part.view(array) for array in arrays]
+        results = views[len(inputs) :]
+        for each in partials:
+            results.append(np.empty((*part.count, channels)))
+            each.append(results[-1].reshape(-1, channels))
+        draws: tuple[Any, ...] = ()
+        if key_and_threshold is not None:
+            key, threshold = key_and_threshold
+            draws = key, part.first_indices, threshold, np.int64(length)
+        ufunc(*draws, *views[: len(inputs)], *parameters, out=tuple(results))
     return partials
 
 
-def _first_indices(
-    shape: tuple[int, int, int], rows: tuple[int, int, int], lengths: tuple[int, int, int]
-) -> NDArray[np.int64]:
-    """Return the index in C order of the first element of each block: (row blocks, length blocks)."""
-    _, channels, length = shape
-    of_rows = np.arange(*rows, dtype=np.int64)[:, None] * (channels * length)
-    return of_rows + np.arange(*lengths, dtype=np.int64)
+class _Part:
+    """A part of arrays (rows, channels, length) that is cut into blocks of one shape.
+
+    Parameters
+    ----------
+    core : tuple of int
+        The shape of the arrays.
+    rows, lengths : tuple of int
+        Begin, end and the size of a block.
+
+    Attributes
+    ----------
+    count : tuple of int
+        The number of blocks along the rows and along the length.
+    """
+
+    def __init__(
+        self,
+        core: tuple[int, int, int],
+        rows: tuple[int, int, int],
+        lengths: tuple[int, int, int],
+    ) -> None:
+        self._core, self._rows, self._lengths = core, rows, lengths
+        (first, last, row), (start, stop, length) = rows, lengths
+        self.count = (last - first) // row, (stop - start) // length
+        whole = (first, last) == (0, core[0]), (start, stop) == (0, core[2])
+        self._slices = None if all(whole) else (slice(first, last), slice(None), slice(start, stop))
+        self._split = self.count[0], row, core[1], self.count[1], length
+
+    def view(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return a view of shape (row blocks, length blocks, rows, channels, length)."""
+        part = array if self._slices is None else array[self._slices]
+        return part.reshape(self._split).transpose(0, 3, 1, 2, 4)
+
+    @cached_property
+    def first_indices(self) -> NDArray[np.int64]:
+        """The index in C order of the first element of each block: (row blocks, length blocks)."""
+        _, channels, length = self._core
+        of_rows = np.arange(*self._rows, dtype=np.int64)[:, None] * (channels * length)
+        return of_rows + np.arange(*self._lengths, dtype=np.int64)
 
 
-def _blocks(
-    array: NDArray[Any], rows: tuple[int, int, int], lengths: tuple[int, int, int]
-) -> NDArray[Any]:
-    """Return a view of shape (row blocks, length blocks, rows, channels, length)."""
-    (first, last, row), (start, stop, length) = rows, lengths
-    part = array[first:last, :, start:stop]
-    split = part.reshape(
-        (last - first) // row, row, array.shape[1], (stop - start) // length, length
-    )
-    return split.transpose(0, 3, 1, 2, 4)
+class _Blocks(NamedTuple):
+    """The shape of arrays as rows, channels and the length of each channel, and the parts that are cut into blocks."""
+
+    core: tuple[int, int, int]
+    parts: list[_Part]
+
+
+@lru_cache(maxsize=256)
+def _blocks_of(shape: tuple[int, ...], axis: int | None) -> _Blocks:
+    """Return the blocks of an array, which depend only on its shape."""
+    core = rows, channels, length = _core_shape(shape, axis)
+    block_length = min(length, BLOCK)
+    fewest_rows = -(-rows * channels * -(-length // block_length) // MAX_SUMS)
+    block_rows = max(1, min(rows, max(fewest_rows, BLOCK // (channels * block_length))))
+    found = [
+        _Part(core, row_part, part)
+        for row_part in parts(rows, block_rows)
+        for part in parts(length, block_length)
+    ]
+    return _Blocks(core, found)

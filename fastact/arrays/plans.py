@@ -74,8 +74,16 @@ def plan_key(operation: str, values: Iterable[Any], options: Mapping[str, Any]) 
     return tuple(key)
 
 
+def kind_of(array: NDArray[Any]) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Return what a plan depends on of an array."""
+    return array.dtype, array.shape, array.flags.num & _FLAGS
+
+
 def are_plain(
-    arrays: Iterable[NDArray[Any]], dtype: np.dtype[Any], any_layout: bool = False
+    arrays: Iterable[NDArray[Any]],
+    dtype: np.dtype[Any],
+    any_layout: bool = False,
+    any_size: bool = False,
 ) -> bool:
     """Whether kernels take arrays as they are: small, not empty, contiguous and of a dtype that has a loop."""
     if not has_loop(dtype):
@@ -83,7 +91,7 @@ def are_plain(
     return all(
         type(each) is ndarray
         and each.dtype is dtype
-        and 0 < each.nbytes < MIN_POOLED_BYTES
+        and (0 < each.nbytes < MIN_POOLED_BYTES or (any_size and each.size > 0))
         and each.ndim > 0
         and (any_layout or (each.flags.c_contiguous and each.flags.aligned))
         for each in arrays

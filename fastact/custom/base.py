@@ -11,7 +11,9 @@ from operator import attrgetter
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Self
 
-from fastact.catalogue.definition import Definition
+import numpy as np
+
+from fastact.catalogue.definition import REQUIRED, Definition
 from fastact.custom.snapshot import Snapshot
 from fastact.functions import Function
 from fastact.system.first_use import first_use
@@ -193,14 +195,31 @@ def prepare(caller: str, function: Any) -> dict[str, Any]:
     """Return the default of each argument of a user's function, or raise an error if it cannot be compiled."""
     if not isinstance(function, FunctionType):
         raise TypeError(f"{caller}: expected a plain function, got {function!r}")
-    found = inspect.signature(function).parameters
-    kinds = {parameter.kind for parameter in found.values()}
-    if kinds != {inspect.Parameter.POSITIONAL_OR_KEYWORD}:
-        raise TypeError(
-            f"{caller}: {function.__name__} must take arguments with names of their own"
-        )
-    if "out" in found:
-        raise TypeError(
-            f"{caller}: {function.__name__} has an argument 'out', which calls take for results"
-        )
-    return {name: parameter.default for name, parameter in found.items()}
+    found, name = inspect.signature(function).parameters, function.__name__
+    if {parameter.kind for parameter in found.values()} != {
+        inspect.Parameter.POSITIONAL_OR_KEYWORD
+    }:
+        raise TypeError(f"{caller}: {name} must take arguments with names of their own")
+    for each, use in _TAKEN.items():
+        if each in found:
+            raise TypeError(f"{caller}: {name} has an argument {each!r}, {use}")
+    defaults = {each: parameter.default for each, parameter in found.items()}
+    for each, default in defaults.items():
+        if default is not REQUIRED and not _is_real(default):
+            raise TypeError(
+                f"{caller}: the default of {each} in {name} must be a number, got {default!r}"
+            )
+    return defaults
+
+
+_TAKEN = {
+    "out": "which calls take for results",
+    "self": "which methods have: use a staticmethod, or a function outside of the class",
+}
+
+
+def _is_real(value: Any) -> bool:
+    """Whether a default is a real number that float64 holds."""
+    if isinstance(value, int):
+        return abs(value) <= sys.float_info.max
+    return isinstance(value, float | np.integer | np.floating | np.bool_)

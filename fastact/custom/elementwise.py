@@ -39,6 +39,8 @@ class CustomElementwiseDefinition(CustomDefinition, ElementwiseDefinition):
         from fastact.simd.differentiation import Dual, is_constant
         from fastact.simd.lowering import Mask
 
+        if isinstance(kind, types.List):
+            return "it returns a list; return a tuple"
         results = list(kind) if isinstance(kind, types.BaseTuple) else [kind]
         if len(results) != self.nout:
             return f"it returns {len(results)} results; pass nout={len(results)} to elementwise"

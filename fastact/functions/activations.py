@@ -53,7 +53,7 @@ from fastact.runtime.output_pool import retry_without_pool
 
 _SUMS = "_with_sums"
 # The largest arrays, in bytes, whose derivative is worth storing: it is read again from the cache.
-_MAX_DERIVATIVE = 2**20
+_MAX_DERIVATIVE = 2**21
 _AXIS = Argument(
     "axis",
     "int, default 1",
@@ -321,15 +321,18 @@ def _vjp_with_drawn_slopes(
 def _cheapest(function: Function, x: Any, options: dict[str, Any], fused: tuple[str, ...]) -> str:
     """Return what to keep for the gradient so that both passes take the least time."""
     is_array = type(x) is np.ndarray and has_loop(x.dtype)
-    if fused and not (is_array and x.nbytes <= MAX_FUSED_DERIVATIVE):
+    is_dear = function._definition.is_smooth or (
+        "dropout" in fused and x.nbytes <= MAX_FUSED_DERIVATIVE
+    )
+    if fused and not (is_array and is_dear):
         return "input"
-    if "backward_from_output" in function.operations and fused in ((), ("bias",)):
+    if "backward_from_output" in function.operations and not fused:
         with contextlib.suppress(TypeError, ValueError):
             check_from_output(function, options)
             return "output"
     # In cache, value and derivative of gelu and a product take 0.63 of the time of computing gelu twice, those of
     # hardswish 1.1 (Zen 4); beyond, memory decides. In half precision the derivative would be rounded once more.
-    is_dear = bool(function._definition.is_smooth or fused) and {"out", "dtype"}.isdisjoint(options)
+    is_dear = is_dear and {"out", "dtype"}.isdisjoint(options)
     if is_dear and is_array and x.nbytes < _MAX_DERIVATIVE and inner_type(x.dtype) is x.dtype:
         return "derivative"
     return "input"

@@ -84,7 +84,8 @@ def _arguments(arguments: Iterable[Argument]) -> Iterator[str]:
     for each in arguments:
         by_text.setdefault(each.text, []).append(each)
     for text, found in by_text.items():
-        kind = found[0].kind if len(found) == 1 else "optional"
+        kinds = {each.kind for each in found}
+        kind = found[0].kind if len(kinds) == 1 else "optional"
         names = ", ".join(each.name for each in found)
         yield _entry(f"{names} : {kind}", f"{text[0].upper()}{text[1:].rstrip('.')}.")
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.arrays.arguments import as_real_array, outputs_for
+from fastact.arrays.arguments import as_real_array, float_type, outputs_for
 from fastact.functions.function import Function
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import DLOSS, Argument, gradient
 from fastact.functions.vjp import by_backward, by_derivative
 from fastact.kernels.kernel import Kernel
-from fastact.runtime.dtypes import largest
+from fastact.runtime.dtypes import inner_type, largest
 
 REDUCTIONS = ("mean", "sum", "none")
 _OPERATIONS = {
@@ -80,7 +80,10 @@ def _vjp(
     options: dict[str, Any],
 ) -> Any:
     """Run the operation `vjp`: a loss with a reduction leaves its gradients, the other what they need."""
-    if options.get("reduction") == "none":
+    caller, x = function.caller(operation.name), arrays[0]
+    dtype = float_type((x,), [as_real_array(caller, operation.inputs[0], x)])
+    # In half precision, the gradients of a mean would vanish before a large `dloss` scales them.
+    if options.get("reduction") == "none" or inner_type(dtype) is not dtype:
         return by_backward(function, operation, arrays, options)
     results = 1 + sum(bool(options.get(option)) for option in asking)
     return by_derivative(function, arrays, options, "forward_backward", 1.0, results=results)

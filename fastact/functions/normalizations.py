@@ -289,7 +289,7 @@ class NormalizationCall(Call):
             return None
         if not {*self.operation.inputs, *given} <= positions.keys():
             return None
-        if any(each.dtype is not dtype for each in self.arrays):
+        if any(each.dtype is not dtype or not each.flags.c_contiguous for each in self.arrays):
             return None
         shape, length, count, eps = first.shape, first.shape[-1], len(self.arrays), self.eps
         names = _parameters(self._definition, self.operation.name)

@@ -8,31 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
+from numpy.typing import NDArray
 
-from fastact.arrays.arguments import as_real_array, each_output, same_shape
-from fastact.arrays.channels import sum_of_channels
-from fastact.arrays.plans import RNG, Call, Plan
+from fastact.arrays.arguments import (
+    as_real_array,
+    as_returned,
+    each_output,
+    outputs_for,
+    same_shape,
+)
+from fastact.arrays.channels import run_with_sums, sum_of_channels
+from fastact.arrays.plans import RNG, Call, Plan, kind_of, plan_key
 from fastact.arrays.random_numbers import new_key
 from fastact.catalogue.definition import REQUIRED
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import Argument
+from fastact.kernels.door import make_ufunc
+from fastact.kernels.kernel import Channels, Kernel
 from fastact.runtime.output_pool import MIN_POOLED_BYTES, with_output_pool
 
 SAVES = ("input", "output", "derivative")
 PRODUCT = "product"
-# The largest arrays, in bytes, whose derivative with a bias or dropout is worth storing: otherwise the backward pass
-# computes everything again, draws the same random numbers, and sums the gradient of the bias, all in one pass.
+# The largest arrays, in bytes, whose derivative with dropout is worth storing; else the backward pass draws the same
+# random numbers again.
 MAX_FUSED_DERIVATIVE = 2**18
 SAVE = Argument(
     "save",
     '{"input", "output", "derivative"}, optional',
     "What to keep for the gradient. By default the output if the derivative is a function of it. Else, for smooth "
-    "functions of arrays in cache (up to 1 MiB) the derivative, an array more, of which the gradient is one product; "
+    "functions of arrays in cache (up to 2 MiB) the derivative, an array more, of which the gradient is one product; "
     "otherwise the input.",
     annotation='Literal["input", "output", "derivative"] | None',
 )
@@ -48,6 +58,51 @@ class ChannelSums(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     axis: int | None
+
+    def of_total(self, total: NDArray[np.float64]) -> Any:
+        """Return the sums of all channels as the gradient of the bias."""
+        with np.errstate(over="ignore"):  # a sum may be too large for the type
+            sums = total.astype(self.dtype, copy=False).reshape(self.shape)
+        return sums if self.shape else sums[()]
+
+
+class _Later:
+    """The plan of a backward pass, for all calls that repeat a forward pass; the first that was run has left it."""
+
+    __slots__ = ("kinds", "plan")
+
+    def __init__(self) -> None:
+        self.plan: Plan | None = None
+        self.kinds: list[Any] = []
+
+    def find(
+        self,
+        function: Any,
+        backward: Operation,
+        gradients: tuple[Any, ...],
+        arrays: tuple[Any, ...],
+        options: Mapping[str, Any],
+    ) -> None:
+        """Look up the plan that a call has left."""
+        key = plan_key(backward.name, (*arrays, *options.values()), options)
+        plan = None if key is None else function._plans.get(key)
+        if plan is not None and all(type(each) is ndarray for each in gradients):
+            self.kinds, self.plan = [kind_of(each) for each in gradients], plan
+
+    def run(
+        self, gradients: tuple[Any, ...], arrays: tuple[Any, ...], options: Mapping[str, Any]
+    ) -> Any:
+        """Run the plan, or return None; what is saved is of the same kind in all these calls."""
+        plan = self.plan
+        if plan is None:
+            return None
+        for each, kind in zip(gradients, self.kinds, strict=True):
+            if type(each) is not ndarray or kind_of(each) != kind:
+                return None
+        try:
+            return plan((*arrays, *options.values()))
+        except MemoryError:
+            return None
 
 
 class Vjp:
@@ -69,7 +124,7 @@ class Vjp:
         The bias, if its gradient is the sum of the result of `operation`.
     """
 
-    __slots__ = ("bias", "function", "gradients", "operation", "options", "saved")
+    __slots__ = ("bias", "function", "gradients", "later", "operation", "options", "saved")
 
     def __init__(
         self,
@@ -79,9 +134,21 @@ class Vjp:
         saved: tuple[Any, ...],
         options: Mapping[str, Any],
         bias: ChannelSums | None = None,
+        later: _Later | None = None,
     ) -> None:
         self.function, self.operation, self.gradients = function, operation, gradients
-        self.saved, self.options, self.bias = saved, options, bias
+        self.saved, self.options, self.bias, self.later = saved, options, bias, later
+
+    def __reduce__(self) -> tuple[Any, ...]:  # without the plan
+        own = (
+            self.function,
+            self.operation,
+            self.gradients,
+            self.saved,
+            dict(self.options),
+            self.bias,
+        )
+        return Vjp, own
 
     def __call__(self, *gradients: Any, out: Any = None) -> Any:
         """Return the gradients with respect to the inputs, as `backward` of the function does.
@@ -102,6 +169,13 @@ class Vjp:
         if self.bias is None:
             return self._gradients(gradients, out)
         own, of_bias = (None, None) if out is None else each_output(self._caller, out, 2)
+        if of_bias is not None:  # checked before anything is written
+            outputs_for(self._caller, (of_bias,), (self.bias.shape,), (self.bias.dtype,))
+        if self.operation == PRODUCT and out is None and _are_alike(self.saved[0], gradients[0]):
+            dx, total = run_with_sums(
+                _product_with_sums(), (gradients[0], self.saved[0]), self.bias.axis
+            )
+            return dx, self.bias.of_total(total)
         dx = self._gradients(gradients, own)
         return dx, sum_of_channels(self._caller, dx, *self.bias, of_bias)
 
@@ -112,8 +186,15 @@ class Vjp:
         backward = self.function.operations[self.operation]
         if out is None and not self.options and backward.plain is not None:
             return backward.plain(self.function, *gradients, *self.saved)
-        options = dict(self.options) if out is None else {**self.options, "out": out}
-        return self.function._call(backward, (*gradients, *self.saved), (), options)
+        arrays, options, later = (*gradients, *self.saved), self.options, self.later
+        if out is not None:
+            return self.function._call(backward, arrays, (), {**options, "out": out})
+        results = None if later is None else later.run(gradients, arrays, options)
+        if results is None:
+            results = self.function._call(backward, arrays, (), dict(options))
+            if later is not None and later.plan is None:
+                later.find(self.function, backward, gradients, arrays, options)
+        return results
 
     @property
     def _caller(self) -> str:
@@ -131,6 +212,37 @@ class Vjp:
         return f"<vjp of {self.function.name!r}, {self.nbytes} bytes saved>"
 
 
+def _product_and_summand(dy: Any, derivative: Any) -> Any:
+    product = dy * derivative
+    return product, product
+
+
+@cache
+def _product_with_sums() -> np.ufunc:
+    """Return the ufunc of the product with a derivative, and its sums over each channel: all functions share it."""
+    name = "product_with_sums"
+    kernel = Kernel.of(
+        "dy(n,c,s), derivative(n,c,s) -> dx(n,c,s), sums(c): float64",
+        Channels(lambda: _product_and_summand),
+    )
+    doc = "Compute dy times derivative, and the sums of that over n and s."
+    return make_ufunc(kernel, __name__, name, doc, lambda dtype: f"{name}.{dtype}", repr)
+
+
+def _are_alike(derivative: Any, gradient: Any) -> bool:
+    """Whether kernels take a derivative and a gradient as they are, in a dtype that they compute in."""
+    if not type(gradient) is type(derivative) is ndarray:
+        return False
+    alike = gradient.shape == derivative.shape and gradient.dtype is derivative.dtype
+    return (
+        alike
+        and derivative.dtype in (np.float32, np.float64)
+        and derivative.flags.c_contiguous
+        and gradient.flags.c_contiguous
+        and gradient.flags.aligned
+    )
+
+
 def _products(vjp: Vjp, gradient: Any, out: Any) -> Any:
     """Return the products of derivatives and one gradient, a number or of the first derivative's shape."""
     saved = vjp.saved
@@ -141,24 +253,34 @@ def _products(vjp: Vjp, gradient: Any, out: Any) -> Any:
             return np.multiply(first, gradient)
     caller, (name,) = vjp._caller, vjp.gradients
     array = as_real_array(caller, name, gradient)
-    if array.ndim:
+    is_weak = type(gradient) in (int, float)
+    if name == "dloss":
+        if array.ndim:
+            raise ValueError(f"{caller}: dloss has shape {array.shape}, the loss has ()")
+        is_weak = True  # the gradients of a loss have the dtypes of its inputs
+    elif array.ndim:
         same_shape(caller, ("the derivative", name), (first, array))
-    outputs = each_output(caller, out, len(saved))
-    found = tuple(
-        with_output_pool(np.multiply, derivative, gradient, out=output, casting="same_kind")
-        for derivative, output in zip(saved, outputs, strict=True)
-    )
-    return found[0] if len(found) == 1 else found
+    types = tuple(each.dtype if is_weak else np.result_type(each, array) for each in saved)
+    outputs = outputs_for(caller, out, tuple(each.shape for each in saved), types)
+    for derivative, kind, output in zip(saved, types, outputs, strict=True):
+        with_output_pool(
+            np.multiply, derivative, array.astype(kind, copy=False), out=output, casting="same_kind"
+        )
+    return as_returned(outputs, out)
 
 
 def vjp_operation(family: Family) -> Operation:
     """Return the operation `vjp` of a family."""
     forward = family.operations["forward"]
+    # What the `where` of a ufunc leaves out has no value, and hence no gradient; that of row functions is a mask.
+    options = [
+        each for each in forward.options if not (each.name == "where" and each.default is True)
+    ]
     return replace(
         forward,
         name="vjp",
         summary=f"{forward.summary}, and a function that computes the gradient later",
-        options=(*forward.options, *family.vjp_options),
+        options=(*options, *family.vjp_options),
         returns={**forward.returns, **_RETURNS},
         run=family.vjp or by_backward,
         plain=None,
@@ -212,7 +334,9 @@ class VjpCall(Call):
             {name: None if name in changing else value for name, value in given.items()}
             for given in (self.options, self.kept)
         )
-        run, count = self._run(), len(self.arrays)
+        run, count = self._run(_Later(), self._forward_plan()), len(self.arrays)
+        if not changing:
+            return lambda given: run(given[:count], options, kept)
 
         def plan(given: Sequence[Any]) -> Any:
             values = {name: given[k] for name, k in changing.items()}
@@ -221,7 +345,21 @@ class VjpCall(Call):
 
         return plan
 
-    def _run(self) -> Callable[[Sequence[Any], dict[str, Any], dict[str, Any]], Any]:
+    def _forward_plan(self) -> Plan | None:
+        """Return the plan that the forward pass has left."""
+        options = self.options | {RNG: 0} if self._draws else self.options
+        key = plan_key(self.forward, (*self.arrays, *self.more, *options.values()), options)
+        plan: Plan | None = None if key is None else self.function._plans.get(key)
+        return plan
+
+    @property
+    def _draws(self) -> bool:
+        names = self.function.operations[self.forward].option_names
+        return RNG in names and ("dropout" not in names or self.options.get("dropout") is not None)
+
+    def _run(
+        self, later: _Later | None = None, forward: Plan | None = None
+    ) -> Callable[[Sequence[Any], dict[str, Any], dict[str, Any]], Any]:
         """Return a function of arrays, options and the gradient's options that makes the call."""
         function, backward, bias, more = self.function, self.backward, self.bias, self.more
         first, known = function.operations[self.forward], function.operations["forward"].outputs
@@ -230,26 +368,27 @@ class VjpCall(Call):
         second = function.operations["backward" if backward == PRODUCT else backward]
         wanted = tuple(each.name for each in second.arrays if each.is_gradient)
         at = None if backward == PRODUCT else _positions(first, second)
-        draws = RNG in first.option_names and (
-            "dropout" not in first.option_names or self.options.get("dropout") is not None
-        )
-        plain, keeps_key = first.plain, RNG in self.kept or (draws and RNG in second.option_names)
+        draws, plain = self._draws, first.plain
+        keeps_key = RNG in self.kept or (draws and RNG in second.option_names)
 
         def run(arrays: Sequence[Any], options: dict[str, Any], kept: dict[str, Any]) -> Any:
             if draws:
                 options = options | {RNG: new_key(function.caller("vjp"), options.get(RNG))}
                 kept = kept | {RNG: options[RNG]} if keeps_key else kept
-            if options or plain is None:
-                results = function._call(first, (*arrays, *more), (), dict(options))
-            else:
+            results = None
+            if forward is not None:
+                results = forward((*arrays, *more, *options.values()))
+            elif plain is not None and not options:
                 results = plain(function, *arrays, *more)
+            if results is None:
+                results = function._call(first, (*arrays, *more), (), dict(options))
             outputs = results if isinstance(results, tuple) else (results,)
             if at is None:
                 saved = tuple(compress(outputs, are_derivatives))
             else:
                 everything = (*arrays, *outputs)
                 saved = tuple([everything[k] for k in at])
-            vjp = Vjp(function, backward, wanted, saved, kept, bias)
+            vjp = Vjp(function, backward, wanted, saved, kept, bias, later)
             return *compress(outputs, are_results), vjp
 
         return run

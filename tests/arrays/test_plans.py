@@ -223,6 +223,12 @@ CASES = {
         lambda x: x.reshape(ROWS, -1, 3).max(-1),
         (WHOLE,),
     ),
+    "rms normalization": Case(
+        fa.rms_norm,
+        lambda x: fa.rms_norm(x, eps=1e-5),
+        lambda x: x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5),
+        (WHOLE,),
+    ),
     "layer normalization": Case(
         fa.layer_norm,
         lambda x, b: fa.layer_norm(x, bias=b),

@@ -364,6 +364,31 @@ def test_wrong_name(make: Any) -> None:
         make(lambda x, out=1.0: x * out)
 
 
+@pytest.mark.parametrize("default", [None, "x", 1j, 10**400, [1.0], np.ones(3)])
+@pytest.mark.parametrize("make", [fa.activation, fa.elementwise])
+def test_wrong_default(make: Any, default: Any) -> None:
+    with pytest.raises(TypeError, match="the default of b in <lambda> must be a number, got"):
+        make(lambda x, b=default: x * b)
+
+
+def test_wrong_method() -> None:
+    with pytest.raises(TypeError, match="method has an argument 'self', which methods have"):
+
+        class Net:
+            @fa.elementwise
+            def method(self, x: Any) -> Any:
+                return x
+
+
+def test_wrong_list() -> None:
+    @fa.elementwise(nout=2)
+    def listed(a: Any) -> Any:
+        return [a, a]
+
+    with pytest.raises(RuntimeError, match="listed: it returns a list; return a tuple"):
+        listed(1.0)
+
+
 @pytest.mark.parametrize("nout", [0, -1])
 def test_wrong_nout(nout: int) -> None:
     with pytest.raises(ValueError, match=f"elementwise: nout must be .*{nout}"):

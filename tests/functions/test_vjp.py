@@ -295,3 +295,62 @@ def test_wrong_calls() -> None:
     _, vjp = fa.gelu.vjp(x, save="derivative")
     with pytest.raises(ValueError, match="the derivative has shape"):
         vjp(x[0])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, "bfloat16"])
+def test_large_gradients_of_losses_in_half_precision(dtype: Any) -> None:
+    """The scale of a loss keeps small gradients from vanishing, as in `backward`."""
+    kind = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else dtype
+    x, labels = np.full((64, 700), 1e-3, kind), np.arange(64)
+    for function, targets in (
+        (fa.mse, np.zeros_like(x)),
+        (fa.softmax_cross_entropy, labels),
+        (fa.nll, labels),
+    ):
+        _, vjp = function.vjp(x, targets)
+        for scale in (1.0, 1024.0, 2.0**14):
+            np.testing.assert_array_equal(vjp(scale), function.backward(scale, x, targets))
+    assert abs(fa.mse.vjp(x, np.zeros_like(x))[1](2.0**14)).min() > 0
+
+
+def test_gradients_with_respect_to_losses() -> None:
+    x = np.ones((3, 4), np.float32)
+    _, vjp = fa.mse.vjp(x, np.zeros_like(x))
+    for dloss in (2, 2.0, np.float64(2), np.float32(2), np.array(2.0)):
+        dx = vjp(dloss)
+        assert dx.dtype == np.float32
+        np.testing.assert_allclose(dx, 2 * 2 / 12, 1e-6)
+    for wrong in (x, np.ones(1)):
+        with pytest.raises(ValueError, match=r"mse\.vjp: dloss has shape .*, the loss has \(\)"):
+            vjp(wrong)
+
+
+@pytest.mark.parametrize("save", ["input", "derivative"])
+@pytest.mark.parametrize(
+    ("out", "kind"),
+    [
+        (np.empty((3, 6)), ValueError),
+        (np.empty(WHOLE, int), TypeError),
+        ([1], TypeError),
+        ((np.full(WHOLE, 7.0), np.empty(3)), ValueError),
+        ((np.full(WHOLE, 7.0), np.empty(BIAS, int)), TypeError),
+    ],
+)
+def test_wrong_outputs(save: str, out: Any, kind: type[Exception]) -> None:
+    """The message names function and argument, and nothing is written."""
+    x, b = arrays_of(WHOLE, BIAS)
+    options = {"bias": b} if isinstance(out, tuple) else {}
+    _, vjp = fa.gelu.vjp(x, save=save, **options)
+    with pytest.raises(kind, match=r"gelu\.(vjp|backward): out"):
+        vjp(x, out=out)
+    if isinstance(out, tuple):
+        assert (out[0] == 7).all()
+
+
+def test_where_of_ufuncs_is_no_option() -> None:
+    """What `where` leaves out has no value; that of row functions is a mask."""
+    x = np.ones(3)
+    for function in (fa.gelu, fa.prelu.bind(weight=0.5)):
+        with pytest.raises(TypeError, match="vjp takes no 'where'"):
+            function.vjp(x, where=x > 0, out=x.copy())
+    fa.softmax.vjp(x, where=x > 0)
