@@ -19,7 +19,7 @@ from fastact.arrays.arguments import (
     outputs_for,
 )
 from fastact.arrays.channels import run_on_contiguous_channels
-from fastact.arrays.contiguous import as_contiguous, copy_back
+from fastact.arrays.contiguous import BLOCK, as_contiguous, copy_back
 from fastact.arrays.plans import Call, Plan
 from fastact.catalogue.definition import ChannelNormalizationDefinition
 from fastact.functions.function import Function, check_domains
