@@ -22,6 +22,7 @@ from fastact.arrays.arguments import (
 from fastact.arrays.contiguous import (
     BLOCK,
     MAX_SUMS,
+    ONE_CALL,
     RANDOM_OPERANDS,
     as_contiguous,
     computed_dtype,
@@ -33,8 +34,6 @@ from fastact.arrays.random_numbers import Draw
 from fastact.runtime.dtypes import inner_type
 from fastact.runtime.output_pool import empty
 
-# Arrays of at most so many elements are computed on one thread, see `fastact.runtime.threads`.
-_ONE_CALL = 98_304
 # Random numbers depend on indices in the whole array, where the channels of a block may be further apart.
 CHANNEL_RANDOM_OPERANDS = (*RANDOM_OPERANDS, "channel_stride")
 
@@ -129,7 +128,7 @@ class ChannelsCall(Call):
         shape, dtype = arrays[0].shape, arrays[0].dtype
         is_array = type(first) is ndarray
         # Blocks serve sums, and threads.
-        is_block = arrays[0].size <= (BLOCK if self.has_sums else _ONE_CALL)
+        is_block = arrays[0].size <= (BLOCK if self.has_sums else ONE_CALL)
         if self.out is not None:
             return None
         if not are_plain(

@@ -24,6 +24,9 @@ from fastact.runtime.output_pool import empty, retry_without_pool
 # Elements of a block. Blocks depend only on the shape, so that sums over them do not depend on the number of threads. A
 # thread's task is never less than a block.
 BLOCK = 16_384
+# Arrays of at most so many elements are computed on one thread, see `fastact.runtime.threads`, and need no blocks except
+# for sums.
+ONE_CALL = 98_304
 # Partial sums of all blocks: at most half a MiB, unless there are more of them in one block than that.
 MAX_SUMS = 65_536
 # Elements of the parts that arrays are broadcast in: 1 MiB of float32, which fits the processor's cache.
@@ -158,12 +161,12 @@ class ContiguousCall(Call):
         return self.ufunc.signature is None
 
     def plan(self, positions: Mapping[str, int]) -> Plan | None:
-        """Return a plan for arrays that fit one block."""
+        """Return a plan for arrays that one call computes."""
         arrays = tuple(self.arrays.values())
         shape, dtype = arrays[0].shape, arrays[0].dtype
         if self.out is not None or not are_plain(arrays, dtype, any_layout=True):
             return None
-        if arrays[0].size > BLOCK and not self._is_elementwise:
+        if arrays[0].size > ONE_CALL and not self._is_elementwise:
             return None
         if not all(map(is_number, self.numbers)):
             return None

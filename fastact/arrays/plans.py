@@ -26,6 +26,8 @@ Plan = Callable[[Sequence[Any]], Any]
 
 # The option whose value differs from call to call, as the elements of arrays do.
 RNG = "rng"
+# The option whose value may be a tuple of arrays.
+OUT = "out"
 _CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400  # NumPy's NPY_ARRAY_ flags
 _FLAGS = _CONTIGUOUS | _ALIGNED | _WRITEABLE
 _HASHED = (bool, int, float, str, type(None))
@@ -59,6 +61,10 @@ def plan_key(operation: str, values: Iterable[Any], options: Mapping[str, Any]) 
         values = list(values)
         k = list(options).index(RNG) - len(options)
         values[k] = type(values[k]).__name__
+    if type(options.get(OUT)) is tuple:
+        values = list(values)
+        k = list(options).index(OUT) - len(options)
+        values[k : k + 1 or None] = (tuple.__name__, *values[k])
     key: list[Any] = [operation, *options]
     for value in values:
         kind = type(value)

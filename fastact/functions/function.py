@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 
 from fastact.arrays.arguments import check_real
-from fastact.arrays.plans import RNG, Call, Plan, plan_key
+from fastact.arrays.plans import OUT, RNG, Call, Plan, plan_key
 from fastact.catalogue.definition import CONVENTIONS, Definition, Domain
 from fastact.functions.documentation import document, document_method
 from fastact.functions.operation import Family, Operation, make_method
@@ -279,7 +279,9 @@ class Function:
                 {
                     name: k
                     for k, (name, value) in enumerate(zip(names, values, strict=True))
-                    if type(value) is np.ndarray or name == RNG
+                    if type(value) is np.ndarray
+                    or name == RNG
+                    or (name == OUT and type(value) is tuple)
                 }
             )
         return results

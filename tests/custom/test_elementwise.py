@@ -120,6 +120,31 @@ def test_in_place(shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(arrays[1], gradient)
 
 
+def test_steps_in_place() -> None:
+    """Calls that repeat an earlier one with other arrays as outputs."""
+    wanted = state_of_adam(20, 30)
+    arrays = [each.copy() for each in wanted]
+    for step in range(5):
+        rate = 0.1 / (1 + step % 2)
+        gradient = wanted[1] = np.cos(wanted[0] + step)
+        arrays[1][...] = gradient
+        w, _, mean, square = arrays
+        results = own.adam_step(*arrays, rate=rate, out=(w, mean, square))
+        assert results[0] is w
+        wanted[0], wanted[2], wanted[3] = adam_in_numpy(*wanted, rate=rate)
+        for k in (0, 2, 3):
+            np.testing.assert_allclose(arrays[k], wanted[k], 1e-12, 1e-14)
+        arrays = [each.copy() for each in arrays]
+    kept = arrays[0].copy()
+    value, mean, square = own.adam_step(*arrays, out=(None, arrays[2], None))
+    assert mean is arrays[2]
+    assert value is not arrays[0]
+    np.testing.assert_array_equal(arrays[0], kept)
+    for wrong in ((w, mean), [w, mean, square]):
+        with pytest.raises((TypeError, ValueError), match="adam_step"):
+            own.adam_step(*arrays, out=wrong)
+
+
 def test_overlapping_output() -> None:
     whole = np.linspace(-2, 2, 101)
     wanted = own.smooth_distance(whole[:-1].copy(), 0.5)

@@ -115,7 +115,7 @@ def test_bias_of_functions_of_their_output(
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("options", [{}, {"dropout": 0.25}, {"scale": 2.0, "dropout": 0.5}])
-@pytest.mark.parametrize("shape", [(32, 100), (400, 300)])
+@pytest.mark.parametrize("shape", [(32, 100), (300, 200), (400, 300)])
 def test_repeated_steps(shape: tuple[int, ...], options: dict[str, Any], dtype: Any) -> None:
     """Calls that repeat one with other elements give what `backward` gives for them."""
     for step in range(3):
@@ -127,9 +127,10 @@ def test_repeated_steps(shape: tuple[int, ...], options: dict[str, Any], dtype: 
         np.testing.assert_array_equal(y, fa.gelu(x, bias=b, **options, **seed))
         expected = fa.gelu.backward(dy, x, bias=b, **options, **seed)
         epsilon = float(np.finfo(dtype).eps)
-        for found, other in zip(vjp(dy), expected, strict=True):
+        rounding = 4 * epsilon, 4 * epsilon * np.abs(expected[0].astype(float)).sum(0).max()
+        for found, other, allowed in zip(vjp(dy), expected, rounding, strict=True):
             assert found.dtype == dtype
-            np.testing.assert_allclose(found, other, 4 * epsilon, 100 * epsilon)
+            np.testing.assert_allclose(found, other, 4 * epsilon, allowed)
         dx, db = np.empty(shape, dtype), np.empty(shape[1], dtype)
         results = vjp(dy, out=(dx, db))
         assert results[0] is dx
@@ -341,7 +342,7 @@ def test_wrong_outputs(save: str, out: Any, kind: type[Exception]) -> None:
     x, b = arrays_of(WHOLE, BIAS)
     options = {"bias": b} if isinstance(out, tuple) else {}
     _, vjp = fa.gelu.vjp(x, save=save, **options)
-    with pytest.raises(kind, match=r"gelu\.(vjp|backward): out"):
+    with pytest.raises(kind, match=r"gelu\.(vjp|backward): .*out"):
         vjp(x, out=out)
     if isinstance(out, tuple):
         assert (out[0] == 7).all()
