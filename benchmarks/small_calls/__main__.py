@@ -120,7 +120,7 @@ def print_table(results: Sequence[Result], dtype: str) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for each in results:
         table.add_row(*each.cells())
-    console = Console(width=120)  # also where output is not a terminal
+    console = Console(width=160)  # also where output is not a terminal
     console.print(table)
     met, few = (sum(getattr(each, name) for each in results) for name in ("is_met", "is_few"))
     console.print(
