@@ -166,10 +166,8 @@ class ChannelsCall(Call):
                 return results.reshape(shape)
             if not has_sums:
                 return tuple([each.reshape(shape) for each in results])
-            *results, sums = results
-            with np.errstate(over="ignore"):  # a sum may be too large for the type
-                sums = sums.astype(sums_type, copy=False)
-            sums = sums.reshape(sums_shape) if sums_shape else sums[0]
+            *results, total = results
+            sums = as_sums(total, sums_shape, sums_type)
             return (*[each.reshape(shape) for each in results], sums)
 
         return run
@@ -205,34 +203,27 @@ class ChannelsCall(Call):
             if not has_sums:
                 return outputs[0] if count == 1 else tuple(outputs)
             total = _total(partials[0], math.prod(sums_shape))
-            with np.errstate(over="ignore"):  # a sum may be too large for the type
-                sums = total.astype(sums_type, copy=False).reshape(sums_shape)
-            return *outputs, sums if sums_shape else sums[()]
+            return *outputs, as_sums(total, sums_shape, sums_type)
 
         return run
 
 
-def sum_of_channels(
-    caller: str,
-    gradient: NDArray[Any],
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    axis: int | None,
-    out: Any = None,
-) -> Any:
-    """Return the gradient of a parameter of this shape and dtype that was added to all elements of its channel."""
+def sum_of_channels(gradient: NDArray[Any], axis: int | None) -> NDArray[np.float64]:
+    """Return the sums of all channels of an array."""
     rows, channels, length = _core_shape(gradient.shape, axis)
     if length == 1:
         total = np.add.reduce(gradient.reshape(rows, channels), 0, np.float64)
     else:
         total = np.add.reduce(gradient.reshape(rows, channels, length), (0, 2), np.float64)
+    found: NDArray[np.float64] = total
+    return found
+
+
+def as_sums(total: NDArray[np.float64], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """Return the sums of all channels as the gradient of a parameter of this shape."""
     with np.errstate(over="ignore"):  # a sum may be too large for the type
-        sums = total.reshape(shape).astype(dtype, copy=False)
-    if out is None:
-        return sums if shape else sums[()]
-    (result,) = outputs_for(caller, out, (shape,), (dtype,))
-    np.copyto(result, sums, casting="same_kind")
-    return result
+        sums = total.astype(dtype, copy=False).reshape(shape)
+    return sums if shape else sums[()]
 
 
 def type_of_sums(parameter: Any, dtype: np.dtype[Any]) -> np.dtype[Any]:

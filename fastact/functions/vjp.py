@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
-from numpy.typing import NDArray
 
 from fastact.arrays.arguments import (
     as_real_array,
@@ -23,7 +22,7 @@ from fastact.arrays.arguments import (
     outputs_for,
     same_shape,
 )
-from fastact.arrays.channels import run_with_sums, sum_of_channels
+from fastact.arrays.channels import as_sums, run_with_sums, sum_of_channels
 from fastact.arrays.plans import RNG, Call, Plan, kind_of, plan_key
 from fastact.arrays.random_numbers import new_key
 from fastact.catalogue.definition import REQUIRED
@@ -58,12 +57,6 @@ class ChannelSums(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     axis: int | None
-
-    def of_total(self, total: NDArray[np.float64]) -> Any:
-        """Return the sums of all channels as the gradient of the bias."""
-        with np.errstate(over="ignore"):  # a sum may be too large for the type
-            sums = total.astype(self.dtype, copy=False).reshape(self.shape)
-        return sums if self.shape else sums[()]
 
 
 class _Later:
@@ -174,16 +167,18 @@ class Vjp:
         if self.operation == PRODUCT and _are_alike(self.saved[0], gradients[0]):
             arrays = gradients[0], self.saved[0]
             dx, total = run_with_sums(_product_with_sums(), arrays, self.bias.axis)
-            results = dx, self.bias.of_total(total)
-            if out is None:
-                return results
-            shapes, types = (dx.shape, self.bias.shape), (dx.dtype, self.bias.dtype)
-            outputs = outputs_for(self._caller, (own, of_bias), shapes, types)
-            for output, result in zip(outputs, results, strict=True):
-                np.copyto(output, result, casting="same_kind")
-            return as_returned(outputs, out)
-        dx = self._gradients(gradients, own)
-        return dx, sum_of_channels(self._caller, dx, *self.bias, of_bias)
+            if own is not None:
+                (output,) = outputs_for(self._caller, (own,), (dx.shape,), (dx.dtype,))
+                np.copyto(output, dx, casting="same_kind")
+                dx = output
+        else:
+            dx = self._gradients(gradients, own)
+            total = sum_of_channels(dx, self.bias.axis)
+        sums = as_sums(total, self.bias.shape, self.bias.dtype)
+        if of_bias is not None:
+            np.copyto(of_bias, sums, casting="same_kind")
+            sums = of_bias
+        return dx, sums
 
     def _gradients(self, gradients: tuple[Any, ...], out: Any) -> Any:
         """Return the gradients without that of a bias."""

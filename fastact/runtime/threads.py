@@ -23,7 +23,7 @@ from fastact.system.memory_layout import SETTING, SETTINGS, address_of, keep_ali
 # 50,000 elements of sigmoid (idle virtual machine). From this number on, parallel calls win with
 # threads that are awake, whatever the function, and lose at most a fifth with sleeping ones.
 # benchmarks/thread_threshold.py measures it anew.
-_DEFAULT_THRESHOLD = 98_304
+DEFAULT_THRESHOLD = 98_304
 _MIN_CHUNK = 8_192
 # Ordinary stores first read the cache lines that they overwrite. For operands larger than the
 # caches that is a third of the traffic: at 2 * 10**7 float32 elements relu.forward_backward takes
@@ -219,6 +219,6 @@ def inner_loop_address() -> int:
 SETTINGS[SETTING.threads] = min(
     from_environment("FASTACT_NUM_THREADS", available_cpus()), available_cpus()
 )
-SETTINGS[SETTING.threshold] = from_environment("FASTACT_PARALLEL_THRESHOLD", _DEFAULT_THRESHOLD)
+SETTINGS[SETTING.threshold] = from_environment("FASTACT_PARALLEL_THRESHOLD", DEFAULT_THRESHOLD)
 SETTINGS[SETTING.chunk] = _MIN_CHUNK
 SETTINGS[SETTING.streaming] = int(_STREAMING_CACHES * last_level_cache())
