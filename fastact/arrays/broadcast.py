@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import as_returned, broadcast_shape, float_type, outputs_for, sum_into
-from fastact.arrays.plans import Call, Plan, are_plain, is_number, taking
+from fastact.arrays.plans import Call, KernelPlan, Plan, are_plain, is_number
 from fastact.runtime.dtypes import inner_type
 from fastact.runtime.output_pool import empty, with_output_pool
+from fastact.runtime.replays import Input, Output
 
 
 @dataclass(eq=False, repr=False)
@@ -75,7 +76,7 @@ class BroadcastCall(Call):
         """Return results of the kernel in the order in which the call returns them."""
         return [results[k] for k in self.order]
 
-    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+    def plan(self, positions: Mapping[str, Any]) -> Plan | None:
         """Return a plan for arrays of one shape and dtype, and parameters that are numbers."""
         given, parameters = list(self.arrays.values()), self.parameters.values()
         dtype = given[0].dtype
@@ -87,13 +88,15 @@ class BroadcastCall(Call):
             return None
         if any(each.shape != given[0].shape for each in given):
             return None
-        ufunc, take = self.ufunc, taking(positions[name] for name in self.arrays)
-        numbers = [np.asarray(each, inner_type(dtype)) for each in parameters]
-        if len(self.of) == 1:
-            return lambda given: ufunc(*take(given), *numbers)
-        returned = self._returned
+        shape, inner, returned = given[0].shape, inner_type(dtype), self._returned
+        first, finish = -len(self.of), None
+        if [*self.order] != [*range(len(self.of))]:
 
-        def run(given: Sequence[Any]) -> Any:
-            return tuple(returned(ufunc(*take(given), *numbers)))
+            def finish(*given: Any) -> Any:
+                return tuple(returned(given[first:]))
 
-        return run
+        inputs = [
+            *(Input(positions[name]) for name in self.arrays),
+            *(Input(np.asarray(each, inner)) for each in parameters),
+        ]
+        return KernelPlan(self.ufunc, inputs, [Output(shape, dtype)] * len(self.of), finish)

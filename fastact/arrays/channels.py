@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -29,10 +29,20 @@ from fastact.arrays.contiguous import (
     copy_back,
     parts,
 )
-from fastact.arrays.plans import Call, Plan, are_plain, is_number, taking_contiguous
+from fastact.arrays.plans import (
+    RNG,
+    Call,
+    KernelPlan,
+    Plan,
+    are_plain,
+    is_number,
+    shaped,
+    taking_contiguous,
+)
 from fastact.arrays.random_numbers import Draw
 from fastact.runtime.dtypes import inner_type
-from fastact.runtime.output_pool import empty
+from fastact.runtime.output_pool import MIN_POOLED_BYTES, empty
+from fastact.runtime.replays import Input, Output
 
 # Random numbers depend on indices in the whole array, where the channels of a block may be further apart.
 CHANNEL_RANDOM_OPERANDS = (*RANDOM_OPERANDS, "channel_stride")
@@ -122,7 +132,7 @@ class ChannelsCall(Call):
         run_on_channels(self.ufunc, arrays, values, results[:count], sums, self.axis, dtype, draws)
         return as_returned(results, self.out)
 
-    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+    def plan(self, positions: Mapping[str, Any]) -> Plan | None:
         """Return a plan for small arrays of any layout, and for contiguous ones of any size."""
         arrays, (first, *others) = tuple(self.arrays.values()), self.parameters
         shape, dtype = arrays[0].shape, arrays[0].dtype
@@ -138,52 +148,47 @@ class ChannelsCall(Call):
         if not all(map(is_number, others if is_array else self.parameters)):
             return None
         inner = inner_type(dtype)
-        core = _core_shape(shape, self.axis)
-        constant = None if is_array else np.array([first], inner)
-        numbers = [np.asarray(each, inner) for each in others]
-        take = taking_contiguous((positions[name] for name in self.arrays), arrays)
+        core = core_shape(shape, self.axis)
         first_at = positions[self.name] if is_array else None
-        draw_of = None if self.draw is None else self.draw.plan(positions, np.int64(core[2]))
-        if not is_block:
-            return self._plan_of_blocks(take, first_at, constant, numbers, draw_of)
-        ufunc, has_sums, is_single = self.ufunc, self.has_sums, self.ufunc.nout == 1
-        sums_shape, sums_type = np.shape(first), type_of_sums(first, dtype)
-        is_shortest = is_single and len(arrays) == 1 and not numbers and draw_of is None
-        is_shortest &= inner is dtype and len(sums_shape) == 1 and arrays[0].flags.c_contiguous
-        if is_shortest and first_at is not None:  # 3.4 us instead of 3.9
-            return lambda given: ufunc(given[0].reshape(core), given[first_at]).reshape(shape)
+        at = positions.get(RNG, -1)
+        is_large = not is_block or arrays[0].nbytes >= MIN_POOLED_BYTES
+        if is_large or (is_array and inner is not dtype):
+            return self._plan_of_blocks(positions, first_at)
+        view, draw = shaped(core), self.draw
+        outputs = [Output(shape, dtype, view)] * (self.ufunc.nout - self.has_sums)
+        finish = None
+        if self.has_sums:
+            sums, sums_type = np.shape(first), type_of_sums(first, dtype)
+            outputs.append(Output(sums, sums_type, shaped((-1,)), from_float64=True))
+            if not sums:
+                finish = _with_number if len(outputs) == 2 else _with_two_and_number
 
-        def run(given: Sequence[Any]) -> Any:
-            views = [each.reshape(core) for each in take(given)]
-            parameter = (
-                constant
+        return KernelPlan(
+            self.ufunc,
+            (
+                *(() if draw is None else draw.operands(at, np.int64(core[2]))),
+                *(Input(positions[name], view) for name in self.arrays),
+                Input(np.array([first], inner))
                 if first_at is None
-                else given[first_at].astype(inner, copy=False).reshape(-1)
-            )
-            draws = () if draw_of is None else draw_of(given)
-            results = ufunc(*draws, *views, parameter, *numbers)
-            if is_single:
-                return results.reshape(shape)
-            if not has_sums:
-                return tuple([each.reshape(shape) for each in results])
-            *results, total = results
-            sums = as_sums(total, sums_shape, sums_type)
-            return (*[each.reshape(shape) for each in results], sums)
+                else Input(first_at, shaped((-1,))),
+                *(Input(np.asarray(each, inner)) for each in others),
+            ),
+            outputs,
+            finish,
+            None if draw is None else draw.key_at(at),
+        )
 
-        return run
-
-    def _plan_of_blocks(
-        self,
-        take: Callable[[Sequence[Any]], Sequence[Any]],
-        first_at: int | None,
-        constant: NDArray[Any] | None,
-        numbers: list[NDArray[Any]],
-        draw_of: Callable[[Sequence[Any]], Sequence[Any]] | None,
-    ) -> Plan:
+    def _plan_of_blocks(self, positions: Mapping[str, int], first_at: int | None) -> Plan:
         """Return the plan for arrays of several blocks."""
-        (x, *_), first = self.arrays.values(), self.parameters[0]
+        (x, *_), (first, *others) = self.arrays.values(), self.parameters
         shape, dtype, inner, axis = x.shape, x.dtype, inner_type(x.dtype), self.axis
-        ufunc, has_sums = self.ufunc, self.has_sums
+        ufunc, has_sums, draw = self.ufunc, self.has_sums, self.draw
+        take = taking_contiguous(
+            (positions[name] for name in self.arrays), tuple(self.arrays.values())
+        )
+        constant = np.array([first], inner) if first_at is None else None
+        numbers = [np.asarray(each, inner) for each in others]
+        rng_at: Any = positions.get(RNG)
         count = ufunc.nout - has_sums
         sums_shape, sums_type = np.shape(first), type_of_sums(first, dtype)
 
@@ -192,17 +197,16 @@ class ChannelsCall(Call):
             if first_at is not None:
                 parameter = given[first_at].astype(inner, copy=False).reshape(-1)
             draws = None
-            if draw_of is not None:
-                key, _, threshold, _ = draw_of(given)
-                draws = key, threshold
+            if draw is not None:
+                draws = replace(draw, rng=given[rng_at]).key_and_threshold()
             outputs = [empty(shape, dtype) for _ in range(count)]
             parameters = (parameter, *numbers)
-            partials = _run_in_blocks(
+            partials = run_in_blocks(
                 ufunc, take(given), parameters, outputs, axis, int(has_sums), draws
             )
             if not has_sums:
                 return outputs[0] if count == 1 else tuple(outputs)
-            total = _total(partials[0], math.prod(sums_shape))
+            total = total_of_blocks(partials[0], math.prod(sums_shape))
             return *outputs, as_sums(total, sums_shape, sums_type)
 
         return run
@@ -210,7 +214,7 @@ class ChannelsCall(Call):
 
 def sum_of_channels(gradient: NDArray[Any], axis: int | None) -> NDArray[np.float64]:
     """Return the sums of all channels of an array."""
-    rows, channels, length = _core_shape(gradient.shape, axis)
+    rows, channels, length = core_shape(gradient.shape, axis)
     if length == 1:
         total = np.add.reduce(gradient.reshape(rows, channels), 0, np.float64)
     else:
@@ -233,7 +237,7 @@ def type_of_sums(parameter: Any, dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.promote_types(dtype, np.asarray(parameter).dtype)
 
 
-def _core_shape(shape: tuple[int, ...], axis: int | None) -> tuple[int, int, int]:
+def core_shape(shape: tuple[int, ...], axis: int | None) -> tuple[int, int, int]:
     """Return the shape as rows, channels and the length of each channel."""
     if axis is None:
         return 1, 1, math.prod(shape)
@@ -272,7 +276,7 @@ def run_on_channels(
         See `fastact.arrays.random_numbers.key_and_threshold`; only if the kernel has random operands.
     """
     inputs, buffers = as_contiguous(arrays, outputs, dtype)
-    partials = _run_in_blocks(
+    partials = run_in_blocks(
         ufunc,
         inputs,
         parameters,
@@ -284,21 +288,28 @@ def run_on_channels(
     with np.errstate(over="ignore"):  # a sum may be too large for the type
         copy_back(outputs, buffers)
         if sums is not None:
-            total = _total(partials[0], sums.size)
+            total = total_of_blocks(partials[0], sums.size)
             np.copyto(sums, total.reshape(sums.shape), casting="same_kind")
 
 
 def run_on_contiguous_channels(
     ufunc: np.ufunc,
-    inputs: list[NDArray[Any]],
+    inputs: Sequence[NDArray[Any]],
     parameters: tuple[NDArray[Any], ...],
-    outputs: list[NDArray[Any]],
+    outputs: Sequence[NDArray[Any]],
     axis: int,
     sums: int = 0,
 ) -> list[NDArray[np.float64]]:
-    """Run a kernel on arrays of its dtype in C order, and return its per-channel sums."""
-    partials = _run_in_blocks(ufunc, inputs, parameters, outputs, axis, sums, None)
-    return [_total(each, inputs[0].shape[axis]) for each in partials]
+    """Run a kernel on arrays of its dtype in C order, and return its per-channel sums; small arrays are one block."""
+    if 0 < inputs[0].size <= ONE_CALL:
+        core = core_shape(inputs[0].shape, axis)
+        totals = [np.empty(core[1]) for _ in range(sums)]
+        views = [each.reshape(core) for each in (*inputs, *outputs)]
+        given, found = views[: len(inputs)], views[len(inputs) :]
+        ufunc(*given, *parameters, out=(*found, *totals))
+        return totals
+    partials = run_in_blocks(ufunc, inputs, parameters, outputs, axis, sums, None)
+    return [total_of_blocks(each, inputs[0].shape[axis]) for each in partials]
 
 
 def run_with_sums(
@@ -306,21 +317,48 @@ def run_with_sums(
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Run a kernel on arrays of its dtype in C order, and return its result and the per-channel sums of it."""
     shape = inputs[0].shape
-    core = _core_shape(shape, axis)
+    core = core_shape(shape, axis)
     if 0 < inputs[0].size <= BLOCK:
         result, sums = ufunc(*[each.reshape(core) for each in inputs])
         return result.reshape(shape), sums
     output = empty(shape, inputs[0].dtype)
-    partials = _run_in_blocks(ufunc, inputs, (), [output], axis, 1, None)
-    return output, _total(partials[0], core[1])
+    partials = run_in_blocks(ufunc, inputs, (), [output], axis, 1, None)
+    return output, total_of_blocks(partials[0], core[1])
 
 
-def _total(partials: list[NDArray[np.float64]], channels: int) -> NDArray[np.float64]:
+def sums_plan(
+    ufunc: np.ufunc,
+    inputs: Sequence[NDArray[Any]],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    axis: int | None,
+) -> KernelPlan:
+    """Return the plan of `run_with_sums` for arrays of one block, with sums as the gradient of a parameter."""
+    view = shaped(core_shape(inputs[0].shape, axis))
+    outputs = [
+        Output(inputs[0].shape, inputs[0].dtype, view),
+        Output(shape, dtype, shaped((-1,)), from_float64=True),
+    ]
+    own = [Input(k, view) for k in range(len(inputs))]
+    return KernelPlan(ufunc, own, outputs, None if shape else _with_number)
+
+
+def _with_number(*given: Any) -> Any:
+    """Return the last two arrays, the last one as a number."""
+    return given[-2], given[-1][()]
+
+
+def _with_two_and_number(*given: Any) -> Any:
+    """Return the last three arrays, the last one as a number."""
+    return given[-3], given[-2], given[-1][()]
+
+
+def total_of_blocks(partials: list[NDArray[np.float64]], channels: int) -> NDArray[np.float64]:
     """Add up the sums of all blocks."""
     return np.concatenate(partials).sum(axis=0) if partials else np.zeros(channels)
 
 
-def _run_in_blocks(
+def run_in_blocks(
     ufunc: np.ufunc,
     inputs: Sequence[NDArray[Any]],
     parameters: tuple[NDArray[Any], ...],
@@ -402,7 +440,7 @@ class _Blocks(NamedTuple):
 @lru_cache(maxsize=256)
 def _blocks_of(shape: tuple[int, ...], axis: int | None) -> _Blocks:
     """Return the blocks of an array, which depend only on its shape."""
-    core = rows, channels, length = _core_shape(shape, axis)
+    core = rows, channels, length = core_shape(shape, axis)
     block_length = min(length, BLOCK)
     fewest_rows = -(-rows * channels * -(-length // block_length) // MAX_SUMS)
     block_rows = max(1, min(rows, max(fewest_rows, BLOCK // (channels * block_length))))

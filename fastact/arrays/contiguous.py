@@ -16,10 +16,11 @@ from fastact.arrays.arguments import (
     outputs_for,
     weak_for_integers,
 )
-from fastact.arrays.plans import Call, Plan, are_plain, is_number, taking_contiguous
+from fastact.arrays.plans import RNG, Call, KernelPlan, Plan, are_plain, is_number, shaped
 from fastact.arrays.random_numbers import Draw
 from fastact.runtime.dtypes import inner_type
 from fastact.runtime.output_pool import empty, retry_without_pool
+from fastact.runtime.replays import Input, Output
 from fastact.runtime.threads import DEFAULT_THRESHOLD
 
 # Elements of a block. Blocks depend only on the shape, so that sums over them do not depend on the number of threads. A
@@ -160,7 +161,7 @@ class ContiguousCall(Call):
     def _is_elementwise(self) -> bool:
         return self.ufunc.signature is None
 
-    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+    def plan(self, positions: Mapping[str, Any]) -> Plan | None:
         """Return a plan for arrays that one call computes."""
         arrays = tuple(self.arrays.values())
         shape, dtype = arrays[0].shape, arrays[0].dtype
@@ -170,21 +171,20 @@ class ContiguousCall(Call):
             return None
         if not all(map(is_number, self.numbers)):
             return None
-        take = taking_contiguous((positions[name] for name in self.arrays), arrays)
-        draw_of = None if self.draw is None else self.draw.plan(positions)
-        numbers = [np.asarray(each, inner_type(dtype)) for each in self.numbers]
-        ufunc, is_single = self.ufunc, self.ufunc.nout == 1
-        if self._is_elementwise:
-            return lambda given: ufunc(*take(given), *numbers)
-
-        def run(given: Sequence[Any]) -> Any:
-            draws = () if draw_of is None else draw_of(given)
-            results = ufunc(*draws, *[each.reshape(-1) for each in take(given)], *numbers)
-            if is_single:
-                return results.reshape(shape)
-            return tuple([each.reshape(shape) for each in results])
-
-        return run
+        at = positions.get(RNG, -1)
+        draws = () if self.draw is None else self.draw.operands(at)
+        view = None if self._is_elementwise else shaped((-1,))
+        inner = inner_type(dtype)
+        return KernelPlan(
+            self.ufunc,
+            (
+                *draws,
+                *(Input(positions[name], view) for name in self.arrays),
+                *(Input(np.asarray(each, inner)) for each in self.numbers),
+            ),
+            (Output(shape, dtype, view),) * self.ufunc.nout,
+            key=None if self.draw is None else self.draw.key_at(at),
+        )
 
 
 def run_contiguous(

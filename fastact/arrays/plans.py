@@ -4,12 +4,16 @@ A net calls the same functions in every step, with other elements but the same t
 arrays the arithmetic takes 1 to 4 us, while checks, promotion and the layout of operands take 10 to 40. They depend
 only on what `plan_key` returns, so a first call that went well leaves a plan under it, which views the arrays as the
 kernel's operands and calls the ufunc. Large arrays, other layouts than C order and mixed dtypes have no plans.
+
+A plan that is one call of a kernel is data, a `KernelPlan`. When it is used again, a Python builtin is made of it that
+replays the call in machine code (`fastact.runtime.replays`), and calls like it never get here.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
@@ -20,6 +24,7 @@ from numpy.typing import NDArray
 from fastact.arrays.arguments import random_types
 from fastact.runtime.dtypes import has_loop
 from fastact.runtime.output_pool import MIN_POOLED_BYTES
+from fastact.runtime.replays import KEY, Input, Output, Record, Replay, make_replay, record_of
 
 #: Takes the values of a call, its arrays before its options, and returns the results, or None if it cannot tell them.
 Plan = Callable[[Sequence[Any]], Any]
@@ -41,8 +46,146 @@ class Call(ABC):
         """Make the call and return the results."""
 
     @abstractmethod
-    def plan(self, positions: Mapping[str, int]) -> Plan | None:
-        """Return a plan for calls with the same key, given the positions of arrays and of `rng` among their values."""
+    def plan(self, positions: Mapping[str, Any]) -> Plan | None:
+        """Return a plan for calls with the same key.
+
+        `positions` has those of the arrays and of `rng` among the values of a call; an array in place of a position is the
+        same in all calls.
+        """
+
+
+@dataclass(eq=False)
+class KernelPlan:
+    """A plan that is one call of a kernel.
+
+    Attributes
+    ----------
+    ufunc : numpy.ufunc
+        The kernel's ufunc.
+    inputs, outputs : sequence
+        Its operands.
+    finish : callable, optional
+        Takes the values of the call and the outputs, and returns the results.
+    key : tuple of int and callable, optional
+        The position of ``rng`` among the values, and a function from its value to the key that the kernel takes.
+    record, replay : Record and callable, optional
+        The record of its calls, and what replays them, once it has made one, if that can be.
+    replayed_as : set
+        The ways of calling a method that replay its calls.
+    """
+
+    ufunc: np.ufunc
+    inputs: Sequence[Input]
+    outputs: Sequence[Output]
+    finish: Callable[..., Any] | None = None
+    key: tuple[int, Callable[[Any], int]] | None = None
+    record: Record | None = field(default=None, init=False)
+    replay: Replay | None = field(default=None, init=False)
+    replayed_as: set[Any] = field(default_factory=set, init=False)
+    _repeat: Callable[[Sequence[Any]], Any] | None = field(default=None, init=False)
+
+    def then(
+        self, finish: Callable[..., Any], key_of: Callable[[Any], int] | None = None
+    ) -> KernelPlan:
+        """Return the plan with functions that make other results of its own, and the key if it needs one.
+
+        `finish` takes the values and the results, and the position of the first result among them.
+        """
+        inner, count = self.finish, len(self.outputs)
+
+        def both(*given: Any) -> Any:
+            if inner is not None:
+                results = inner(*given)
+                if results is None:
+                    return None
+                made = results if type(results) is tuple else (results,)
+                return finish((*given[:-count], *made), len(given) - count)
+            return finish(given, len(given) - count)
+
+        key = (self.key[0], key_of) if self.key and key_of else self.key
+        return KernelPlan(self.ufunc, self.inputs, self.outputs, both, key)
+
+    def __call__(self, values: Sequence[Any]) -> Any:
+        """Make the call and return the results."""
+        repeat = self._repeat
+        if repeat is None:
+            try:
+                repeat = self._repeat = self._prepared(values)
+            except MemoryError:  # a replay is a gain, no need
+                return None
+        return repeat(values)
+
+    def _prepared(self, values: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
+        """Return a function that makes calls with values like these."""
+        arguments = list(values)
+        at, key_of = self.key or (-1, None)
+        if key_of is not None:
+            arguments[at] = KEY
+        # Equal in all calls, but a replay asks for the same object.
+        others = [
+            (k, each)
+            for k, each in enumerate(arguments)
+            if each is not KEY and type(each) is not ndarray
+        ]
+        # Small arrays are copied in less time than Python takes to find out how to traverse them.
+        are_copied = [
+            k
+            for k, each in enumerate(arguments)
+            if type(each) is ndarray and not (each.flags.c_contiguous and each.flags.aligned)
+        ]
+        self.record = record_of(self.ufunc, arguments, self.inputs, self.outputs, self.finish)
+        if self.record is not None:
+            self.replay = make_replay([self.record])
+        run = self.replay or self._run
+
+        def repeat(values: Sequence[Any]) -> Any:
+            given = list(values)
+            if key_of is not None:
+                given[at] = key_of(given[at])
+            for k, each in others:
+                given[k] = each
+            for k in are_copied:
+                given[k] = given[k].copy()
+            return run(*given)
+
+        return repeat
+
+    def _run(self, *given: Any) -> Any:
+        """Make the call where it cannot be replayed."""
+        made = [
+            np.empty(each.shape, np.float64 if each.from_float64 else each.dtype)
+            for each in self.outputs
+        ]
+        self.ufunc(
+            *[_operand(each, given) for each in self.inputs],
+            out=tuple(
+                array if each.view is None else each.view(array)
+                for array, each in zip(made, self.outputs, strict=True)
+            ),
+        )
+        with np.errstate(over="ignore"):  # a sum may be too large for the type
+            made = [
+                array.astype(each.dtype, copy=False)
+                for array, each in zip(made, self.outputs, strict=True)
+            ]
+        if self.finish is not None:
+            return self.finish(*given, *made)
+        return made[0] if len(made) == 1 else tuple(made)
+
+
+def _operand(operand: Input, given: Sequence[Any]) -> Any:
+    """Return an operand of a kernel, given the values of a call."""
+    value: Any = operand.source
+    if isinstance(value, int):
+        value = given[value]
+    if type(value) is int:
+        value = np.array(value, np.uint64).view(np.int64)
+    return value if operand.view is None else operand.view(value)
+
+
+def shaped(shape: tuple[int, ...]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Return a function that views contiguous arrays in this shape."""
+    return lambda array: array.reshape(shape)
 
 
 def plan_key(operation: str, values: Iterable[Any], options: Mapping[str, Any]) -> Any:
@@ -78,11 +221,6 @@ def plan_key(operation: str, values: Iterable[Any], options: Mapping[str, Any]) 
         else:
             return None
     return tuple(key)
-
-
-def kind_of(array: NDArray[Any]) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """Return what a plan depends on of an array."""
-    return array.dtype, array.shape, array.flags.num & _FLAGS
 
 
 def are_plain(

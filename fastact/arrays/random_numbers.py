@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastact.arrays.arguments import as_real_array, random_types
+from fastact.runtime.replays import Input
 
 _KEYS = 2**64
 # NumPy's bit generators whose raw words are what `integers` returns; MT19937 has 32 bits.
@@ -151,19 +152,14 @@ class Draw:
         """Return the key and the threshold in the types that kernels take; a generator draws a key."""
         return key_and_threshold(key_of(self.caller, self.rng, again=self.again), self.p)
 
-    def plan(
-        self, positions: Mapping[str, int], *strides: np.int64
-    ) -> Callable[[Sequence[Any]], tuple[NDArray[np.int64], ...]]:
-        """Return a function from the values of a call to the random operands of a block that starts at index 0."""
-        caller, again, at = self.caller, self.again, positions["rng"]
-        # As arrays: NumPy takes 0.2 us to convert each scalar.
-        rest = tuple(map(np.asarray, (np.int64(0), key_and_threshold(0, self.p)[1], *strides)))
+    def operands(self, at: int, *strides: np.int64) -> tuple[Input, ...]:
+        """Return the random operands of a block that starts at index 0, with ``rng`` at a position among the values."""
+        rest = np.int64(0), key_and_threshold(0, self.p)[1], *strides
+        return Input(at), *(Input(np.asarray(each)) for each in rest)
 
-        def operands(given: Sequence[Any]) -> tuple[NDArray[np.int64], ...]:
-            key = key_of(caller, given[at], again=again)
-            return np.array(_signed(key), np.int64), *rest
-
-        return operands
+    def key_at(self, at: int) -> tuple[int, Callable[[Any], int]]:
+        """Return a position, and the function from the ``rng`` there to the key."""
+        return at, partial(key_of, self.caller, again=self.again)
 
 
 def key_and_threshold(key: int, p: float) -> tuple[np.int64, np.int64]:

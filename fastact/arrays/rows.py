@@ -83,23 +83,11 @@ class Axes:
             return None
         return (*(k for k in range(len(self._shape)) if k not in self._axes), *self._axes)
 
-    def copies(self) -> tuple[Callable[[NDArray[Any], bool], NDArray[Any]], ...]:
-        """Return functions that bring small arrays into the layout of a kernel, and results into C order.
-
-        The row is one axis. Copies take less time than strided rows: 5.9 us instead of 7.1 for softmax along the first
-        axis of (32, 100), 4.8 instead of 6.2 of (10, 100) (Zen 4).
-        """
+    def view(self, is_row: bool) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        """Return a function that views an array in the layout of a kernel; the row is one axis."""
         order, others = self.rows_last, self._others
         assert order is not None
-        inverse = tuple(np.argsort(order).tolist())
-
-        def rows_last(array: NDArray[Any], is_row: bool) -> NDArray[Any]:
-            return array.transpose(order).copy() if is_row else array.reshape(others)
-
-        def back(rows: NDArray[Any], is_row: bool) -> NDArray[Any]:
-            return np.ascontiguousarray(rows.transpose(inverse)) if is_row else rows
-
-        return rows_last, back
+        return lambda array: array.transpose(order) if is_row else array.reshape(others)
 
     def run(self, run: Run, inputs: Sequence[RowArray], outputs: Sequence[RowArray]) -> None:
         """Run a function on all rows."""

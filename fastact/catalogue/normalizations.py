@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from fastact.catalogue.definition import define_channel_normalization, define_row_normalization
 from fastact.kernels.algorithms.normalization import normalized
-from fastact.simd import Vector, fma, to_double
+from fastact.simd import Vector, fma, select, sqrt, to_double
+from fastact.vecmath.double_double import two_sum
 
 if TYPE_CHECKING:
     from fastact.kernels.rows import RowAccess
@@ -89,6 +90,47 @@ def _products(dy: Vector, x: Vector, origin: Vector) -> tuple[Vector, Vector, Ve
     return difference, square, gradient, gradient * difference
 
 
+def _statistics(
+    total: Vector,
+    squares: Vector,
+    dy_sum: Vector,
+    products: Vector,
+    origin: Vector,
+    weight: Vector,
+    bias: Vector,
+    count: Vector,
+    eps: Vector,
+    splitter: Vector,
+) -> tuple[Vector, ...]:
+    """Return what the results of a channel are made of, from sums of differences to the origin, all in float64.
+
+    The mean is cut to the digits of the results' type by Veltkamp's splitting, and the rest goes into the shift.
+    """
+    offset = total / count
+    variance = squares / count - offset * offset
+    variance = select(variance < 0, 0, variance)
+    mean, low = two_sum(origin, offset)
+    large = splitter * mean
+    high = large - (large - mean)
+    low = (mean - high) + low
+    rstd = 1 / sqrt(variance + eps)
+    scale = rstd * weight
+    product_mean = (products - offset * dy_sum) * rstd / count
+    dy_mean = dy_sum / count - low * rstd * product_mean
+    return (
+        high,
+        rstd,
+        scale,
+        bias - low * scale,
+        dy_mean,
+        product_mean,
+        mean,
+        variance,
+        product_mean * count,
+        offset * offset,
+    )
+
+
 def _value(x: Vector, mean: Vector, scale: Vector, shift: Vector) -> tuple[Vector]:
     return (fma(x - mean, scale, shift),)
 
@@ -155,6 +197,7 @@ def batch_norm(kernel: str) -> Callable[..., tuple[Vector, ...]]:
     functions: dict[str, Callable[..., tuple[Vector, ...]]] = {
         "moments": _differences,
         "gradient_moments": _products,
+        "statistics": _statistics,
         "forward": _value,
         "backward": _gradient,
         "forward_backward": _value_and_gradient,

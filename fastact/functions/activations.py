@@ -43,6 +43,7 @@ from fastact.functions.vjp import (
     SAVE,
     SAVES,
     ChannelSums,
+    Recipe,
     Vjp,
     by_backward,
     by_derivative,
@@ -315,7 +316,8 @@ def _vjp_with_drawn_slopes(
     """Run the forward pass with random slopes, and keep them with the input."""
     y, slope = function._call(function.operations["forward"], arrays, (), dict(options))
     kept = {name: value for name, value in options.items() if name not in ("rng", "out")}
-    return y, Vjp(function, "backward", ("dy",), arrays, kept | {"slope": slope})
+    recipe = Recipe(function, "backward", ("dy",))
+    return y, Vjp(recipe, arrays, kept | {"slope": slope})
 
 
 def _cheapest(function: Function, x: Any, options: dict[str, Any], fused: tuple[str, ...]) -> str:

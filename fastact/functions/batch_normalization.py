@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +18,9 @@ from fastact.arrays.arguments import (
     copy_overlapping,
     outputs_for,
 )
-from fastact.arrays.channels import run_on_contiguous_channels
-from fastact.arrays.contiguous import BLOCK, as_contiguous, copy_back
-from fastact.arrays.plans import Call, Plan
+from fastact.arrays.channels import core_shape, run_on_contiguous_channels
+from fastact.arrays.contiguous import ONE_CALL, as_contiguous, copy_back
+from fastact.arrays.plans import Call, KernelPlan, Plan, are_plain, shaped
 from fastact.catalogue.definition import ChannelNormalizationDefinition
 from fastact.functions.function import Function, check_domains
 from fastact.functions.normalizations import (
@@ -31,13 +31,10 @@ from fastact.functions.normalizations import (
 )
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, Argument
-from fastact.kernels.algorithms.normalization import normalized_channel
-from fastact.kernels.kernel import Channels, Kernel, Rows
-from fastact.runtime.dtypes import has_loop, inner_type
+from fastact.kernels.kernel import Channels, Elementwise, Kernel
+from fastact.runtime.dtypes import inner_type
+from fastact.runtime.replays import Input, Output
 
-# Batches of at most so many elements are transposed for one call: (128, 256) in float32 takes 89 us instead of 163, but
-# (256, 256) no less (Zen 4).
-_SMALL = 3 * BLOCK
 _X, _DY = "x(n,c,s)", "dy(n,c,s)"
 _OF_CHANNEL = "mean(c): parameter, rstd(c): parameter, scale(c): parameter"
 _OF_GRADIENT = "dy_mean(c): parameter, product_mean(c): parameter"
@@ -49,17 +46,15 @@ _KERNELS = {
     "moments": f"{_X}, origin(c): parameter -> {_MOMENTS}",
     "gradient_moments": f"{_DY}, {_X}, origin(c): parameter -> {_MOMENTS}, dy_sum(c): float64, products(c): float64",
 }
-_ROW = "weight: parameter, bias: parameter, eps: float64"
-_OF_ROW = "mean: float64, variance: float64"
-_SUMS_OF_ROW = "dweight: float64, dbias: float64"
-# The same in one call for small arrays, each channel a row.
-_ROW_KERNELS = {
-    "small_forward": f"x(n), {_ROW} -> y(n), {_OF_ROW}",
-    "small_backward": f"dy(n), x(n), weight: parameter, eps: float64 -> dx(n), {_SUMS_OF_ROW}",
-    "small_forward_backward": f"x(n), dy(n), {_ROW} -> y(n), dx(n), {_OF_ROW}, {_SUMS_OF_ROW}",
-}
-# Differences are taken from a number near the mean, of at most so many elements of a channel.
-_ROWS, _ELEMENTS = 8, 2
+_SUMS = "total, squares, dy_sum, products"
+_STATISTICS = (
+    f"{_SUMS}, origin, weight, bias, count: parameter, eps: parameter, splitter: parameter -> mean, rstd, scale, shift, "
+    "dy_mean, product_mean, whole_mean, variance, dweight, distance"
+)
+# Veltkamp's factor for the digits of each type.
+_SPLITTER = {"float32": 2.0**29 + 1, "float64": 1.0}
+# Differences are taken from a number near the mean: that of so many elements of each channel, as far as there are.
+_NEAREST = {"float32": (1, 1), "float64": (8, 2)}
 # The largest square of its distance to the mean, in variances, at which no digits are lost: float32 has more in float64.
 _DISTANCE = {"float32": 2.0**20, "float64": 4.0}
 _PASSES = 3
@@ -111,35 +106,48 @@ def family(definition: ChannelNormalizationDefinition) -> Family:
             found = replace(found, returns={**found.returns, **_RETURNS})
         operations[name] = found
     names = tuple(operations)
-    others = tuple(each for each in (*_KERNELS, *_ROW_KERNELS) if each not in names)
+    others = (*(each for each in _KERNELS if each not in names), "statistics")
     kernel = partial(_kernel, definition)
     return Family(operations, names, kernel, others=others, vjp_example=EXAMPLES["vjp"])
 
 
 def _kernel(definition: ChannelNormalizationDefinition, name: str) -> Kernel:
-    if name in _ROW_KERNELS:
-        return Kernel.of(_ROW_KERNELS[name], Rows(lambda: normalized_channel))
+    if name == "statistics":
+        return Kernel.of(_STATISTICS, Elementwise(lambda: definition.function(name)))
     return Kernel.of(_KERNELS[name], Channels(lambda: definition.function(name)))
 
 
 class _Statistics(NamedTuple):
-    """What is known of each channel, in float64.
+    """What is known of each channel, in float64: see the kernel.
 
     Attributes
     ----------
-    mean, low : ndarray
-        The mean rounded to the type of the computation, and the rest.
-    variance : ndarray
-        The variance.
-    dy_sum, products : ndarray
-        The sum of `dy`, and that of `dy` times the deviation from the mean; 0 if there is no `dy`.
+    mean : ndarray
+        The mean, cut to the digits of the type of the computation.
+    rstd : ndarray
+        The reciprocal of the standard deviation.
+    scale, shift : ndarray
+        The value is the deviation from `mean` times `scale` plus `shift`.
+    dy_mean, product_mean : ndarray
+        The mean of `dy`, and that of `dy` times the normalized input.
+    whole_mean, variance : ndarray
+        The moments.
+    dweight : ndarray
+        The gradient of the weight.
+    distance : ndarray
+        The square of the distance between the mean and the number that differences were taken from.
     """
 
     mean: NDArray[Any]
-    low: NDArray[Any]
+    rstd: NDArray[Any]
+    scale: NDArray[Any]
+    shift: NDArray[Any]
+    dy_mean: NDArray[Any]
+    product_mean: NDArray[Any]
+    whole_mean: NDArray[Any]
     variance: NDArray[Any]
-    dy_sum: Any = 0.0
-    products: Any = 0.0
+    dweight: NDArray[Any]
+    distance: NDArray[Any]
 
 
 def _run(
@@ -223,11 +231,6 @@ class BatchNormalizationCall(Call):
         return inner_type(self.dtype)
 
     @property
-    def _is_small(self) -> bool:
-        """Whether the statistics are those of a batch that one call computes."""
-        return self.training and 0 < self.arrays[0].size <= _SMALL
-
-    @property
     def _names(self) -> tuple[list[str], list[str], list[str]]:
         """The results: those of the shape of x, the sums by their parameters, and the new running averages."""
         of_x = [each for each in ("y", "dx") if each in self.operation.returns]
@@ -245,8 +248,8 @@ class BatchNormalizationCall(Call):
 
     def __call__(self) -> Any:
         """Make the call and return the results."""
-        shape, dtype, (of_x, sums, updated) = self.arrays[0].shape, self.dtype, self._names
-        types = self._types
+        shape, dtype, types = self.arrays[0].shape, self.dtype, self._types
+        of_x = self._names[0]
         results = outputs_for(
             self.function.caller(self.operation.name),
             self.out,
@@ -260,100 +263,117 @@ class BatchNormalizationCall(Call):
         given = copy_overlapping(self.arrays, results)
         inputs, buffers = as_contiguous(given, results[: len(of_x)], dtype)
         with np.errstate(all="ignore"):
-            if self._is_small:
-                last = self._rows_of_channels()(inputs, small)
-                for output, name in zip(buffers, of_x, strict=True):
-                    output[...] = last[name]
+            of_channels = self._of_batch if self.training else self._of_running
+            found, dy_sum = of_channels(inputs, small)
+            if self.training:
+                self._run(self.operation.name, inputs, buffers, *self._numbers(found))
             else:
-                last = self._large(inputs, buffers, small)
+                self._write_by_running(inputs, buffers, found)
             copy_back(results[: len(of_x)], buffers)
-            last |= {
-                each: _updated(each, small[each], last, self.momentum, self.count)
-                for each in updated
-            }
-            for each, result in zip((*sums, *updated), results[len(of_x) :], strict=True):
-                np.copyto(result, last[each], casting="same_kind")
+            last = self._sums_and_averages(found, dy_sum, small)
+            for each, result in zip(last, results[len(of_x) :], strict=True):
+                np.copyto(result, each, casting="same_kind")
         return as_returned(results, self.out)
 
-    def plan(self, positions: Mapping[str, int]) -> Plan | None:
-        """Return a plan for training on a small batch."""
-        small, dtype, types = self.parameters | self.running, self.dtype, self._types
-        if self.out is not None or not self._is_small or not has_loop(dtype):
+    def plan(self, positions: Mapping[str, Any]) -> Plan | None:
+        """Return a plan for training on a contiguous batch that one thread computes."""
+        small, dtype, x = self.parameters | self.running, self.dtype, self.arrays[0]
+        if self.out is not None or not self.training:
             return None
-        if any(each.dtype is not dtype for each in self.arrays):
+        if not are_plain(self.arrays, dtype) or x.size > ONE_CALL:
             return None
         if not {*self.operation.inputs, *small} <= positions.keys():
             return None
-        run_on_rows, (of_x, sums, updated) = self._rows_of_channels(), self._names
-        count, size, momentum = len(self.arrays), self.count, self.momentum
-        places = {each: positions[each] for each in small}
+        return self._without_elements()._plan({each: positions[each] for each in small})
+
+    def _without_elements(self) -> BatchNormalizationCall:
+        """Return the call of arrays of the same shapes, which take no memory."""
+        parameters, running = (
+            {name: _like(each) for name, each in some.items()}
+            for some in (self.parameters, self.running)
+        )
+        arrays = [*map(_like, self.arrays)]
+        return replace(self, arrays=arrays, parameters=parameters, running=running)
+
+    def _plan(self, places: Mapping[str, int]) -> Plan:
+        """Return the plan, given the positions of parameters and running averages."""
+        has_gradient = self.operation.name != "forward"
+        moments = self._plan_of("gradient_moments" if has_gradient else "moments")
+        statistics, write = self._plan_of("statistics"), self._plan_of(self.operation.name)
+        (of_x, _, _), types, count = self._names, self._types, len(self.arrays)
+        is_single, inner, limit = len(of_x) == 1, self._inner, _DISTANCE[self._inner.name]
 
         def run(given: Sequence[Any]) -> Any:
-            with np.errstate(all="ignore"):
-                small = {each: given[at] for each, at in places.items()}
-                last = run_on_rows(given[:count], small)
-                found = [last[each] for each in sums]
-                found += [_updated(each, small[each], last, momentum, size) for each in updated]
-                results = [np.ascontiguousarray(last[each]) for each in of_x]
-                results += map(np.ndarray.astype, found, types)
-            return results[0] if len(results) == 1 else tuple(results)
+            small, inputs = {each: given[at] for each, at in places.items()}, given[:count]
+            gradient_first = self._gradient_first(inputs)
+            origin = self._near_mean(gradient_first[-1])
+            sums = moments((*gradient_first, origin))
+            found = _Statistics(*statistics(self._operands(origin, sums, small)))
+            if (found.distance > limit * found.variance).any():
+                return None
+            numbers = self._numbers(found)
+            numbers = [each.astype(inner, copy=False) for each in numbers]
+            results = write((*inputs, *numbers))
+            last = self._sums_and_averages(found, sums[-2], small)
+            if not last:
+                return results
+            last = [each.astype(kind, copy=False) for each, kind in zip(last, types, strict=True)]
+            return (results, *last) if is_single else (*results, *last)
 
         return run
 
-    def _rows_of_channels(
+    def _plan_of(self, kernel: str) -> KernelPlan:
+        """Return the plan of a kernel, which takes its operands in their order."""
+        shape, double = self.arrays[0].shape, np.dtype(np.float64)
+        operands = self.function._family.kernel(kernel)
+        view = shaped(core_shape(shape, self.axis))
+        are_rows = [len(each.core) > 1 for each in operands.operands]
+        inputs = [Input(k, view if are_rows[k] else None) for k in range(len(operands.inputs))]
+        outputs = [
+            Output(shape, self.dtype, view)
+            if is_row
+            else Output((shape[self.axis],), double, None, True)
+            for is_row in are_rows[len(inputs) :]
+        ]
+        return KernelPlan(self.function.kernels[kernel], inputs, outputs)
+
+    def _operands(
         self,
-    ) -> Callable[[Sequence[NDArray[Any]], Mapping[str, NDArray[Any]]], dict[str, Any]]:
-        """Return a function that computes a small batch in one call, each channel as a row.
+        origin: NDArray[Any],
+        sums: Sequence[NDArray[Any]],
+        small: Mapping[str, NDArray[Any]],
+    ) -> Sequence[NDArray[Any]]:
+        """Return the operands of the kernel `statistics`."""
+        channels, double = len(origin), np.float64
+        zeros = _constant(channels, -0.0)
+        weight, bias = small.get("weight"), small.get("bias")
+        return (
+            *sums,
+            *(zeros,) * (4 - len(sums)),
+            origin.astype(double, copy=False),
+            _constant(channels, 1.0) if weight is None else weight.astype(double, copy=False),
+            zeros if bias is None else bias.astype(double, copy=False),
+            *self._scalars,
+        )
 
-        It takes arrays and parameters, and returns the results by name, sums under the names of their parameters.
-        """
-        key, axis, inner = f"small_{self.operation.name}", self.axis, self._inner
-        kernel, ufunc = self.function._family.kernel(key), self.function.kernels[key]
-        shape, types, eps = self.arrays[0].shape, kernel.types(self.dtype), np.float64(self.eps)
-        order = (axis, *(k for k in range(len(shape)) if k != axis))
-        inverse, channels_first = np.argsort(order).tolist(), [shape[k] for k in order]
-        rows = shape[axis], -1
-        takes_bias = any(each.name == "bias" for each in kernel.inputs)
-        names = {"dweight": "weight", "dbias": "bias"}
-        names = {each.name: names.get(each.name, each.name) for each in kernel.outputs}
+    @cached_property
+    def _scalars(self) -> tuple[NDArray[Any], ...]:
+        """The number of elements of a channel, epsilon, and Veltkamp's factor."""
+        numbers = max(1, self.count), self.eps, _SPLITTER[self._inner.name]
+        return tuple(np.asarray(each, np.float64) for each in numbers)
 
-        def run(
-            arrays: Sequence[NDArray[Any]], given: Mapping[str, NDArray[Any]]
-        ) -> dict[str, Any]:
-            inputs = [np.ascontiguousarray(each.transpose(order)).reshape(rows) for each in arrays]
-            numbers = [np.asarray(given.get("weight", 1.0), inner)]
-            if takes_bias:
-                numbers.append(np.asarray(given.get("bias", -0.0), inner))
-            results = ufunc(*inputs, *numbers, eps, signature=types, casting="same_kind")
-            found = dict(zip(names.values(), results, strict=True))
-            for each in found.keys() & {"y", "dx"}:
-                found[each] = found[each].reshape(channels_first).transpose(inverse)
-            return found
-
-        return run
-
-    def _large(
-        self,
-        inputs: list[NDArray[Any]],
-        outputs: list[NDArray[Any]],
-        small: dict[str, NDArray[Any]],
-    ) -> dict[str, Any]:
-        """Write the value and the gradient, and return what is found of each channel."""
-        found = self._of_batch(inputs) if self.training else self._of_running(inputs, small)
-        rstd = 1 / np.sqrt(found.variance + self.eps)
-        self._write(inputs, outputs, found, rstd, small)
-        return {
-            "mean": found.mean + found.low,
-            "variance": found.variance,
-            "weight": rstd * found.products,
-            "bias": found.dy_sum,
-        }
+    def _numbers(self, found: _Statistics) -> Sequence[NDArray[Any]]:
+        """Return the parameters of the kernel that writes the results."""
+        if self.operation.name == "forward":
+            return found.mean, found.scale, found.shift
+        shift = (found.shift,) if self.operation.name == "forward_backward" else ()
+        return found.mean, found.rstd, found.scale, *shift, found.dy_mean, found.product_mean
 
     def _run(
         self,
         kernel: str,
-        inputs: list[NDArray[Any]],
-        outputs: list[NDArray[Any]],
+        inputs: Sequence[NDArray[Any]],
+        outputs: Sequence[NDArray[Any]],
         *values: Any,
         sums: int = 0,
     ) -> Any:
@@ -362,84 +382,112 @@ class BatchNormalizationCall(Call):
         ufunc = self.function.kernels[kernel]
         return run_on_contiguous_channels(ufunc, inputs, parameters, outputs, self.axis, sums)
 
-    def _gradient_first(self, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    def _gradient_first(self, inputs: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
         """Return ``dy, x``, or x only."""
         return inputs[::-1] if self.operation.name == "forward_backward" else inputs
 
-    def _of_batch(self, inputs: list[NDArray[Any]]) -> _Statistics:
-        """Return the statistics of a batch: in one pass, or more if the numbers that it starts from are far off."""
-        has_gradient, inner, axis = self.operation.name != "forward", self._inner, self.axis
-        kernel, count = "gradient_moments" if has_gradient else "moments", max(1, self.count)
+    def _near_mean(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return a number near the mean of each channel, in the type of the computation."""
+        core, rows, elements, inner = self._nearest
+        few = x.reshape(core)[:rows, :, :elements] if x.size else np.zeros((1, core[1], 1))
+        if few.size == core[1]:
+            return np.array(few, inner).reshape(-1)
+        total = few.sum(axis=(0, 2), dtype=np.float64)
+        origin: NDArray[Any] = (total / (few.size / core[1])).astype(inner)
+        return origin
+
+    @cached_property
+    def _nearest(self) -> tuple[tuple[int, int, int], int, int, np.dtype[Any]]:
+        """The shape of the arrays as rows, channels and lengths, of how many elements the mean is near, and its type."""
+        core = core_shape(self.arrays[0].shape, self.axis)
+        return core, *_NEAREST[self._inner.name], self._inner
+
+    def _of_batch(
+        self, inputs: Sequence[NDArray[Any]], small: Mapping[str, NDArray[Any]]
+    ) -> tuple[_Statistics, Any]:
+        """Return the statistics of a batch: in one pass, or more if the numbers that it starts from are far off.
+
+        With them, the sum of `dy` if there is one.
+        """
+        has_gradient, limit = self.operation.name != "forward", _DISTANCE[self._inner.name]
+        kernel = "gradient_moments" if has_gradient else "moments"
         given = self._gradient_first(inputs)
-        x = given[-1]
-        channels = x.shape[axis]
-        few = x.reshape(-1 if x.size else 0, channels, int(np.prod(x.shape[axis + 1 :])))
-        origin = np.zeros(channels, inner)
-        if x.size:
-            origin = few[:_ROWS, :, :_ELEMENTS].mean(axis=(0, 2), dtype=np.float64).astype(inner)
+        origin = self._near_mean(given[-1])
         for _ in range(_PASSES):
-            sums = 4 if has_gradient else 2
-            total, squares, *others = self._run(kernel, given, [], origin, sums=sums)
-            shift = total / count
-            variance = np.maximum(squares / count - shift * shift, 0)
-            is_far = shift * shift > _DISTANCE[inner.name] * variance
-            nearer = np.where(is_far, origin + shift, origin).astype(inner)
-            if (nearer == origin).all() or np.isnan(shift).any():
+            sums = self._run(kernel, given, [], origin, sums=4 if has_gradient else 2)
+            found = self._found(origin, sums, small)
+            nearer = np.where(found.distance > limit * found.variance, found.mean, origin)
+            if (nearer == origin).all() or np.isnan(found.variance).any():
                 break
-            origin = nearer
-        mean = (origin + shift).astype(inner)
-        low = (origin.astype(np.float64) - mean) + shift
-        if not others:
-            return _Statistics(mean, low, variance)
-        dy_sum, products = others
-        return _Statistics(mean, low, variance, dy_sum, products - shift * dy_sum)
+            origin = nearer.astype(origin.dtype)
+        return found, sums[-2]
+
+    def _found(
+        self,
+        origin: NDArray[Any],
+        sums: Sequence[NDArray[Any]],
+        small: Mapping[str, NDArray[Any]],
+    ) -> _Statistics:
+        return _Statistics(
+            *self.function.kernels["statistics"](*self._operands(origin, sums, small))
+        )
 
     def _of_running(
-        self, inputs: list[NDArray[Any]], running: dict[str, NDArray[Any]]
-    ) -> _Statistics:
-        """Return the running averages as statistics."""
-        mean = running["running_mean"].astype(self._inner)
-        found = _Statistics(mean, running["running_mean"] - mean, running["running_var"])
-        if self.operation.name == "forward":
-            return found
-        given = self._gradient_first(inputs)
-        _, _, dy_sum, products = self._run("gradient_moments", given, [], mean, sums=4)
-        return found._replace(dy_sum=dy_sum, products=products - found.low * dy_sum)
+        self, inputs: Sequence[NDArray[Any]], small: Mapping[str, NDArray[Any]]
+    ) -> tuple[_Statistics, Any]:
+        """Return the running averages as statistics, as if they were found in a batch."""
+        whole, count = small["running_mean"], max(1, self.count)
+        mean = whole.astype(self._inner)
+        rest = whole - mean
+        sums = [rest * count, (small["running_var"] + rest * rest) * count]
+        if self.operation.name != "forward":
+            given = self._gradient_first(inputs)
+            sums += self._run("gradient_moments", given, [], mean, sums=4)[2:]
+        return self._found(mean, sums, small), sums[-2]
 
-    def _write(
+    def _write_by_running(
         self,
-        inputs: list[NDArray[Any]],
-        outputs: list[NDArray[Any]],
+        inputs: Sequence[NDArray[Any]],
+        outputs: Sequence[NDArray[Any]],
         found: _Statistics,
-        rstd: NDArray[Any],
-        small: dict[str, NDArray[Any]],
     ) -> None:
-        """Write the value and the gradient."""
-        name, count = self.operation.name, max(1, self.count)
-        scale = rstd * small.get("weight", 1.0)
-        shift = small.get("bias", -0.0) - found.low * scale
-        if name == "forward":
-            self._run("forward", inputs, outputs, found.mean, scale, shift)
-        elif self.training:
-            product_mean = found.products * rstd / count
-            dy_mean = found.dy_sum / count - found.low * rstd * product_mean
-            shifts = (shift,) if name == "forward_backward" else ()
-            gradient = found.mean, rstd, scale, *shifts, dy_mean, product_mean
-            self._run(name, inputs, outputs, *gradient)
-        else:
-            zero = np.zeros_like(scale)
-            if name == "forward_backward":
-                self._run("forward", inputs[:1], outputs[:1], found.mean, scale, shift)
+        """Write the value and the gradient, to which the statistics are constants."""
+        if self.operation.name != "backward":
+            value = found.mean, found.scale, found.shift
+            self._run("forward", inputs[:1], outputs[:1], *value)
+        if self.operation.name != "forward":
+            zero = np.zeros_like(found.scale)
             dy = self._gradient_first(inputs)[:1]
-            self._run("forward", dy, outputs[-1:], zero, scale, -zero)
+            self._run("forward", dy, outputs[-1:], zero, found.scale, -zero)
+
+    def _sums_and_averages(
+        self, found: _Statistics, dy_sum: Any, small: Mapping[str, NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        """Return the gradients of weight and bias, and the new running averages, if they are results."""
+        _, sums, updated = self._names
+        gradients = {"weight": found.dweight, "bias": dy_sum}
+        averages = [self._updated(each, small[each], found) for each in updated]
+        return [*(gradients[each] for each in sums), *averages]
+
+    def _updated(self, name: str, old: NDArray[Any], found: _Statistics) -> NDArray[Any]:
+        """Return the new running average of the mean or the unbiased variance."""
+        count = self.count
+        if not count:
+            return old
+        new = found.whole_mean
+        if name == "running_var":
+            new = found.variance * (count / (count - 1))
+        updated: NDArray[Any] = old + self.momentum * (new - old)
+        return updated
 
 
-def _updated(
-    name: str, old: NDArray[Any], found: dict[str, Any], momentum: float, count: int
-) -> NDArray[Any]:
-    """Return the new running average of the mean or the unbiased variance."""
-    if not count:
-        return old
-    new = found["mean"] if name == "running_mean" else found["variance"] * (count / (count - 1))
-    updated: NDArray[Any] = old + momentum * (new - old)
-    return updated
+def _like(array: NDArray[Any]) -> NDArray[Any]:
+    return np.broadcast_to(np.zeros((), array.dtype), array.shape)
+
+
+@lru_cache(16)
+def _constant(channels: int, value: float) -> NDArray[Any]:
+    """Return a number for each channel: adding -0.0 keeps the sign of zeros."""
+    array = np.full(channels, value)
+    array.flags.writeable = False
+    return array

@@ -21,7 +21,7 @@ from fastact.arrays.arguments import (
     copy_overlapping,
     float_type,
 )
-from fastact.arrays.plans import Call, Plan, are_plain
+from fastact.arrays.plans import Call, KernelPlan, Plan, are_plain
 from fastact.arrays.rows import Axes, RowArray, row_parts, run_on_rows
 from fastact.catalogue.definition import CrossEntropyDefinition, SoftmaxCrossEntropyDefinition
 from fastact.functions.function import Function
@@ -34,15 +34,14 @@ from fastact.functions.losses import (
 )
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, REDUCTION, Argument, array
+from fastact.kernels.algorithms.cross_entropy import IGNORED
 from fastact.kernels.kernel import Kernel, Rows
 from fastact.runtime.dtypes import inner_type, parameters_in
 from fastact.runtime.output_pool import retry_without_pool
+from fastact.runtime.replays import Input, Output
 
 # Per-row temporaries are allocated for at most this many rows.
 _MAX_ROWS = 2**15
-# The label of ignored rows in both kernels; without smoothing, any negative label is ignored.
-_IGNORED = -2
-_LARGEST_LABEL = np.iinfo(np.intp).max
 
 _OF_LABELS = "x(n), label: intp, weight: parameter, scale: float64"
 _OF_WEIGHTS = "x(n), targets(n), weights(n), label: intp, spike: float64, keep: float64, uniform: float64, scale: float64"
@@ -320,11 +319,11 @@ class CrossEntropyCall(Call):
             else:
                 losses[part] = loss
 
-    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+    def plan(self, positions: Mapping[str, Any]) -> Plan | None:
         """Return a plan for labels, with classes along the last axis.
 
-        It returns None at a negative label, which may be that of a row to ignore, and unless the sum of losses is finite:
-        at a label out of range the kernel gives NaN.
+        It returns None unless the sum of losses is finite: at a label out of range, which may be that of a row to ignore,
+        the kernel gives NaN.
         """
         classes, dtype, labels = self.classes, self.classes.dtype, self.targets
         if self.is_dense or classes.smoothing or classes.ignore_index >= 0:
@@ -340,28 +339,38 @@ class CrossEntropyCall(Call):
         if classes.weights is not None and weights_of is None:
             return None
         ufunc, is_mean = self.function.kernels[self._kernel_name], self.reduction == "mean"
-        one, dloss = np.asarray(1, classes.inner), np.asarray(self.gradient.flat[0])
+        dloss = np.asarray(self.gradient.flat[0])
         count = float(labels.size) if is_mean else 1.0
-        constant = np.asarray(dloss / np.float64(count))
-        add, without_sign, most = np.add.reduce, np.bitwise_and, np.asarray(_LARGEST_LABEL)
-        is_summed, is_single = self.reduction != "none", ufunc.nout == 1
+        one, scale = np.asarray(1, classes.inner), np.asarray(dloss / np.float64(count))
+        add, is_summed, is_single = np.add.reduce, self.reduction != "none", ufunc.nout == 1
         finish = (planned_results if is_summed else _planned_losses)(self.operation.name, dtype)
 
-        def run(given: Sequence[Any]) -> Any:
-            # A negative label becomes one out of range.
-            labels = without_sign(given[labels_at], most)
-            weight, scale, divisor = one, constant, count
-            if weights_of is not None:
-                weight = weights_of(given, labels)
-                if is_mean:
-                    divisor = float(add(weight, axis=None, dtype=np.float64))
-                    if not divisor:
-                        return None
-                    scale = dloss / np.float64(divisor)
-            results = ufunc(given[x_at], labels, weight, scale)
-            losses, others = (results, ()) if is_single else (results[0], results[1:])
+        def results_of(losses: NDArray[np.float64], others: Sequence[Any], divisor: float) -> Any:
             loss = float(add(losses, axis=None)) / divisor
             return finish(loss, others) if is_summed else finish(loss, losses, others)
+
+        if weights_of is None:
+            inputs = [Input(x_at), Input(labels_at), Input(one), Input(scale)]
+            outputs = [Output(self.x.shape, dtype)] * ufunc.nout
+            outputs[0] = Output(labels.shape, np.dtype(np.float64))
+            first = -ufunc.nout
+
+            def of_replay(*given: Any) -> Any:
+                losses, *others = given[first:]
+                return results_of(losses, others, count)
+
+            return KernelPlan(ufunc, inputs, outputs, of_replay)
+
+        def run(given: Sequence[Any]) -> Any:
+            weight, own_scale, divisor = weights_of(given, given[labels_at]), scale, count
+            if is_mean:
+                divisor = float(add(weight, axis=None, dtype=np.float64))
+                if not divisor:
+                    return None
+                own_scale = dloss / np.float64(divisor)
+            results = ufunc(given[x_at], given[labels_at], weight, own_scale)
+            losses, others = (results, ()) if is_single else (results[0], results[1:])
+            return results_of(losses, others, divisor)
 
         return run
 
@@ -473,8 +482,7 @@ class Classes:
         weights = self._weights_of(labels)
         # In an unsigned dtype, a negative label would wrap to a valid one.
         index = labels.astype(np.intp, copy=False)
-        if self.smoothing or self.ignore_index >= 0:
-            index = np.where(labels == self.ignore_index, _IGNORED, index)
+        index = np.where(labels == self.ignore_index, IGNORED, index)
         found: dict[str, Any] = {"label": index, "weight": weights}
         if self.smoothing:
             found |= self._of_weights(np.zeros(self.count, self.dtype), 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,9 +17,14 @@ from fastact.arrays.arguments import (
     float_type,
     same_shape,
 )
-from fastact.arrays.channels import channel_axis, run_on_channels
+from fastact.arrays.channels import (
+    channel_axis,
+    run_in_blocks,
+    run_on_channels,
+    total_of_blocks,
+)
 from fastact.arrays.contiguous import BLOCK, broadcast_in_parts
-from fastact.arrays.plans import Call, Plan, are_plain, taking
+from fastact.arrays.plans import Call, KernelPlan, Plan, are_plain, shaped, taking
 from fastact.catalogue.definition import ElementwiseLossDefinition
 from fastact.functions.function import Function, check_domains
 from fastact.functions.losses import (
@@ -33,6 +38,8 @@ from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, REDUCTION, Argument, array
 from fastact.kernels.kernel import Channels, Kernel
 from fastact.runtime.dtypes import inner_type
+from fastact.runtime.output_pool import empty
+from fastact.runtime.replays import Input, Output
 from fastact.simd import select
 
 _AXIS = Argument("axis", "int, default -1", "The axis of the classes.", -1, "int")
@@ -309,30 +316,30 @@ class LossCall(Call):
         """Return the values of a parameter in a part of the array."""
         return parameter if self.axis is None else parameter[part[self.axis]]
 
-    def plan(self, positions: Mapping[str, int]) -> Plan | None:
-        """Return a plan for arrays that fit one block, unless their loss overflows."""
+    def plan(self, positions: Mapping[str, Any]) -> Plan | None:
+        """Return a plan for contiguous arrays, unless their loss overflows."""
         dtype, definition = self.dtype, self.function._definition
         assert isinstance(definition, ElementwiseLossDefinition)
-        if self.out is not None or self.x.size > BLOCK:
-            return None
-        if not are_plain((self.x, self.targets), dtype):
+        if self.out is not None or not are_plain((self.x, self.targets), dtype, any_size=True):
             return None
         if not positions.keys().isdisjoint({"dloss", *definition.class_parameters}):
             return None
         weight_at = positions.get("weight")
         if self.weight is not None and weight_at is None:
             return None
-        inner, core, ufunc = inner_type(dtype), (1, 1, self.x.size), self._ufunc
+        inner = inner_type(dtype)
         parameters = [] if self.parameter is None else [np.array([self.parameter], inner)]
-        take = taking(positions[each] for each in definition.inputs)
-        finish = self._planned_sum() if self._is_summed else self._planned_losses()
+        scale = np.asarray(self.dloss / self._divisor if self._is_summed else 1, inner)
+        places = [positions[each] for each in definition.inputs]
+        if weight_at is None and self.x.size <= BLOCK:
+            return self._plan_of_block(places, (*parameters, scale))
+        ufunc, shape, size, is_summed = self._ufunc, self.x.shape, self.x.size, self._is_summed
         dloss, divides_by_weight = np.asarray(self.dloss), self._divides_by_weight
-        divisor = 1.0 if divides_by_weight else self._divisor
-        shape, size = self.x.shape, self.x.size
-        scale = np.asarray(dloss / divisor if self._is_summed else 1, inner)
+        divisor, take = 1.0 if divides_by_weight else self._divisor, taking(places)
+        finish = self._planned_sum() if is_summed else self._planned_losses()
 
         def run(given: Sequence[Any]) -> Any:
-            views = [each.reshape(core) for each in take(given)]
+            inputs = list(take(given))
             by, numbers = divisor, (*parameters, scale)
             if weight_at is not None:
                 weight = given[weight_at]
@@ -344,31 +351,47 @@ class LossCall(Call):
                         return None
                     numbers = (*parameters, np.asarray(dloss / by, inner))
                 if weight.shape != shape:  # np.broadcast_to takes 4 us
-                    weight, some = np.empty(shape, dtype), weight
+                    weight, some = empty(shape, dtype), weight
                     weight[...] = some
-                views.append(weight.reshape(core))
-            results = ufunc(*views, *numbers)
-            return finish(results if type(results) is tuple else (results,), by)
+                inputs.append(np.require(weight, None, ["C", "A"]))
+            outputs = [empty(shape, dtype) for _ in range(ufunc.nout - is_summed)]
+            partials = run_in_blocks(ufunc, inputs, numbers, outputs, None, int(is_summed), None)
+            if is_summed:
+                outputs.append(total_of_blocks(partials[0], 1))
+            return finish(outputs, by)
 
         return run
 
-    def _planned_sum(self) -> Callable[..., Any]:
-        """Return a function from what the kernel returns and the divisor to the results."""
-        finish, shape = planned_results(self.operation.name, self.dtype), self.x.shape
+    def _plan_of_block(self, places: Sequence[int], numbers: Sequence[NDArray[Any]]) -> KernelPlan:
+        """Return the plan of one block without weights, with x and targets at these places."""
+        shape, ufunc, divisor = self.x.shape, self._ufunc, self._divisor
+        view, outputs = shaped((1, 1, self.x.size)), [Output(shape, self.dtype)] * ufunc.nout
+        outputs = [replace(each, view=view) for each in outputs]
+        finish = self._planned_losses()
+        if self._is_summed:
+            outputs[-1] = Output((1,), np.dtype(np.float64), from_float64=True)
+            finish = self._planned_sum()
+        inputs = [*(Input(k, view) for k in places), *map(Input, numbers)]
+        first = -ufunc.nout
+        return KernelPlan(ufunc, inputs, outputs, lambda *given: finish(given[first:], divisor))
 
-        def results(found: tuple[Any, ...], divisor: float) -> Any:
+    def _planned_sum(self) -> Callable[..., Any]:
+        """Return a function from the gradients and the sum of losses, and the divisor, to the results."""
+        finish = planned_results(self.operation.name, self.dtype)
+
+        def results(found: Sequence[Any], divisor: float) -> Any:
             *gradients, sums = found
-            return finish(sums.item() / divisor, [each.reshape(shape) for each in gradients])
+            return finish(sums.item() / divisor, gradients)
 
         return results
 
     def _planned_losses(self) -> Callable[..., Any]:
         """Return the same without a reduction."""
-        shape, name, dloss = self.x.shape, self.operation.name, np.asarray(self.dloss)
+        name, dloss = self.operation.name, np.asarray(self.dloss)
         is_scaled = bool(dloss != 1)
 
-        def results(found: tuple[Any, ...], divisor: float) -> Any:
-            loss, *gradients = [each.reshape(shape) for each in found]
+        def results(found: Sequence[Any], divisor: float) -> Any:
+            loss, *gradients = found
             if is_scaled and gradients:
                 with np.errstate(invalid="ignore", over="ignore"):
                     np.multiply(gradients[0], dloss, out=gradients[0], casting="same_kind")

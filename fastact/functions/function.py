@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 
 from fastact.arrays.arguments import check_real
-from fastact.arrays.plans import OUT, RNG, Call, Plan, plan_key
+from fastact.arrays.plans import OUT, RNG, Call, KernelPlan, Plan, plan_key
 from fastact.catalogue.definition import CONVENTIONS, Definition, Domain
 from fastact.functions.documentation import document, document_method
-from fastact.functions.operation import Family, Operation, make_method
+from fastact.functions.operation import Family, Operation, make_method, replay_key
 from fastact.functions.vjp import vjp_operation
 from fastact.kernels.door import make_ufunc
+from fastact.runtime.replays import Record, Replay, make_replay
 from fastact.system import hooks
 from fastact.system.first_use import first_use
 
@@ -25,6 +26,8 @@ _T = TypeVar("_T")
 
 # Nets have a few dozen; data of ever new shapes must not fill the memory.
 _MAX_PLANS = 1024
+# Of one operation: a replay compares its arguments with each, 10 ns a time.
+_MAX_RECORDS = 16
 
 
 def family_of(definition: Definition) -> Family:
@@ -67,7 +70,14 @@ class Function:
         self.kernels = LazyDict(self._make_ufunc)
         self.ufuncs: Mapping[str, np.ufunc] = Ufuncs(family.ufuncs, self.kernels)
         self.constants = LazyDict(family.constants(self))
+        self._forget_calls()
+
+    def _forget_calls(self) -> None:
+        """Start without plans: they contain the parameters."""
         self._plans: dict[Any, Plan | None] = {}
+        self._seen: set[Any] = set()
+        self._records: dict[Any, list[Record]] = {}
+        self._replays: dict[Any, Replay] = {}
 
     @cached_property
     def name(self) -> str:
@@ -171,7 +181,7 @@ class Function:
         bound.parameters = MappingProxyType(dict(self.parameters) | parameters)
         bound._bound = self._bound | parameters
         bound.constants = LazyDict(self._family.constants(bound))
-        bound._plans = {}
+        bound._forget_calls()
         return bound
 
     def choose(self, options: dict[str, Any]) -> Function:
@@ -254,6 +264,7 @@ class Function:
         options: dict[str, Any],
     ) -> Any:
         """Run a call with options: by the plan of an earlier one, or from the start."""
+        called = replay_key(operation.name, len(args), options)
         if args and self._choices.isdisjoint(options):
             operation.bind(self.caller, args, options)
             args = ()
@@ -263,6 +274,8 @@ class Function:
         if plan is not None:
             try:
                 results = plan(values)
+                if type(plan) is KernelPlan:
+                    self._add_replay(called, plan)
             except MemoryError:
                 results = None
             if results is not None:
@@ -285,6 +298,27 @@ class Function:
                 }
             )
         return results
+
+    def _has_repeated(self, operation: str, array: Any) -> bool:
+        """Whether this has been asked before for an operation and an array of the same shape and dtype, in C order."""
+        if not array.flags.c_contiguous:
+            return False
+        kind = operation, array.dtype, array.shape
+        if kind in self._seen:
+            return True
+        if len(self._seen) >= _MAX_PLANS:
+            self._seen.clear()
+        self._seen.add(kind)
+        return False
+
+    def _add_replay(self, called: Any, plan: KernelPlan) -> None:
+        """Let methods that are called so replay the calls of a plan, if that can be and is not yet the case."""
+        if plan.record is None or called in plan.replayed_as:
+            return
+        records = [*self._records.get(called, ())[1 - _MAX_RECORDS :], plan.record]
+        self._replays[called] = make_replay(records)
+        self._records[called] = records
+        plan.replayed_as.add(called)
 
     def _start(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from fastact.arrays.arguments import (
     float_type,
     outputs_for,
 )
-from fastact.arrays.plans import Call, Plan, are_plain, taking
+from fastact.arrays.plans import Call, KernelPlan, Plan, are_plain, shaped
 from fastact.catalogue.definition import REQUIRED, GroupDefinition
 from fastact.functions.function import Function
 from fastact.functions.operation import SUMMARIES, Family, Operation
@@ -27,6 +27,7 @@ from fastact.functions.options import AXIS, DY, OUT, Argument, array
 from fastact.functions.vjp import by_backward
 from fastact.kernels.kernel import Groups, Kernel
 from fastact.runtime.output_pool import retry_without_pool
+from fastact.runtime.replays import Input, Output
 
 # The core dimension p runs over the pieces of a group; "which" is the index of the winner.
 _SIGNATURES = {
@@ -215,7 +216,7 @@ class GroupsCall(Call):
             for each in self.kernel.outputs
         ]
 
-    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+    def plan(self, positions: Mapping[str, Any]) -> Plan | None:
         """Return a plan for groups along the last axis."""
         reals = [array for name, array in self.arrays.items() if name != "which"]
         is_last = self.axis == len(self.whole) - 1
@@ -223,18 +224,17 @@ class GroupsCall(Call):
             return None
         if any(array.dtype != np.intp for name, array in self.arrays.items() if name == "which"):
             return None
-        grouped, ufunc, is_single = (*self.part, self.pieces), self.ufunc, self.ufunc.nout == 1
-        views = [grouped if each.core else self.part for each in self.kernel.operands]
-        results = self._results
-        take = taking(positions[name] for name in self.arrays)
-
-        def run(given: Sequence[Any]) -> Any:
-            found = [np.empty(*each) for each in results]
-            arrays = zip((*take(given), *found), views, strict=True)
-            ufunc(*[array.reshape(view) for array, view in arrays])  # the last are the outputs
-            return found[0] if is_single else tuple(found)
-
-        return run
+        grouped = (*self.part, self.pieces)
+        views = [shaped(grouped if each.core else self.part) for each in self.kernel.operands]
+        named = zip(self.arrays, views, strict=False)
+        return KernelPlan(
+            self.ufunc,
+            [Input(positions[name], view) for name, view in named],
+            [
+                Output(*each, view)
+                for each, view in zip(self._results, views[len(self.arrays) :], strict=True)
+            ],
+        )
 
 
 def _axis_last(array: NDArray[Any], axis: int) -> NDArray[Any]:

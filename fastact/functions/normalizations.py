@@ -21,7 +21,7 @@ from fastact.arrays.arguments import (
     same_shape,
 )
 from fastact.arrays.contiguous import BLOCK
-from fastact.arrays.plans import Call, Plan
+from fastact.arrays.plans import Call, KernelPlan, Plan, shaped
 from fastact.arrays.rows import Axes, RowArray, axes_of, run_in_blocks_of_rows, run_on_rows
 from fastact.catalogue.definition import NormalizationDefinition, RowNormalizationDefinition
 from fastact.functions.function import Function, check_domains
@@ -30,6 +30,7 @@ from fastact.functions.options import DY, OUT, ROW_AXIS, Argument, X
 from fastact.kernels.kernel import Kernel, Rows
 from fastact.runtime.dtypes import has_loop, inner_type
 from fastact.runtime.output_pool import MIN_POOLED_BYTES, empty, with_output_pool
+from fastact.runtime.replays import Input, Output
 
 _SUMS = "_with_sums"
 _INPUTS = {"forward": "x", "backward": "dy x", "forward_backward": "x dy"}
@@ -282,7 +283,7 @@ class NormalizationCall(Call):
     def _inner(self) -> np.dtype[Any]:
         return inner_type(self.dtype)
 
-    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+    def plan(self, positions: Mapping[str, Any]) -> Plan | None:
         """Return a plan for rows along the last axis, of any size."""
         first, dtype, inner, given = self.arrays[0], self.dtype, self._inner, self.parameters
         if self.out is not None or not self.layout.is_last or not has_loop(first.dtype):
@@ -299,6 +300,31 @@ class NormalizationCall(Call):
             self._sums,
             sums_of(self._definition),
         )
+        count_of_x = len(_OUTPUTS[self.operation.name].split())
+        is_block = first.nbytes < MIN_POOLED_BYTES if not sums else 0 < first.size <= BLOCK
+        are_alike = all(each.dtype is inner is dtype for each in given.values())
+        if is_block and are_alike:
+            view = shaped((1, -1, length)) if sums else None
+            inputs = [
+                *(Input(k, view) for k in range(count)),
+                *(Input(value if at is None else at) for at, value in places),
+                Input(np.asarray(eps)),
+            ]
+            outputs = [Output(shape, dtype, view)] * count_of_x
+            if not sums:
+                return KernelPlan(ufunc, inputs, outputs)
+            for each in every_sum:
+                kind = self._type_of(each) if each in sums else np.dtype(np.float64)
+                outputs.append(Output((length,), kind, shaped((1, length)), from_float64=True))
+            wanted = [*range(count_of_x), *(count_of_x + every_sum.index(each) for each in sums)]
+            kept_at = [k - len(outputs) for k in wanted]
+            finish = None
+            if sums != every_sum:
+
+                def finish(*given: Any) -> Any:
+                    return tuple([given[k] for k in kept_at])
+
+            return KernelPlan(ufunc, inputs, outputs, finish)
 
         def operands(given: Sequence[Any]) -> Sequence[Any]:
             return *[
@@ -306,24 +332,14 @@ class NormalizationCall(Call):
             ], eps
 
         if not sums:
-            if first.nbytes < MIN_POOLED_BYTES:
-                return lambda given: ufunc(*given[:count], *operands(given))
             return lambda given: with_output_pool(ufunc, *given[:count], *operands(given))
-        is_block, blocks = 0 < first.size <= BLOCK, (1, -1, length)
         kept = [(every_sum.index(each), self._type_of(each)) for each in sums]
-        outputs_count = len(_OUTPUTS[self.operation.name].split())
 
         def run(given: Sequence[Any]) -> Any:
-            if is_block:
-                arrays = [each.reshape(blocks) for each in given[:count]]
-                results = ufunc(*arrays, *operands(given))
-                outputs = [each.reshape(shape) for each in results[:outputs_count]]
-                totals = [each[0] for each in results[outputs_count:]]
-            else:
-                outputs = [empty(shape, dtype) for _ in range(outputs_count)]
-                totals = run_in_blocks_of_rows(
-                    ufunc, given[:count], operands(given), outputs, len(every_sum)
-                )
+            outputs = [empty(shape, dtype) for _ in range(count_of_x)]
+            totals = run_in_blocks_of_rows(
+                ufunc, given[:count], operands(given), outputs, len(every_sum)
+            )
             with np.errstate(over="ignore"):  # a sum may be too large for the type
                 return (*outputs, *[totals[k].astype(kind) for k, kind in kept])
 

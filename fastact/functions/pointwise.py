@@ -21,7 +21,7 @@ from fastact.arrays.arguments import (
     warn_caller,
     weak_for_integers,
 )
-from fastact.arrays.plans import Call, Plan, is_number
+from fastact.arrays.plans import Call, KernelPlan, Plan, is_number
 from fastact.catalogue.definition import CONVENTIONS, REQUIRED, Definition
 from fastact.functions.function import Function, check_domains
 from fastact.functions.operation import Operation
@@ -29,6 +29,7 @@ from fastact.functions.options import OUT, Argument, X, array, gradient
 from fastact.kernels.kernel import Elementwise, Kernel, Operand, parameters
 from fastact.runtime.dtypes import dtypes, has_loop, inner_type
 from fastact.runtime.output_pool import MIN_POOLED_BYTES, retry_without_pool, with_output_pool
+from fastact.runtime.replays import Input, Output
 from fastact.simd import derivative_of, dual, isnan, select
 
 Compute = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -289,6 +290,8 @@ def plain_call(name: str) -> Callable[..., Any]:
             if constants and getattr(arrays[-1], "dtype", None) is not first.dtype:
                 constants = None
             if constants is not None:
+                if out is None and first.ndim and function._has_repeated(name, first):
+                    return function._call(function.operations[name], arrays, (), {})
                 ufunc = function.kernels[name]
                 try:
                     if out is None:
@@ -329,7 +332,7 @@ class ElementwiseCall(Call):
         """Make the call and return the results."""
         return run_elementwise(self.function, self.name, self.arrays, dict(self.options))
 
-    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+    def plan(self, positions: Mapping[str, Any]) -> Plan | None:
         """Return a plan for arrays of one shape and dtype, with parameters that are numbers or of that dtype."""
         first, options = self.arrays[0], dict(self.options)
         if any(type(each) is not ndarray for each in self.arrays):
@@ -361,6 +364,10 @@ class ElementwiseCall(Call):
         if options:
             return None
         ufunc, count = self.function.kernels[self.name], len(self.arrays)
+        # Results have the layout of the arrays, and those of a replay are in C order.
+        if out is None and not places and all(each.flags.c_contiguous for each in self.arrays):
+            inputs = (*map(Input, range(count)), *map(Input, parameters))
+            return KernelPlan(ufunc, inputs, (Output(shape, dtype),) * ufunc.nout)
         out_at = None if out is None else positions["out"]
 
         def run(given: Sequence[Any]) -> Any:

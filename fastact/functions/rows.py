@@ -19,7 +19,7 @@ from fastact.arrays.arguments import (
     outputs_for,
 )
 from fastact.arrays.contiguous import BLOCK, RANDOM_OPERANDS, run_contiguous
-from fastact.arrays.plans import Call, Plan, are_plain, taking_contiguous
+from fastact.arrays.plans import Call, KernelPlan, Plan, are_plain, shaped
 from fastact.arrays.random_numbers import Draw
 from fastact.arrays.rows import (
     Axes,
@@ -50,6 +50,7 @@ from fastact.functions.vjp import by_backward
 from fastact.kernels.kernel import Contiguous, Kernel, Rows
 from fastact.runtime.dtypes import dtype_of, has_loop, inner_type
 from fastact.runtime.output_pool import MIN_POOLED_BYTES
+from fastact.runtime.replays import Input, Output
 from fastact.simd import uniform
 from fastact.vecmath import log
 
@@ -282,6 +283,8 @@ def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
                 if array.shape != (x.shape if is_row else x.shape[:-1]):
                     break
             else:  # 2 us instead of 16
+                if function._has_repeated(name, x):
+                    return function._call(function.operations[name], arrays, (), {})
                 return function.kernels[name](*arrays, function.constants[x.dtype])
         return _run(function, function.operations[name], arrays, {"out": out})()
 
@@ -328,18 +331,21 @@ class GumbelCall(Call):
             of_largest(y, **self.of_rows, out=y)
         return results
 
-    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+    def plan(self, positions: Mapping[str, Any]) -> Plan | None:
         """Return a plan for a soft value of logits that fit one block."""
         x, of_logits = self.rows.inputs[0].array, self.rows.plan(positions)
         if of_logits is None or self.hard or x.size > BLOCK:
             return None
-        shape, add_noise = x.shape, self.rows.function.kernels["perturb"]
-        draw = self.draw.plan(positions)
+        at, shape = positions["rng"], x.shape
+        add_noise = KernelPlan(
+            self.rows.function.kernels["perturb"],
+            (*self.draw.operands(at), Input(0, shaped((-1,)))),
+            (Output(shape, x.dtype, shaped((-1,))),),
+            key=self.draw.key_at(at),
+        )
 
         def run(given: Sequence[Any]) -> Any:
-            x, *others = given
-            noisy = add_noise(*draw(given), x.reshape(-1)).reshape(shape)
-            return of_logits((noisy, *others))
+            return of_logits((add_noise(given), *given[1:]))
 
         return run
 
@@ -481,7 +487,7 @@ class RowsCall(Call):
             *inputs, *self.scalars, out=tuple(outputs), casting="same_kind", signature=types
         )
 
-    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+    def plan(self, positions: Mapping[str, Any]) -> Plan | None:
         """Return a plan for rows along one axis."""
         if self.out is not None:
             return None
@@ -494,53 +500,41 @@ class RowsCall(Call):
             (each.array for each in self.inputs[: len(names)]), self.dtype, any_layout=True
         ):
             return None
-        shapes, are_rows = zip(*((each.shape, each.is_row) for each in self.outputs), strict=True)
-        if () in shapes:
+        if any(each.shape == () for each in self.outputs):
             return None
         # Where a mask excludes elements, nothing may read them, not even to copy them.
         if len(self.inputs) > len(names) and not all(
             each.array.flags.c_contiguous for each in self.inputs[: len(names)]
         ):
             return None
-        ufunc, scalars = self.function.kernels[self.kernel], self.scalars
-        is_single = len(shapes) == 1
-        operands = self._operands(positions)
-        if layout.is_last and all(are_rows):
-            return lambda given: ufunc(*operands(given), *scalars)
-        rows_last, back = layout.copies()
-        of_inputs = [each.is_row for each in self.inputs]
+        own, view = self.inputs[: len(names)], layout.view
+        inputs = [Input(k, view(each.is_row)) for k, each in enumerate(own)]
+        for mask, _ in self.inputs[len(own) :]:
+            # Without `where`, it is the same in all calls.
+            source = positions.get("where", mask)
+            inputs.append(Input(source, _mask_view(mask.shape, view(True), layout.is_last)))
+        rows = own[0].array.shape[:-1]
+        for each in self.scalars:  # the lengths of causal rows are those of each row
+            whole = np.broadcast_to(each, rows).copy() if each.ndim else each
+            inputs.append(Input(whole))
+        return KernelPlan(
+            self.function.kernels[self.kernel],
+            inputs,
+            [Output(each.shape, self.dtype, view(each.is_row)) for each in self.outputs],
+        )
 
-        def run(given: Sequence[Any]) -> Any:
-            inputs = map(rows_last, operands(given), of_inputs)
-            results = ufunc(*inputs, *scalars)
-            if is_single:
-                return back(results, are_rows[0]).reshape(shapes[0])
-            named = zip(results, are_rows, shapes, strict=True)
-            return tuple([back(rows, is_row).reshape(shape) for rows, is_row, shape in named])
 
-        return run
+def _mask_view(
+    shape: tuple[int, ...], view: Callable[[NDArray[Any]], NDArray[Any]], is_last: bool
+) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Return a function that views a mask as a kernel takes it, beside an array of this shape."""
 
-    def _operands(self, positions: Mapping[str, int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
-        """Return a function that takes a call's values, and returns its inputs."""
-        count = len(self.operation.inputs)
-        take = taking_contiguous(range(count), (each.array for each in self.inputs[:count]))
-        if len(self.inputs) == count:
-            return take
-        mask = self.inputs[-1].array
-        if "where" not in positions:  # it is the same in all calls
-            return lambda given: (*take(given), mask)
-        where_at, shape = positions["where"], mask.shape
-        is_last = isinstance(self.layout, Axes) and self.layout.is_last
-        # NumPy broadcasts along the axes before a row.
-        own = slice(-1 if is_last else None, None)
+    def view_of(mask: NDArray[Any]) -> NDArray[Any]:
+        if is_last and mask.shape[-1:] == shape[-1:]:
+            return mask  # NumPy broadcasts along the axes before a row
+        return view(np.broadcast_to(mask, shape))
 
-        def operands(given: Sequence[Any]) -> Sequence[Any]:
-            where = given[where_at]
-            if where.shape[own] != shape[own]:
-                where = np.broadcast_to(where, shape)
-            return *take(given), where
-
-        return operands
+    return view_of
 
 
 def _fitting(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
+from numpy.typing import NDArray
 
 from fastact.arrays.arguments import (
     as_real_array,
@@ -22,15 +23,17 @@ from fastact.arrays.arguments import (
     outputs_for,
     same_shape,
 )
-from fastact.arrays.channels import as_sums, run_with_sums, sum_of_channels
-from fastact.arrays.plans import RNG, Call, Plan, kind_of, plan_key
+from fastact.arrays.channels import as_sums, run_with_sums, sum_of_channels, sums_plan
+from fastact.arrays.contiguous import BLOCK
+from fastact.arrays.plans import RNG, Call, KernelPlan, Plan, plan_key
 from fastact.arrays.random_numbers import new_key
 from fastact.catalogue.definition import REQUIRED
-from fastact.functions.operation import Family, Operation
+from fastact.functions.operation import Family, Operation, replay_key
 from fastact.functions.options import Argument
 from fastact.kernels.door import make_ufunc
 from fastact.kernels.kernel import Channels, Kernel
 from fastact.runtime.output_pool import MIN_POOLED_BYTES, with_output_pool
+from fastact.runtime.replays import Replay
 
 SAVES = ("input", "output", "derivative")
 PRODUCT = "product"
@@ -59,43 +62,43 @@ class ChannelSums(NamedTuple):
     axis: int | None
 
 
-class _Later:
-    """The plan of a backward pass, for all calls that repeat a forward pass; the first that was run has left it."""
+class Recipe:
+    """How to compute the gradient of a call; calls of one plan share it.
 
-    __slots__ = ("kinds", "plan")
+    Attributes
+    ----------
+    function, operation, gradients, bias
+        As in `Vjp`.
+    replay : callable, optional
+        Takes the gradients, what is saved and the options, and returns the results, or None for arrays of another kind.
+    """
 
-    def __init__(self) -> None:
-        self.plan: Plan | None = None
-        self.kinds: list[Any] = []
+    __slots__ = ("_runs", "bias", "function", "gradients", "operation", "replay")
 
-    def find(
+    def __init__(
         self,
         function: Any,
-        backward: Operation,
-        gradients: tuple[Any, ...],
-        arrays: tuple[Any, ...],
-        options: Mapping[str, Any],
+        operation: str,
+        gradients: tuple[str, ...],
+        bias: ChannelSums | None = None,
     ) -> None:
-        """Look up the plan that a call has left."""
-        key = plan_key(backward.name, (*arrays, *options.values()), options)
-        plan = None if key is None else function._plans.get(key)
-        if plan is not None and all(type(each) is ndarray for each in gradients):
-            self.kinds, self.plan = [kind_of(each) for each in gradients], plan
+        self.function, self.operation = function, operation
+        self.gradients, self.bias = gradients, bias
+        self.replay: Replay | None = None
+        self._runs = 0
 
-    def run(
-        self, gradients: tuple[Any, ...], arrays: tuple[Any, ...], options: Mapping[str, Any]
-    ) -> Any:
-        """Run the plan, or return None; what is saved is of the same kind in all these calls."""
-        plan = self.plan
-        if plan is None:
-            return None
-        for each, kind in zip(gradients, self.kinds, strict=True):
-            if type(each) is not ndarray or kind_of(each) != kind:
-                return None
-        try:
-            return plan((*arrays, *options.values()))
-        except MemoryError:
-            return None
+    def find_replay(self, options: Mapping[str, Any], *arrays: Any) -> None:
+        """Find what replays the computation, in its second run."""
+        self._runs += 1
+        if self._runs != 2:
+            return
+        if self.bias is None:
+            key = replay_key(self.operation, 0, options)
+            self.replay = self.function._replays.get(key)
+        elif self.operation == PRODUCT and arrays[0].size <= BLOCK:
+            plan = sums_plan(_product_with_sums(), arrays, *self.bias)
+            plan(arrays)
+            self.replay = plan.replay
 
 
 class Vjp:
@@ -103,45 +106,42 @@ class Vjp:
 
     Attributes
     ----------
-    function : Function
-        The function that was called.
-    operation : str
-        The operation that computes the gradient, or ``"product"`` if what is saved is the derivative.
-    gradients : tuple of str
-        What it takes: ``("dy",)``, or ``("dloss",)`` for a loss, whose gradient is 1 by default.
     saved : tuple of ndarray
         The arrays that it needs.
-    options : dict of str to Any
+    options : mapping of str to Any
         The options of the call.
-    bias : ChannelSums, optional
-        The bias, if its gradient is the sum of the result of `operation`.
     """
 
-    __slots__ = ("bias", "function", "gradients", "later", "operation", "options", "saved")
+    __slots__ = ("_recipe", "options", "saved")
 
     def __init__(
-        self,
-        function: Any,
-        operation: str,
-        gradients: tuple[str, ...],
-        saved: tuple[Any, ...],
-        options: Mapping[str, Any],
-        bias: ChannelSums | None = None,
-        later: _Later | None = None,
+        self, recipe: Recipe, saved: tuple[NDArray[Any], ...], options: Mapping[str, Any]
     ) -> None:
-        self.function, self.operation, self.gradients = function, operation, gradients
-        self.saved, self.options, self.bias, self.later = saved, options, bias, later
+        self._recipe, self.saved, self.options = recipe, saved, options
 
-    def __reduce__(self) -> tuple[Any, ...]:  # without the plan
-        own = (
-            self.function,
-            self.operation,
-            self.gradients,
-            self.saved,
-            dict(self.options),
-            self.bias,
-        )
-        return Vjp, own
+    @property
+    def function(self) -> Any:
+        """The function that was called."""
+        return self._recipe.function
+
+    @property
+    def operation(self) -> str:
+        """The operation that computes the gradient, or ``"product"`` if what is saved is the derivative."""
+        return self._recipe.operation
+
+    @property
+    def gradients(self) -> tuple[str, ...]:
+        """What it takes: ``("dy",)``, or ``("dloss",)`` for a loss, whose gradient is 1 by default."""
+        return self._recipe.gradients
+
+    @property
+    def bias(self) -> ChannelSums | None:
+        """The bias, if its gradient is the sum of the result of `operation`."""
+        return self._recipe.bias
+
+    def __reduce__(self) -> tuple[Any, ...]:  # without the replay
+        recipe = self.function, self.operation, self.gradients, self.bias
+        return _restored, (recipe, self.saved, dict(self.options))
 
     def __call__(self, *gradients: Any, out: Any = None) -> Any:
         """Return the gradients with respect to the inputs, as `backward` of the function does.
@@ -153,6 +153,11 @@ class Vjp:
         out : ndarray or tuple, optional
             Where the results go.
         """
+        replay = self._recipe.replay
+        if replay is not None and out is None:
+            results = replay(*gradients, *self.saved, *self.options.values())
+            if results is not None:
+                return results
         if not gradients and self.gradients == ("dloss",):
             gradients = (1.0,)
         if len(gradients) != len(self.gradients):
@@ -161,20 +166,27 @@ class Vjp:
             )
         if self.bias is None:
             return self._gradients(gradients, out)
+        return self._gradients_with_sums(self.bias, gradients, out)
+
+    def _gradients_with_sums(
+        self, bias: ChannelSums, gradients: tuple[Any, ...], out: Any
+    ) -> tuple[Any, Any]:
+        """Return the gradient, and that of the bias."""
         own, of_bias = (None, None) if out is None else each_output(self._caller, out, 2)
         if of_bias is not None:  # checked before anything is written
-            outputs_for(self._caller, (of_bias,), (self.bias.shape,), (self.bias.dtype,))
+            outputs_for(self._caller, (of_bias,), (bias.shape,), (bias.dtype,))
         if self.operation == PRODUCT and _are_alike(self.saved[0], gradients[0]):
             arrays = gradients[0], self.saved[0]
-            dx, total = run_with_sums(_product_with_sums(), arrays, self.bias.axis)
+            dx, total = run_with_sums(_product_with_sums(), arrays, bias.axis)
             if own is not None:
                 (output,) = outputs_for(self._caller, (own,), (dx.shape,), (dx.dtype,))
                 np.copyto(output, dx, casting="same_kind")
                 dx = output
+            self._recipe.find_replay(self.options, *arrays)
         else:
             dx = self._gradients(gradients, own)
-            total = sum_of_channels(dx, self.bias.axis)
-        sums = as_sums(total, self.bias.shape, self.bias.dtype)
+            total = sum_of_channels(dx, bias.axis)
+        sums = as_sums(total, bias.shape, bias.dtype)
         if of_bias is not None:
             np.copyto(of_bias, sums, casting="same_kind")
             sums = of_bias
@@ -184,17 +196,10 @@ class Vjp:
         """Return the gradients without that of a bias."""
         if self.operation == PRODUCT:
             return _products(self, gradients[0], out)
-        backward = self.function.operations[self.operation]
-        if out is None and not self.options and backward.plain is not None:
-            return backward.plain(self.function, *gradients, *self.saved)
-        arrays, options, later = (*gradients, *self.saved), self.options, self.later
-        if out is not None:
-            return self.function._call(backward, arrays, (), {**options, "out": out})
-        results = None if later is None else later.run(gradients, arrays, options)
-        if results is None:
-            results = self.function._call(backward, arrays, (), dict(options))
-            if later is not None and later.plan is None:
-                later.find(self.function, backward, gradients, arrays, options)
+        backward, arrays = self.function.operations[self.operation], (*gradients, *self.saved)
+        options = dict(self.options) if out is None else {**self.options, "out": out}
+        results = self.function._call(backward, arrays, (), options)
+        self._recipe.find_replay(self.options)
         return results
 
     @property
@@ -211,6 +216,10 @@ class Vjp:
 
     def __repr__(self) -> str:
         return f"<vjp of {self.function.name!r}, {self.nbytes} bytes saved>"
+
+
+def _restored(recipe: tuple[Any, ...], saved: tuple[Any, ...], options: dict[str, Any]) -> Vjp:
+    return Vjp(Recipe(*recipe), saved, options)
 
 
 def _product_and_summand(dy: Any, derivative: Any) -> Any:
@@ -327,25 +336,68 @@ class VjpCall(Call):
         """Make the call and return the results."""
         return self._run()(self.arrays, self.options, self.kept)
 
-    def plan(self, positions: Mapping[str, int]) -> Plan | None:
+    def plan(self, positions: Mapping[str, Any]) -> Plan | None:
         """Return a plan that runs the operation by its own plan."""
         if "out" in self.options:
             return None
         changing = {name: k for name, k in positions.items() if name in self.options}
+        later = {name: k for name, k in changing.items() if name in self.kept}
+        replayed = self._replayed(positions, later)
+        if replayed is not None:
+            return replayed
         options, kept = (
             {name: None if name in changing else value for name, value in given.items()}
             for given in (self.options, self.kept)
         )
-        run, count = self._run(_Later(), self._forward_plan()), len(self.arrays)
+        run, count = self._run(self._forward_plan()), len(self.arrays)
         if not changing:
             return lambda given: run(given[:count], options, kept)
 
         def plan(given: Sequence[Any]) -> Any:
             values = {name: given[k] for name, k in changing.items()}
-            later = {name: value for name, value in values.items() if name in kept}
-            return run(given[:count], options | values, kept | later)
+            of_later = {name: given[k] for name, k in later.items()}
+            return run(given[:count], options | values, kept | of_later)
 
         return plan
+
+    def _replayed(
+        self, positions: Mapping[str, int], later: Mapping[str, int]
+    ) -> KernelPlan | None:
+        """Return the plan if the forward pass is one call of a kernel: that kernel, and the creation of the `Vjp`."""
+        first, options = self.function.operations[self.forward], dict(self.options)
+        key_of = None
+        if self._draws:
+            if RNG not in positions:
+                return None
+            key_of = partial(new_key, self.function.caller("vjp"))
+            options[RNG] = 0
+            if self._keeps_key:
+                later = {**later, RNG: positions[RNG]}
+        call = self.function._start(first, (*self.arrays, *self.more), (), options)
+        constants = zip(first.inputs[len(self.arrays) :], self.more, strict=True)
+        places = {**positions, **{name: each for name, each in constants if type(each) is ndarray}}
+        forward = call.plan(places) if isinstance(call, Call) else None
+        if not isinstance(forward, KernelPlan):
+            return None
+        recipe, count = self._recipe, len(self.arrays)
+        kept = {name: None if name in later else value for name, value in self.kept.items()}
+        are_results, of_backward = self._are_results, self.backward != PRODUCT
+        saved_by_backward = _positions(first, self._second) if of_backward else []
+
+        def finish(given: tuple[Any, ...], start: int) -> Any:
+            own, results = kept, given[start:]
+            if later:
+                own = {**kept, **{name: given[k] for name, k in later.items()}}
+            if of_backward:
+                saved = tuple(
+                    [given[k if k < count else start + k - count] for k in saved_by_backward]
+                )
+            else:
+                saved = tuple(compress(results, are_derivatives))
+            return *compress(results, are_results), Vjp(recipe, saved, own)
+
+        are_derivatives = [not each for each in are_results]
+        return forward.then(finish, key_of)
 
     def _forward_plan(self) -> Plan | None:
         """Return the plan that the forward pass has left."""
@@ -359,19 +411,39 @@ class VjpCall(Call):
         names = self.function.operations[self.forward].option_names
         return RNG in names and ("dropout" not in names or self.options.get("dropout") is not None)
 
+    @property
+    def _keeps_key(self) -> bool:
+        if self.backward == PRODUCT:
+            return False
+        return RNG in self.kept or (self._draws and RNG in self._second.option_names)
+
+    @property
+    def _second(self) -> Operation:
+        """The operation whose gradients are returned."""
+        name = "backward" if self.backward == PRODUCT else self.backward
+        operation: Operation = self.function.operations[name]
+        return operation
+
+    @property
+    def _are_results(self) -> list[bool]:
+        """For each output of the forward pass, whether it is a result, or else a derivative."""
+        known = self.function.operations["forward"].outputs
+        return [name in known for name in self.function.operations[self.forward].outputs]
+
+    @property
+    def _recipe(self) -> Recipe:
+        wanted = tuple(each.name for each in self._second.arrays if each.is_gradient)
+        return Recipe(self.function, self.backward, wanted, self.bias)
+
     def _run(
-        self, later: _Later | None = None, forward: Plan | None = None
+        self, forward: Plan | None = None
     ) -> Callable[[Sequence[Any], dict[str, Any], dict[str, Any]], Any]:
         """Return a function of arrays, options and the gradient's options that makes the call."""
-        function, backward, bias, more = self.function, self.backward, self.bias, self.more
-        first, known = function.operations[self.forward], function.operations["forward"].outputs
-        are_results = [name in known for name in first.outputs]
+        function, more, recipe = self.function, self.more, self._recipe
+        first, are_results = function.operations[self.forward], self._are_results
         are_derivatives = [not each for each in are_results]
-        second = function.operations["backward" if backward == PRODUCT else backward]
-        wanted = tuple(each.name for each in second.arrays if each.is_gradient)
-        at = None if backward == PRODUCT else _positions(first, second)
-        draws, plain = self._draws, first.plain
-        keeps_key = RNG in self.kept or (draws and RNG in second.option_names)
+        at = None if self.backward == PRODUCT else _positions(first, self._second)
+        draws, plain, keeps_key = self._draws, first.plain, self._keeps_key
 
         def run(arrays: Sequence[Any], options: dict[str, Any], kept: dict[str, Any]) -> Any:
             if draws:
@@ -390,8 +462,7 @@ class VjpCall(Call):
             else:
                 everything = (*arrays, *outputs)
                 saved = tuple([everything[k] for k in at])
-            vjp = Vjp(function, backward, wanted, saved, kept, bias, later)
-            return *compress(outputs, are_results), vjp
+            return *compress(outputs, are_results), Vjp(recipe, saved, kept)
 
         return run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastact.kernels.channels import channel_sums
+from fastact.kernels.channels import channel_sums, channels_in_blocks
 from fastact.kernels.contiguous import contiguous
 from fastact.kernels.elementwise import elementwise
 from fastact.kernels.groups import groups
@@ -39,7 +39,10 @@ def build(kernel: Kernel, dtype: str) -> LoopFunction:
         case Channels():
             sums = sum(each.kind == "float64" for each in kernel.outputs)
             per_channel = sum(each.core == ("c",) for each in kernel.inputs)
-            return channel_sums(compute, _operands(kernel, dtype), sums, draws, per_channel)
+            operands, is_light = _operands(kernel, dtype), is_memory_bound(compute)
+            if sums:
+                return channel_sums(compute, operands, sums, draws, per_channel, is_light)
+            return channels_in_blocks(compute, operands, draws, per_channel, is_light)
         case Packed():
             parts = tuple(_parts(each.core) for each in kernel.operands)
             return packed(compute, _operands(kernel, dtype), parts, kernel.schedule.order)

@@ -6,11 +6,163 @@ from collections.abc import Callable
 from typing import Any
 
 from fastact.kernels.random_operands import NoRandomOperands, RandomOperands
-from fastact.simd.blocks import MEMORY_BOUND_UNROLL_FACTOR, Blocks
+from fastact.simd.blocks import MEMORY_BOUND_UNROLL_FACTOR, UNROLL_FACTOR, Blocks
 from fastact.simd.compilable import internal
-from fastact.simd.memory import set_addresses, stack, words, words_behind
+from fastact.simd.memory import (
+    address_of,
+    number_at,
+    reserve_words,
+    set_addresses,
+    set_number_at,
+    stack,
+    words,
+    words_behind,
+)
 from fastact.simd.operands import Operands
 from fastact.simd.sums import Sums
+
+# In blocks: longer rows are run one by one, as their ends no longer matter.
+_LONGEST_PERIOD = 16
+# Terms are widened to float64, which takes registers.
+_UNROLL_FACTOR_OF_SUMS = UNROLL_FACTOR // 2
+
+
+def channels_in_blocks(
+    operation: Callable[..., Any],
+    operands: Operands,
+    is_random: bool = False,
+    per_channel: int = 1,
+    is_memory_bound: bool = False,
+) -> Callable[..., None]:
+    """Return the loop of a generalized ufunc with parameters per channel.
+
+    Its signature is that of `channel_sums` without sums. Channels that are adjacent are one stretch of memory, along
+    which their parameters repeat: row by row, the end of each would fill a part of a block (of 10 channels, sigmoid with a
+    bias would take 3 times as long).
+
+    Parameters
+    ----------
+    operation, operands, is_random, per_channel
+        As for `channel_sums`.
+    is_memory_bound : bool, default False
+        Whether memory bandwidth is the bottleneck.
+    """
+    blocks = Blocks(operands, MEMORY_BOUND_UNROLL_FACTOR if is_memory_bound else UNROLL_FACTOR)
+    random_operands = (
+        RandomOperands(blocks.vector, blocks.is_deinterleaved) if is_random else NoRandomOperands()
+    )
+    reserve_window, begin_random, random_at = (
+        random_operands.reserve,
+        random_operands.begin,
+        random_operands.at,
+    )
+    leading = random_operands.count + 1 if is_random else 0
+    weight, others, inputs = operands.arrays, operands.arrays + per_channel, operands.inputs
+    count, reserve, addresses = operands.count, stack(operands.count), operands.addresses
+    itemsize, weight_itemsize = operands.itemsize, operands.parameter_itemsize
+    is_contiguous, width, longest_period = (
+        operands.is_contiguous,
+        blocks.width,
+        _LONGEST_PERIOD * blocks.width,
+    )
+    copy_in = blocks.copy(range(others), inward=True, skips_broadcast=False)
+    load, broadcast = blocks.load(range(others)), blocks.broadcast_of(range(others, inputs))
+    reserve_scratch, pointers_at, copy_out, store = (
+        blocks.reserve,
+        blocks.pointers_at,
+        blocks.copy_out,
+        blocks.store,
+    )
+    parameter = operands.storages[weight]
+    number, set_number, compute = (
+        number_at(parameter),
+        set_number_at(parameter),
+        internal(operation),
+    )
+
+    @internal
+    def repeat(source: int, channels: int, target: int, elements: int) -> None:
+        """Write the parameters of channels again and again."""
+        channel = 0
+        for i in range(elements):
+            set_number(target + weight_itemsize * i, number(source + weight_itemsize * channel))
+            channel += 1
+            if channel == channels:
+                channel = 0
+
+    def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
+        args = words(arguments)
+        rows, channels, length = dimensions[1], dimensions[2], dimensions[3]
+        row_steps, channel_steps, block_steps = reserve(), reserve(), reserve()
+        first, start, own = reserve(), reserve(), reserve()
+        scratch, window = reserve_scratch(), reserve_window()
+        core, core_index = words_behind(steps, leading + count), 0
+        are_neighbours, are_adjacent = length == 1, rows > 1 and channels < longest_period
+        for k in range(count):
+            row_steps[k] = channel_steps[k] = block_steps[k] = 0
+            if k < weight or k >= inputs:
+                row_steps[k], channel_steps[k] = core[core_index], core[core_index + 1]
+                block_steps[k] = core[core_index + 2]
+                core_index += 3
+                are_neighbours = are_neighbours and channel_steps[k] == itemsize
+                are_adjacent = are_adjacent and row_steps[k] == channels * itemsize
+            elif k < others:
+                channel_steps[k], block_steps[k] = core[core_index], weight_itemsize
+                core_index += 1
+                are_neighbours = are_neighbours and channel_steps[k] == weight_itemsize
+        is_plain = is_contiguous(block_steps)
+        repeated = reserve_words(per_channel * (min(channels, longest_period) + width))
+        for loop_step in range(dimensions[0]):
+            for k in range(count):
+                first[k] = args[leading + k] + loop_step * steps[leading + k]
+            channel_stride = (
+                words(args[leading - 1] + loop_step * steps[leading - 1])[0] if is_random else 1
+            )
+            # The traversal: stretches of memory, and for their parameters a period and the advance along a block.
+            outer, inner, stretch, period, advance = channels, rows, length, 1, 0
+            repeats, is_in_place = min(width, length), is_plain
+            if are_neighbours and channel_stride == 1:
+                outer, stretch, period, advance = 1, channels, rows * channels, width
+                repeats, is_in_place = 0, True
+                if are_adjacent:
+                    inner, stretch = 1, rows * channels
+                    period, advance, repeats = channels, width % channels, channels + width
+                for k in range(count):
+                    if k < weight or k >= inputs:
+                        block_steps[k] = itemsize
+            random = begin_random((window, args, steps, loop_step))
+            numbers = broadcast(addresses(first))
+            for c in range(outer):
+                for k in range(weight, others):
+                    own[k] = first[k] + c * channel_steps[k]
+                    if repeats > 0:
+                        target = address_of(words_behind(repeated, (k - weight) * repeats))
+                        repeat(own[k], period, target, repeats)
+                        own[k] = target
+                for row in range(inner):
+                    for k in range(count):
+                        start[k] = first[k] + c * channel_steps[k] + row * row_steps[k]
+                    index = (row * channels + c) * channel_stride
+                    begin, channel = 0, 0
+                    while begin < stretch:
+                        for k in range(weight, others):  # `begin` is added to all operands
+                            start[k] = own[k] + weight_itemsize * (channel - begin)
+                        base, n = addresses(start), min(width, stretch - begin)
+                        pointers, is_whole = pointers_at(base, begin), is_in_place and n == width
+                        if not is_whole:
+                            copy_in(base, block_steps, scratch, begin, n)
+                            pointers = scratch
+                        random_words = random_at(random, index + begin, index + stretch)
+                        results = compute(*(random_words + load(pointers) + numbers))
+                        store(pointers, results)
+                        if not is_whole:
+                            copy_out(base, block_steps, scratch, begin, n)
+                        begin += width
+                        channel += advance
+                        if channel >= period:
+                            channel -= period
+
+    return loop
 
 
 def channel_sums(
@@ -19,6 +171,7 @@ def channel_sums(
     sums: int = 1,
     is_random: bool = False,
     per_channel: int = 1,
+    is_memory_bound: bool = True,
 ) -> Callable[..., None]:
     """Return the loop of a generalized ufunc with per-channel sums.
 
@@ -41,6 +194,8 @@ def channel_sums(
         Whether the operation takes random numbers.
     per_channel : int, default 1
         How many parameters have one value per channel.
+    is_memory_bound : bool, default True
+        Whether memory bandwidth is the bottleneck.
     """
     random_operands = RandomOperands(operands.vector) if is_random else NoRandomOperands()
     reserve_window, begin_random, random_at = (
@@ -58,8 +213,13 @@ def channel_sums(
     reserve_blocks, width, copy_out = blocks.reserve, blocks.width, blocks.copy_out
     copy_in = blocks.copy(range(weight), inward=True, skips_broadcast=False)
     others = weight + per_channel
-    load_whole, load_with_weights = operands.load, operands.load_of(range(others))
-    broadcast, broadcast_others = operands.broadcast, operands.broadcast_of(range(others, inputs))
+    # Elements in their order and random words come one register at a time.
+    is_narrow = is_memory_bound or is_random or blocks.is_deinterleaved
+    wide = Blocks(operands, 1 if is_narrow else _UNROLL_FACTOR_OF_SUMS)
+    wide_width, wide_pointers_at, broadcast_wide = wide.width, wide.pointers_at, wide.broadcast
+    load_wide, store_wide = wide.load_arrays, wide.store
+    load_with_weights = operands.load_of(range(others))
+    broadcast_others = operands.broadcast_of(range(others, inputs))
     store_whole = operands.store
     first_lanes, lanes = operands.first_lanes, operands.lanes
     reserve = stack(count)
@@ -92,14 +252,17 @@ def channel_sums(
         random = begin_random(source)
         for _ in range(rows):
             base = addresses(start)
-            parameters = broadcast(base)
+            parameters = broadcast_wide(base)
             end = index + length
-            whole = length - length % lanes
-            for i in range(0, whole, lanes):
-                random_words = random_at(random, index + i, end)
-                results = compute(*(random_words + load_whole(base, i) + parameters))
-                store_whole(base, i, stored(results))
-                total = add_to_totals(total, results, lanes)
+            whole = length - length % wide_width
+            for i in range(0, whole, wide_width):
+                random_words, pointers = (
+                    random_at(random, index + i, end),
+                    wide_pointers_at(base, i),
+                )
+                results = compute(*(random_words + load_wide(pointers) + parameters))
+                store_wide(pointers, stored(results))
+                total = add_to_totals(total, results, wide_width)
             for i in range(whole, length, lanes):
                 mask = first_lanes(length - i)
                 random_words = random_at(random, index + i, end)
@@ -121,6 +284,8 @@ def channel_sums(
         source: Any,
     ) -> None:
         """Run rows of adjacent channels, with one sum in memory for each."""
+        for i in range(0, channels, lanes):
+            clear(totals, double * i, channels - i)
         steps = reserve()
         for k in range(count):
             steps[k] = itemsize if k < weight or k >= inputs else 0
@@ -186,8 +351,6 @@ def channel_sums(
             for k in range(sums):
                 totals[k] = args[leading + count + k] + loop_step * steps[leading + count + k]
             if are_neighbours and channel_stride == 1:
-                for i in range(0, channels, lanes):
-                    clear(totals, double * i, channels - i)
                 for k in range(count):
                     start[k] = args[leading + k] + loop_step * steps[leading + k]
                 all_channels(start, rows, row_steps, channels, totals, source)

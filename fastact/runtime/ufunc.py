@@ -44,6 +44,8 @@ class Loop:
 
 #: The loops of each ufunc, for compiling them ahead of time.
 LOOPS: dict[np.ufunc, Sequence[Loop]] = {}
+# The addresses of their ``data``, by the dtypes of their operands.
+_LOOP_DATA: dict[np.ufunc, dict[tuple[np.dtype[Any], ...], int]] = {}
 
 
 def make_ufunc(
@@ -98,10 +100,19 @@ def make_ufunc(
         loop_data = _loop_data(loop, len(inputs), operands, core_dimensions)
         _register_loop(ufunc, loop, inner_loop, loop_data)
     LOOPS[ufunc] = all_loops
+    _LOOP_DATA[ufunc] = {
+        tuple(map(np.dtype, loop.dtypes)): address
+        for loop, address in zip(loops, data, strict=True)
+    }
     # Pickle stores module and name; help() and editors show the signature.
     ufunc.__module__ = module
     ufunc.__signature__ = _signature(inputs, len(outputs), core_signature is None)  # type: ignore[misc]
     return ufunc
+
+
+def loop_data_of(ufunc: np.ufunc, dtypes: tuple[np.dtype[Any], ...]) -> int | None:
+    """Return the address of the ``data`` of the loop with exactly these dtypes, or None if there is none."""
+    return _LOOP_DATA.get(ufunc, {}).get(dtypes)  # without any if this module is another copy
 
 
 def _core_names(core_signature: str) -> list[str]:

@@ -82,7 +82,10 @@ class Blocks(metaclass=Interned):
         self.load_arrays = self.load(range(operands.arrays))
         self.load_inputs = self.load(self._inputs)
         self.element_indices = self._element_indices()
-        self.are_broadcast, self.broadcast = self._are_broadcast(), self._broadcast()
+        self.are_broadcast, self.broadcast = (
+            self._are_broadcast(),
+            self.broadcast_of(self._is_parameter),
+        )
         self.store = self._store(streaming=False)
         self.stream = self._store(streaming=True)
         self.store_some = self._store_some()
@@ -373,16 +376,15 @@ class Blocks(metaclass=Interned):
 
         return are_broadcast
 
-    def _broadcast(self) -> Any:
-        result = types.UniTuple(self.vector, len(self._is_parameter))
+    def broadcast_of(self, operands: range) -> Any:
+        """Return a function that returns a block of each of these operands, which are one number for all elements."""
+        result = types.BaseTuple.from_types((self.vector,) * len(operands))
 
         @intrinsic
         def broadcast(context: Any, base: Any) -> Any:
-            """Return a block of each parameter, which is one number for all elements."""
-
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 loaded = []
-                for k in self._is_parameter:
+                for k in operands:
                     pointer = builder.extract_value(values[0], k)
                     value = emit_broadcast(builder, self._storages[k], self.vector, pointer)
                     loaded.append(_plain_nan(builder, value) if self.is_deinterleaved else value)

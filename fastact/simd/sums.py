@@ -34,7 +34,8 @@ class Sums(metaclass=Interned):
     zeros : callable
         Returns sums of nothing, in registers.
     add : callable
-        ``add(sums, results, number)`` returns sums in registers with the first `number` lanes of the terms added.
+        ``add(sums, results, number)`` returns sums in registers with the first `number` lanes of the terms added, one
+        register after the other if the terms have several.
     clear : callable
         ``clear(addresses, offset, number)`` sets `number` sums in memory to zero.
     add_to_memory : callable
@@ -48,14 +49,23 @@ class Sums(metaclass=Interned):
         kind = types.BaseTuple.from_types((vector,) * count)
         zero = constant(vector.llvm, 0.0)
 
-        def terms(builder: Any, results: Any) -> list[Any]:
+        def terms(builder: Any, results: Any) -> list[list[Any]]:
+            """Return the terms of each sum as vectors of its lanes, in the order of elements."""
             found = cgutils.unpack_tuple(builder, results)
             found = found[len(found) - count :]
             if order is not None:
                 mask = shuffle_mask(order)
                 found = [builder.shuffle_vector(each, each, mask) for each in found]
-            wide = vector.llvm
-            return [each if each.type == wide else builder.fpext(each, wide) for each in found]
+            return [[wide(builder, part) for part in split(builder, each)] for each in found]
+
+        def split(builder: Any, term: Any) -> list[Any]:
+            if term.type.count == lanes:
+                return [term]
+            masks = (range(k, k + lanes) for k in range(0, term.type.count, lanes))
+            return [builder.shuffle_vector(term, term, shuffle_mask([*each])) for each in masks]
+
+        def wide(builder: Any, term: Any) -> Any:
+            return term if term.type == vector.llvm else builder.fpext(term, vector.llvm)
 
         def first(builder: Any, number: Any) -> Any:
             positions = ir.Constant(ir.VectorType(INDEX, lanes), list(range(lanes)))
@@ -76,10 +86,12 @@ class Sums(metaclass=Interned):
         @intrinsic
         def add(context: Any, sums: Any, results: Any, number: Any) -> Any:
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
-                mask = first(builder, values[2])
-                added = [builder.select(mask, each, zero) for each in terms(builder, values[1])]
-                before = cgutils.unpack_tuple(builder, values[0])
-                found = [builder.fadd(*pair) for pair in zip(before, added, strict=True)]
+                found = cgutils.unpack_tuple(builder, values[0])
+                for k, parts in enumerate(terms(builder, values[1])):
+                    for position, part in enumerate(parts):
+                        left = builder.sub(values[2], ir.Constant(INDEX, position * lanes))
+                        added = builder.select(first(builder, left), part, zero)
+                        found[k] = builder.fadd(found[k], added)
                 return context.make_tuple(builder, kind, found)
 
             return kind(kind, results, types.intp), emit
@@ -100,7 +112,7 @@ class Sums(metaclass=Interned):
         ) -> Any:
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 mask, added = first(builder, values[2]), terms(builder, values[3])
-                for pointer, term in zip(pointers(builder, *values[:2]), added, strict=True):
+                for pointer, (term,) in zip(pointers(builder, *values[:2]), added, strict=True):
                     so_far = emit_load(builder, storage, vector, pointer, mask)
                     total = builder.fadd(so_far, term)
                     emit_store(builder, storage, vector, pointer, total, mask)

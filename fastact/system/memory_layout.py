@@ -47,6 +47,16 @@ class SettingLayout(NamedTuple):
     none: int = 23
     probe: int = 24
     probe_error: int = 25
+    # What `fastact.runtime.replay` needs besides: functions of the C APIs of CPython and NumPy, and types.
+    new_array: int = 26
+    new_tuple: int = 27
+    set_item: int = 28
+    call: int = 29
+    save_thread: int = 30
+    restore_thread: int = 31
+    as_unsigned: int = 32
+    array_type: int = 33
+    int_type: int = 34
 
 
 class LoopDataLayout(NamedTuple):
@@ -89,6 +99,48 @@ class BlockLayout(NamedTuple):
     released_at: int = 2  # nanoseconds of the monotonic clock
 
 
+class RecordLayout(NamedTuple):
+    """Indices into the record of a call that is replayed; its arguments, operands and outputs follow."""
+
+    arguments: int = 0  # their numbers
+    operands: int = 1
+    outputs: int = 2
+    inner_loop: int = 3  # what NumPy would call, and with what
+    loop_data: int = 4
+    dimensions: int = 5
+    steps: int = 6
+    releases_gil: int = 7
+    scratch: int = 8  # words of sums that are narrowed
+    finish: int = 9  # address of a Python function of arguments and outputs; 0 for none
+
+
+class ArgumentLayout(NamedTuple):
+    """Indices into an expected argument: an array, a 64-bit key, or one certain object."""
+
+    kind: int = 0
+    dtype: int = 1  # the address of the dtype, or of the object
+    dimensions: int = 2
+    shape: int = 3  # its address
+
+
+class OperandLayout(NamedTuple):
+    """Indices into an operand of the inner loop."""
+
+    source: int = (
+        0  # the index of an argument; from their number on, of an output; -1 for a constant
+    )
+    offset: int = 1  # bytes from the start of the source, or the address of a constant
+
+
+class OutputLayout(NamedTuple):
+    """Indices into a new array."""
+
+    dtype: int = 0
+    dimensions: int = 1
+    shape: int = 2
+    narrowed: int = 3  # how many float64 of the kernel are rounded to float32; 0 for none
+
+
 class BarrierLayout(NamedTuple):
     """Indices into the state of a barrier; one word for each thread, set on arrival, follows."""
 
@@ -98,11 +150,35 @@ class BarrierLayout(NamedTuple):
     max_polls: int = 3
 
 
+WORD = 8
+# Objects of CPython: the header ends with the type, and the fields follow.
+HEADER = object.__basicsize__ // WORD
+OBJECT_TYPE = HEADER - 1
+TUPLE_ITEMS = tuple.__basicsize__ // WORD
+
+
+class ArrayLayout(NamedTuple):
+    """Indices into the words of an ndarray, the fields of ``PyArrayObject_fields``, and flags that are expected."""
+
+    data: int = HEADER
+    dimensions: int = HEADER + 1
+    shape: int = HEADER + 2
+    dtype: int = HEADER + 5
+    flags: int = HEADER + 6
+    contiguous: int = 0x1 | 0x100  # NPY_ARRAY_C_CONTIGUOUS and NPY_ARRAY_ALIGNED
+
+
+ARRAY = ArrayLayout()
 SETTING = SettingLayout()
 LOOP_DATA = LoopDataLayout()
 OUTPUT_POOL = OutputPoolLayout()
 BLOCK = BlockLayout()
 BARRIER = BarrierLayout()
+RECORD = RecordLayout()
+ARGUMENT = ArgumentLayout()
+OPERAND = OperandLayout()
+OUTPUT = OutputLayout()
+IS_ARRAY, IS_KEY, IS_OBJECT = range(3)  # kinds of arguments
 OUTPUT_POOL_BLOCKS = 64
 # The team of a Python thread is one word, ``(thread id * TEAM_SIZES + threads wanted) * TEAM_SIZES
 # + threads granted``, at the index ``thread id % TEAMS``.

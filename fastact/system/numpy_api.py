@@ -14,6 +14,7 @@ from typing import Any
 FROM_FUNC_AND_DATA_AND_SIGNATURE = 31
 REGISTER_LOOP_FOR_TYPE = 2
 # Indices into the table of arrays.
+NEW_FROM_DESCR = 94
 SET_HANDLER = 304
 DEFAULT_HANDLER = 306  # a variable
 

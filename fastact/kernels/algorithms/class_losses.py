@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fastact.kernels.algorithms.cross_entropy import IGNORED
 from fastact.kernels.algorithms.softmax import adding, total_of
 from fastact.simd import fold_to_double, select, sum_lanes
 
@@ -39,7 +40,7 @@ def label_loss(of_classes: Callable[..., Any], rows: RowAccess) -> Callable[...,
     def one_row(row: Any) -> None:
         label = label_of(row)
         loss = at_label = elsewhere = 0.0
-        if label >= row.n:
+        if label >= row.n or (label < 0 and label != IGNORED):
             loss = elsewhere = math.nan
         elif label >= 0:
             weight = weight_of(row)
@@ -104,10 +105,10 @@ def dense_loss(of_classes: Callable[..., Any], rows: RowAccess) -> Callable[...,
 
     def one_row(row: Any) -> None:
         label, scale = label_of(row), scale_of(row)
-        is_ignored = label < -1 or (label < 0 and row.n == 0)
+        is_ignored = label == IGNORED or (label == -1 and row.n == 0)
         weighting = label, spike_of(row), keep_of(row), uniform_of(row)
         loss = absent = 0.0
-        if label >= row.n:
+        if label >= row.n or (label < -1 and not is_ignored):
             loss = absent = scale = math.nan
         elif not is_ignored:
             prepare(row)

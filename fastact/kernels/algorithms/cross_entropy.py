@@ -14,6 +14,9 @@ from fastact.simd import fold_to_double, select, sum_lanes
 if TYPE_CHECKING:
     from fastact.kernels.rows import RowAccess
 
+#: The label of rows to ignore; no other negative label is valid.
+IGNORED = int(np.iinfo(np.intp).min)
+
 
 class _Softmax:
     """The softmax passes that both algorithms share; exponentials are recomputed if the row is too long to cache them."""
@@ -74,7 +77,7 @@ class _Softmax:
 def label_cross_entropy(rows: RowAccess) -> Callable[..., None]:
     """Return the function that computes the loss of one row of logits with a label.
 
-    Inputs are the row ``x`` and the scalars ``label`` (negative to ignore the row), ``weight`` and ``scale``. Outputs
+    Inputs are the row ``x`` and the scalars ``label`` (`IGNORED` to ignore the row), ``weight`` and ``scale``. Outputs
     are the scalar ``loss``, ``weight (ln sum exp x - x[label])``, and optionally the rows ``dx``, the gradient times
     ``scale``, and ``probabilities``, the softmax, also of an ignored row. A label out of range gives NaN in all: an
     inner loop cannot raise an error, and must not read outside the row.
@@ -97,15 +100,16 @@ def label_cross_entropy(rows: RowAccess) -> Callable[..., None]:
 
     def one_row(row: Any) -> None:
         label = label_of(row)
+        is_ignored = label == IGNORED
         loss = factor = at_label = top = reciprocal = 0.0
-        if label >= row.n:
+        if label >= row.n or (label < 0 and not is_ignored):
             loss = factor = reciprocal = math.nan
-        elif label >= 0 or has_probabilities:
+        elif not is_ignored or has_probabilities:
             prepare(row)
             top = top_of(row)
             sums = sums_of(row, top, 1.0, 1.0)
             reciprocal = 1 / sums.total
-            if label >= 0:
+            if not is_ignored:
                 logit = logit_at(address_of(row.base[0]) + label * row.core[0])
                 weight = weight_of(row)
                 # A class without weight adds nothing, even if its logit is infinite.
@@ -117,7 +121,7 @@ def label_cross_entropy(rows: RowAccess) -> Callable[..., None]:
                 at_label = -factor * others
         set_loss(row, loss)
         if writes:
-            write(row, (top, reciprocal, label < 0, (factor, label, at_label), row))
+            write(row, (top, reciprocal, is_ignored, (factor, label, at_label), row))
 
     return one_row
 
@@ -127,7 +131,7 @@ def dense_cross_entropy(rows: RowAccess) -> Callable[..., None]:
 
     Inputs are the rows ``x``, ``targets`` and ``weights``, and the scalars ``label``, ``spike``, ``keep``, ``uniform``
     and ``scale``. Classes have the weights ``weights (keep targets + uniform)``, plus ``spike`` for the label unless it
-    is negative. A row whose label is below -1 is ignored. Outputs are those of `label_cross_entropy`, also for a label
+    is -1. A row whose label is `IGNORED` is ignored. Outputs are those of `label_cross_entropy`, also for a label
     out of range.
     """
     softmax = _Softmax(rows)
@@ -165,10 +169,10 @@ def dense_cross_entropy(rows: RowAccess) -> Callable[..., None]:
 
     def one_row(row: Any) -> None:
         label = label_of(row)
-        is_ignored = label < -1 or (label < 0 and row.n == 0)
+        is_ignored = label == IGNORED or (label == -1 and row.n == 0)
         spike, keep, uniform, scale = spike_of(row), keep_of(row), uniform_of(row), scale_of(row)
         loss = factor = top = reciprocal = 0.0
-        if label >= row.n:
+        if label >= row.n or (label < -1 and not is_ignored):
             loss = factor = reciprocal = math.nan
         elif not is_ignored or has_probabilities:
             prepare(row)
