@@ -57,17 +57,44 @@ def load(
     fastact.runtime.compiler.NotSelfContainedError
         If the function needs more than the C library.
     """
+
+    def compile_it() -> tuple[str, bytes]:
+        # On its first compilation Numba imports SciPy, whose OpenBLAS hangs when it runs out of
+        # memory.
+        require_address_space(2**29, "compile a kernel")
+        from fastact.runtime.compiler import compile_function
+
+        return compile_function(build, signature)
+
+    return _load(name, compile_it)
+
+
+def load_ir(name: str, build: Callable[[], tuple[str, str]]) -> int:
+    """Return the address of a function that is written for LLVM, loaded from the cache or compiled without Numba.
+
+    Parameters
+    ----------
+    name : str
+        As for `load`.
+    build : callable
+        Returns the function's symbol, and the code of a module in LLVM's language. Called only on a cache miss.
+    """
+
+    def compile_it() -> tuple[str, bytes]:
+        symbol, code = build()
+        return symbol, bytes(target_machine().emit_object(llvm.parse_assembly(code)))
+
+    return _load(name, compile_it)
+
+
+def _load(name: str | None, compile_it: Callable[[], tuple[str, bytes]]) -> int:
+    """Return the address of a function, given how to get its symbol and machine code unless they are in the cache."""
     with first_use():
         require_address_space(2**26, "load a kernel")
         entry = None if name is None else kernel_cache.read(name)
         if entry is None:
-            # On its first compilation Numba imports SciPy, whose OpenBLAS hangs when it runs out of
-            # memory.
-            require_address_space(2**29, "compile a kernel")
             started = time.perf_counter()
-            from fastact.runtime.compiler import compile_function
-
-            symbol, code = compile_function(build, signature)
+            symbol, code = compile_it()
             _tell(name, time.perf_counter() - started)
             if name is not None:
                 kernel_cache.write(name, symbol.encode() + b"\n" + code)

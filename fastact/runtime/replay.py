@@ -1,26 +1,20 @@
-"""Replay a call of a kernel in machine code, as the C function of a Python builtin.
+"""Replay a call of a kernel in machine code: the C function of a Python builtin, see `fastact.runtime.replays`.
 
 It compares the arguments with those of earlier calls, allocates the outputs, and calls the inner loop: 0.3 us, while the
 way through Python and NumPy takes 3 to 6. Where nothing matches it returns None, and the caller takes that way.
+
+It is written for LLVM directly, and so compiled without Numba, whose import would take longer than many a process runs.
+All values are words: numbers and addresses.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from numba import types
+from llvmlite import ir
 
-from fastact.simd.compilable import internal
-from fastact.simd.memory import (
-    address_of,
-    call_at,
-    number_at,
-    reserve_words,
-    set_number_at,
-    words,
-    words_behind,
-)
-from fastact.simd.storage import Storage
 from fastact.system.memory_layout import (
     ARGUMENT,
     ARRAY,
@@ -32,187 +26,294 @@ from fastact.system.memory_layout import (
     RECORD,
     SETTING,
     TUPLE_ITEMS,
+    WORD,
 )
 
-_get = call_at(types.intp, 0)
-_call_1 = call_at(types.intp, 1)
-_call_3 = call_at(types.intp, 3)
-_call_4 = call_at(types.intp, 4)
-_call_8 = call_at(types.intp, 8)
-_do_1 = call_at(types.void, 1)
-_do_4 = call_at(types.void, 4)
-_wide_at, _narrow_at = number_at(Storage("float64")), set_number_at(Storage("float32"))
-
+SYMBOL = "fastact_replay"
+_INDEX, _TRUTH = ir.IntType(64), ir.IntType(1)
 _INT = 0xFFFFFFFF  # a C int fills half a word
 
 
-@internal
-def _is_expected(array: Any, expected: Any) -> Any:
-    """Whether an array has the expected dtype, shape and flags."""
-    if array[ARRAY.dtype] != expected[ARGUMENT.dtype]:
-        return False
-    if array[ARRAY.flags] & ARRAY.contiguous != ARRAY.contiguous:
-        return False
-    dimensions = expected[ARGUMENT.dimensions]
-    if array[ARRAY.dimensions] & _INT != dimensions:
-        return False
-    shape, expected_shape = words(array[ARRAY.shape]), words(expected[ARGUMENT.shape])
-    for k in range(dimensions):  # noqa: SIM110  Numba has no all()
-        if shape[k] != expected_shape[k]:
-            return False
-    return True
+def replay_ir() -> str:
+    """Return the code of the builtin in LLVM's language: `PyCFunctionFast` of CPython."""
+    module = ir.Module()
+    nothing, release = _nothing(module), _release(module)
+    find_places, run = _find_places(module), _run(module, nothing, release)
+    code = _Code(module, SYMBOL, _INDEX, 3)
+    itself, given, count = code.arguments
+    # The builtin is bound to a tuple, whose first item is an array: the settings, and the records.
+    chain = code.load(code.load(itself, TUPLE_ITEMS), ARRAY.data)
+    settings, records = code.load(chain, 0), code.load(chain, 1)
+    keys, places = code.reserve(count), code.reserve(code.add(count, code.load(chain, 2)))
+    with code.loop(records) as k:
+        record = code.load(code.add(chain, code.times(k, WORD)), 3)
+        with code.when(code.equal(code.load(record, RECORD.arguments), count)):
+            found = code.builder.call(find_places, [record, settings, given, places, keys])
+            with code.when(found):
+                code.give(code.builder.call(run, [record, settings, given, places]))
+    code.give(code.builder.call(nothing, [settings]))
+    return str(module)
 
 
-@internal
-def _key(settings: Any, argument: int, at: Any) -> Any:
-    """Store the 64 bits of a Python integer; return whether it is one, and fits."""
-    if words(argument)[OBJECT_TYPE] != settings[SETTING.int_type]:
-        return False
-    at[0] = _call_1(settings[SETTING.as_unsigned], (argument,))
-    if at[0] == -1 and _get(settings[SETTING.error_occurred], ()) != 0:
-        _get(settings[SETTING.clear_error], ())
-        return False
-    return True
+class _Code:
+    """A function of words in the making."""
+
+    def __init__(self, module: ir.Module, name: str, returns: ir.Type, arguments: int) -> None:
+        kind = ir.FunctionType(returns, [_INDEX] * arguments)
+        self.function = ir.Function(module, kind, name)
+        if name != SYMBOL:
+            self.function.linkage = "internal"
+        self.arguments = self.function.args
+        self.builder = ir.IRBuilder(self.function.append_basic_block())
+
+    def _pointer(self, address: Any, index: Any) -> Any:
+        pointer = self.builder.inttoptr(address, _INDEX.as_pointer())
+        return self.builder.gep(pointer, [self.word(index)])
+
+    def word(self, value: Any) -> Any:
+        return ir.Constant(_INDEX, value) if isinstance(value, int) else value
+
+    def load(self, address: Any, index: Any) -> Any:
+        return self.builder.load(self._pointer(address, index))
+
+    def store(self, value: Any, address: Any, index: Any) -> None:
+        self.builder.store(self.word(value), self._pointer(address, index))
+
+    def reserve(self, count: Any) -> Any:
+        """Return the address of words on the stack."""
+        return self.builder.ptrtoint(self.builder.alloca(_INDEX, self.word(count)), _INDEX)
+
+    def add(self, a: Any, b: Any) -> Any:
+        return self.builder.add(a, self.word(b))
+
+    def times(self, a: Any, b: Any) -> Any:
+        return self.builder.mul(a, self.word(b))
+
+    def part(self, a: Any, mask: int) -> Any:
+        return self.builder.and_(a, self.word(mask))
+
+    def equal(self, a: Any, b: Any) -> Any:
+        return self.builder.icmp_signed("==", a, self.word(b))
+
+    def differ(self, a: Any, b: Any) -> Any:
+        return self.builder.icmp_signed("!=", a, self.word(b))
+
+    def when(self, condition: Any) -> Any:
+        """Open a block that runs if a condition holds."""
+        return self.builder.if_then(condition)
+
+    def give(self, value: Any) -> None:
+        """Return from the function."""
+        self.builder.ret(value)
+
+    @contextmanager
+    def loop(self, count: Any) -> Iterator[Any]:
+        """Open a block that runs so many times, for the numbers from 0 on."""
+        builder, before = self.builder, self.builder.block
+        head, body, end = (builder.append_basic_block() for _ in range(3))
+        builder.branch(head)
+        builder.position_at_end(head)
+        k = builder.phi(_INDEX)
+        k.add_incoming(self.word(0), before)
+        builder.cbranch(builder.icmp_signed("<", k, count), body, end)
+        builder.position_at_end(body)
+        yield k
+        k.add_incoming(self.add(k, 1), builder.block)
+        builder.branch(head)
+        builder.position_at_end(end)
+
+    def call(self, address: Any, *words: Any) -> Any:
+        """Call the C function at an address, which takes words and returns one, or nothing of interest."""
+        kind = ir.FunctionType(_INDEX, [_INDEX] * len(words))
+        function = self.builder.inttoptr(address, kind.as_pointer())
+        return self.builder.call(function, [self.word(each) for each in words])
 
 
-@internal
-def _find_places(record: Any, settings: Any, arguments: Any, places: Any, keys: Any) -> Any:
-    """Compare the arguments with the expected ones; store the places of their elements."""
-    for k in range(record[RECORD.arguments]):
-        expected = words_behind(record, len(RECORD) + k * len(ARGUMENT))
-        kind = expected[ARGUMENT.kind]
-        if kind == IS_OBJECT:
-            if arguments[k] != expected[ARGUMENT.dtype]:
-                return False
-        elif kind == IS_ARRAY:
-            array = words(arguments[k])
-            if array[OBJECT_TYPE] != settings[SETTING.array_type]:
-                return False
-            if not _is_expected(array, expected):
-                return False
-            places[k] = array[ARRAY.data]
-        else:
-            if not _key(settings, arguments[k], words_behind(keys, k)):
-                return False
-            places[k] = address_of(words_behind(keys, k))
-    return True
+def _nothing(module: ir.Module) -> ir.Function:
+    """Return the function that returns None, given the settings."""
+    code = _Code(module, "nothing", _INDEX, 1)
+    (settings,) = code.arguments
+    none = code.load(settings, SETTING.none)
+    code.call(code.load(settings, SETTING.inc_ref), none)
+    code.give(none)
+    return code.function
 
 
-@internal
-def _release(settings: Any, objects: Any, count: int) -> None:
-    for k in range(count):
-        _do_1(settings[SETTING.dec_ref], (objects[k],))
+def _release(module: ir.Module) -> ir.Function:
+    """Return the function that releases so many objects at an address."""
+    code = _Code(module, "release", _INDEX, 3)
+    settings, objects, count = code.arguments
+    with code.loop(count) as k:
+        code.call(code.load(settings, SETTING.dec_ref), code.load(objects, k))
+    code.give(code.word(0))
+    return code.function
 
 
-@internal
-def _nothing(settings: Any) -> Any:
-    """Return None."""
-    _do_1(settings[SETTING.inc_ref], (settings[SETTING.none],))
-    return settings[SETTING.none]
+def _find_places(module: ir.Module) -> ir.Function:
+    """Return the function that compares arguments with the expected ones, and stores the places of their elements."""
+    code = _Code(module, "find_places", _TRUTH, 5)
+    record, settings, given, places, keys = code.arguments
+    no = ir.Constant(_TRUTH, 0)
+    with code.loop(code.load(record, RECORD.arguments)) as k:
+        expected = code.add(record, code.times(k, WORD * len(ARGUMENT)))
+        expected = code.add(expected, WORD * len(RECORD))
+        kind, argument = code.load(expected, ARGUMENT.kind), code.load(given, k)
+        with code.builder.if_else(code.equal(kind, IS_OBJECT)) as (is_object, is_other):
+            with is_object, code.when(code.differ(argument, code.load(expected, ARGUMENT.dtype))):
+                code.give(no)
+            with (
+                is_other,
+                code.builder.if_else(code.equal(kind, IS_ARRAY)) as (is_array, is_key),
+            ):
+                with is_array:
+                    _check_array(code, settings, argument, expected)
+                    code.store(code.load(argument, ARRAY.data), places, k)
+                with is_key:
+                    at = code.add(keys, code.times(k, WORD))
+                    _take_key(code, settings, argument, at)
+                    code.store(at, places, k)
+    code.give(ir.Constant(_TRUTH, 1))
+    return code.function
 
 
-@internal
-def _call_inner_loop(record: Any, settings: Any, operands: Any) -> None:
-    call = (operands, record[RECORD.dimensions], record[RECORD.steps], record[RECORD.loop_data])
-    if record[RECORD.releases_gil] != 0:
-        state = _get(settings[SETTING.save_thread], ())
-        _do_4(record[RECORD.inner_loop], call)
-        _do_1(settings[SETTING.restore_thread], (state,))
-    else:
-        _do_4(record[RECORD.inner_loop], call)
+def _check_array(code: _Code, settings: Any, array: Any, expected: Any) -> None:
+    """Return false unless an object is an array of the expected dtype, flags and shape."""
+    no, dimensions = ir.Constant(_TRUTH, 0), code.load(expected, ARGUMENT.dimensions)
+    with code.when(
+        code.differ(code.load(array, OBJECT_TYPE), code.load(settings, SETTING.array_type))
+    ):
+        code.give(no)
+    with code.when(code.differ(code.load(array, ARRAY.dtype), code.load(expected, ARGUMENT.dtype))):
+        code.give(no)
+    flags = code.part(code.load(array, ARRAY.flags), ARRAY.contiguous)
+    with code.when(code.differ(flags, ARRAY.contiguous)):
+        code.give(no)
+    with code.when(code.differ(code.part(code.load(array, ARRAY.dimensions), _INT), dimensions)):
+        code.give(no)
+    shape, wanted = code.load(array, ARRAY.shape), code.load(expected, ARGUMENT.shape)
+    with (
+        code.loop(dimensions) as i,
+        code.when(code.differ(code.load(shape, i), code.load(wanted, i))),
+    ):
+        code.give(no)
 
 
-@internal
-def _results(record: Any, settings: Any, arguments: Any, objects: Any) -> Any:
-    """Return the new arrays, one or a tuple, or what a Python function makes of them."""
-    count, outputs = record[RECORD.arguments], record[RECORD.outputs]
-    if record[RECORD.finish] != 0:
-        everything = reserve_words(count + outputs)
-        for k in range(count):
-            everything[k] = arguments[k]
-        for k in range(outputs):
-            everything[count + k] = objects[k]
-        result = _call_4(
-            settings[SETTING.call], (record[RECORD.finish], everything, count + outputs, 0)
+def _take_key(code: _Code, settings: Any, argument: Any, at: Any) -> None:
+    """Store the 64 bits of a Python integer; return false if it is none, or does not fit."""
+    no = ir.Constant(_TRUTH, 0)
+    with code.when(
+        code.differ(code.load(argument, OBJECT_TYPE), code.load(settings, SETTING.int_type))
+    ):
+        code.give(no)
+    key = code.call(code.load(settings, SETTING.as_unsigned), argument)
+    code.store(key, at, 0)
+    with code.when(code.equal(key, -1)):
+        error = code.call(code.load(settings, SETTING.error_occurred))
+        with code.when(code.differ(error, 0)):
+            code.call(code.load(settings, SETTING.clear_error))
+            code.give(no)
+
+
+def _run(module: ir.Module, nothing: ir.Function, release: ir.Function) -> ir.Function:
+    """Return the function that allocates the outputs, calls the inner loop, and returns the results."""
+    code = _Code(module, "run", _INDEX, 4)
+    record, settings, given, places = code.arguments
+    count, outputs = code.load(record, RECORD.arguments), code.load(record, RECORD.outputs)
+    operand_count = code.load(record, RECORD.operands)
+    first_operand = code.add(code.times(count, WORD * len(ARGUMENT)), WORD * len(RECORD))
+    first_operand = code.add(record, first_operand)
+    first_output = code.add(first_operand, code.times(operand_count, WORD * len(OPERAND)))
+    objects, operands = code.reserve(outputs), code.reserve(operand_count)
+    scratch = code.reserve(code.load(record, RECORD.scratch))
+    new_places = code.add(places, code.times(count, WORD))
+
+    def output_at(k: Any) -> Any:
+        return code.add(first_output, code.times(k, WORD * len(OUTPUT)))
+
+    with code.loop(outputs) as k:
+        output = output_at(k)
+        dtype = code.load(output, OUTPUT.dtype)
+        code.call(code.load(settings, SETTING.inc_ref), dtype)  # NumPy takes over a reference
+        made = code.call(
+            code.load(settings, SETTING.new_array),
+            code.load(settings, SETTING.array_type),
+            dtype,
+            code.load(output, OUTPUT.dimensions),
+            code.load(output, OUTPUT.shape),
+            *(0, 0, 0, 0),
         )
-        _release(settings, objects, outputs)
-        return result
-    if outputs == 1:
-        return objects[0]
-    result = _call_1(settings[SETTING.new_tuple], (outputs,))
-    if result == 0:
-        _release(settings, objects, outputs)
-        return result
-    for k in range(outputs):  # it takes over the references
-        _call_3(settings[SETTING.set_item], (result, k, objects[k]))
-    return result
+        with code.when(code.equal(made, 0)):  # no memory; the caller can empty the output pool
+            code.builder.call(release, [settings, objects, k])
+            code.call(code.load(settings, SETTING.clear_error))
+            code.give(code.builder.call(nothing, [settings]))
+        code.store(made, objects, k)
+        is_narrowed = code.differ(code.load(output, OUTPUT.narrowed), 0)
+        own = code.add(scratch, code.load(output, OUTPUT.scratch))
+        place = code.builder.select(is_narrowed, own, code.load(made, ARRAY.data))
+        code.store(place, new_places, k)
+    with code.loop(operand_count) as k:
+        operand = code.add(first_operand, code.times(k, WORD * len(OPERAND)))
+        source, offset = code.load(operand, OPERAND.source), code.load(operand, OPERAND.offset)
+        code.store(offset, operands, k)
+        with code.when(code.builder.icmp_signed(">=", source, code.word(0))):
+            code.store(code.add(offset, code.load(places, source)), operands, k)
+    _call_inner_loop(code, record, settings, operands)
+    with code.loop(outputs) as k:
+        source, target = code.load(new_places, k), code.load(code.load(objects, k), ARRAY.data)
+        _narrow(code, source, target, code.load(output_at(k), OUTPUT.narrowed))
+    with code.when(code.differ(code.call(code.load(settings, SETTING.error_occurred)), 0)):
+        code.builder.call(release, [settings, objects, outputs])
+        code.give(code.word(0))
+    _give_results(code, record, settings, given, objects, release)
+    return code.function
 
 
-@internal
-def _run(record: Any, settings: Any, arguments: Any, places: Any) -> Any:
-    """Allocate the outputs, call the inner loop, and return the results."""
-    count, outputs = record[RECORD.arguments], record[RECORD.outputs]
-    operand_count = record[RECORD.operands]
-    first_operand = len(RECORD) + count * len(ARGUMENT)
-    first_output = first_operand + operand_count * len(OPERAND)
-    objects, scratch = reserve_words(outputs), reserve_words(record[RECORD.scratch])
-    operands = reserve_words(operand_count)
-    used = 0
-    for k in range(outputs):
-        output = words_behind(record, first_output + k * len(OUTPUT))
-        dtype = output[OUTPUT.dtype]
-        _do_1(settings[SETTING.inc_ref], (dtype,))  # NumPy takes over a reference
-        objects[k] = _call_8(
-            settings[SETTING.new_array],
-            (
-                settings[SETTING.array_type],
-                dtype,
-                output[OUTPUT.dimensions],
-                output[OUTPUT.shape],
-                0,
-                0,
-                0,
-                0,
-            ),
-        )
-        if objects[k] == 0:  # no memory; the caller can empty the output pool
-            _release(settings, objects, k)
-            _get(settings[SETTING.clear_error], ())
-            return _nothing(settings)
-        places[count + k] = words(objects[k])[ARRAY.data]
-        if output[OUTPUT.narrowed] != 0:
-            places[count + k] = address_of(words_behind(scratch, used))
-            used += output[OUTPUT.narrowed]
-    for k in range(operand_count):
-        operand = words_behind(record, first_operand + k * len(OPERAND))
-        operands[k] = operand[OPERAND.offset]
-        if operand[OPERAND.source] >= 0:
-            operands[k] += places[operand[OPERAND.source]]
-    _call_inner_loop(record, settings, operands)
-    for k in range(outputs):
-        output = words_behind(record, first_output + k * len(OUTPUT))
-        target = words(objects[k])[ARRAY.data]
-        for i in range(output[OUTPUT.narrowed]):
-            _narrow_at(target + 4 * i, _wide_at(places[count + k] + 8 * i))
-    if _get(settings[SETTING.error_occurred], ()) != 0:
-        _release(settings, objects, outputs)
-        return 0
-    return _results(record, settings, arguments, objects)
+def _call_inner_loop(code: _Code, record: Any, settings: Any, operands: Any) -> None:
+    """Call the inner loop, without the GIL if it has much to do."""
+    parts = RECORD.inner_loop, RECORD.dimensions, RECORD.steps, RECORD.loop_data
+    inner_loop, dimensions, steps, data = (code.load(record, each) for each in parts)
+    releases = code.differ(code.load(record, RECORD.releases_gil), 0)
+    with code.builder.if_else(releases) as (without_gil, with_gil):
+        with without_gil:
+            state = code.call(code.load(settings, SETTING.save_thread))
+            code.call(inner_loop, operands, dimensions, steps, data)
+            code.call(code.load(settings, SETTING.restore_thread), state)
+        with with_gil:
+            code.call(inner_loop, operands, dimensions, steps, data)
 
 
-def replay(itself: Any, arguments: Any, count: Any) -> Any:
-    """Replay the first call that matches: `PyCFunctionFast` of CPython.
+def _narrow(code: _Code, source: Any, target: Any, count: Any) -> None:
+    """Round so many float64 to float32."""
+    wide = code.builder.inttoptr(source, ir.DoubleType().as_pointer())
+    narrow = code.builder.inttoptr(target, ir.FloatType().as_pointer())
+    with code.loop(count) as i:
+        value = code.builder.load(code.builder.gep(wide, [i]))
+        rounded = code.builder.fptrunc(value, ir.FloatType())
+        code.builder.store(rounded, code.builder.gep(narrow, [i]))
 
-    `itself` is a tuple, whose first item is an array with the addresses of the settings and of the records.
-    """
-    chain = words(words(words(itself)[TUPLE_ITEMS])[ARRAY.data])
-    settings, given = words(chain[0]), words(arguments)
-    keys = reserve_words(count)
-    places = reserve_words(count + chain[2])
-    for k in range(chain[1]):
-        record = words(chain[3 + k])
-        if record[RECORD.arguments] == count and _find_places(
-            record, settings, given, places, keys
-        ):
-            return _run(record, settings, given, places)
-    return _nothing(settings)
+
+def _give_results(
+    code: _Code, record: Any, settings: Any, given: Any, objects: Any, release: ir.Function
+) -> None:
+    """Return the new arrays, one or a tuple, or what a Python function makes of all arguments and them."""
+    count, outputs = code.load(record, RECORD.arguments), code.load(record, RECORD.outputs)
+    finish, everything = code.load(record, RECORD.finish), code.add(count, outputs)
+    with code.when(code.differ(finish, 0)):
+        all_of_them = code.reserve(everything)
+        with code.loop(count) as k:
+            code.store(code.load(given, k), all_of_them, k)
+        with code.loop(outputs) as k:
+            code.store(code.load(objects, k), all_of_them, code.add(count, k))
+        call = code.load(settings, SETTING.call)
+        result = code.call(call, finish, all_of_them, everything, 0)
+        code.builder.call(release, [settings, objects, outputs])
+        code.give(result)
+    with code.when(code.equal(outputs, 1)):
+        code.give(code.load(objects, 0))
+    result = code.call(code.load(settings, SETTING.new_tuple), outputs)
+    with code.when(code.equal(result, 0)):
+        code.builder.call(release, [settings, objects, outputs])
+        code.give(result)
+    with code.loop(outputs) as k:  # the tuple takes over the references
+        code.call(code.load(settings, SETTING.set_item), result, k, code.load(objects, k))
+    code.give(result)

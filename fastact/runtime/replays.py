@@ -10,7 +10,7 @@ import ctypes
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -31,6 +31,7 @@ from fastact.system.memory_layout import (
     SETTING,
     SETTINGS,
     TUPLE_ITEMS,
+    WORD,
     address_of,
     keep_alive,
 )
@@ -173,9 +174,11 @@ def record_of(
             words += -1, view.ctypes.data
         else:
             words += source, view.ctypes.data - array.ctypes.data
+    offset = 0
     for each, shape in zip(outputs, shapes[len(arguments) :], strict=True):
-        is_narrowed = each.from_float64 and each.dtype != np.float64
-        words += id(each.dtype), len(shape), shape.ctypes.data, shape.prod() * is_narrowed
+        narrowed = int(shape.prod()) if each.from_float64 and each.dtype != np.float64 else 0
+        words += id(each.dtype), len(shape), shape.ctypes.data, narrowed, offset
+        offset += narrowed * WORD
     constants = [
         view
         for each, (_, view) in zip(inputs, given, strict=True)
@@ -310,7 +313,7 @@ def _new_builtin() -> Callable[[tuple[Any, ...]], Replay]:
     SETTINGS[SETTING.new_array] = numpy_api.array_function(numpy_api.NEW_FROM_DESCR)
     SETTINGS[SETTING.array_type] = id(np.ndarray)
     SETTINGS[SETTING.int_type] = id(int)
-    address = loading.load("replay", _build, partial(loading.word_signature, 3))
+    address = loading.load_ir("replay", _ir)
     definition = keep_alive(
         _MethodDefinition(b"replay", address, _METH_FASTCALL, b"Repeat an earlier call.")
     )
@@ -320,7 +323,7 @@ def _new_builtin() -> Callable[[tuple[Any, ...]], Replay]:
     return lambda itself: new(ctypes.addressof(definition), itself, None)
 
 
-def _build() -> Callable[..., Any]:
-    from fastact.runtime.replay import replay
+def _ir() -> tuple[str, str]:
+    from fastact.runtime.replay import SYMBOL, replay_ir
 
-    return replay
+    return SYMBOL, replay_ir()

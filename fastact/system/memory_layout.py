@@ -139,6 +139,7 @@ class OutputLayout(NamedTuple):
     dimensions: int = 1
     shape: int = 2
     narrowed: int = 3  # how many float64 of the kernel are rounded to float32; 0 for none
+    scratch: int = 4  # where they are meanwhile: bytes from the start of the scratch memory
 
 
 class BarrierLayout(NamedTuple):
