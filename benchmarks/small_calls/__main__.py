@@ -20,6 +20,7 @@ from fastact.bench.timing import describe, machine
 
 #: A sample repeats its call for this long.
 NANOSECONDS = 200_000
+WARM_CALLS = 10
 #: The most that a call may take of the time of ``np.tanh`` on its first array.
 CALLS_OF_TANH = 3.0
 
@@ -89,7 +90,9 @@ def measure(rows: Sequence[Row], rounds: int) -> Iterator[Result]:
         row.check()
         tanh = partial(np.tanh, row.x)
         calls: tuple[Call, ...] = (row.ours, *row.plain, tanh)
-        counts = [max(1, NANOSECONDS // max(1, _sample(call, 3))) for call in calls]
+        for call in calls:  # the first calls make plans and replays
+            _sample(call, WARM_CALLS)
+        counts = [max(1, 3 * NANOSECONDS // max(1, _sample(call, 3))) for call in calls]
         samples = [
             [_sample(call, count) / count for call, count in zip(calls, counts, strict=True)]
             for _ in range(rounds)

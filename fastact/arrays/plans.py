@@ -89,18 +89,18 @@ class KernelPlan:
     ) -> KernelPlan:
         """Return the plan with functions that make other results of its own, and the key if it needs one.
 
-        `finish` takes the values and the results, and the position of the first result among them.
+        `finish` takes the values and the results, and their number by the name `results`, if that is not the number of
+        outputs.
         """
-        inner, count = self.finish, len(self.outputs)
+        inner, count, both = self.finish, len(self.outputs), finish
+        if inner is not None:
 
-        def both(*given: Any) -> Any:
-            if inner is not None:
+            def both(*given: Any) -> Any:
                 results = inner(*given)
                 if results is None:
                     return None
                 made = results if type(results) is tuple else (results,)
-                return finish((*given[:-count], *made), len(given) - count)
-            return finish(given, len(given) - count)
+                return finish(*given[:-count], *made, results=len(made))
 
         key = (self.key[0], key_of) if self.key and key_of else self.key
         return KernelPlan(self.ufunc, self.inputs, self.outputs, both, key)
@@ -114,6 +114,14 @@ class KernelPlan:
             except MemoryError:  # a replay is a gain, no need
                 return None
         return repeat(values)
+
+    def run(self, *values: Any) -> Any:
+        """Make a call whose arrays are contiguous; see `__call__`."""
+        if self.replay is not None:
+            results = self.replay(*values)
+            if results is not None:
+                return results
+        return self(values)
 
     def _prepared(self, values: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
         """Return a function that makes calls with values like these."""

@@ -220,7 +220,7 @@ class BatchNormalizationCall(Call):
     training: bool
     out: Any
 
-    @property
+    @cached_property
     def count(self) -> int:
         """The number of elements of a channel."""
         first = self.arrays[0]
@@ -230,7 +230,7 @@ class BatchNormalizationCall(Call):
     def _inner(self) -> np.dtype[Any]:
         return inner_type(self.dtype)
 
-    @property
+    @cached_property
     def _names(self) -> tuple[list[str], list[str], list[str]]:
         """The results: those of the shape of x, the sums by their parameters, and the new running averages."""
         of_x = [each for each in ("y", "dx") if each in self.operation.returns]
@@ -307,13 +307,12 @@ class BatchNormalizationCall(Call):
             small, inputs = {each: given[at] for each, at in places.items()}, given[:count]
             gradient_first = self._gradient_first(inputs)
             origin = self._near_mean(gradient_first[-1])
-            sums = moments((*gradient_first, origin))
-            found = _Statistics(*statistics(self._operands(origin, sums, small)))
+            sums = moments.run(*gradient_first, origin)
+            found = _Statistics(*statistics.run(*self._operands(origin, sums, small)))
             if (found.distance > limit * found.variance).any():
                 return None
-            numbers = self._numbers(found)
-            numbers = [each.astype(inner, copy=False) for each in numbers]
-            results = write((*inputs, *numbers))
+            numbers = [each.astype(inner, copy=False) for each in self._numbers(found)]
+            results = write.run(*inputs, *numbers)
             last = self._sums_and_averages(found, sums[-2], small)
             if not last:
                 return results
@@ -344,17 +343,22 @@ class BatchNormalizationCall(Call):
         small: Mapping[str, NDArray[Any]],
     ) -> Sequence[NDArray[Any]]:
         """Return the operands of the kernel `statistics`."""
-        channels, double = len(origin), np.float64
-        zeros = _constant(channels, -0.0)
-        weight, bias = small.get("weight"), small.get("bias")
+        double, (zeros, ones) = np.float64, self._neutral
+        weight, bias = small.get("weight", ones), small.get("bias", zeros)
         return (
             *sums,
             *(zeros,) * (4 - len(sums)),
             origin.astype(double, copy=False),
-            _constant(channels, 1.0) if weight is None else weight.astype(double, copy=False),
-            zeros if bias is None else bias.astype(double, copy=False),
+            weight.astype(double, copy=False),
+            bias.astype(double, copy=False),
             *self._scalars,
         )
+
+    @cached_property
+    def _neutral(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """A bias and a weight without effect: adding -0.0 keeps the sign of zeros."""
+        channels = self.arrays[0].shape[self.axis]
+        return _constant(channels, -0.0), _constant(channels, 1.0)
 
     @cached_property
     def _scalars(self) -> tuple[NDArray[Any], ...]:
@@ -465,6 +469,8 @@ class BatchNormalizationCall(Call):
     ) -> list[NDArray[Any]]:
         """Return the gradients of weight and bias, and the new running averages, if they are results."""
         _, sums, updated = self._names
+        if not (sums or updated):
+            return []
         gradients = {"weight": found.dweight, "bias": dy_sum}
         averages = [self._updated(each, small[each], found) for each in updated]
         return [*(gradients[each] for each in sums), *averages]
@@ -487,7 +493,7 @@ def _like(array: NDArray[Any]) -> NDArray[Any]:
 
 @lru_cache(16)
 def _constant(channels: int, value: float) -> NDArray[Any]:
-    """Return a number for each channel: adding -0.0 keeps the sign of zeros."""
+    """Return a number for each channel."""
     array = np.full(channels, value)
     array.flags.writeable = False
     return array

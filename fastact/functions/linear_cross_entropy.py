@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from fastact.arrays.arguments import (
     copy_overlapping,
     float_type,
 )
+from fastact.arrays.plans import Call, Plan, are_plain
 from fastact.catalogue.definition import CompositeDefinition
 from fastact.catalogue.losses import softmax_cross_entropy
 from fastact.functions.cross_entropy import (
@@ -113,7 +115,69 @@ def family(definition: CompositeDefinition) -> Family:
     def no_kernel(name: str) -> Any:
         raise KeyError(name)
 
-    return loss_family(_ARRAYS, _OPTIONS, _GRADIENTS, _run, _EXAMPLES, (), no_kernel)
+    return loss_family(_ARRAYS, _OPTIONS, _GRADIENTS, LinearCall, _EXAMPLES, (), no_kernel)
+
+
+@dataclass(eq=False, repr=False)
+class LinearCall(Call):
+    """A call whose arguments are not checked yet.
+
+    Attributes
+    ----------
+    function, operation : Function, Operation
+        What is computed.
+    inputs : tuple
+        Its arrays.
+    options : dict
+        Its options.
+    """
+
+    function: Function
+    operation: Operation
+    inputs: tuple[Any, ...]
+    options: dict[str, Any]
+
+    def __call__(self) -> Any:
+        """Make the call and return the results."""
+        return _run(self.function, self.operation, self.inputs, self.options)
+
+    def plan(self, positions: Mapping[str, Any]) -> Plan | None:
+        """Return a plan for the mean loss of few labels, with its gradients."""
+        options = {name for name, value in self.options.items() if value is not None}
+        names = ("x", "weight", "targets")
+        if self.operation.name != "forward_backward" or not options <= {"bias"}:
+            return None
+        if not {*names} <= positions.keys():
+            return None
+        x, weight, targets, *dloss = self.inputs
+        arrays = [x, weight, self.options["bias"]] if options else [x, weight]
+        if any(each != 1.0 for each in dloss) or not are_plain(arrays, x.dtype):
+            return None
+        if x.ndim != 2 or targets.ndim != 1 or inner_type(x.dtype) is not x.dtype:
+            return None
+        if len(x) > _rows_at_a_time("", None, weight[:, 0].nbytes):
+            return None
+        x_at, weight_at, targets_at = (positions[name] for name in names)
+        bias_at = positions.get("bias")
+        cross_entropy: Any = function_of(softmax_cross_entropy)
+        ones = np.ones(len(x), x.dtype)
+
+        def run(given: Sequence[Any]) -> Any:
+            x, weight = given[x_at], given[weight_at]
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+                logits = np.matmul(x, weight.T)
+                if bias_at is not None:
+                    logits += given[bias_at]
+                try:
+                    loss, dlogits = cross_entropy.forward_backward(logits, given[targets_at])
+                except (TypeError, ValueError):
+                    return None  # the error is raised in the name of this function
+                gradients = [np.matmul(dlogits, weight), np.matmul(dlogits.T, x)]
+                if bias_at is not None:
+                    gradients.append(np.matmul(dlogits.T, ones))
+            return loss, *gradients
+
+        return run
 
 
 def _run(

@@ -21,7 +21,7 @@ from fastact.arrays.arguments import (
     warn_caller,
     weak_for_integers,
 )
-from fastact.arrays.plans import Call, KernelPlan, Plan, is_number
+from fastact.arrays.plans import Call, KernelPlan, Plan, is_number, shaped
 from fastact.catalogue.definition import CONVENTIONS, REQUIRED, Definition
 from fastact.functions.function import Function, check_domains
 from fastact.functions.operation import Operation
@@ -365,8 +365,13 @@ class ElementwiseCall(Call):
             return None
         ufunc, count = self.function.kernels[self.name], len(self.arrays)
         # Results have the layout of the arrays, and those of a replay are in C order.
-        if out is None and not places and all(each.flags.c_contiguous for each in self.arrays):
-            inputs = (*map(Input, range(count)), *map(Input, parameters))
+        is_plain = out is None and all(each.flags.c_contiguous for each in self.arrays)
+        if is_plain and np.broadcast_shapes(shape, *(each for _, each in places.values())) == shape:
+            numbers = [
+                Input(places[k][0], shaped(places[k][1])) if k in places else Input(each)
+                for k, each in enumerate(parameters)
+            ]
+            inputs = (*map(Input, range(count)), *numbers)
             return KernelPlan(ufunc, inputs, (Output(shape, dtype),) * ufunc.nout)
         out_at = None if out is None else positions["out"]
 

@@ -92,10 +92,12 @@ class Recipe:
         self._runs += 1
         if self._runs != 2:
             return
-        if self.bias is None:
+        if self.operation == PRODUCT and self.bias is None:
+            self.replay = _product_of_one
+        elif self.bias is None:
             key = replay_key(self.operation, 0, options)
             self.replay = self.function._replays.get(key)
-        elif self.operation == PRODUCT and arrays[0].size <= BLOCK:
+        elif arrays and arrays[0].size <= BLOCK:
             plan = sums_plan(_product_with_sums(), arrays, *self.bias)
             plan(arrays)
             self.replay = plan.replay
@@ -195,11 +197,13 @@ class Vjp:
     def _gradients(self, gradients: tuple[Any, ...], out: Any) -> Any:
         """Return the gradients without that of a bias."""
         if self.operation == PRODUCT:
-            return _products(self, gradients[0], out)
-        backward, arrays = self.function.operations[self.operation], (*gradients, *self.saved)
-        options = dict(self.options) if out is None else {**self.options, "out": out}
-        results = self.function._call(backward, arrays, (), options)
-        self._recipe.find_replay(self.options)
+            results = _products(self, gradients[0], out)
+        else:
+            backward, arrays = self.function.operations[self.operation], (*gradients, *self.saved)
+            options = dict(self.options) if out is None else {**self.options, "out": out}
+            results = self.function._call(backward, arrays, (), options)
+        if self.bias is None:
+            self._recipe.find_replay(self.options)
         return results
 
     @property
@@ -253,15 +257,23 @@ def _are_alike(derivative: Any, gradient: Any) -> bool:
     )
 
 
+def _product_of_one(*given: Any) -> Any:
+    """Return the product of a gradient and a derivative, if they are small arrays of one shape and dtype."""
+    if len(given) != 2:
+        return None
+    gradient, derivative = given
+    if type(gradient) is not ndarray or gradient.shape != derivative.shape:
+        return None
+    if gradient.dtype is not derivative.dtype or derivative.nbytes >= MIN_POOLED_BYTES:
+        return None
+    return np.multiply(derivative, gradient)
+
+
 def _products(vjp: Vjp, gradient: Any, out: Any) -> Any:
     """Return the products of derivatives and one gradient, a number or of the first derivative's shape."""
     saved = vjp.saved
     first = saved[0]
     is_loss = vjp.gradients == ("dloss",)
-    if out is None and not is_loss and type(gradient) is type(first) is ndarray:
-        alike = gradient.shape == first.shape and gradient.dtype is first.dtype
-        if alike and first.nbytes < MIN_POOLED_BYTES:  # 0.9 us instead of 4
-            return np.multiply(first, gradient)
     caller, (name,) = vjp._caller, vjp.gradients
     array = as_real_array(caller, name, gradient)
     is_weak = type(gradient) in (int, float)
@@ -382,21 +394,19 @@ class VjpCall(Call):
         recipe, count = self._recipe, len(self.arrays)
         kept = {name: None if name in later else value for name, value in self.kept.items()}
         are_results, of_backward = self._are_results, self.backward != PRODUCT
-        saved_by_backward = _positions(first, self._second) if of_backward else []
+        are_derivatives = [not each for each in are_results]
+        at = _positions(first, self._second) if of_backward else []
 
-        def finish(given: tuple[Any, ...], start: int) -> Any:
-            own, results = kept, given[start:]
+        def finish(*given: Any, results: int = len(forward.outputs)) -> Any:
+            outputs, own = given[-results:], kept
             if later:
                 own = {**kept, **{name: given[k] for name, k in later.items()}}
             if of_backward:
-                saved = tuple(
-                    [given[k if k < count else start + k - count] for k in saved_by_backward]
-                )
+                saved = tuple([given[k] if k < count else outputs[k - count] for k in at])
             else:
-                saved = tuple(compress(results, are_derivatives))
-            return *compress(results, are_results), Vjp(recipe, saved, own)
+                saved = tuple(compress(outputs, are_derivatives))
+            return *compress(outputs, are_results), Vjp(recipe, saved, own)
 
-        are_derivatives = [not each for each in are_results]
         return forward.then(finish, key_of)
 
     def _forward_plan(self) -> Plan | None:

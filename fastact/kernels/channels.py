@@ -65,11 +65,12 @@ def channels_in_blocks(
         blocks.width,
         _LONGEST_PERIOD * blocks.width,
     )
-    copy_in = blocks.copy(range(others), inward=True, skips_broadcast=False)
+    copy_in = blocks.copy(range(weight), inward=True, skips_broadcast=False)
+    copy_parameters = blocks.copy(range(weight, others), inward=True, skips_broadcast=False)
     load, broadcast = blocks.load(range(others)), blocks.broadcast_of(range(others, inputs))
-    reserve_scratch, pointers_at, copy_out, store = (
+    reserve_scratch, pointers_of, copy_out, store = (
         blocks.reserve,
-        blocks.pointers_at,
+        blocks.pointers_of(range(weight, others)),
         blocks.copy_out,
         blocks.store,
     )
@@ -107,10 +108,12 @@ def channels_in_blocks(
                 are_neighbours = are_neighbours and channel_steps[k] == itemsize
                 are_adjacent = are_adjacent and row_steps[k] == channels * itemsize
             elif k < others:
-                channel_steps[k], block_steps[k] = core[core_index], weight_itemsize
+                channel_steps[k] = core[core_index]
                 core_index += 1
                 are_neighbours = are_neighbours and channel_steps[k] == weight_itemsize
         is_plain = is_contiguous(block_steps)
+        for k in range(weight, others):
+            block_steps[k] = weight_itemsize
         repeated = reserve_words(per_channel * (min(channels, longest_period) + width))
         for loop_step in range(dimensions[0]):
             for k in range(count):
@@ -142,15 +145,17 @@ def channels_in_blocks(
                 for row in range(inner):
                     for k in range(count):
                         start[k] = first[k] + c * channel_steps[k] + row * row_steps[k]
-                    index = (row * channels + c) * channel_stride
+                    for k in range(weight, others):
+                        start[k] = own[k]
+                    base, index = addresses(start), (row * channels + c) * channel_stride
                     begin, channel = 0, 0
                     while begin < stretch:
-                        for k in range(weight, others):  # `begin` is added to all operands
-                            start[k] = own[k] + weight_itemsize * (channel - begin)
-                        base, n = addresses(start), min(width, stretch - begin)
-                        pointers, is_whole = pointers_at(base, begin), is_in_place and n == width
+                        n = min(width, stretch - begin)
+                        pointers = pointers_of(base, begin, channel)
+                        is_whole = is_in_place and n == width
                         if not is_whole:
                             copy_in(base, block_steps, scratch, begin, n)
+                            copy_parameters(pointers, block_steps, scratch, 0, n)
                             pointers = scratch
                         random_words = random_at(random, index + begin, index + stretch)
                         results = compute(*(random_words + load(pointers) + numbers))

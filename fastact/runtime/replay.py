@@ -257,7 +257,7 @@ def _run(module: ir.Module, nothing: ir.Function, release: ir.Function) -> ir.Fu
         code.store(offset, operands, k)
         with code.when(code.builder.icmp_signed(">=", source, code.word(0))):
             code.store(code.add(offset, code.load(places, source)), operands, k)
-    _call_inner_loop(code, record, settings, operands)
+    _call_inner_loop(code, record, settings, operands, first_operand)
     with code.loop(outputs) as k:
         source, target = code.load(new_places, k), code.load(code.load(objects, k), ARRAY.data)
         _narrow(code, source, target, code.load(output_at(k), OUTPUT.narrowed))
@@ -268,18 +268,24 @@ def _run(module: ir.Module, nothing: ir.Function, release: ir.Function) -> ir.Fu
     return code.function
 
 
-def _call_inner_loop(code: _Code, record: Any, settings: Any, operands: Any) -> None:
-    """Call the inner loop, without the GIL if it has much to do."""
+def _call_inner_loop(
+    code: _Code, record: Any, settings: Any, operands: Any, first_operand: Any
+) -> None:
+    """Call the inner loop as often as it takes, without the GIL if it has much to do."""
     parts = RECORD.inner_loop, RECORD.dimensions, RECORD.steps, RECORD.loop_data
     inner_loop, dimensions, steps, data = (code.load(record, each) for each in parts)
     releases = code.differ(code.load(record, RECORD.releases_gil), 0)
-    with code.builder.if_else(releases) as (without_gil, with_gil):
-        with without_gil:
-            state = code.call(code.load(settings, SETTING.save_thread))
-            code.call(inner_loop, operands, dimensions, steps, data)
-            code.call(code.load(settings, SETTING.restore_thread), state)
-        with with_gil:
-            code.call(inner_loop, operands, dimensions, steps, data)
+    state = code.reserve(1)
+    with code.when(releases):
+        code.store(code.call(code.load(settings, SETTING.save_thread)), state, 0)
+    with code.loop(code.load(record, RECORD.runs)):
+        code.call(inner_loop, operands, dimensions, steps, data)
+        with code.loop(code.load(record, RECORD.operands)) as k:
+            operand = code.add(first_operand, code.times(k, WORD * len(OPERAND)))
+            moved = code.add(code.load(operands, k), code.load(operand, OPERAND.step))
+            code.store(moved, operands, k)
+    with code.when(releases):
+        code.call(code.load(settings, SETTING.restore_thread), code.load(state, 0))
 
 
 def _narrow(code: _Code, source: Any, target: Any, count: Any) -> None:

@@ -7,12 +7,13 @@ returns. The builtin walks through the records of one operation, for a net calls
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,9 +152,9 @@ def record_of(
         return None
     if any(each.from_float64 and each.dtype not in (np.float32, np.float64) for each in outputs):
         return None
-    dimensions, steps = (np.array(each, np.intp) for each in layout)
+    dimensions, steps = (np.array(each, np.intp) for each in layout[2:])
     shapes = [np.array(each, np.intp) for each in (*(np.shape(each) for each in arguments), *made)]
-    elements = int(np.prod(dimensions))
+    elements = layout.runs * math.prod(layout.dimensions)
     words = [
         len(arguments),
         len(operands),
@@ -165,15 +166,16 @@ def record_of(
         int(elements >= _MIN_WITHOUT_GIL),
         scratch,
         0 if finish is None else id(finish),
+        layout.runs,
     ]
     for argument, shape in zip(arguments, shapes, strict=False):
         words += _expected(argument, shape)
     for k, (array, view) in enumerate((*given, *viewed)):
         source: Any = inputs[k].source if k < len(inputs) else len(arguments) + k - len(inputs)
         if isinstance(source, np.ndarray):
-            words += -1, view.ctypes.data
+            words += -1, view.ctypes.data, layout.between[k]
         else:
-            words += source, view.ctypes.data - array.ctypes.data
+            words += source, view.ctypes.data - array.ctypes.data, layout.between[k]
     offset = 0
     for each, shape in zip(outputs, shapes[len(arguments) :], strict=True):
         narrowed = int(shape.prod()) if each.from_float64 and each.dtype != np.float64 else 0
@@ -211,43 +213,54 @@ def _expected(argument: Any, shape: NDArray[np.intp]) -> tuple[int, int, int, in
     return IS_OBJECT, id(argument), 0, 0
 
 
-def _layout(
-    ufunc: np.ufunc, operands: Sequence[NDArray[Any]]
-) -> tuple[list[int], list[int]] | None:
-    """Return the dimensions and steps that NumPy would pass to the inner loop, or None if it would call it repeatedly."""
+class _Layout(NamedTuple):
+    """How the inner loop is called: how often, with which steps in between, and its dimensions and steps."""
+
+    runs: int
+    between: list[Any]
+    dimensions: list[int]
+    steps: list[int]
+
+
+def _layout(ufunc: np.ufunc, operands: Sequence[NDArray[Any]]) -> _Layout | None:
+    """Return how to call the inner loop, at best once, or None if the operands have too many strides."""
     signature = ufunc.signature or ",".join("()" for _ in operands)
     cores = [
         [name for name in each.split(",") if name]
         for each in signature.replace("->", ",")[1:-1].split("),(")
     ]
     core_sizes: dict[str, int] = {}
-    outer_shapes: set[tuple[int, ...]] = set()
     core_steps: list[int] = []
-    for names, operand in zip(cores, operands, strict=True):
-        split = operand.ndim - len(names)
+    splits = [each.ndim - len(names) for each, names in zip(operands, cores, strict=True)]
+    for names, operand, split in zip(cores, operands, splits, strict=True):
         core_sizes |= dict(zip(names, operand.shape[split:], strict=True))
         core_steps += operand.strides[split:]
-        outer_shapes.add(tuple(n for n in operand.shape[:split] if n != 1))
-    outer_shapes.discard(())
-    if len(outer_shapes) > 1:
-        return None
-    count = int(np.prod(outer_shapes.pop())) if outer_shapes else 1
-    steps = []
-    for names, operand in zip(cores, operands, strict=True):
-        step = _step(operand, operand.ndim - len(names))
-        if step is None:
-            return None
-        steps.append(step)
-    return [count, *core_sizes.values()], steps + core_steps
-
-
-def _step(operand: NDArray[Any], outer: int) -> int | None:
-    """Return the step along the outer dimensions as one, 0 if they have one element, or None if there is no such step."""
-    lengths = [
-        (n, step)
-        for n, step in zip(operand.shape[:outer], operand.strides[:outer], strict=True)
-        if n != 1
+    outer = np.broadcast_shapes(
+        *(each.shape[:split] for each, split in zip(operands, splits, strict=True))
+    )
+    strides = [
+        np.broadcast_to(each, outer + each.shape[split:]).strides[: len(outer)]
+        for each, split in zip(operands, splits, strict=True)
     ]
+    are_whole = (
+        math.prod(each.shape[:split]) == math.prod(outer)
+        for each, split in zip(operands[ufunc.nin :], splits[ufunc.nin :], strict=True)
+    )
+    if not all(are_whole):
+        return None
+    for split in range(len(outer) + 1):
+        between = [_step(outer[:split], each[:split]) for each in strides]
+        inner = [_step(outer[split:], each[split:]) for each in strides]
+        if None not in between and None not in inner:
+            dimensions = [math.prod(outer[split:]), *core_sizes.values()]
+            steps: list[Any] = [*inner, *core_steps]
+            return _Layout(math.prod(outer[:split]), between, dimensions, steps)
+    return None
+
+
+def _step(shape: tuple[int, ...], strides: tuple[int, ...]) -> int | None:
+    """Return the step along dimensions as one, 0 if they have one element, or None if there is no such step."""
+    lengths = [(n, step) for n, step in zip(shape, strides, strict=True) if n != 1]
     if not lengths:
         return 0
     for (_, step), (n, inner) in pairwise(lengths):

@@ -165,6 +165,31 @@ class Blocks(metaclass=Interned):
 
         return pointers_at
 
+    def pointers_of(self, parameters: range) -> Any:
+        """Return a function that returns pointers as `pointers_at` does, at another element of these parameters."""
+
+        @intrinsic
+        def pointers_of(context: Any, base: Any, begin: Any, other: Any) -> Any:
+            """Return pointers to the block from an element on, in contiguous operands."""
+
+            def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
+                base, begin, other = values
+                pointers = [
+                    _element(
+                        builder,
+                        base,
+                        k,
+                        other if k in parameters else begin,
+                        number(storage.itemsize),
+                    )
+                    for k, storage in enumerate(self._storages)
+                ]
+                return context.make_tuple(builder, self._pointers, pointers)
+
+            return self._pointers(base, types.intp, types.intp), emit
+
+        return pointers_of
+
     def _prefetch(self) -> Any:
         @intrinsic
         def prefetch(context: Any, pointers: Any) -> Any:

@@ -112,6 +112,7 @@ class RecordLayout(NamedTuple):
     releases_gil: int = 7
     scratch: int = 8  # words of sums that are narrowed
     finish: int = 9  # address of a Python function of arguments and outputs; 0 for none
+    runs: int = 10  # how often the inner loop is called
 
 
 class ArgumentLayout(NamedTuple):
@@ -130,6 +131,7 @@ class OperandLayout(NamedTuple):
         0  # the index of an argument; from their number on, of an output; -1 for a constant
     )
     offset: int = 1  # bytes from the start of the source, or the address of a constant
+    step: int = 2  # bytes from one run of the inner loop to the next
 
 
 class OutputLayout(NamedTuple):
