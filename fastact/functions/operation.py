@@ -190,11 +190,14 @@ def _factory(parameters: str, arrays: str, has_plain: bool, has_out: bool) -> Ca
 def factory(operation, plain):
     name = operation.name
     def method(self, {parameters}, /, *args, **options):
-        replay = self._replays.get((name, len(args), *options) if args or options else name)
-        if replay is not None:
-            results = replay({arrays}, *args, *options.values())
-            if results is not None:
-                return results
+        if args or options:
+            replay = self._replays.get((name, len(args), *options))
+            results = replay and replay({arrays}, *args, *options.values())
+        else:
+            replay = self._replays.get(name)
+            results = replay and replay({arrays})
+        if results is not None:
+            return results
         {shorter}
         {with_out if has_plain and has_out else "pass"}
         return self._call(operation, ({arrays},), args, options)

@@ -49,8 +49,13 @@ _new_task = stack(len(_TASK))
 _new_word = stack(1)
 
 # Comparing with NaN, or an exponential that underflows in an intermediate result, raises a
-# floating-point flag that NumPy would report as a warning. So the flags are saved and restored.
+# floating-point flag that NumPy would report as a warning. So the flags are saved and restored. So
+# is the mode: other libraries set one that flushes subnormal numbers to zero, such as
+# `torch.set_flush_denormal`, and kernels must give the same bits in it.
 _ON_X86 = TARGET.is_x86
+_DEFAULT_STATUS = (
+    0x1F80  # of MXCSR: no flags, exceptions masked, to nearest, subnormal numbers kept
+)
 
 
 @intrinsic
@@ -246,7 +251,10 @@ def run_chunk(position: Any, count: Any, one: Any, data: Any) -> None:
     own_dimensions[0] = min(count[0] * task[_TASK.chunk], dimensions[0] - begin)
     for k in range(task[_TASK.operands]):
         own_args[k] = args[k] + begin * steps[k]
+    status = _read_float_status()
+    _write_float_status(_DEFAULT_STATUS)
     _call_kernel(task[_TASK.kernel], (own_args, own_dimensions, steps, task[_TASK.streaming]))
+    _write_float_status(status)
 
 
 def barrier(position: Any, count: Any, one: Any, data: Any) -> None:
@@ -336,6 +344,7 @@ def inner_loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
         if loop_data[LOOP_DATA.kernel] == 0:
             return
     status = _read_float_status()
+    _write_float_status(_DEFAULT_STATUS)
     args = words(arguments)
     is_recurrence = (
         dimensions[0] > 1
