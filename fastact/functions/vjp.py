@@ -93,7 +93,8 @@ class Recipe:
         if self._runs != 2:
             return
         if self.operation == PRODUCT and self.bias is None:
-            self.replay = _product_of_one
+            if self.gradients == ("dy",):
+                self.replay = _product_of_one
         elif self.bias is None:
             key = replay_key(self.operation, 0, options)
             self.replay = self.function._replays.get(key)
