@@ -107,13 +107,9 @@ class KernelPlan:
 
     def __call__(self, values: Sequence[Any]) -> Any:
         """Make the call and return the results."""
-        repeat = self._repeat
-        if repeat is None:
-            try:
-                repeat = self._repeat = self._prepared(values)
-            except MemoryError:  # a replay is a gain, no need
-                return None
-        return repeat(values)
+        if self._repeat is None:
+            self._repeat = self._prepared(values)
+        return self._repeat(values)
 
     def run(self, *values: Any) -> Any:
         """Make a call whose arrays are contiguous; see `__call__`."""
@@ -154,7 +150,9 @@ class KernelPlan:
                 given[k] = each
             for k in are_copied:
                 given[k] = given[k].copy()
-            return run(*given)
+            results = run(*given)
+            # A key that has been drawn must be used.
+            return self._run(*given) if results is None and key_of is not None else results
 
         return repeat
 
@@ -196,7 +194,9 @@ def shaped(shape: tuple[int, ...]) -> Callable[[NDArray[Any]], NDArray[Any]]:
     return lambda array: array.reshape(shape)
 
 
-def plan_key(operation: str, values: Iterable[Any], options: Mapping[str, Any]) -> Any:
+def plan_key(
+    operation: str, values: Iterable[Any], options: Mapping[str, Any], draws: bool = True
+) -> Any:
     """Return what the plan of a call depends on, or None if there is none.
 
     Parameters
@@ -207,8 +207,10 @@ def plan_key(operation: str, values: Iterable[Any], options: Mapping[str, Any]) 
         The arrays, then the options' values.
     options : mapping of str to Any
         The options.
+    draws : bool, default True
+        Whether an option `rng` is a source of random numbers, and no parameter of that name.
     """
-    if RNG in options and type(options[RNG]) is int:  # a seed differs from call to call
+    if draws and RNG in options and type(options[RNG]) is int:  # a seed differs from call to call
         values = list(values)
         k = list(options).index(RNG) - len(options)
         values[k] = type(values[k]).__name__

@@ -305,18 +305,20 @@ class BatchNormalizationCall(Call):
 
         def run(given: Sequence[Any]) -> Any:
             small, inputs = {each: given[at] for each, at in places.items()}, given[:count]
-            gradient_first = self._gradient_first(inputs)
-            origin = self._near_mean(gradient_first[-1])
-            sums = moments.run(*gradient_first, origin)
-            found = _Statistics(*statistics.run(*self._operands(origin, sums, small)))
-            if (found.distance > limit * found.variance).any():
-                return None
-            numbers = [each.astype(inner, copy=False) for each in self._numbers(found)]
-            results = write.run(*inputs, *numbers)
-            last = self._sums_and_averages(found, sums[-2], small)
+            with np.errstate(all="ignore"):
+                gradient_first = self._gradient_first(inputs)
+                origin = self._near_mean(gradient_first[-1])
+                sums = moments.run(*gradient_first, origin)
+                found = _Statistics(*statistics.run(*self._operands(origin, sums, small)))
+                if (found.distance > limit * found.variance).any():
+                    return None
+                numbers = [each.astype(inner, copy=False) for each in self._numbers(found)]
+                results = write.run(*inputs, *numbers)
+                last = self._sums_and_averages(found, sums[-2], small)
+                pairs = zip(last, types, strict=True)
+                last = [each.astype(kind, copy=False) for each, kind in pairs]
             if not last:
                 return results
-            last = [each.astype(kind, copy=False) for each, kind in zip(last, types, strict=True)]
             return (results, *last) if is_single else (*results, *last)
 
         return run

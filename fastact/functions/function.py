@@ -269,7 +269,8 @@ class Function:
             operation.bind(self.caller, args, options)
             args = ()
         values = (*arrays, *options.values())
-        key = None if args else plan_key(operation.name, values, options)
+        draws = RNG not in self.parameters
+        key = None if args else plan_key(operation.name, values, options, draws)
         plan = None if key is None else self._plans.get(key)
         if plan is not None:
             try:
@@ -293,7 +294,7 @@ class Function:
                     name: k
                     for k, (name, value) in enumerate(zip(names, values, strict=True))
                     if type(value) is np.ndarray
-                    or name == RNG
+                    or (name == RNG and draws)
                     or (name == OUT and type(value) is tuple)
                 }
             )

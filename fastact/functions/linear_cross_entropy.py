@@ -147,7 +147,7 @@ class LinearCall(Call):
         names = ("x", "weight", "targets")
         if self.operation.name != "forward_backward" or not options <= {"bias"}:
             return None
-        if not {*names} <= positions.keys():
+        if not {*names} <= positions.keys() or "dloss" in positions:
             return None
         x, weight, targets, *dloss = self.inputs
         arrays = [x, weight, self.options["bias"]] if options else [x, weight]

@@ -183,24 +183,27 @@ def replay_key(operation: str, positional: int, options: Iterable[str]) -> Any:
 @cache
 def _factory(parameters: str, arrays: str, has_plain: bool, has_out: bool) -> Callable[..., Any]:
     """Return a factory of methods with these arrays as parameters, so that Python binds them and names a missing one."""
-    shorter = f"if not (args or options): return plain(self, {arrays})" if has_plain else "pass"
-    only_out = 'not args and len(options) == 1 and "out" in options'
-    with_out = f"if {only_out}: return plain(self, {arrays}, **options)"
+    # Arrays of custom functions have any names: those of the method have more underscores in front.
+    own = "_" * (1 + max(len(name) - len(name.lstrip("_")) for name in arrays.split(", ")))
+    args, options, plain = f"{own}args", f"{own}options", f"{own}plain"
+    shorter = f"if not ({args} or {options}): return {plain}({own}self, {arrays})"
+    only_out = f'not {args} and len({options}) == 1 and "out" in {options}'
+    with_out = f"if {only_out}: return {plain}({own}self, {arrays}, **{options})"
     source = f"""
-def factory(operation, plain):
-    name = operation.name
-    def method(self, {parameters}, /, *args, **options):
-        if args or options:
-            replay = self._replays.get((name, len(args), *options))
-            results = replay and replay({arrays}, *args, *options.values())
+def factory({own}operation, {plain}):
+    {own}name = {own}operation.name
+    def method({own}self, {parameters}, /, *{args}, **{options}):
+        if {args} or {options}:
+            {own}replay = {own}self._replays.get(({own}name, len({args}), *{options}))
+            {own}results = {own}replay and {own}replay({arrays}, *{args}, *{options}.values())
         else:
-            replay = self._replays.get(name)
-            results = replay and replay({arrays})
-        if results is not None:
-            return results
-        {shorter}
+            {own}replay = {own}self._replays.get({own}name)
+            {own}results = {own}replay and {own}replay({arrays})
+        if {own}results is not None:
+            return {own}results
+        {shorter if has_plain else "pass"}
         {with_out if has_plain and has_out else "pass"}
-        return self._call(operation, ({arrays},), args, options)
+        return {own}self._call({own}operation, ({arrays},), {args}, {options})
     return method
 """
     names: dict[str, Any] = {"__name__": __name__}

@@ -364,8 +364,8 @@ class ElementwiseCall(Call):
         if options:
             return None
         ufunc, count = self.function.kernels[self.name], len(self.arrays)
-        # Results have the layout of the arrays, and those of a replay are in C order.
-        is_plain = out is None and all(each.flags.c_contiguous for each in self.arrays)
+        # Results have the layout of the arrays, and are numbers for one: those of a replay are arrays in C order.
+        is_plain = out is None and all(each.flags.c_contiguous for each in self.arrays) and shape
         if is_plain and np.broadcast_shapes(shape, *(each for _, each in places.values())) == shape:
             numbers = [
                 Input(places[k][0], shaped(places[k][1])) if k in places else Input(each)

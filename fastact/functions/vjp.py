@@ -413,7 +413,8 @@ class VjpCall(Call):
     def _forward_plan(self) -> Plan | None:
         """Return the plan that the forward pass has left."""
         options = self.options | {RNG: 0} if self._draws else self.options
-        key = plan_key(self.forward, (*self.arrays, *self.more, *options.values()), options)
+        values = (*self.arrays, *self.more, *options.values())
+        key = plan_key(self.forward, values, options, RNG not in self.function.parameters)
         plan: Plan | None = None if key is None else self.function._plans.get(key)
         return plan
 

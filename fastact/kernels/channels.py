@@ -217,16 +217,20 @@ def channel_sums(
     blocks = Blocks(operands, MEMORY_BOUND_UNROLL_FACTOR)
     reserve_blocks, width, copy_out = blocks.reserve, blocks.width, blocks.copy_out
     copy_in = blocks.copy(range(weight), inward=True, skips_broadcast=False)
-    others = weight + per_channel
-    # Elements in their order and random words come one register at a time.
-    is_narrow = is_memory_bound or is_random or blocks.is_deinterleaved
-    wide = Blocks(operands, 1 if is_narrow else _UNROLL_FACTOR_OF_SUMS)
-    wide_width, wide_pointers_at, broadcast_wide = wide.width, wide.pointers_at, wide.broadcast
-    load_wide, store_wide = wide.load_arrays, wide.store
+    others, first_lanes, lanes = weight + per_channel, operands.first_lanes, operands.lanes
+    # Random words, and bfloat16 in the order of memory, come one register at a time.
+    if is_memory_bound or is_random or blocks.is_deinterleaved:
+        wide_width, broadcast_wide = lanes, operands.broadcast
+        load_wide, store_wide = operands.load, operands.store
+    else:
+        wide = Blocks(operands, _UNROLL_FACTOR_OF_SUMS)
+        wide_width, broadcast_wide = wide.width, wide.broadcast
+        pointers_at, load_block, store_block = wide.pointers_at, wide.load_arrays, wide.store
+        load_wide = internal(lambda base, i: load_block(pointers_at(base, i)))
+        store_wide = internal(lambda base, i, outputs: store_block(pointers_at(base, i), outputs))
     load_with_weights = operands.load_of(range(others))
     broadcast_others = operands.broadcast_of(range(others, inputs))
     store_whole = operands.store
-    first_lanes, lanes = operands.first_lanes, operands.lanes
     reserve = stack(count)
     totals_of = Sums(lanes, sums)
     double, reserve_totals, no_totals = totals_of.size, stack(sums), totals_of.zeros
@@ -261,12 +265,9 @@ def channel_sums(
             end = index + length
             whole = length - length % wide_width
             for i in range(0, whole, wide_width):
-                random_words, pointers = (
-                    random_at(random, index + i, end),
-                    wide_pointers_at(base, i),
-                )
-                results = compute(*(random_words + load_wide(pointers) + parameters))
-                store_wide(pointers, stored(results))
+                random_words = random_at(random, index + i, end)
+                results = compute(*(random_words + load_wide(base, i) + parameters))
+                store_wide(base, i, stored(results))
                 total = add_to_totals(total, results, wide_width)
             for i in range(whole, length, lanes):
                 mask = first_lanes(length - i)

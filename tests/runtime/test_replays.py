@@ -135,6 +135,79 @@ def test_seeds() -> None:
     assert (drawn[0] != drawn[2]).any()
 
 
+def test_a_generator_is_drawn_from_once() -> None:
+    x = np.ones((4, 50), np.float32)
+    warmed(fa.dropout, x, 0.5, rng=np.random.default_rng(0))
+    other = x.astype(np.dtype("f4", metadata={"unit": "m"}))  # equal, but another object
+    for array in (x, other, x[::-1], x.astype(np.float64)):
+        drawn, wanted = np.random.default_rng(5), np.random.default_rng(5)
+        fa.dropout(array, 0.5, rng=drawn)
+        wanted.bit_generator.random_raw()
+        assert drawn.bit_generator.state == wanted.bit_generator.state
+
+
+def test_a_parameter_by_the_name_of_a_seed() -> None:
+    f, x = fa.activation(lambda x, rng: x * rng), np.ones((2, 3))
+    for factor in (2, 3, 2, 4, 4, 4, 5):
+        assert (f(x, rng=factor) == factor).all()
+        assert (f(x, factor) == factor).all()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["name", "replay", "results", "operation", "plain", "args", "options", "_args", "__name"],
+)
+def test_inputs_of_any_name(name: str) -> None:
+    names: dict[str, Any] = {}
+    exec(f"def f({name}, other): return {name} * other", names)
+    f, x = fa.elementwise(names["f"]), sample(2, 3)
+    np.testing.assert_array_equal(warmed(f, x, x), x * x)
+
+
+def test_numbers_stay_numbers() -> None:
+    x = np.array(1.0, np.float32)
+    for call in (
+        lambda: fa.elu(x, alpha=0.5),
+        lambda: fa.gelu.vjp(x)[0],
+        lambda: fa.selu.backward(x, x, alpha=0.25),
+        lambda: fa.softmax(x),
+    ):
+        assert {type(call()) for _ in range(WARM)} == {np.float32}
+
+
+def test_gradients_of_a_loss_scale_with_dloss() -> None:
+    x, weight, labels = sample(3, 4), sample(5, 4), np.arange(3)
+    for loss in (fa.linear_cross_entropy, fa.softmax_cross_entropy, fa.mse):
+        given = (x, weight, labels) if loss is fa.linear_cross_entropy else (x, labels)
+        given = (x, x + 1) if loss is fa.mse else given
+        one = warmed(loss.forward_backward, *given)[1]
+        for dloss in (np.array(1.0), np.array(1.0), np.array(2.0), np.array(3.0), 4.0):
+            found = loss.forward_backward(*given, dloss)[1]
+            # Products cancel: an error is relative to their terms, which are below 1.
+            np.testing.assert_allclose(found, one * np.float32(dloss), rtol=1e-6, atol=5e-7)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40), (1, 1, 16), (4, 65, 40), (32, 20)])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_a_gradient_drops_what_its_value_does(dtype: str, shape: tuple[int, ...]) -> None:
+    kind = np.dtype(getattr(pytest.importorskip("ml_dtypes"), dtype, dtype))
+    x, bias = np.ones(shape, kind), np.ones(shape[1], kind)
+    options: dict[str, Any] = {"bias": bias, "axis": 1, "dropout": 0.5, "rng": 3}
+    kept = np.asarray(fa.dropout(x, 0.5, rng=3)) != 0
+    for _ in range(WARM):
+        y, vjp = fa.relu.vjp(x, **options)
+        both = fa.relu.forward_backward(x, x, **options)
+        dx = fa.relu.backward(x, x, **options)[0]
+        for found in (fa.relu(x, **options), y, vjp(x)[0], *both[:2], dx):
+            np.testing.assert_array_equal(found != 0, kept)
+
+
+def test_warnings_stay_off() -> None:
+    x, w = sample(64, 3, dtype=np.float16), np.ones(3, np.float16)
+    with np.errstate(all="raise"):
+        warmed(fa.batch_norm.forward_backward, x, np.full_like(x, 6e4), weight=w, bias=w)
+
+
 def test_wrong_calls_have_their_messages(relu: Any) -> None:
     x = sample(3, 5)
     warmed(relu, x)
