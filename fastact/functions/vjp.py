@@ -32,7 +32,7 @@ from fastact.functions.operation import Family, Operation, replay_key
 from fastact.functions.options import Argument
 from fastact.kernels.door import make_ufunc
 from fastact.kernels.kernel import Channels, Kernel
-from fastact.runtime.output_pool import MIN_POOLED_BYTES, with_output_pool
+from fastact.runtime.output_pool import MIN_POOLED_BYTES, retry_without_pool, with_output_pool
 from fastact.runtime.replays import Replay
 
 SAVES = ("input", "output", "derivative")
@@ -286,10 +286,11 @@ def _products(vjp: Vjp, gradient: Any, out: Any) -> Any:
         same_shape(caller, ("the derivative", name), (first, array))
     types = tuple(each.dtype if is_weak else np.result_type(each, array) for each in saved)
     outputs = outputs_for(caller, out, tuple(each.shape for each in saved), types)
+    # The first use of the pool compiles it.
+    call: Any = with_output_pool if first.nbytes >= MIN_POOLED_BYTES else retry_without_pool
     for derivative, kind, output in zip(saved, types, outputs, strict=True):
-        with_output_pool(
-            np.multiply, derivative, array.astype(kind, copy=False), out=output, casting="same_kind"
-        )
+        factor = array.astype(kind, copy=False)
+        call(np.multiply, derivative, factor, out=output, casting="same_kind")
     return as_returned(outputs, out)
 
 
