@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -161,7 +161,7 @@ class ChannelsCall(Call):
             sums, sums_type = np.shape(first), type_of_sums(first, dtype)
             outputs.append(Output(sums, sums_type, shaped((-1,)), from_float64=True))
             if not sums:
-                finish = _with_number if len(outputs) == 2 else _with_two_and_number
+                finish = _with_number(len(outputs))
 
         return KernelPlan(
             self.ufunc,
@@ -340,17 +340,12 @@ def sums_plan(
         Output(shape, dtype, shaped((-1,)), from_float64=True),
     ]
     own = [Input(k, view) for k in range(len(inputs))]
-    return KernelPlan(ufunc, own, outputs, None if shape else _with_number)
+    return KernelPlan(ufunc, own, outputs, None if shape else _with_number(len(outputs)))
 
 
-def _with_number(*given: Any) -> Any:
-    """Return the last two arrays, the last one as a number."""
-    return given[-2], given[-1][()]
-
-
-def _with_two_and_number(*given: Any) -> Any:
-    """Return the last three arrays, the last one as a number."""
-    return given[-3], given[-2], given[-1][()]
+def _with_number(outputs: int) -> Callable[..., Any]:
+    """Return a function from the values of a call and so many outputs to the outputs, the last one as a number."""
+    return lambda *given: (*given[-outputs:-1], given[-1][()])
 
 
 def total_of_blocks(partials: list[NDArray[np.float64]], channels: int) -> NDArray[np.float64]:

@@ -158,21 +158,13 @@ class KernelPlan:
 
     def _run(self, *given: Any) -> Any:
         """Make the call where it cannot be replayed."""
-        made = [
-            np.empty(each.shape, np.float64 if each.from_float64 else each.dtype)
-            for each in self.outputs
-        ]
-        self.ufunc(
-            *[_operand(each, given) for each in self.inputs],
-            out=tuple(
-                array if each.view is None else each.view(array)
-                for array, each in zip(made, self.outputs, strict=True)
-            ),
-        )
+        written = [each.new() for each in self.outputs]
+        inputs = [_operand(each, given) for each in self.inputs]
+        self.ufunc(*inputs, out=tuple(view for _, view in written))
         with np.errstate(over="ignore"):  # a sum may be too large for the type
             made = [
                 array.astype(each.dtype, copy=False)
-                for array, each in zip(made, self.outputs, strict=True)
+                for (array, _), each in zip(written, self.outputs, strict=True)
             ]
         if self.finish is not None:
             return self.finish(*given, *made)

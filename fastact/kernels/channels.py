@@ -27,6 +27,34 @@ _LONGEST_PERIOD = 16
 _UNROLL_FACTOR_OF_SUMS = UNROLL_FACTOR // 2
 
 
+def _taking_steps(operands: Operands, per_channel: int) -> Any:
+    """Return a function that copies the core steps of all operands, those along rows, channels and lengths.
+
+    It returns their number, and whether channels are adjacent: with a length of 1, and in all operands.
+    """
+    weight, inputs, count = operands.arrays, operands.inputs, operands.count
+    others = weight + per_channel
+    itemsize, weight_itemsize = operands.itemsize, operands.parameter_itemsize
+
+    @internal
+    def take(core: Any, length: int, along_rows: Any, along_channels: Any, along: Any) -> Any:
+        taken, are_neighbours = 0, length == 1
+        for k in range(count):
+            along_rows[k] = along_channels[k] = along[k] = 0
+            if k < weight or k >= inputs:
+                along_rows[k], along_channels[k] = core[taken], core[taken + 1]
+                along[k] = core[taken + 2]
+                taken += 3
+                are_neighbours = are_neighbours and along_channels[k] == itemsize
+            elif k < others:
+                along_channels[k] = core[taken]
+                taken += 1
+                are_neighbours = are_neighbours and along_channels[k] == weight_itemsize
+        return taken, are_neighbours
+
+    return take
+
+
 def channels_in_blocks(
     operation: Callable[..., Any],
     operands: Operands,
@@ -60,11 +88,8 @@ def channels_in_blocks(
     weight, others, inputs = operands.arrays, operands.arrays + per_channel, operands.inputs
     count, reserve, addresses = operands.count, stack(operands.count), operands.addresses
     itemsize, weight_itemsize = operands.itemsize, operands.parameter_itemsize
-    is_contiguous, width, longest_period = (
-        operands.is_contiguous,
-        blocks.width,
-        _LONGEST_PERIOD * blocks.width,
-    )
+    is_contiguous, take_steps = operands.is_contiguous, _taking_steps(operands, per_channel)
+    width, longest_period = blocks.width, _LONGEST_PERIOD * blocks.width
     copy_in = blocks.copy(range(weight), inward=True, skips_broadcast=False)
     copy_parameters = blocks.copy(range(weight, others), inward=True, skips_broadcast=False)
     load, broadcast = blocks.load(range(others)), blocks.broadcast_of(range(others, inputs))
@@ -97,20 +122,12 @@ def channels_in_blocks(
         row_steps, channel_steps, block_steps = reserve(), reserve(), reserve()
         first, start, own = reserve(), reserve(), reserve()
         scratch, window = reserve_scratch(), reserve_window()
-        core, core_index = words_behind(steps, leading + count), 0
-        are_neighbours, are_adjacent = length == 1, rows > 1 and channels < longest_period
+        core = words_behind(steps, leading + count)
+        _, are_neighbours = take_steps(core, length, row_steps, channel_steps, block_steps)
+        are_adjacent = rows > 1 and channels < longest_period
         for k in range(count):
-            row_steps[k] = channel_steps[k] = block_steps[k] = 0
             if k < weight or k >= inputs:
-                row_steps[k], channel_steps[k] = core[core_index], core[core_index + 1]
-                block_steps[k] = core[core_index + 2]
-                core_index += 3
-                are_neighbours = are_neighbours and channel_steps[k] == itemsize
                 are_adjacent = are_adjacent and row_steps[k] == channels * itemsize
-            elif k < others:
-                channel_steps[k] = core[core_index]
-                core_index += 1
-                are_neighbours = are_neighbours and channel_steps[k] == weight_itemsize
         is_plain = is_contiguous(block_steps)
         for k in range(weight, others):
             block_steps[k] = weight_itemsize
@@ -213,7 +230,7 @@ def channel_sums(
     weight, inputs = operands.arrays, operands.inputs
     itemsize, weight_itemsize = operands.itemsize, operands.parameter_itemsize
     addresses, load, store = operands.addresses, operands.load_any, operands.store_any
-    is_contiguous = operands.is_contiguous
+    is_contiguous, take_steps = operands.is_contiguous, _taking_steps(operands, per_channel)
     blocks = Blocks(operands, MEMORY_BOUND_UNROLL_FACTOR)
     reserve_blocks, width, copy_out = blocks.reserve, blocks.width, blocks.copy_out
     copy_in = blocks.copy(range(weight), inward=True, skips_broadcast=False)
@@ -323,23 +340,10 @@ def channel_sums(
         start, window, totals = reserve(), reserve_window(), reserve_totals()
         row_steps, channel_steps, inner_steps = reserve(), reserve(), reserve()
         core = words_behind(steps, leading + count + sums)
-        core_index = 0
-        for k in range(count):
-            row_steps[k] = channel_steps[k] = inner_steps[k] = 0
-            if k < weight or k >= inputs:
-                row_steps[k], channel_steps[k] = core[core_index], core[core_index + 1]
-                inner_steps[k] = core[core_index + 2]
-                core_index += 3
-            elif k < others:
-                channel_steps[k] = core[core_index]
-                core_index += 1
-        sum_steps = words_behind(core, core_index)
-        are_neighbours = length == 1
+        taken, are_neighbours = take_steps(core, length, row_steps, channel_steps, inner_steps)
+        sum_steps = words_behind(core, taken)
         for k in range(sums):
             are_neighbours = are_neighbours and sum_steps[k] == double
-        for k in range(count):
-            step = itemsize if k < weight or k >= inputs else weight_itemsize if k < others else 0
-            are_neighbours = are_neighbours and channel_steps[k] == step
         # Contiguous rows run all at once, others block by block from a copy.
         is_plain, scratch, scratch_addresses = (
             is_contiguous(inner_steps),

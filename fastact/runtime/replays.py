@@ -88,6 +88,16 @@ class Output:
     view: View | None = None
     from_float64: bool = False
 
+    def new(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return a new array that the kernel writes, and its view; see `is_narrowed`."""
+        array = np.empty(self.shape, np.float64 if self.from_float64 else self.dtype)
+        return array, array if self.view is None else self.view(array)
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether what the kernel writes is rounded to `dtype`."""
+        return self.from_float64 and self.dtype != np.float64
+
 
 @dataclass(frozen=True)
 class Record:
@@ -132,28 +142,21 @@ def record_of(
     if not _is_supported():
         return None
     given = [_operand_of(each, arguments) for each in inputs]
-    made = [each.shape for each in outputs]
-    new = [
-        np.empty(each.shape, np.float64 if each.from_float64 else each.dtype) for each in outputs
-    ]
-    viewed = [
-        (array, each.view(array) if each.view else array)
-        for array, each in zip(new, outputs, strict=True)
-    ]
-    operands = [view for _, view in (*given, *viewed)]
+    made = [each.new() for each in outputs]
+    operands = [view for _, view in (*given, *made)]
     loop_data = loop_data_of(ufunc, tuple(each.dtype for each in operands))
     layout = _layout(ufunc, operands)
-    scratch = sum(
-        array.size
-        for array, each in zip(new, outputs, strict=True)
-        if each.from_float64 and each.dtype != np.float64
-    )
+    narrowed = [math.prod(each.shape) if each.is_narrowed else 0 for each in outputs]
+    scratch = sum(narrowed)
     if loop_data is None or layout is None or scratch > _MAX_SCRATCH:
         return None
-    if any(each.from_float64 and each.dtype not in (np.float32, np.float64) for each in outputs):
+    if any(each.is_narrowed and each.dtype != np.float32 for each in outputs):
         return None
     dimensions, steps = (np.array(each, np.intp) for each in layout[2:])
-    shapes = [np.array(each, np.intp) for each in (*(np.shape(each) for each in arguments), *made)]
+    of_arguments, of_outputs = (
+        [np.array(shape, np.intp) for shape in some]
+        for some in (map(np.shape, arguments), (each.shape for each in outputs))
+    )
     elements = layout.runs * math.prod(layout.dimensions)
     words = [
         len(arguments),
@@ -168,19 +171,18 @@ def record_of(
         0 if finish is None else id(finish),
         layout.runs,
     ]
-    for argument, shape in zip(arguments, shapes, strict=False):
+    for argument, shape in zip(arguments, of_arguments, strict=True):
         words += _expected(argument, shape)
-    for k, (array, view) in enumerate((*given, *viewed)):
+    for k, (array, view) in enumerate((*given, *made)):
         source: Any = inputs[k].source if k < len(inputs) else len(arguments) + k - len(inputs)
         if isinstance(source, np.ndarray):
             words += -1, view.ctypes.data, layout.between[k]
         else:
             words += source, view.ctypes.data - array.ctypes.data, layout.between[k]
     offset = 0
-    for each, shape in zip(outputs, shapes[len(arguments) :], strict=True):
-        narrowed = int(shape.prod()) if each.from_float64 and each.dtype != np.float64 else 0
-        words += id(each.dtype), len(shape), shape.ctypes.data, narrowed, offset
-        offset += narrowed * WORD
+    for each, shape, count in zip(outputs, of_outputs, narrowed, strict=True):
+        words += id(each.dtype), len(shape), shape.ctypes.data, count, offset
+        offset += count * WORD
     constants = [
         view
         for each, (_, view) in zip(inputs, given, strict=True)
@@ -188,6 +190,7 @@ def record_of(
     ]
     objects = [each for each in arguments if type(each) is not np.ndarray]
     types = [each.dtype for each in arguments if type(each) is np.ndarray]
+    shapes = of_arguments, of_outputs
     kept = (dimensions, steps, shapes, finish, constants, objects, types, list(outputs), ufunc)
     return Record(np.array(words, np.intp), kept, len(arguments) + len(outputs))
 

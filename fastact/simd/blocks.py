@@ -155,11 +155,7 @@ class Blocks(metaclass=Interned):
 
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 base, begin = values
-                pointers = [
-                    _element(builder, base, k, begin, number(storage.itemsize))
-                    for k, storage in enumerate(self._storages)
-                ]
-                return context.make_tuple(builder, self._pointers, pointers)
+                return self._emit_pointers(context, builder, base, [begin] * len(self._storages))
 
             return self._pointers(base, types.intp), emit
 
@@ -170,25 +166,22 @@ class Blocks(metaclass=Interned):
 
         @intrinsic
         def pointers_of(context: Any, base: Any, begin: Any, other: Any) -> Any:
-            """Return pointers to the block from an element on, in contiguous operands."""
-
             def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
                 base, begin, other = values
-                pointers = [
-                    _element(
-                        builder,
-                        base,
-                        k,
-                        other if k in parameters else begin,
-                        number(storage.itemsize),
-                    )
-                    for k, storage in enumerate(self._storages)
-                ]
-                return context.make_tuple(builder, self._pointers, pointers)
+                operands = range(len(self._storages))
+                begins = [other if k in parameters else begin for k in operands]
+                return self._emit_pointers(context, builder, base, begins)
 
             return self._pointers(base, types.intp, types.intp), emit
 
         return pointers_of
+
+    def _emit_pointers(self, context: Any, builder: Any, base: Any, begins: Sequence[Any]) -> Any:
+        pointers = [
+            _element(builder, base, k, begin, number(storage.itemsize))
+            for k, (storage, begin) in enumerate(zip(self._storages, begins, strict=True))
+        ]
+        return context.make_tuple(builder, self._pointers, pointers)
 
     def _prefetch(self) -> Any:
         @intrinsic
