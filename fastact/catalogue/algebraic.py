@@ -11,9 +11,20 @@ from fastact.catalogue.definition import (
     Pieces,
     define,
 )
-from fastact.simd import Vector, copysign, fma, isnan, select, sqrt
+from fastact.simd import PerDtype, Vector, copysign, fma, isnan, select, sqrt
+from fastact.simd.formats import SMALLEST_NORMAL
 from fastact.vecmath import INFINITY
 from fastact.vecmath.double_double import DoubleDouble
+from fastact.vecmath.scaling import TINY, zero_below
+
+# A tiny number has no effect beside the root of a parameter above this.
+_NOT_TINY = PerDtype(float32=2.0**-4, float64=2.0**-200)
+
+# The reciprocal of a larger number may be subnormal.
+_HUGE = PerDtype(float32=2.0**100, float64=2.0**800)
+_SHRINK = PerDtype(float32=2.0**-60, float64=2.0**-400)
+# From this square on, dish is a straight line.
+_STRAIGHT = PerDtype(float32=2.0**110, float64=2.0**900)
 
 
 def _add(x: Vector, y: Vector) -> DoubleDouble:
@@ -34,7 +45,8 @@ def _divide(x: Vector, y: Vector, y_low: Vector) -> Vector:
 def _ratio(x: Vector, y: Vector, y_low: Vector) -> Vector:
     """Compute ``x / (y + y_low)``, with the limit -1 or 1 where both are infinite."""
     limit = select(abs(x) == INFINITY, copysign(1, x), 0)
-    return select(y == INFINITY, limit, _divide(x, y, y_low))
+    shrink = select(y > _HUGE, _SHRINK, 1)
+    return select(y == INFINITY, limit, _divide(x * shrink, y * shrink, y_low * shrink))
 
 
 def _square_and_root(x: Vector, b: Vector) -> tuple[Vector, Vector, Vector, Vector]:
@@ -58,7 +70,7 @@ def _plus(x: Vector, b: Vector, root: Vector, root_low: Vector) -> Vector:
     larger, low = _add(0.5 * root, 0.5 * abs(x))
     is_infinite = larger == INFINITY
     low = select(is_infinite, 0, low + 0.5 * root_low)
-    left = select(is_infinite, 0, _divide(0.25 * b, larger, low))
+    left = select(is_infinite, 0, _divide(0.25 * b, select(x < 0, larger, 1), low))
     return select(x < 0, left, larger + low)
 
 
@@ -68,7 +80,9 @@ def _softsign_from_output(y: Vector) -> Vector:
 
 
 def _squareplus_from_output(y: Vector, b: Vector) -> Vector:
-    quotient = y / (y + 0.25 * b / y)
+    is_zero = y < SMALLEST_NORMAL
+    near = select(is_zero, 1, y)
+    quotient = select(is_zero, 0, near / (near + 0.25 * b / select(near > _HUGE, _HUGE, near)))
     return select(y == INFINITY, 1, select(y > 0, quotient, y))
 
 
@@ -127,8 +141,10 @@ def softsign(x: Vector) -> tuple[Vector, Vector]:
     >>> fa.softsign.derivative([-1.0, 0.0, 3.0])
     array([0.25  , 1.    , 0.0625])
     """
-    one_plus, low = _add(abs(x), 1)
-    return _ratio(x, one_plus, low), _ratio(_divide(1, one_plus, low), one_plus, low)
+    size = select(abs(x) > _HUGE, _HUGE, zero_below(abs(x), TINY))
+    one_plus, low = _add(size, 1)
+    value = _divide(select(abs(x) > _HUGE, copysign(_HUGE, x), x), one_plus, low)
+    return value, _divide(_divide(1, one_plus, low), one_plus, low)
 
 
 @define(
@@ -160,8 +176,9 @@ def squareplus(x: Vector, b: Vector = 4.0) -> tuple[Vector, Vector]:
     >>> fa.squareplus.derivative([-1.5, 0.0, 1.5])
     array([0.2, 0.5, 0.8])
     """
-    _, _, root, root_low = _square_and_root(x, b)
-    value = _plus(x, b, root, root_low)
+    near = select(b > _NOT_TINY, zero_below(x, TINY), x)
+    _, _, root, root_low = _square_and_root(near, b)
+    value = _plus(near, b, root, root_low)
     return value, select(root == 0, 0, _ratio(value, root, root_low))
 
 
@@ -189,12 +206,15 @@ def dish(x: Vector) -> tuple[Vector, Vector]:
     >>> fa.dish.derivative([-1.0, 0.0, 1.0])
     array([-0.03033009,  0.5       ,  1.03033009])
     """
-    square, square_low, root, root_low = _square_and_root(x, 1)
+    near = zero_below(x, TINY)
+    square, square_low, root, root_low = _square_and_root(near, 1)
     quotient = _ratio(x, root, root_low)
-    plus = _plus(x, 1, root, root_low)
+    plus = _plus(near, 1, root, root_low)
     gate = _ratio(plus, root, root_low)
-    bend = _divide(fma(x, root_low, fma(x, root, 1)), square, square_low)
-    return quotient * plus, gate * select(square < INFINITY, bend, quotient)
+    bends = square < _STRAIGHT
+    top = fma(near, root_low, fma(near, root, 1))
+    bend = _divide(top, select(bends, square, 1), square_low)
+    return quotient * plus, gate * select(bends, bend, quotient)
 
 
 @define(
@@ -219,11 +239,12 @@ def bent_identity(x: Vector) -> tuple[Vector, Vector]:
     >>> fa.bent_identity.derivative([-1.0, 0.0, 1.0])
     array([0.64644661, 1.        , 1.35355339])
     """
-    _, _, root, root_low = _square_and_root(x, 1)
+    near = zero_below(x, TINY)
+    _, _, root, root_low = _square_and_root(near, 1)
     # root - 1 = x**2 / (root + 1)
     one_plus, low = _add(root, 1)
-    value = x * fma(0.5, _ratio(x, one_plus, low + root_low), 1)
-    return value, fma(0.5, _ratio(x, root, root_low), 1)
+    value = x * fma(0.5, _ratio(near, one_plus, low + root_low), 1)
+    return value, fma(0.5, _ratio(near, root, root_low), 1)
 
 
 @define(

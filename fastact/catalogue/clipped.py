@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fastact.catalogue.definition import POSITIVE, Context, Number, Pieces, define
-from fastact.simd import Vector, fma, isnan, select, sqrt
+from fastact.simd import Vector, fma, isnan, select
+from fastact.vecmath import sqrt
 
 
 def _clip(x: Vector, low: Vector, high: Vector) -> Vector:

@@ -6,10 +6,14 @@ import math
 
 from fastact.catalogue.definition import NOT_ZERO, Context, Number, Pieces, define
 from fastact.simd import Vector, fma, select
+from fastact.simd.formats import SMALLEST_NORMAL
 from fastact.vecmath import exp, expm1, expm1_and_exp, softplus_and_derivative
 from fastact.vecmath import log1mexp as log_of_one_minus_exp
 from fastact.vecmath.double_double import two_product
+from fastact.vecmath.exponential import NUDGE, expm1_and_exp_parts, reciprocal_of_expm1
+from fastact.vecmath.logarithm import softplus_parts_of_minus_abs
 from fastact.vecmath.products import exp_times, finite, finite_two_product
+from fastact.vecmath.scaling import TINY, at_least_tiny, away_from_zero, ldexp, ldexp_beside_one
 
 
 def _selu_parts(x: Vector, alpha: Vector, scale: Vector) -> tuple[Vector, Vector]:
@@ -21,7 +25,8 @@ def _selu_parts(x: Vector, alpha: Vector, scale: Vector) -> tuple[Vector, Vector
 
 
 def _selu_from_output(y: Vector, alpha: Vector, scale: Vector) -> Vector:
-    return select(y > 0, scale, fma(scale, alpha, y))
+    near = select(abs(y) < SMALLEST_NORMAL, 0, y)
+    return select(y > 0, scale, fma(scale, alpha, near))
 
 
 def _celu_from_output(y: Vector, alpha: Vector) -> Vector:
@@ -183,11 +188,15 @@ def celu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
     """
     left = select(x > 0, 0, x)
     quotient = left / alpha
-    low = select(abs(quotient) > 1000, 0, fma(-quotient, alpha, left) / alpha)
-    value, power = expm1_and_exp(quotient)
-    value, power = fma(low, power, value), fma(low, power, power)
+    is_x = abs(quotient) < TINY
+    rest = fma(-select(is_x, 0, quotient), alpha, select(is_x, 0, left))
+    low = select(abs(quotient) > 1000, 0, rest / alpha)
+    value, n, q = expm1_and_exp_parts(away_from_zero(quotient))
+    factor = 1 + q
+    value = fma(low, ldexp_beside_one(factor, n), value)
+    power = ldexp(fma(low, factor, factor), n)
     # Near 0 the value is x; the quotient may have lost digits of it to underflow.
-    return select(abs(quotient) < 1e-20, x, alpha * value), select(x > 0, 1, power)
+    return select(is_x, x, alpha * value), select(x > 0, 1, power)
 
 
 @define(
@@ -210,7 +219,8 @@ def gaussian(x: Vector) -> tuple[Vector, Vector]:
     >>> fa.gaussian.derivative([-1.0, 0.5, 1.0])
     array([ 0.73575888, -0.77880078, -0.73575888])
     """
-    square, low = two_product(x, x)
+    size = at_least_tiny(abs(x))
+    square, low = two_product(size, size)
     return exp_times(-square, -low, 1), exp_times(-square, -low, -2 * x)
 
 
@@ -248,13 +258,15 @@ def softplus(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector]:
     >>> fa.softplus([-1.0, 0.0, 1.0], beta=2.0)
     array([0.06346401, 0.34657359, 1.06346401])
     """
-    argument, low = finite_two_product(beta, finite(x))
+    argument, low = finite_two_product(beta, finite(x) + NUDGE)
+    # The low part of an argument beyond which there is nothing left of the result may be any number.
+    low = select(abs(argument) > 2000, 0, low)
     size_low = select(argument < 0, -low, low)
-    left, lower = softplus_and_derivative(-abs(argument))
+    n, left, lower, upper = softplus_parts_of_minus_abs(argument)
     # softplus(x) = max(x, 0) + softplus(-abs(x)), with the argument's low part to first order.
     change = -size_low * lower
-    value = select(argument < 0, -0.0, x) + (left + change) / beta
-    lower = fma(change, 1 - lower, lower)
+    value = select(argument < 0, -0.0, x) + ldexp((left + change) / beta, n)
+    lower = ldexp(fma(change, upper, lower), n)
     return value, select(argument < 0, lower, 1 - lower)
 
 
@@ -307,5 +319,5 @@ def log1mexp(x: Vector) -> tuple[Vector, Vector]:
     >>> fa.log1mexp.derivative([0.5, 1.0, 2.0])
     array([1.54149408, 0.58197671, 0.15651764])
     """
-    minus, power = expm1_and_exp(-abs(x))
-    return log_of_one_minus_exp(x), select(x < 0, math.nan * x, power / abs(minus))
+    size = at_least_tiny(abs(x))
+    return log_of_one_minus_exp(x), select(x < 0, math.nan * size, reciprocal_of_expm1(abs(x)))

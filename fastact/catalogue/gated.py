@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fastact.catalogue.definition import Context, Number, Pair, define
 from fastact.simd import PerDtype, Vector, copysign, fma, select
-from fastact.vecmath import exp, gelu_and_derivative, tanh_and_derivative
+from fastact.vecmath import gelu_and_derivative
 from fastact.vecmath.double_double import (
     double_double_product,
     double_double_reciprocal_of_one_plus,
@@ -18,9 +18,17 @@ from fastact.vecmath.double_double import (
     two_sum,
 )
 from fastact.vecmath.error_function import erf_and_derivative_double_double
-from fastact.vecmath.exponential import exp_and_logistic_double_double
+from fastact.vecmath.exponential import (
+    NUDGE,
+    TINY_SQUARE,
+    VANISHING,
+    exp_and_logistic_double_double,
+    exp_parts_of_minus_abs,
+    tanh_and_derivative_parts,
+)
 from fastact.vecmath.logarithm import log1p_double_double
 from fastact.vecmath.products import exp_times, finite, logistic_gate, logistic_times
+from fastact.vecmath.scaling import away_from_zero, bound, ldexp, ldexp_beside_one, zero_below
 
 # Constants that scale an argument are double-doubles.
 _QUICK = PerDtype(float32=1.7020000219345093, float64=1.702)
@@ -31,12 +39,23 @@ _LINEAR_LOW = PerDtype(float32=-4.534068042105272e-08, float64=-9.96930880911091
 _CUBIC = PerDtype(float32=0.07135481387376785, float64=0.07135481627260025)
 _CUBIC_LOW = PerDtype(float32=2.3988323959931355e-09, float64=-6.175149918155207e-19)
 _TWO_OVER_SQRT_PI = 1.1283791670955126
+# The square of a smaller number is zero.
+_SQUARE_ZERO = PerDtype(float32=2.0**-75, float64=2.0**-538)
+# Above, the gates of serf and logish are open to the last bit; below, they are the exponential times a constant.
+_GATE_OPEN = PerDtype(float32=24.0, float64=48.0)
+_MINUS_GATE_OPEN = -_GATE_OPEN
+_GATE_SHUT = PerDtype(float32=-20.0, float64=-40.0)
 
 
 def _clamp(x: Vector, limit: Vector) -> Vector:
     """Return the nearest number to x between -limit and limit."""
     bounded = select(x > limit, limit, x)
     return select(bounded < -limit, -limit, bounded)
+
+
+def _near(x: Vector) -> Vector:
+    """Return x between the bounds beyond which serf and logish do not use it."""
+    return zero_below(bound(_clamp(x, 1000), _MINUS_GATE_OPEN, _GATE_OPEN), NUDGE)
 
 
 def _cubic_argument(x: Vector) -> tuple[Vector, Vector, Vector]:
@@ -138,11 +157,11 @@ def silu(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector, Vector]:
     >>> print(f"{dbeta:.6f}")
     0.393224
     """
-    near = finite(x)
-    argument, low = two_product(beta, near)
+    argument, low = two_product(beta, finite(x) + NUDGE)
     size, size_low = abs(argument), select(argument < 0, -low, low)
     # x exp(-size / 2) logistic(size), whose square overflows only where the result does.
     half = exp_times(-0.5 * size, -0.5 * size_low, logistic_times(size, size_low, x))
+    half = select(abs(half) < _SQUARE_ZERO, 0, half)
     return logistic_gate(x, argument, low, argument) + (half * half,)
 
 
@@ -168,8 +187,9 @@ def quick_gelu(x: Vector) -> tuple[Vector, Vector]:
     >>> fa.quick_gelu.derivative([-1.0, 0.0, 1.0])
     array([-0.06777961,  0.5       ,  1.06777961])
     """
-    argument, low = two_product(_QUICK, x)
-    return logistic_gate(x, argument, low + _QUICK_LOW * x, argument)
+    near = x + NUDGE
+    argument, low = two_product(_QUICK, near)
+    return logistic_gate(x, argument, low + _QUICK_LOW * near, argument)
 
 
 @define(
@@ -197,7 +217,7 @@ def gelu_tanh(x: Vector) -> tuple[Vector, Vector]:
     array([-0.08296408,  0.5       ,  1.08296408])
     """
     # Beyond 40, the gate is open or shut to the last bit; the clamp keeps its argument from overflowing.
-    argument, low, growth = _cubic_argument(_clamp(x, 40))
+    argument, low, growth = _cubic_argument(away_from_zero(_clamp(x, 40)))
     return logistic_gate(x, argument, low, growth)
 
 
@@ -266,15 +286,16 @@ def mish(x: Vector) -> tuple[Vector, Vector]:
     """
     # Both quotients in powers of exp(-abs(x)), not of exp(x): on the right, coefficients are reversed.
     is_left, near = x < 0, _clamp(x, 1000)
-    e, outer, inner = exp(-abs(near)), fma(4, near, 4), fma(4, near, 6)
+    n, p = exp_parts_of_minus_abs(near)
+    e, outer, inner = ldexp_beside_one(1 + p, n), fma(4, near, 4), fma(4, near, 6)
     factor, constant = select(is_left, e + 2, 2 * e), select(is_left, 2, fma(2, e, 1))
     bottom = fma(e, factor, constant)
-    one_minus_gate = e * select(is_left, 1 + e, 2 * e) / bottom
+    one_minus_gate = fma(e, select(is_left, 1 + e, 2 * e), TINY_SQUARE) / bottom
     value = copysign(select(x > 1000, x, fma(-near, one_minus_gate, near)), x)
     top = fma(e, select(is_left, 1, outer), select(is_left, 4, inner))
     top = fma(e, fma(e, top, select(is_left, inner, 4)), select(is_left, outer, 1))
-    slope = top / fma(2 * bottom, fma(e, factor, constant - bottom), bottom * bottom)
-    left, left_slope = exp_times(-abs(near), 0, value), exp_times(-abs(near), 0, slope)
+    slope = top / fma(2 * bottom, fma(e, factor, constant - bottom + TINY_SQUARE), bottom * bottom)
+    left, left_slope = ldexp(fma(p, value, value), n), ldexp(fma(p, slope, slope), n)
     return select(is_left, left, value), select(is_left, left_slope, slope)
 
 
@@ -299,14 +320,14 @@ def serf(x: Vector) -> tuple[Vector, Vector]:
     >>> fa.serf.derivative([-1.0, 0.0, 1.0])
     array([0.06714568, 0.67304129, 1.0837494 ])
     """
-    is_left, near = x < 0, _clamp(x, 1000)
+    is_left, near = x < 0, _near(x)
     e, upper, lower = exp_and_logistic_double_double(near)
     argument = double_double_sum((select(is_left, 0, near), 0), log1p_double_double(*e))
-    gate, gate_slope = erf_and_derivative_double_double(*argument)
+    gate, gate_slope = erf_and_derivative_double_double(*argument, VANISHING)
     opening = double_double_product(select_double_double(is_left, lower, upper), gate_slope)
     slope, slope_low = double_double_sum(gate, double_double_product((near, 0), opening))
     # Far on the left, the gate is exp(x) times a constant to the last bit.
-    is_far, left = x < -40, _TWO_OVER_SQRT_PI * x
+    is_far, left = x < _GATE_SHUT, _TWO_OVER_SQRT_PI * x
     value = select(is_far, exp_times(-abs(x), 0, left), x * (gate[0] + gate[1]))
     far_slope = exp_times(-abs(x), 0, left + _TWO_OVER_SQRT_PI)
     return value, select(is_far, far_slope, slope + slope_low)
@@ -334,7 +355,7 @@ def logish(x: Vector) -> tuple[Vector, Vector]:
     >>> fa.logish.derivative([-1.0, 0.0, 1.0])
     array([0.08324133, 0.40546511, 0.66231213])
     """
-    is_left, near = x < 0, _clamp(x, 1000)
+    is_left, near = x < 0, _near(x)
     e, upper, lower = exp_and_logistic_double_double(near)
     gate = log1p_double_double(*select_double_double(is_left, lower, upper))
     # sigma(x) sigma(-x) / (1 + sigma(x)) is `lower` over 1 + 2 e on the left, over 2 + e on the right.
@@ -345,8 +366,9 @@ def logish(x: Vector) -> tuple[Vector, Vector]:
     )
     slope, slope_low = double_double_sum(gate, change)
     # Far on the left, the gate is exp(x) to the last bit.
-    value = select(x < -40, exp_times(-abs(x), 0, x), x * (gate[0] + gate[1]))
-    return value, select(x < -40, exp_times(-abs(x), 0, 1 + x), slope + slope_low)
+    is_far = x < _GATE_SHUT
+    value = select(is_far, exp_times(-abs(x), 0, x), x * (gate[0] + gate[1]))
+    return value, select(is_far, exp_times(-abs(x), 0, 1 + x), slope + slope_low)
 
 
 @define(
@@ -369,5 +391,6 @@ def lisht(x: Vector) -> tuple[Vector, Vector]:
     >>> fa.lisht.derivative([-1.0, 0.0, 2.0])
     array([-1.1815685 ,  0.        ,  1.10532923])
     """
-    gate, slope = tanh_and_derivative(x)
-    return x * gate, gate + select(slope == 0, 0, x * slope)
+    gate, n, y = tanh_and_derivative_parts(x)
+    slope = ldexp_beside_one(y, n)
+    return x * gate, gate + select(slope == 0, 0, bound(x, -200, 200) * slope)

@@ -12,6 +12,7 @@ from typing import Any
 from fastact.catalogue.definition import define_on_exponentials, define_on_rows, define_on_simplex
 from fastact.simd import any_lane, fold_to_double, isnan, largest_lane, select, sqrt, sum_lanes
 from fastact.vecmath import exp
+from fastact.vecmath.scaling import product, product_of_number
 
 _BRIDLE = "J. S. Bridle, Probabilistic Interpretation of Feedforward Classification Network Outputs, with Relationships to Statistical Pattern Recognition, in: Neurocomputing, Springer 1990, 227-236."
 _BLANCHARD = "P. Blanchard, D. J. Higham, N. J. Higham, Accurately Computing the Log-Sum-Exp and Softmax Functions, IMA Journal of Numerical Analysis 41 (2021), 2311-2330."
@@ -19,16 +20,16 @@ _BLANCHARD = "P. Blanchard, D. J. Higham, N. J. Higham, Accurately Computing the
 
 def _softmax(e: Any, dy: Any, row: Any) -> Any:
     scale = 1 / row.total
-    y = e * scale
-    return y, y * (dy - row.weighted * scale)
+    y = product_of_number(scale, e)
+    return y, product(dy - row.weighted * scale, y)
 
 
 def _softmax_from_output(dy: Any, y: Any, row: Any) -> Any:
-    return y * (dy - row.weighted)
+    return product(dy - row.weighted, y)
 
 
 def _log_softmax_from_output(dy: Any, y: Any, row: Any) -> Any:
-    return dy - exp(y) * row.dy_sum
+    return dy - product_of_number(row.dy_sum, exp(y))
 
 
 @define_on_exponentials(
@@ -98,7 +99,7 @@ def log_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     >>> fa.log_softmax([0.0, 1000.0])
     array([-1000.,     0.])
     """
-    return difference - row.log_total, dy - e * (row.dy_sum / row.total)
+    return difference - row.log_total, dy - product_of_number(row.dy_sum / row.total, e)
 
 
 @define_on_exponentials(

@@ -9,6 +9,7 @@ from fastact.simd import Vector, fma, select
 from fastact.vecmath import INFINITY, sin_and_cos
 from fastact.vecmath.double_double import double_double_product, double_double_sum
 from fastact.vecmath.products import finite, finite_two_product
+from fastact.vecmath.scaling import TINY, zero_below
 from fastact.vecmath.trigonometric import sin_and_cos_double_double
 
 
@@ -74,9 +75,11 @@ def snake(x: Vector, a: Vector = 1.0) -> tuple[Vector, Vector, Vector]:
     array([0.09070257, 1.        , 1.90929743])
     """
     argument = finite_two_product(a, select(a == 0, finite(x), x))
+    is_tiny = abs(argument[0]) < TINY
+    argument = zero_below(argument[0], TINY), select(is_tiny, 0, argument[1])
     sine, cosine = sin_and_cos_double_double(*argument)
     # (a x + sin(a x)**2) / a, in which the wave is negligible for tiny a x and the value infinite for infinite a x.
-    is_line = (abs(argument[0]) < 1e-20) | (abs(argument[0]) == INFINITY)
+    is_line = is_tiny | (abs(argument[0]) == INFINITY)
     scaled, scaled_low = double_double_sum(argument, double_double_product(sine, sine))
     wave = scaled / a
     value = select(is_line, x, wave + (fma(-wave, a, scaled) + scaled_low) / a)

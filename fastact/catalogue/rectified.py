@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from fastact.catalogue.definition import Number, Pieces, define
-from fastact.simd import Vector, isnan, select, sqrt
-from fastact.vecmath import INFINITY, expm1_and_exp
+from fastact.simd import Vector, isnan, select
+from fastact.vecmath import INFINITY, sqrt
+from fastact.vecmath.exponential import expm1_and_exp_parts
+from fastact.vecmath.scaling import MINUS_TINY, at_most_minus_tiny, ldexp
 
 
 def _slope(x: Vector, right: Vector, left: Vector, kink: Vector = 0) -> Vector:
@@ -21,7 +23,7 @@ def _leaky(x: Vector, slope: Vector) -> tuple[Vector, Vector]:
     # Compute the NaN instead of passing it through: some specializations elide the float16 round trip, and a
     # signalling NaN would stay signalling.
     derivative = select(x > 0, 1, select(x <= 0, slope, x + slope))
-    return select(x > 0, x, _line(x, slope)), derivative
+    return select(x > 0, x, _line(select(x > 0, 0, x), slope)), derivative
 
 
 def _slope_one_at_zero(x: Vector, left: Vector) -> Vector:
@@ -33,8 +35,10 @@ def _mean(lower: Vector, upper: Vector) -> Vector:
 
 
 def _elu(x: Vector, alpha: Vector) -> tuple[Vector, Vector]:
-    value, derivative = expm1_and_exp(-abs(x))
-    return select(x >= 0, x, alpha * value), alpha * derivative
+    is_x = x > MINUS_TINY
+    value, n, q = expm1_and_exp_parts(at_most_minus_tiny(x))
+    left = alpha * select(is_x, select(x > 0, 0, x), value)
+    return select(x >= 0, x, left), ldexp(alpha * (1 + q), n)
 
 
 def _identity_from_output(y: Vector) -> Vector:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from fastact.catalogue.definition import Context, Number, Pieces, define
-from fastact.simd import Vector, copysign, fma, select
+from fastact.simd import PerDtype, Vector, copysign, fma, select
 from fastact.vecmath import logistic_and_derivative, tanh_and_derivative
 from fastact.vecmath.double_double import select_double_double
-from fastact.vecmath.exponential import exp_and_logistic_double_double
+from fastact.vecmath.exponential import exp_and_logistic_double_double, tanh_and_derivative_parts
+from fastact.vecmath.scaling import bound, ldexp, zero_below
 
 
 def _sigmoid_from_output(y: Vector) -> Vector:
@@ -17,19 +18,35 @@ def _tanh_from_output(y: Vector) -> Vector:
     return (1 - y) * (1 + y)
 
 
+# The square of a smaller number is zero.
+_SQUARE_ZERO = PerDtype(float32=2.0**-75, float64=2.0**-538)
+# The cube of a smaller number is zero.
+_CUBE_ZERO = PerDtype(float32=2.0**-55, float64=2.0**-360)
+_CUBE_TINY = PerDtype(float32=2.0**-20, float64=2.0**-200)
+_CUBE_FACTOR = PerDtype(float32=2.0**40, float64=2.0**300)
+_CUBE_INVERSE = PerDtype(float32=2.0**-120, float64=2.0**-900)
+# From here on, tanh(x) rounds to 1.
+_TANH_ONE = PerDtype(float32=12.0, float64=24.0)
+
+
 def _small_tanhshrink(x: Vector) -> Vector:
     """Compute x - tanh(x) for abs(x) <= 0.625, where the difference would cancel.
 
     It is x**3 / 3 (1 - V), where the ninth convergent of J. Lambert's continued fraction for the tangent
     (1761) gives V as a quotient of polynomials in x**2 with positive coefficients.
     """
-    square = x * x
-    cube = x * square
-    cube_low = fma(x, square, -cube) + x * fma(x, x, -square)
+    # The cube of a tiny number, and its low part, are lifted; V is then negligible.
+    is_tiny = x < _CUBE_TINY
+    lifted = select(x < _CUBE_ZERO, _CUBE_ZERO, x) * select(is_tiny, _CUBE_FACTOR, 1)
+    square = lifted * lifted
+    cube = lifted * square
+    cube_low = fma(lifted, square, -cube) + lifted * fma(lifted, lifted, -square)
+    square = select(is_tiny, 0, square)
     top = fma(square, fma(square, fma(square, 1 / 255255, 32 / 26775), 47 / 595), 6 / 5)
     bottom = fma(square, fma(square, 1 / 255255, 4 / 3315), 7 / 85)
     bottom = fma(square, fma(square, bottom, 24 / 17), 3)
-    return (cube + fma(-cube, square * top / bottom, cube_low)) / 3
+    third = (cube + fma(-cube, square * top / bottom, cube_low)) / 3
+    return third * select(is_tiny, _CUBE_INVERSE, 1)
 
 
 def _exact_tanhshrink(mp: Context, x: Number) -> Pieces:
@@ -137,9 +154,9 @@ def penalized_tanh(x: Vector) -> tuple[Vector, Vector]:
     >>> fa.penalized_tanh.derivative([-1.0, 0.0, 1.0])
     array([0.10499359, 0.25      , 0.41997434])
     """
-    value, derivative = tanh_and_derivative(x)
+    value, n, derivative = tanh_and_derivative_parts(x)
     penalty = select(x > 0, 1, 0.25)
-    return penalty * value, penalty * derivative
+    return penalty * value, ldexp(penalty * derivative, n)
 
 
 @define(
@@ -164,14 +181,15 @@ def tanhshrink(x: Vector) -> tuple[Vector, Vector]:
     >>> fa.tanhshrink.derivative([-1.0, 0.0, 1.0])
     array([0.58002566, 0.        , 0.58002566])
     """
-    size = abs(x)
+    size = zero_below(abs(x), _SQUARE_ZERO)
     is_small = size <= 0.625
     small = _small_tanhshrink(select(is_small, size, 0.625))
     # Elsewhere tanh(x) is 1 - 2 logistic(-2 x), a double-double because the difference cancels its first digits.
-    _, _, lower = exp_and_logistic_double_double(2 * size)
+    _, _, lower = exp_and_logistic_double_double(2 * bound(size, 0, _TANH_ONE))
     large = ((size - 1) + 2 * lower[0]) + 2 * lower[1]
     larger = select(is_small, size, 1)
-    smaller, smaller_low = select_double_double(is_small, (small, 0), (2 * lower[0], 2 * lower[1]))
+    cube = select(size < _CUBE_TINY, 0, small)  # has no effect
+    smaller, smaller_low = select_double_double(is_small, (cube, 0), (2 * lower[0], 2 * lower[1]))
     tanh = larger - smaller
     tanh_low = ((larger - tanh) - smaller) - smaller_low
     value = copysign(select(is_small, small, large), x)

@@ -35,6 +35,7 @@ from fastact.functions.pointwise import (
     constants_of,
     kernel,
     missing,
+    multiplication,
     operation,
     plain_call,
 )
@@ -219,17 +220,21 @@ def _with_gradient(
 
 
 def _backward(f: Any, k: int) -> Any:
+    times = multiplication(f)
+
     def operation(dy: Any, x: Any, parameter: Any, *others: Any) -> Any:
         _, derivative, by_parameter = f(x, *(others[:k] + (parameter,) + others[k:]))
-        return dy * derivative, dy * by_parameter
+        return times(dy, derivative), times(dy, by_parameter)
 
     return operation
 
 
 def _forward_backward(f: Any, k: int) -> Any:
+    times = multiplication(f)
+
     def operation(x: Any, dy: Any, parameter: Any, *others: Any) -> Any:
         value, derivative, by_parameter = f(x, *(others[:k] + (parameter,) + others[k:]))
-        return value, dy * derivative, dy * by_parameter
+        return value, times(dy, derivative), times(dy, by_parameter)
 
     return operation
 

@@ -19,6 +19,7 @@ from fastact.catalogue.definition import ConcatenatedDefinition, GateDefinition
 from fastact.functions.function import Function
 from fastact.functions.operation import SUMMARIES, Family, Operation
 from fastact.functions.options import AXIS, DY, OUT, Argument, array, gradient
+from fastact.functions.pointwise import multiplication
 from fastact.kernels.kernel import Elementwise, Kernel, Operand, Packed
 
 _HALVES = ("2", "n")
@@ -79,13 +80,16 @@ def _concatenated(f: Any) -> Any:
 
 
 def _concatenated_backward(f: Any) -> Any:
-    return lambda right, left, x: (right * f(x)[1] - left * f(-x)[1],)
+    times = multiplication(f)
+    return lambda right, left, x: (times(right, f(x)[1]) - times(left, f(-x)[1]),)
 
 
 def _concatenated_forward_backward(f: Any) -> Any:
+    times = multiplication(f)
+
     def operation(x: Any, right: Any, left: Any) -> Any:
         one, other = f(x), f(-x)
-        return one[0], other[0], right * one[1] - left * other[1]
+        return one[0], other[0], times(right, one[1]) - times(left, other[1])
 
     return operation
 
@@ -192,21 +196,27 @@ _LAST_DY = gradient("dy", DY.text, "array_like, optional", None)
 
 
 def _gate(f: Any) -> Any:
-    return lambda gate, value: (value * f(gate)[0],)
+    times = multiplication(f)
+    return lambda gate, value: (times(value, f(gate)[0]),)
 
 
 def _gate_backward(f: Any) -> Any:
+    times = multiplication(f)
+
     def operation(dy: Any, gate: Any, value: Any) -> Any:
         opening = f(gate)
-        return dy * value * opening[1], dy * opening[0]
+        return times(dy * value, opening[1]), times(dy, opening[0])
 
     return operation
 
 
 def _gate_forward_backward(f: Any) -> Any:
+    times = multiplication(f)
+
     def operation(gate: Any, value: Any, dy: Any) -> Any:
         opening = f(gate)
-        return value * opening[0], dy * value * opening[1], dy * opening[0]
+        gradients = times(dy * value, opening[1]), times(dy, opening[0])
+        return times(value, opening[0]), *gradients
 
     return operation
 

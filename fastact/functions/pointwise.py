@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,7 @@ from fastact.runtime.dtypes import dtypes, has_loop, inner_type
 from fastact.runtime.output_pool import MIN_POOLED_BYTES, retry_without_pool, with_output_pool
 from fastact.runtime.replays import Input, Output
 from fastact.simd import derivative_of, dual, isnan, select
+from fastact.vecmath.scaling import product
 
 Compute = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -51,20 +53,31 @@ def _value_and_derivative(f: Any) -> Any:
     return operation
 
 
+def multiplication(f: Any) -> Any:
+    """Return how kernels multiply by a result of `f`, which is subnormal in the tails of all but the simplest functions."""
+    from fastact.simd.compilable import is_memory_bound
+
+    return operator.mul if is_memory_bound(f) else product
+
+
 def _backward(f: Any) -> Any:
-    return lambda dy, x, *parameters: (dy * f(x, *parameters)[1],)
+    times = multiplication(f)
+    return lambda dy, x, *parameters: (times(dy, f(x, *parameters)[1]),)
 
 
 def _forward_backward(f: Any) -> Any:
+    times = multiplication(f)
+
     def operation(x: Any, dy: Any, *parameters: Any) -> Any:
         results = f(x, *parameters)
-        return results[0], dy * results[1]
+        return results[0], times(dy, results[1])
 
     return operation
 
 
 def _backward_from_output(derivative: Any) -> Any:
-    return lambda dy, y, *parameters: (dy * derivative(y, *parameters),)
+    times = multiplication(derivative)
+    return lambda dy, y, *parameters: (times(dy, derivative(y, *parameters)),)
 
 
 def _derivative_of_output(index: int) -> Any:

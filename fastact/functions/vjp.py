@@ -34,6 +34,7 @@ from fastact.kernels.door import make_ufunc
 from fastact.kernels.kernel import Channels, Kernel
 from fastact.runtime.output_pool import MIN_POOLED_BYTES, retry_without_pool, with_output_pool
 from fastact.runtime.replays import Replay
+from fastact.vecmath.scaling import product
 
 SAVES = ("input", "output", "derivative")
 PRODUCT = "product"
@@ -228,8 +229,8 @@ def _restored(recipe: tuple[Any, ...], saved: tuple[Any, ...], options: dict[str
 
 
 def _product_and_summand(dy: Any, derivative: Any) -> Any:
-    product = dy * derivative
-    return product, product
+    dx = product(dy, derivative)
+    return dx, dx
 
 
 @cache

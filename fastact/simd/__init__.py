@@ -21,6 +21,7 @@ __all__ = [
     "Mask",
     "PerDtype",
     "Vector",
+    "any_above",
     "any_lane",
     "at_least",
     "bits",
@@ -35,6 +36,7 @@ __all__ = [
     "largest_lane",
     "lookup",
     "polynomial",
+    "product_in_double",
     "round_to_integer",
     "scale",
     "select",
@@ -176,6 +178,11 @@ def to_double(x: Vector) -> Vector:
     _compiled_only("to_double")
 
 
+def product_in_double(x: Vector, y: Vector) -> Vector:
+    """Compute ``x * y`` in float64, rounded to the type of x: the same number."""
+    _compiled_only("product_in_double")
+
+
 def fold_to_double(x: Vector) -> Vector:
     """Sum the registers of a block into one register of float64."""
     _compiled_only("fold_to_double")
@@ -230,6 +237,14 @@ def uniform(words: IntVector) -> Vector:
 def any_lane(mask: Mask) -> bool:
     """Return whether `mask` is set in any lane: the condition for ``if`` around rare cases."""
     _compiled_only("any_lane")
+
+
+def any_above(words: IntVector, threshold: PerDtype[int]) -> bool:
+    """Return whether any lane, as an unsigned integer, exceeds a threshold.
+
+    It takes two instructions for a register, where a comparison and `any_lane` take four.
+    """
+    _compiled_only("any_above")
 
 
 def dual(value: Vector, derivative: Vector) -> Vector:

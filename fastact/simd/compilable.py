@@ -19,6 +19,8 @@ from fastact.simd.lowering import JIT_OPTIONS
 from fastact.simd.references import used_by
 
 _compilable: set[Any] = set()
+# What every elementary function is made of.
+_ELEMENTARY = (simd.polynomial, simd.scale)
 
 
 def internal(function: Callable[..., Any]) -> Any:
@@ -54,11 +56,11 @@ def make_compilable(function: Callable[..., Any]) -> None:
 
 
 def is_memory_bound(function: Any) -> bool:
-    """Whether a kernel of fastact's own does without the vector maths: it has few instructions, and waits for memory."""
+    """Whether a kernel of fastact's own evaluates no elementary function: it has few instructions, and waits for memory."""
     function = getattr(function, "py_func", function)
-    home = str(function.__module__)
-    if not home.startswith("fastact.") or home.startswith("fastact.vecmath"):
+    if not str(function.__module__).startswith("fastact."):
         return False
     kinds = FunctionType | Dispatcher
     used = [each for each in used_by(function) if isinstance(each, kinds)]
-    return all(each.__module__ == simd.__name__ or is_memory_bound(each) for each in used)
+    own = [each for each in used if each.__module__ != simd.__name__]
+    return not any(each in _ELEMENTARY for each in used) and all(map(is_memory_bound, own))

@@ -301,6 +301,18 @@ def _to_double(builder: Any, vector: Vector, operands: list[Any]) -> Any:
     return operands[0] if already else builder.fpext(operands[0], _as_double(vector).llvm)
 
 
+def _product_in_double(builder: Any, vector: Vector, operands: list[Any]) -> Any:
+    if vector.dtype == types.float64:
+        return builder.fmul(*operands)
+    wide = _as_double(vector).llvm
+    return builder.fptrunc(
+        builder.fmul(*(builder.fpext(each, wide) for each in operands)), vector.llvm
+    )
+
+
+_operation(simd.product_in_double, 2, _product_in_double)
+
+
 def _halves(builder: Any, value: Any) -> tuple[Any, Any]:
     lanes = value.type.count
     lower, upper = (
@@ -603,6 +615,31 @@ class _AnyLane(AbstractTemplate):
     def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
         fits = len(args) == 1 and isinstance(args[0], Mask)
         return signature(types.boolean, *args) if fits else None
+
+
+@infer_global(simd.any_above)
+class _AnyAbove(AbstractTemplate):
+    def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
+        fits = len(args) == 2 and isinstance(args[0], Vector) and args[0].dtype in _FLOAT
+        return signature(types.boolean, *args) if fits else None
+
+
+@lower_builtin(simd.any_above, Vector, PerDtypeType)
+def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
+    vector, threshold = call.args
+    (words, _), lanes = values, lanes_of(vector.dtype)
+    while vector.lanes and words.type.count > lanes:
+        lower, upper = _halves(builder, words)
+        words = builder.select(builder.icmp_unsigned(">", lower, upper), lower, upper)
+    bits = int(vector.dtype.bitwidth)
+    limit = constant(words.type, _value_for(threshold, vector) % 2**bits)
+    is_above = builder.icmp_unsigned(">", words, limit)
+    if vector.lanes:
+        name = f"llvm.vector.reduce.or.v{words.type.count}i1"
+        is_above = call_llvm(builder, name, ir.IntType(1), [is_above])
+    # Otherwise LLVM computes what the branch guards in any case, as it is short.
+    expected = ir.Constant(ir.IntType(1), 0)
+    return call_llvm(builder, "llvm.expect.i1", ir.IntType(1), [is_above, expected])
 
 
 @lower_builtin(simd.any_lane, Mask)

@@ -42,7 +42,6 @@ from __future__ import annotations
 
 import math
 
-from fastact.simd import sqrt
 from fastact.vecmath import derivatives  # noqa: F401  registers the rules
 from fastact.vecmath.arctangent import arctan
 from fastact.vecmath.error_function import erf, erfc, gelu_and_derivative, normal_cdf_and_pdf
@@ -58,7 +57,7 @@ from fastact.vecmath.exponential import (
 )
 from fastact.vecmath.hyperbolic import arcsinh, cosh, sinh
 from fastact.vecmath.logarithm import log, log1mexp, log1p, softplus, softplus_and_derivative
-from fastact.vecmath.powers import cbrt, exp2, log2, log10, power
+from fastact.vecmath.powers import cbrt, exp2, log2, log10, power, sqrt
 from fastact.vecmath.trigonometric import cos, sin, sin_and_cos
 from fastact.vecmath.two_arguments import hypot, logaddexp
 

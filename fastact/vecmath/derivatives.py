@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from fastact.simd import Vector, derivative_of, derivative_rule, dual, select, value_of
+from fastact.simd import PerDtype, Vector, derivative_of, derivative_rule, dual, select, value_of
 from fastact.vecmath.double_double import DoubleDouble
 from fastact.vecmath.error_function import (
     erf,
@@ -20,13 +20,18 @@ from fastact.vecmath.error_function import (
 from fastact.vecmath.exponential import (
     exp,
     exp_double_double,
+    exp_double_double_beside_one,
+    exp_parts_of_minus_abs,
     expm1,
     expm1_and_exp,
+    expm1_and_exp_parts,
     logistic,
     logistic_and_derivative,
     logistic_of_sum_and_derivative,
+    reciprocal_of_expm1,
     tanh,
     tanh_and_derivative,
+    tanh_and_derivative_parts,
 )
 from fastact.vecmath.logarithm import (
     log,
@@ -35,10 +40,14 @@ from fastact.vecmath.logarithm import (
     log1p_double_double,
     softplus,
     softplus_and_derivative,
+    softplus_parts_of_minus_abs,
 )
+from fastact.vecmath.scaling import ldexp
 from fastact.vecmath.trigonometric import cos, sin, sin_and_cos, sin_and_cos_double_double
 
 TWO_OVER_SQRT_PI = 2 / math.sqrt(math.pi)
+# The exponent of the smallest number.
+_LOWEST = PerDtype(float32=-149.0, float64=-1074.0)
 
 
 @derivative_rule(exp)
@@ -58,6 +67,25 @@ def _expm1_and_exp(x: Vector) -> tuple[Vector, Vector]:
     y, power = expm1_and_exp(value_of(x))
     change = power * derivative_of(x)
     return dual(y, change), dual(power, change)
+
+
+@derivative_rule(expm1_and_exp_parts)
+def _expm1_and_exp_parts(x: Vector) -> tuple[Vector, Vector, Vector]:
+    y, n, q = expm1_and_exp_parts(value_of(x))
+    change = (1 + q) * derivative_of(x)
+    return dual(y, ldexp(change, n)), n, dual(q, change)
+
+
+@derivative_rule(reciprocal_of_expm1)
+def _reciprocal_of_expm1(x: Vector) -> Vector:
+    y = reciprocal_of_expm1(value_of(x))
+    return dual(y, -y * (1 + y) * derivative_of(x))
+
+
+@derivative_rule(exp_parts_of_minus_abs)
+def _exp_parts_of_minus_abs(x: Vector) -> tuple[Vector, Vector]:
+    n, p = exp_parts_of_minus_abs(value_of(x))
+    return n, dual(p, (1 + p) * select(value_of(x) < 0, derivative_of(x), -derivative_of(x)))
 
 
 @derivative_rule(log1p)
@@ -91,6 +119,13 @@ def _tanh_and_derivative(x: Vector) -> tuple[Vector, Vector]:
     return dual(y, change), dual(slope, -2 * y * change)
 
 
+@derivative_rule(tanh_and_derivative_parts)
+def _tanh_and_derivative_parts(x: Vector) -> tuple[Vector, Vector, Vector]:
+    value, n, y = tanh_and_derivative_parts(value_of(x))
+    change = y * derivative_of(x)
+    return dual(value, ldexp(change, n)), n, dual(y, -2 * value * change)
+
+
 @derivative_rule(log)
 def _log(x: Vector) -> Vector:
     return dual(log(value_of(x)), derivative_of(x) / value_of(x))
@@ -113,6 +148,14 @@ def _softplus_and_derivative(x: Vector) -> tuple[Vector, Vector]:
     y, slope = softplus_and_derivative(value_of(x))
     _, curvature = logistic_and_derivative(value_of(x))
     return dual(y, slope * derivative_of(x)), dual(slope, curvature * derivative_of(x))
+
+
+@derivative_rule(softplus_parts_of_minus_abs)
+def _softplus_parts_of_minus_abs(x: Vector) -> tuple[Vector, Vector, Vector, Vector]:
+    n, y, lower, upper = softplus_parts_of_minus_abs(value_of(x))
+    change = select(value_of(x) < 0, derivative_of(x), -derivative_of(x))
+    curvature = lower * upper * change
+    return n, dual(y, lower * change), dual(lower, curvature), dual(upper, -ldexp(curvature, n))
 
 
 @derivative_rule(logistic_of_sum_and_derivative)
@@ -180,8 +223,8 @@ def _dual_double_double(x: DoubleDouble, change: Vector) -> DoubleDouble:
     return dual(x[0], change), dual(x[1], 0)
 
 
-@derivative_rule(exp_double_double)
-def _exp_double_double(x: Vector) -> DoubleDouble:
+@derivative_rule(exp_double_double_beside_one)
+def _exp_double_double_beside_one(x: Vector) -> DoubleDouble:
     y = exp_double_double(value_of(x))
     return _dual_double_double(y, y[0] * derivative_of(x))
 
@@ -195,9 +238,9 @@ def _log1p_double_double(x: Vector, x_low: Vector) -> DoubleDouble:
 
 @derivative_rule(erf_and_derivative_double_double)
 def _erf_and_derivative_double_double(
-    x: Vector, x_low: Vector
+    x: Vector, x_low: Vector, lowest: Vector
 ) -> tuple[DoubleDouble, DoubleDouble]:
-    y, slope = erf_and_derivative_double_double(value_of(x), value_of(x_low))
+    y, slope = erf_and_derivative_double_double(value_of(x), value_of(x_low), _LOWEST)
     change = slope[0] * (derivative_of(x) + derivative_of(x_low))
     # Where the slope vanishes, x may be infinite.
     curvature = select(slope[0] == 0, 0, -2 * value_of(x) * change)

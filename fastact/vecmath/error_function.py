@@ -19,6 +19,7 @@ from fastact.vecmath.double_double import (
     two_product,
 )
 from fastact.vecmath.exponential import exp_parts
+from fastact.vecmath.scaling import at_least_tiny, ldexp
 
 
 def _split(
@@ -85,7 +86,7 @@ def _exp_of_minus_square(a: Vector) -> tuple[Vector, Vector, Vector]:
 def erfc_parts(a: Vector) -> tuple[Vector, Vector]:
     """Return n and y, where ``erfc(a) = 2**n y``.
 
-    Valid range: 0 <= a <= ERFC_ZERO.
+    Valid range: TINY <= a <= ERFC_ZERO.
     """
     n, p, p_low = _exp_of_minus_square(a)
     return n, _tail(a, p, p_low, _ERFC_W, _ERFC_K, _ERFC_FIRST, _ERFC_HIGHER)
@@ -102,8 +103,9 @@ def erf(x: Vector) -> Vector:
     array([-0.84270079,  0.        ,  0.84270079])
     """
     a = select(abs(x) > _ERF_ONE, _ERF_ONE, abs(x))
-    n, y = erfc_parts(a)
-    small = fma(a, polynomial(a * a, ERF), a)
+    bounded = at_least_tiny(a)
+    n, y = erfc_parts(bounded)
+    small = fma(a, polynomial(bounded * bounded, ERF), a)
     return copysign(select(a < 0.5, small, 1 - scale(y, n)), x)
 
 
@@ -118,14 +120,13 @@ def erfc(x: Vector) -> Vector:
     array([1.84270079, 1.        , 0.15729921])
     """
     vanishes = abs(x) > ERFC_ZERO
-    n, y = erfc_parts(select(vanishes, 0, abs(x)))
-    # y is below the valid range of `scale`, but 2**(n/2) is far from overflow and underflow.
-    tail = select(vanishes, 0, scale(y, n))
+    n, y = erfc_parts(at_least_tiny(select(vanishes, 0, abs(x))))
+    tail = select(vanishes, 0, ldexp(y, n))
     return select(x < 0, 2 - tail, tail)
 
 
 def _normal_parts(a: Vector) -> tuple[Vector, Vector, Vector]:
-    """Return n, y and d, where ``Phi(-a) = 2**n y`` and ``phi(a) = 2**n d``, for 0 <= a <= _NORMAL_ZERO.
+    """Return n, y and d, where ``Phi(-a) = 2**n y`` and ``phi(a) = 2**n d``, for TINY <= a <= _NORMAL_ZERO.
 
     Phi is the distribution function of the standard normal distribution, and phi its density.
     """
@@ -141,9 +142,9 @@ def normal_cdf_and_pdf(x: Vector) -> tuple[Vector, Vector]:
     Valid range: all numbers. Maximum error: 2.0 ULP; PDF 1.5 ULP.
     """
     vanishes = abs(x) > _NORMAL_ZERO
-    n, y, density = _normal_parts(select(vanishes, 0, abs(x)))
-    tail = select(vanishes, 0, scale(y, n))
-    return select(x < 0, tail, 1 - tail), select(vanishes, 0, scale(density, n))
+    n, y, density = _normal_parts(at_least_tiny(select(vanishes, 0, abs(x))))
+    tail = select(vanishes, 0, ldexp(y, n))
+    return select(x < 0, tail, 1 - tail), select(vanishes, 0, ldexp(density, n))
 
 
 def gelu_and_derivative(x: Vector) -> tuple[Vector, Vector]:
@@ -156,27 +157,35 @@ def gelu_and_derivative(x: Vector) -> tuple[Vector, Vector]:
     # Multiply before scaling by the power of two, so that subnormal results are rounded once.
     vanishes = abs(x) > _NORMAL_ZERO
     a = select(vanishes, 0, abs(x))
-    n, y, density = _normal_parts(a)
-    product = scale(a * y, n)
-    slope = select(vanishes, -0.0, scale(fma(-a, density, y), n))
+    bounded = at_least_tiny(a)
+    n, y, density = _normal_parts(bounded)
+    product = ldexp(a * y, n)
+    slope = select(vanishes, -0.0, ldexp(fma(-bounded, density, y), n))
     return select(x < 0, -product, x - product), select(x < 0, slope, 1 - slope)
 
 
-def erf_and_derivative_double_double(x: Vector, x_low: Vector) -> tuple[DoubleDouble, DoubleDouble]:
+def erf_and_derivative_double_double(
+    x: Vector, x_low: Vector, lowest: Vector
+) -> tuple[DoubleDouble, DoubleDouble]:
     """Return erf(x + x_low) and its derivative, ``2 / sqrt(pi) exp(-(x + x_low)**2)``.
 
     Valid range: x >= 0. Maximum error of the sum of both parts: about 0.1 ULP of the high part, but 1 ULP
-    for erf above 1/2.
+    for erf above 1/2. A derivative below 2**lowest counts as that.
     """
     vanishes = x > ERFC_ZERO
     a = select(vanishes, 0, x)
-    n, tail = erfc_parts(a)
+    bounded = at_least_tiny(a)
+    n, tail = erfc_parts(bounded)
     is_small = a < 0.5
     larger = select(is_small, a, 1)
-    smaller = select(is_small, a * polynomial(a * a, ERF), -scale(tail, n))
+    smaller = select(
+        is_small,
+        a * polynomial(bounded * bounded, ERF),
+        -scale(tail, select(n < lowest, lowest, n)),
+    )
     erf, erf_low = fast_two_sum(larger, smaller)
-    n, p, p_low = _exp_of_minus_square(a)
-    power = scale(1, n)
+    n, p, p_low = _exp_of_minus_square(bounded)
+    power = scale(1, select(n < lowest, lowest, n))
     gaussian = fma(power, p, power)
     gaussian_low = fma(power, p, power - gaussian) + power * p_low
     constant = (_TWO_OVER_SQRT_PI, _TWO_OVER_SQRT_PI_LOW)

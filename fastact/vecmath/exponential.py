@@ -7,13 +7,21 @@ The range reduction follows W. J. Cody and W. Waite, "Software Manual for the El
 from __future__ import annotations
 
 from fastact.simd import Mask, PerDtype, Vector, copysign, fma, polynomial, scale, select
-from fastact.simd.formats import ROUNDING_SHIFT
+from fastact.simd.formats import ROUNDING_SHIFT, SMALLEST_NORMAL
 from fastact.vecmath import coefficients
 from fastact.vecmath.double_double import (
     DoubleDouble,
     double_double_product,
     double_double_reciprocal_of_one_plus,
     fast_two_sum,
+)
+from fastact.vecmath.scaling import (
+    MINUS_TINY,
+    TINY,
+    at_most_minus_tiny,
+    integer_of_subnormal,
+    ldexp,
+    power_of_two,
 )
 
 EXP = PerDtype(**coefficients.EXP)
@@ -23,11 +31,19 @@ _LOG2_E = PerDtype(**coefficients.LOG2_E)
 _MINUS_LN2_HIGH = -PerDtype(**coefficients.LN2_HIGH)
 _MINUS_LN2_LOW = -PerDtype(**coefficients.LN2_LOW)
 
-# A clamp far below the underflow threshold. A power of two that just underflows costs 200 cycles (Intel's Sapphire
-# Rapids), one below 2**-512, in float64 2**-4096, nothing; and masked logits (-1e4, -inf) are common.
-_FAR = PerDtype(float32=-400.0, float64=-3000.0)
+# Below, exp(x) times any number that is not huge is zero, and `ldexp` is not valid.
+FAR = PerDtype(float32=-135.0, float64=-1290.0)
 # exp is zero below the first, and infinite above the second.
 EXP_ZERO = PerDtype(float32=-106.0, float64=-748.0)
+# Added to the argument of an exponential, where it has no effect but to keep the argument from being subnormal.
+NUDGE = PerDtype(float32=2.0**-60, float64=2.0**-400)
+# A power of two that vanishes even beside the low part of 1, while low parts of its products are normal numbers.
+VANISHING = PerDtype(float32=-60.0, float64=-150.0)
+# Their product is what `integer_of_subnormal` multiplies by.
+_ROOT_OF_LIFT = PerDtype(float32=2.0**75, float64=2.0**537)
+_REST_OF_LIFT = PerDtype(float32=2.0**74, float64=2.0**537)
+# Added to squares, where it has no effect but to keep them from being subnormal.
+TINY_SQUARE = PerDtype(float32=2.0**-110, float64=2.0**-1000)
 _EXP_INFINITE = PerDtype(float32=89.0, float64=710.0)
 # expm1(x) rounds to x for arguments smaller than the first, and to -1 below the second.
 _EXPM1_IS_X = PerDtype(float32=2.0**-30, float64=2.0**-60)
@@ -80,8 +96,11 @@ def exp(x: Vector) -> Vector:
     >>> fa.math.exp([-1.0, 0.0, 1.0])
     array([0.36787944, 1.        , 2.71828183])
     """
-    n, r = reduce(select(x < _FAR, _FAR, select(x > _EXP_INFINITE, _EXP_INFINITE, x)))
-    return scale(1 + fma(polynomial(r, EXP), r * r, r), n)
+    near = select(x < FAR, FAR, select(x > _EXP_INFINITE, _EXP_INFINITE, x))
+    # A tiny argument changes nothing but, where it is subnormal, the time. The square's addend has no effect either.
+    n, r = reduce(near + NUDGE)
+    y = 1 + fma(polynomial(r, EXP), fma(r, r, TINY_SQUARE), r)
+    return ldexp(y + y, n - 1)  # the power of two may overflow where the result does not
 
 
 def exp_of_nonpositive(x: Vector) -> Vector:
@@ -89,30 +108,31 @@ def exp_of_nonpositive(x: Vector) -> Vector:
 
     Valid range: x <= 0. Maximum error: 1.1 ULP.
     """
-    n, r = reduce(select(x < _FAR, _FAR, x))
-    # For x > 0 the power might overflow where the result does not; here it saves a rounding.
-    power = scale(1, n)
-    return fma(power, fma(polynomial(r, EXP), r * r, r), power)
+    n, p = exp_parts_of_minus_abs(x)
+    return ldexp(1 + p, n)
 
 
-def exp_parts_of_minus_abs(x: Vector, x_low: Vector) -> tuple[Vector, Vector, Mask]:
-    """Return n and q, where ``exp(-abs(x + x_low)) = 2**n (1 + q)``, and the mask of certain underflow.
+def exp_parts_of_minus_abs(x: Vector) -> tuple[Vector, Vector]:
+    """Return n and p, where ``exp(-abs(x)) = 2**n (1 + p)``, or is certain to underflow.
+
+    Valid range: all numbers.
+    """
+    exponent = at_most_minus_tiny(-abs(x))
+    n, r = reduce(select(exponent < FAR, FAR, exponent))
+    return n, fma(polynomial(r, EXP), r * r, r)
+
+
+def exp_parts_of_minus_abs_of_sum(x: Vector, x_low: Vector) -> tuple[Vector, Vector, Mask]:
+    """Return n and p, where ``exp(-abs(x + x_low)) = 2**n (1 + p)``, and the mask of certain underflow.
 
     Valid range: all numbers. The low part is small against x, and is ignored where x is infinite.
     """
-    exponent = -abs(x)
-    is_far = exponent < _FAR
-    n, first = _reduce_by_high_part(select(is_far, _FAR, exponent))
+    exponent = at_most_minus_tiny(-abs(x))
+    is_far = exponent < FAR
+    n, first = _reduce_by_high_part(select(is_far, FAR, exponent))
     low = select(is_far, 0, select(x < 0, x_low, -x_low))
     r = first + fma(n, _MINUS_LN2_LOW, low)
     return n, fma(polynomial(r, EXP), r * r, r), is_far
-
-
-def _exp_of_minus_abs_of_sum(x: Vector, x_low: Vector) -> Vector:
-    """Compute e to the power of -abs(x + x_low)."""
-    n, q, _ = exp_parts_of_minus_abs(x, x_low)
-    power = scale(1, n)
-    return fma(power, q, power)
 
 
 def expm1(x: Vector) -> Vector:
@@ -126,7 +146,8 @@ def expm1(x: Vector) -> Vector:
     array([-0.63212056,  0.        ,  1.71828183])
     """
     low, high = _EXPM1_IS_MINUS_ONE, _EXP_INFINITE
-    clamped = select(x > high, high, select(x < low, low, x))
+    is_x = abs(x) < _EXPM1_IS_X
+    clamped = select(is_x, 0, select(x > high, high, select(x < low, low, x)))
     # Just above ln2 / 2 the result is smaller than the terms that it is the difference of, so each step
     # carries a low part.
     n, first = _reduce_by_high_part(clamped)
@@ -139,7 +160,7 @@ def expm1(x: Vector) -> Vector:
     difference, difference_low = fast_two_sum(power, -0.5)
     y = fma(power, q, difference)
     y_low = fma(power, q, difference - y) + fma(power, q_low, difference_low)
-    return select(abs(x) < _EXPM1_IS_X, x, 2 * (y + y_low))
+    return select(is_x, x, 2 * (y + y_low))
 
 
 def expm1_parts(x: Vector) -> tuple[Vector, Vector]:
@@ -151,14 +172,37 @@ def expm1_parts(x: Vector) -> tuple[Vector, Vector]:
     return n, fma(polynomial(r, _EXPM1), r * r, r)
 
 
+def expm1_and_exp_parts(x: Vector) -> tuple[Vector, Vector, Vector]:
+    """Return expm1(x), and n and q, where ``exp(x) = 2**n (1 + q)``.
+
+    Valid range: x <= -TINY. Maximum error: 1.1 ULP.
+    """
+    n, q = expm1_parts(select(x < FAR, FAR, x))
+    power = power_of_two(n)
+    return fma(power, q, power - 1), n, q
+
+
 def expm1_and_exp(x: Vector) -> tuple[Vector, Vector]:
     """Return expm1(x) and exp(x) from one reduction.
 
     Valid range: x <= 0. Maximum error: 1.1 ULP for both.
     """
-    n, q = expm1_parts(select(x < _FAR, _FAR, x))
-    power = scale(1, n)
-    return copysign(fma(power, q, power - 1), x), fma(power, q, power)
+    is_x = x > MINUS_TINY
+    value, n, q = expm1_and_exp_parts(at_most_minus_tiny(x))
+    return select(is_x, x, value), ldexp(1 + q, n)
+
+
+def reciprocal_of_expm1(x: Vector) -> Vector:
+    """Return ``1 / expm1(x)``.
+
+    Valid range: x >= 0. Maximum error: 2.3 ULP.
+    """
+    minus, n, q = expm1_and_exp_parts(at_most_minus_tiny(-x))
+    # The reciprocal of a subnormal number may be normal: it is that of an integer, and then multiplied.
+    is_subnormal = x < SMALLEST_NORMAL
+    divisor = select(is_subnormal, integer_of_subnormal(x), select(x < TINY, x, -minus))
+    quotient = (1 + q) / divisor * select(is_subnormal, _ROOT_OF_LIFT, 1)
+    return ldexp(quotient * select(is_subnormal, _REST_OF_LIFT, 1), n)
 
 
 def reciprocal_of_one_plus(e: Vector) -> DoubleDouble:
@@ -171,12 +215,13 @@ def reciprocal_of_one_plus(e: Vector) -> DoubleDouble:
     return y, y * fma(-e, y, 1 - y)
 
 
-def _logistic_from_exp(x: Vector, e: Vector) -> tuple[Vector, Vector]:
-    """Return the logistic function of x and its derivative from e = exp(-abs(x))."""
-    y, y_low = reciprocal_of_one_plus(e)
-    upper = y + y_low
-    lower = fma(e, y, e * y_low)
-    return select(x < 0, lower, upper), lower * upper
+def _logistic_from_parts(x: Vector, n: Vector, p: Vector) -> tuple[Vector, Vector]:
+    """Return the logistic function of x and its derivative from ``exp(-abs(x)) = 2**n (1 + p)``."""
+    power = power_of_two(n)
+    y, y_low = reciprocal_of_one_plus(fma(power, p, power))
+    upper, factor = y + y_low, 1 + p
+    lower = fma(factor, y, factor * y_low)
+    return select(x < 0, ldexp(lower, n), upper), ldexp(lower * upper, n)
 
 
 def logistic_and_derivative(x: Vector) -> tuple[Vector, Vector]:
@@ -184,7 +229,8 @@ def logistic_and_derivative(x: Vector) -> tuple[Vector, Vector]:
 
     Valid range: all numbers. Maximum error: 1.8 ULP; derivative 3.0 ULP.
     """
-    return _logistic_from_exp(x, exp_of_nonpositive(-abs(x)))
+    n, p = exp_parts_of_minus_abs(x)
+    return _logistic_from_parts(x, n, p)
 
 
 def logistic_of_sum_and_derivative(x: Vector, x_low: Vector) -> tuple[Vector, Vector]:
@@ -195,7 +241,8 @@ def logistic_of_sum_and_derivative(x: Vector, x_low: Vector) -> tuple[Vector, Ve
     Valid range: all x, and a low part of at most half a unit in the last place of x, or anything, NaN
     included, where x is infinite. Maximum error: 1.6 ULP; derivative 3.0 ULP.
     """
-    return _logistic_from_exp(x, _exp_of_minus_abs_of_sum(x, x_low))
+    n, p, _ = exp_parts_of_minus_abs_of_sum(x, x_low)
+    return _logistic_from_parts(x, n, p)
 
 
 def logistic(x: Vector) -> Vector:
@@ -211,23 +258,33 @@ def logistic(x: Vector) -> Vector:
     return logistic_and_derivative(x)[0]
 
 
+def tanh_and_derivative_parts(x: Vector) -> tuple[Vector, Vector, Vector]:
+    """Return the hyperbolic tangent, and n and y, where ``2**n y`` is its derivative, 1 / cosh(x)**2.
+
+    Valid range: all numbers. Maximum error: 1.8 ULP in float32, 2.2 ULP in float64; derivative 3.0 ULP
+    in float32.
+    """
+    # With e = exp(-2 abs(x)): tanh = (1 - e) / (1 + e), derivative 4 e / (1 + e)**2.
+    is_x = abs(x) < TINY
+    exponent = -2 * select(is_x, TINY, abs(x))
+    n, q = expm1_parts(select(exponent < FAR, FAR, exponent))
+    power = power_of_two(n)
+    difference = fma(-power, q, 1 - power)
+    y, y_low = reciprocal_of_one_plus(fma(power, q, power))
+    quotient = fma(difference, y, difference * y_low)
+    factor = fma(4, q, 4)
+    derivative = fma(factor, y, factor * y_low) * (y + y_low)
+    return select(is_x, x, copysign(quotient, x)), n, derivative
+
+
 def tanh_and_derivative(x: Vector) -> tuple[Vector, Vector]:
     """Return the hyperbolic tangent and its derivative, 1 / cosh(x)**2, neither with cancellation.
 
     Valid range: all numbers. Maximum error: 1.8 ULP in float32, 2.2 ULP in float64; derivative 3.0 ULP
     in float32.
     """
-    # With e = exp(-2 abs(x)): tanh = (1 - e) / (1 + e), derivative 4 e / (1 + e)**2. The factor 4 comes
-    # first: where 4 e is representable, e may no longer be.
-    exponent = -2 * abs(x)
-    n, q = expm1_parts(select(exponent < _FAR, _FAR, exponent))
-    four = scale(4, n)
-    power = 0.25 * four
-    difference = fma(-power, q, 1 - power)
-    y, y_low = reciprocal_of_one_plus(fma(power, q, power))
-    quotient = fma(difference, y, difference * y_low)
-    four_e = fma(four, q, four)
-    return copysign(quotient, x), fma(four_e, y, four_e * y_low) * (y + y_low)
+    value, n, y = tanh_and_derivative_parts(x)
+    return value, ldexp(y, n)
 
 
 def tanh(x: Vector) -> Vector:
@@ -253,7 +310,16 @@ def exp_double_double(x: Vector) -> DoubleDouble:
     """
     vanishes = x < EXP_ZERO
     n, p, p_low = exp_parts(select(vanishes, 0, x), 0)
-    power = scale(select(vanishes, 0, 1), n)
+    return _double_double_of_parts(scale(select(vanishes, 0, 1), n), p, p_low)
+
+
+def exp_double_double_beside_one(x: Vector) -> DoubleDouble:
+    """Do the same for use in a sum with 1, where numbers that vanish are not distinguished."""
+    n, p, p_low = exp_parts(select(x < EXP_ZERO, EXP_ZERO, x - NUDGE), 0)
+    return _double_double_of_parts(scale(1, select(n < VANISHING, VANISHING, n)), p, p_low)
+
+
+def _double_double_of_parts(power: Vector, p: Vector, p_low: Vector) -> DoubleDouble:
     y = fma(power, p, power)
     return y, fma(power, p, power - y) + power * p_low
 
@@ -261,8 +327,9 @@ def exp_double_double(x: Vector) -> DoubleDouble:
 def exp_and_logistic_double_double(x: Vector) -> tuple[DoubleDouble, DoubleDouble, DoubleDouble]:
     """Return exp(-abs(x)), logistic(abs(x)) and logistic(-abs(x)) of a number x.
 
-    Valid range: all numbers. Maximum error of the sum of both parts: about 0.1 ULP of the high part.
+    Valid range: all numbers; below 2**-60 (in float64 2**-150), the exponential stays the same, except in derivatives.
+    Maximum error of the sum of both parts: about 0.1 ULP of the high part.
     """
-    e = exp_double_double(-abs(x))
+    e = exp_double_double_beside_one(-abs(x))
     upper = double_double_reciprocal_of_one_plus(e)
     return e, upper, double_double_product(e, upper)

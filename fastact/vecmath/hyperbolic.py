@@ -23,6 +23,7 @@ from fastact.vecmath import coefficients
 from fastact.vecmath.double_double import DoubleDouble, double_double_sum
 from fastact.vecmath.exponential import exp_parts
 from fastact.vecmath.powers import log_double_double
+from fastact.vecmath.scaling import TINY, at_least_tiny
 from fastact.vecmath.two_arguments import hypot
 
 __all__ = ["arcsinh", "cosh", "sinh"]
@@ -30,13 +31,15 @@ __all__ = ["arcsinh", "cosh", "sinh"]
 _SINH = PerDtype(**coefficients.SINH)
 # sinh and cosh are infinite from here on.
 _INFINITE = PerDtype(float32=89.5, float64=710.6)
+# An exponential of this size is alone in its sum with its inverse.
+_ALONE = PerDtype(float32=2.0**60, float64=2.0**120)
 # arcsinh(x) is x - x**3 / 6 below the first, and log(2 x) above the second.
 _SMALL = PerDtype(float32=2.0**-12, float64=2.0**-26)
 _LARGE = PerDtype(float32=2.0**14, float64=2.0**28)
 
 
 def _half_exp(a: Vector) -> DoubleDouble:
-    """Return ``exp(a) / 2`` for a >= 0, which overflows where sinh and cosh do, as a double-double."""
+    """Return ``exp(a) / 2`` for a >= TINY, which overflows where sinh and cosh do, as a double-double."""
     n, p, p_low = exp_parts(a, 0)
     quarter = scale(1, n - 2)  # the power of two of the half may overflow where the half does not
     y = fma(quarter, p, quarter)
@@ -55,15 +58,16 @@ def sinh(x: Vector) -> Vector:
     array([-1.17520119,  0.        ,  1.17520119])
     """
     a = abs(x)
-    y, y_low = _half_exp(select(a > _INFINITE, _INFINITE, a))
-    inverse = 0.25 / y
+    bounded = at_least_tiny(select(a > _INFINITE, _INFINITE, a))
+    y, y_low = _half_exp(bounded)
+    inverse = 0.25 / select(y > _ALONE, _ALONE, y)
     difference = y - inverse
     correction = ((y - difference) - inverse) + y_low
     wide = difference + select(y < math.inf, correction, 0)
-    z = a * a
-    is_small = a < 1
-    narrow = fma(select(is_small, a * z, 0), polynomial(select(is_small, z, 0), _SINH), a)
-    return copysign(select(is_small, narrow, wide), x)
+    near = select(a < 1, bounded, 0)
+    z = near * near
+    narrow = select(a < TINY, a, fma(near * z, polynomial(z, _SINH), a))
+    return copysign(select(a < 1, narrow, wide), x)
 
 
 def cosh(x: Vector) -> Vector:
@@ -77,8 +81,8 @@ def cosh(x: Vector) -> Vector:
     array([1.54308063, 1.        , 1.54308063])
     """
     a = abs(x)
-    y, y_low = _half_exp(select(a > _INFINITE, _INFINITE, a))
-    return y + (0.25 / y + y_low)
+    y, y_low = _half_exp(at_least_tiny(select(a > _INFINITE, _INFINITE, a)))
+    return y + (0.25 / select(y > _ALONE, _ALONE, y) + y_low)
 
 
 def arcsinh(x: Vector) -> Vector:
@@ -104,7 +108,8 @@ def arcsinh(x: Vector) -> Vector:
     outer = select(is_finite, a, 1)
     high, low = log_double_double(select(is_large, outer, argument), select(is_large, 1, 0))
     y = high + (low + select(is_large, 0, argument_low / argument))
-    y = select(is_small, fma(a * a, -a / 6, a), y)
+    near = at_least_tiny(select(is_small, a, 0))
+    y = select(is_small, fma(near * near * (-1 / 6), a, a), y)
     return copysign(select(is_finite, y, a), x)
 
 

@@ -31,9 +31,18 @@ from fastact.vecmath import coefficients
 from fastact.vecmath.double_double import DoubleDouble, double_double_product
 from fastact.vecmath.exponential import (
     EXP_ZERO,
-    exp_of_nonpositive,
+    TINY_SQUARE,
+    exp_parts_of_minus_abs,
     expm1_parts,
     reciprocal_of_one_plus,
+)
+from fastact.vecmath.scaling import (
+    INTEGER_EXPONENT,
+    MINUS_TINY,
+    TINY,
+    integer_of_subnormal,
+    ldexp,
+    power_of_two,
 )
 
 _INFINITY = math.inf
@@ -44,15 +53,26 @@ _LN2_SHORT_HIGH = PerDtype(**coefficients.LN2_SHORT_HIGH)
 _LN2_SHORT_LOW = PerDtype(**coefficients.LN2_SHORT_LOW)
 
 _MINUS_EXP_ZERO = -EXP_ZERO
+# Below this power of two, log1mexp is minus the exponential.
+_FAR = PerDtype(float32=-36.0, float64=-80.0)
 _SQRT_HALF_BITS = PerDtype(float32=0x3F3504F3, float64=0x3FE6A09E667F3BCD)
-
-_TO_NORMAL = PerDtype(float32=2.0**24, float64=2.0**54)
-_TO_NORMAL_EXPONENT = PerDtype(float32=24.0, float64=54.0)
 
 
 def _exponent_of(x: Vector) -> IntVector:
     """Return k, shifted to the exponent's bits, for x = 2**k m with m in [sqrt(1/2), sqrt(2))."""
     return (bits(x) - _SQRT_HALF_BITS) & EXPONENT_MASK
+
+
+def exponent_and_significand(x: Vector) -> tuple[Vector, IntVector, Vector]:
+    """Return k, the same shifted to the exponent's bits, and m, for x = 2**k m with m in [sqrt(1/2), sqrt(2)).
+
+    Valid range: 0 < x < inf.
+    """
+    is_subnormal = x < SMALLEST_NORMAL
+    normal = select(is_subnormal, integer_of_subnormal(x), x)
+    exponent = _exponent_of(normal)
+    k = to_float(exponent >> MANTISSA_BITS) - select(is_subnormal, INTEGER_EXPONENT, 0)
+    return k, exponent, from_bits(bits(normal) - exponent)
 
 
 def _log_of_parts(k: Vector, f: Vector, correction: Vector) -> Vector:
@@ -75,11 +95,8 @@ def log(x: Vector) -> Vector:
     >>> fa.math.log([0.5, 1.0, 10.0])
     array([-0.69314718,  0.        ,  2.30258509])
     """
-    is_subnormal = x < SMALLEST_NORMAL
-    normal = select(is_subnormal, x * _TO_NORMAL, x)
-    exponent = _exponent_of(normal)
-    k = to_float(exponent >> MANTISSA_BITS) - select(is_subnormal, _TO_NORMAL_EXPONENT, 0)
-    y = _log_of_parts(k, from_bits(bits(normal) - exponent) - 1, 0.0)
+    k, _, m = exponent_and_significand(x)
+    y = _log_of_parts(k, m - 1, 0.0)
     outside = select(x == 0, -_INFINITY, select(x < 0, math.nan, x))
     return select((x > 0) & (x < _INFINITY), y, outside)
 
@@ -96,15 +113,16 @@ def log1p(x: Vector) -> Vector:
     """
     # 1 + x = 2**k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)). Scaling x instead of the rounded sum
     # leaves f with one rounding, whose error is exactly representable, and with none where k is 0.
+    is_x = abs(x) < TINY
     exponent = _exponent_of(1 + x)
     k = to_float(exponent >> MANTISSA_BITS)
-    quarter = 0.25 * from_bits(BITS_OF_FOUR - exponent)
-    scaled = from_bits(bits(x) - exponent)
-    f = scaled + (quarter - 1)
-    f_low = scaled - (f - (quarter - 1))
+    power_less_one = fma(0.25, from_bits(BITS_OF_FOUR - exponent), -1)  # 2**-k - 1
+    scaled = select(is_x, 0, from_bits(bits(x) - exponent))
+    f = scaled + power_less_one
+    f_low = scaled - (f - power_less_one)
     y = _log_of_parts(k, f, fma(-f, f_low, f_low))
     outside = select(x == -1, -_INFINITY, select(x < -1, math.nan, x))
-    return select((x > -1) & (x < _INFINITY) & (x != 0), y, outside)
+    return select((x > -1) & (x < _INFINITY) & ~is_x, y, outside)
 
 
 def log1mexp(x: Vector) -> Vector:
@@ -120,22 +138,38 @@ def log1mexp(x: Vector) -> Vector:
     # M. Maechler, "Accurately Computing log(1 - exp(-|a|))" (2012), switches between log(-expm1(-x)) and
     # log1p(-exp(-x)). Here both are one: exp(-x) = 2**n (1 + q), so the argument of the logarithm is
     # 1 - 2**n - 2**n q, exactly -q for n = 0.
-    vanishes = x > _MINUS_EXP_ZERO
-    n, q = expm1_parts(select(vanishes, 0, -x))
-    power = scale(select(vanishes, 0, 1), n)
+    is_tiny = x < TINY
+    n, q = expm1_parts(select(is_tiny, MINUS_TINY, select(x > _MINUS_EXP_ZERO, EXP_ZERO, -x)))
+    power = scale(1, select(n < _FAR, _FAR, n))
     argument = fma(-power, q, 1 - power)
     argument_low = fma(-power, q, (1 - power) - argument)
-    is_subnormal = argument < SMALLEST_NORMAL
-    normal = select(is_subnormal, argument * _TO_NORMAL, argument)
-    exponent = _exponent_of(normal)
-    k = to_float(exponent >> MANTISSA_BITS) - select(is_subnormal, _TO_NORMAL_EXPONENT, 0)
+    k, exponent, m = exponent_and_significand(select(is_tiny, x, argument))
     # Near 1, f is -exp(-x): taken directly, as the sum with 1 would lose most of its digits.
     is_near_one = k == 0
-    close = from_bits(bits(normal) - exponent) - 1
-    f = select(is_near_one, -fma(power, q, power), close)
-    f_low = select(is_near_one, 0, argument_low * from_bits(BITS_OF_ONE - exponent))
+    f = select(is_near_one, -fma(power, q, power), m - 1)
+    low = argument_low * from_bits(BITS_OF_ONE - exponent)
+    f_low = select(is_near_one | is_tiny, 0, low)
     y = -abs(_log_of_parts(k, f, fma(-f, f_low, f_low)))
+    y = select(n < _FAR, -ldexp(1 + q, n), y)
     return select(x > 0, y, select(x == 0, -_INFINITY, select(x < 0, math.nan, x)))
+
+
+def softplus_parts_of_minus_abs(x: Vector) -> tuple[Vector, Vector, Vector, Vector]:
+    """Return n, y, z and u, where ``log(1 + exp(-abs(x))) = 2**n y``, ``logistic(-abs(x)) = 2**n z`` and ``logistic(abs(x)) = u``.
+
+    Valid range: all numbers.
+    """
+    n, p = exp_parts_of_minus_abs(x)
+    # log(1 + e) = 2 s + s z Q(z), and 2 s = e - s e, where e = 2**n factor and s = 2**n reduced.
+    factor = 1 + p
+    power = power_of_two(n)
+    e = fma(power, p, power)
+    reduced = factor / (2 + e)
+    s = reduced * power
+    z = fma(s, s, TINY_SQUARE)  # a square, not subnormal
+    rest = fma(-z, polynomial(z, _LOG1P), e)
+    y, y_low = reciprocal_of_one_plus(e)
+    return n, fma(-reduced, rest, factor), fma(factor, y, factor * y_low), y + y_low
 
 
 def softplus_and_derivative(x: Vector) -> tuple[Vector, Vector]:
@@ -143,13 +177,9 @@ def softplus_and_derivative(x: Vector) -> tuple[Vector, Vector]:
 
     Valid range: all numbers. Maximum error: 2.0 ULP; derivative 1.6 ULP.
     """
-    e = exp_of_nonpositive(-abs(x))
-    # log(1 + e) = 2 s + s z Q(z), and 2 s = e - s e.
-    s = e / (2 + e)
-    z = s * s
-    logarithm = fma(-s, fma(-z, polynomial(z, _LOG1P), e), e)
-    y, y_low = reciprocal_of_one_plus(e)
-    derivative = select(x < 0, fma(e, y, e * y_low), y + y_low)
+    n, y, lower, upper = softplus_parts_of_minus_abs(x)
+    logarithm = ldexp(y, n)
+    derivative = select(x < 0, ldexp(lower, n), upper)
     return select(x > 0, x + logarithm, logarithm), derivative
 
 

@@ -12,25 +12,24 @@ import math
 from fastact.simd import (
     PerDtype,
     Vector,
-    bits,
     copysign,
     derivative_of,
     derivative_rule,
     dual,
     fma,
-    from_bits,
     isnan,
     polynomial,
     round_to_integer,
-    scale,
     select,
-    to_float,
     value_of,
 )
+from fastact.simd import sqrt as square_root
+from fastact.simd.formats import SMALLEST_NORMAL
 from fastact.vecmath import coefficients
 from fastact.vecmath.double_double import DoubleDouble, double_double_product, double_double_sum
-from fastact.vecmath.exponential import EXP, exp_parts
-from fastact.vecmath.logarithm import log
+from fastact.vecmath.exponential import EXP, EXP_ZERO, NUDGE, exp_parts
+from fastact.vecmath.logarithm import exponent_and_significand, log
+from fastact.vecmath.scaling import TINY, integer_of_subnormal, ldexp
 
 __all__ = [
     "cbrt",
@@ -44,6 +43,9 @@ __all__ = [
 ]
 
 _INFINITY = math.inf
+# `integer_of_subnormal` multiplies by this power of two, made even, and the root has to be divided by its root.
+_EVEN = PerDtype(float32=2.0, float64=1.0)
+_ROOT_OF_LIFT = PerDtype(float32=2.0**-75, float64=2.0**-537)
 _LN2 = math.log(2)
 _LN10 = math.log(10)
 
@@ -59,29 +61,33 @@ _LOG10_E_LOW = PerDtype(**coefficients.LOG10_E_LOW)
 _THIRD = PerDtype(**coefficients.THIRD)
 _THIRD_LOW = PerDtype(**coefficients.THIRD_LOW)
 
-_EXPONENT_BITS = PerDtype(float32=-(1 << 23), float64=-(1 << 52))
-_MANTISSA_BITS = PerDtype(float32=23, float64=52)
-_SQRT_HALF_BITS = PerDtype(float32=0x3F3504F3, float64=0x3FE6A09E667F3BCD)
-_SMALLEST_NORMAL = PerDtype(float32=2.0**-126, float64=2.0**-1022)
-_TO_NORMAL = PerDtype(float32=2.0**24, float64=2.0**54)
-_TO_NORMAL_EXPONENT = PerDtype(float32=24.0, float64=54.0)
 
-# exp is zero below and infinite above. The lower bounds are far from where the result underflows: a product
-# that just underflows costs 200 cycles.
-_EXP_LOWEST = PerDtype(float32=-400.0, float64=-3000.0)
+# exp and exp2 are zero below the first, and infinite above the second.
 _EXP_HIGHEST = PerDtype(float32=89.0, float64=710.0)
-_EXP2_LOWEST = PerDtype(float32=-600.0, float64=-4400.0)
+_EXP2_LOWEST = PerDtype(float32=-151.0, float64=-1076.0)
 _EXP2_HIGHEST = PerDtype(float32=129.0, float64=1025.0)
+
+
+def sqrt(x: Vector) -> Vector:
+    """Compute the square root.
+
+    Valid range: all numbers; NaN below 0. Maximum error: 0.5 ULP, correctly rounded.
+
+    Examples
+    --------
+    >>> fa.math.sqrt([0.0, 2.0, 4.0])
+    array([0.        , 1.41421356, 2.        ])
+    """
+    is_subnormal = (abs(x) < SMALLEST_NORMAL) & (x != 0)
+    normal = select(is_subnormal, copysign(_EVEN * integer_of_subnormal(x), x), x)
+    return square_root(normal) * select(is_subnormal, _ROOT_OF_LIFT, 1)
 
 
 def log_double_double(x: Vector, doublings: Vector) -> DoubleDouble:
     """Return ``log(x * 2**doublings)`` of a finite x > 0 as a double-double, right to twelve bits more than one number."""
-    is_subnormal = x < _SMALLEST_NORMAL
-    normal = select(is_subnormal, x * _TO_NORMAL, x)
-    exponent = (bits(normal) - _SQRT_HALF_BITS) & _EXPONENT_BITS
-    k = to_float(exponent >> _MANTISSA_BITS) - select(is_subnormal, _TO_NORMAL_EXPONENT, 0)
+    k, _, m = exponent_and_significand(x)
     k = k + doublings
-    f = from_bits(bits(normal) - exponent) - 1
+    f = m - 1
     # log(1 + f) = 2 s + 2/3 s**3 + s**5 Q(s**2) with s = f / (2 + f). The last term is below 2**-12 of the first: there
     # a plain product does.
     bottom = 2 + f
@@ -102,11 +108,12 @@ def log_double_double(x: Vector, doublings: Vector) -> DoubleDouble:
 def _exp_of_double_double(x: DoubleDouble) -> Vector:
     """Compute e to the power of a double-double."""
     # Where the first part is out of range, the second may be NaN.
-    is_low, is_high = x[0] < _EXP_LOWEST, x[0] > _EXP_HIGHEST
-    high = select(is_low, _EXP_LOWEST, select(is_high, _EXP_HIGHEST, x[0]))
-    n, p, p_low = exp_parts(high, select(is_low | is_high, 0, x[1]))
+    is_low, is_high = x[0] < EXP_ZERO, x[0] > _EXP_HIGHEST
+    high = select(is_low, EXP_ZERO, select(is_high, _EXP_HIGHEST, x[0]))
+    n, p, p_low = exp_parts(high + NUDGE, select(is_low | is_high, 0, x[1]))
     total = 1 + p
-    return scale(total + ((1 - total) + p + p_low), n)
+    y = total + ((1 - total) + p + p_low)
+    return ldexp(y + y, n - 1)  # the power of two may overflow where the result does not
 
 
 def power(x: Vector, y: Vector) -> Vector:
@@ -148,14 +155,15 @@ def exp2(x: Vector) -> Vector:
     array([0.5       , 1.41421356, 8.        ])
     """
     low, high = _EXP2_LOWEST, _EXP2_HIGHEST
-    clamped = select(x < low, low, select(x > high, high, x))
+    clamped = select(abs(x) < TINY, 0, select(x < low, low, select(x > high, high, x)))
     n = round_to_integer(clamped)
     fraction = clamped - n
     r = fraction * _LN2_HIGH
     r_low = fma(fraction, _LN2_LOW, fma(fraction, _LN2_HIGH, -r))
     p = fma(polynomial(r, EXP), r * r, r_low)
     total = 1 + r
-    return scale(total + (((1 - total) + r) + p), n)
+    y = total + (((1 - total) + r) + p)
+    return ldexp(y + y, n - 1)
 
 
 def _log_times(x: Vector, factor: DoubleDouble) -> Vector:
@@ -244,6 +252,12 @@ def _dual_power_of_both(x: Vector, y: Vector) -> Vector:
     by_base = select(exponent == 0, 0, by_base)
     by_exponent = select(z == 0, 0, z * log(base))
     return dual(z, fma(by_base, derivative_of(x), by_exponent * derivative_of(y)))
+
+
+@derivative_rule(sqrt)
+def _dual_sqrt(x: Vector) -> Vector:
+    root = sqrt(value_of(x))
+    return dual(root, derivative_of(x) / (2 * root))
 
 
 @derivative_rule(exp2)

@@ -19,13 +19,19 @@ from fastact.simd import (
     dual,
     fma,
     polynomial,
-    scale,
     select,
     value_of,
 )
 from fastact.simd.formats import LARGEST
 from fastact.vecmath.double_double import DoubleDouble, two_product
-from fastact.vecmath.exponential import EXP, exp_parts_of_minus_abs, reciprocal_of_one_plus, reduce
+from fastact.vecmath.exponential import (
+    EXP,
+    NUDGE,
+    exp_parts_of_minus_abs_of_sum,
+    reciprocal_of_one_plus,
+    reduce,
+)
+from fastact.vecmath.scaling import dropped, ldexp, ldexp_beside_one, power_of_two
 
 _MINUS_LARGEST = -LARGEST
 # Below these, exp(x) times the square of x is zero.
@@ -49,12 +55,17 @@ def exp_times(x: Vector, x_low: Vector, factor: Vector) -> Vector:
 
     Valid range: x <= 0.
     """
+    n, product = _exp_times_parts(x, x_low, factor)
+    return copysign(select(x < _ZERO, 0, ldexp(product, n)), factor)
+
+
+def _exp_times_parts(x: Vector, x_low: Vector, factor: Vector) -> tuple[Vector, Vector]:
+    """Return n and y, where ``exp(x + x_low) * factor = 2**n y``, or is zero because x is below `_ZERO`."""
     vanishes = x < _ZERO
-    n, r = reduce(select(vanishes, 0, x))
-    r = r + x_low
+    n, r = reduce(select(vanishes, 0, x - NUDGE))
+    r = r + select(vanishes, 0, x_low)
     # exp(r) - 1 is small, so its rounding errors stay small in its product with the factor.
-    product = scale(fma(fma(polynomial(r, EXP), r * r, r), factor, factor), n)
-    return copysign(select(vanishes, 0, product), factor)
+    return n, fma(fma(polynomial(r, EXP), r * r, r), factor, factor)
 
 
 def double_double_quotient(
@@ -70,10 +81,8 @@ def exp_of_difference(difference: Vector, low: Vector) -> Vector:
 
     Valid range: difference <= 0.
     """
-    n, r = reduce(difference)
-    r = r + low
-    e = scale(1 + fma(polynomial(r, EXP), r * r, r), n)
-    return select(difference < _ZERO, 0, e)
+    n, y = _exp_times_parts(difference, low, 1)
+    return select(difference < _ZERO, 0, ldexp(y, n))
 
 
 def logistic_gate(
@@ -84,29 +93,28 @@ def logistic_gate(
     The growth is x times the argument's derivative; the derivative of the gated x is
     ``logistic(argument) (1 + growth logistic(-argument))``.
     """
-    n, q, is_far = exp_parts_of_minus_abs(argument, low)
-    power = scale(1, n)
-    e = fma(power, q, power)
+    n, p, is_far = exp_parts_of_minus_abs_of_sum(argument, low)
+    two_to_n = power_of_two(n)
+    e = fma(two_to_n, p, two_to_n)
     y, y_low = reciprocal_of_one_plus(e)
     upper = y + y_low
-    # On the left, scale by the power of two last. Half of the other factor is less than 1, so that the product
-    # overflows only where the result does.
+    # On the left, the power of two comes in last, and the other factor is below 1 but for large exponents: no overflow.
     is_left = argument < 0
-    gate = select(is_left, upper * fma(0.5, q, 0.5), upper)
-    exponent = select(is_left, n + 1, 0)
-    value = scale(select(is_left & is_far, copysign(0, x), x) * gate, exponent)
+    gate = select(is_left, upper * (1 + p), upper)
+    exponent, power = select(is_left, n, 0), select(is_left, two_to_n, 1)
+    value = dropped(select(is_left & is_far, copysign(0, x), x) * power * gate, exponent)
     shut = select(is_left, upper, e * upper)
     factor = select(is_far, copysign(1, argument), fma(growth, shut, 1))
-    return value, scale(gate * factor, exponent)
+    return value, dropped(gate * factor * power, exponent)
 
 
-def _logistic_parts(x: Vector, x_low: Vector) -> tuple[Vector, Vector, Vector, Vector]:
-    """Return the parts of -abs(x + x_low), its exponential, and the logistic function of abs(x + x_low)."""
+def _logistic_parts(x: Vector, x_low: Vector) -> tuple[Vector, Vector, Vector]:
+    """Return the parts of -abs(x + x_low), and the logistic function of abs(x + x_low)."""
     exponent = -abs(x)
     exponent_low = select(x < 0, x_low, -x_low)
-    e = exp_times(exponent, exponent_low, 1)
-    y, y_low = reciprocal_of_one_plus(e)
-    return exponent, exponent_low, e, y + y_low
+    n, e = _exp_times_parts(exponent, exponent_low, 1)
+    y, y_low = reciprocal_of_one_plus(ldexp_beside_one(select(exponent < _ZERO, 0, e), n))
+    return exponent, exponent_low, y + y_low
 
 
 def logistic_times(x: Vector, x_low: Vector, factor: Vector) -> Vector:
@@ -114,14 +122,14 @@ def logistic_times(x: Vector, x_low: Vector, factor: Vector) -> Vector:
 
     Valid range: all numbers.
     """
-    exponent, exponent_low, _, y = _logistic_parts(x, x_low)
+    exponent, exponent_low, y = _logistic_parts(x, x_low)
     return select(x < 0, exp_times(exponent, exponent_low, factor * y), factor * y)
 
 
 def _logistic_complement(x: Vector, x_low: Vector) -> Vector:
     """Compute ``logistic(-x - x_low)``, which shares most of its work with `logistic_times`."""
-    _, _, e, y = _logistic_parts(x, x_low)
-    return select(x < 0, y, e * y)
+    exponent, exponent_low, y = _logistic_parts(x, x_low)
+    return select(x < 0, y, exp_times(exponent, exponent_low, y))
 
 
 # --- Derivative rules ---------------------------------------------------------------------------

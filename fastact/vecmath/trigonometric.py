@@ -34,6 +34,7 @@ from fastact.vecmath.double_double import (
     two_sum,
 )
 from fastact.vecmath.exponential import round_product
+from fastact.vecmath.scaling import TINY, at_least_tiny
 
 _SIN = PerDtype(**coefficients.SIN)
 _COS = PerDtype(**coefficients.COS)
@@ -122,7 +123,8 @@ def _with_sign(y: Vector, sign: IntVector) -> Vector:
 def _sin_and_cos_parts(x: Vector) -> tuple[DoubleDouble, DoubleDouble]:
     """Return the sine and the cosine of a number as double-doubles."""
     a = abs(x)
-    n, r, r_low = _reduce_moderate(a)
+    is_x = a < TINY
+    n, r, r_low = _reduce_moderate(at_least_tiny(a))
     is_large = (a >= _LARGE) & (a < math.inf)
     if any_lane(is_large):
         large_n, large_r, large_r_low = _reduce_large(select(is_large, a, _LARGE))
@@ -136,6 +138,7 @@ def _sin_and_cos_parts(x: Vector) -> tuple[DoubleDouble, DoubleDouble]:
     higher = fma(z * z, polynomial(z, _COS), fma(-r, r_low, (1 - first) - half))
     cosine, cosine_low = fast_two_sum(first, higher)
     cosine_low = fma(-0.5, fma(r, r, -z), cosine_low)
+    sine, sine_low = select(is_x, a, sine), select(is_x, 0, sine_low)
     quadrant = bits(n + ROUNDING_SHIFT)
     is_swapped = to_float(quadrant & 1) != 0
     sine_sign = (quadrant << _SIGN_SHIFT) ^ bits(x)

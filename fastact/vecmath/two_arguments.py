@@ -24,7 +24,7 @@ __all__ = ["hypot", "logaddexp"]
 # A square is out of range, or loses bits, above the first and below the second; the factor and its inverse bring the
 # number back.
 _LARGE = PerDtype(float32=2.0**60, float64=2.0**500)
-_SMALL = PerDtype(float32=2.0**-50, float64=2.0**-450)
+_SMALL = PerDtype(float32=2.0**-30, float64=2.0**-400)
 _FACTOR = PerDtype(float32=2.0**80, float64=2.0**600)
 _INVERSE = PerDtype(float32=2.0**-80, float64=2.0**-600)
 

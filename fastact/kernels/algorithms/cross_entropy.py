@@ -10,6 +10,7 @@ import numpy as np
 
 from fastact.kernels.algorithms.softmax import Exponentials, adding, total_of
 from fastact.simd import fold_to_double, select, sum_lanes
+from fastact.vecmath.scaling import product_of_number
 
 if TYPE_CHECKING:
     from fastact.kernels.rows import RowAccess
@@ -67,9 +68,9 @@ class _Softmax:
             top, reciprocal, is_ignored, of_gradient, row = state
             e = exponential_again(arrays, begin, top, 1, 1, row)
             if not has_gradient:
-                return (e * reciprocal,)
+                return (product_of_number(reciprocal, e),)
             dx = zeros() if is_ignored else gradient_of(e, arrays, begin, of_gradient)
-            return dx, e * reciprocal
+            return dx, product_of_number(reciprocal, e)
 
         return self._rows.write(with_probabilities if self.has_probabilities else gradients)
 
@@ -93,7 +94,7 @@ def label_cross_entropy(rows: RowAccess) -> Callable[..., None]:
 
     def gradient(e: Any, arrays: Any, begin: Any, state: Any) -> Any:
         factor, label, at_label = state
-        return select(positions() == label - begin, at_label, e * factor)
+        return select(positions() == label - begin, at_label, product_of_number(factor, e))
 
     write = softmax.write(gradient)
     writes = write is not None
@@ -162,7 +163,7 @@ def dense_cross_entropy(rows: RowAccess) -> Callable[..., None]:
         label, spike, keep, uniform, factor = state
         weights = weights_in(arrays, keep, uniform)
         weights = select(positions() == label - begin, weights + spike, weights)
-        return e * factor - weights
+        return product_of_number(factor, e) - weights
 
     fold, write = rows.fold(step, padding), softmax.write(gradient)
     writes = write is not None

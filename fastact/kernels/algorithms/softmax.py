@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastact.simd import fold_to_double, select, sum_lanes
+from fastact.simd import PerDtype, fold_to_double, select, sum_lanes
 from fastact.vecmath.double_double import two_difference
 from fastact.vecmath.logarithm import log, log1p
 from fastact.vecmath.products import double_double_quotient, exp_of_difference
@@ -67,6 +67,15 @@ def adding(rows: RowAccess) -> Any:
 def total_of(accumulator: Any) -> Any:
     """Return the sum over the lanes of an accumulator of `adding`."""
     return sum_lanes(accumulator[0]) + sum_lanes(accumulator[1])
+
+
+# A share of a row that is smaller than this has no effect on its sums.
+_LOW = PerDtype(float32=2.0**-80, float64=2.0**-600)
+
+
+def _without_low(share: Any) -> Any:
+    """Return a share, or 0 where its product with a gradient might be subnormal."""
+    return select(share < _LOW, 0, share)
 
 
 class Exponentials:
@@ -147,7 +156,7 @@ class Exponentials:
             top, temperature, reciprocal, memory = state
             difference, e = exponential(arrays[x_at], top, temperature, reciprocal)
             store_cached(memory, begin if begin < cached else 0, e)
-            weighted = add(weighted, fold_to_double(e * arrays[dy_at]))
+            weighted = add(weighted, fold_to_double(_without_low(e) * arrays[dy_at]))
             dy_sum = add(dy_sum, fold_to_double(arrays[dy_at]))
             if takes_logarithm:
                 is_top = difference == 0
@@ -241,7 +250,7 @@ def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
 
     def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
         dy, y = arrays
-        return add(sums[0], fold_to_double(dy * y)), add(sums[1], fold_to_double(dy))
+        return add(sums[0], fold_to_double(dy * _without_low(y))), add(sums[1], fold_to_double(dy))
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
         sums, temperature, reciprocal = state

@@ -1,0 +1,180 @@
+"""Powers of two as factors, and numbers at the lower end of the range.
+
+On Intel's processors an operation with a subnormal operand or result takes a microcode assist of some 150 cycles, for the
+whole register (Emerald Rapids, 61 to 93 ns; AMD has none). `scale`, AVX-512's ``vscalefps``, takes it even where the
+result underflows to zero. So intermediate results stay in the normal range, whatever the argument, and only results that
+are subnormal themselves are made otherwise, by `ldexp`. Additions with subnormal operands, comparisons, and operations on
+bits take no assist, nor does a fused multiply-add of a tiny product and a normal number. ``tests/vecmath/test_assists.py``
+holds every function to this.
+"""
+
+from __future__ import annotations
+
+from fastact.simd import (
+    PerDtype,
+    Vector,
+    any_above,
+    bits,
+    copysign,
+    derivative_of,
+    derivative_rule,
+    dual,
+    from_bits,
+    product_in_double,
+    scale,
+    select,
+    value_of,
+)
+from fastact.simd.formats import MANTISSA_MASK
+
+# Where a function hardly depends on its argument, a smaller one counts as this: its square, and the rounding error of its
+# square, are normal numbers.
+TINY = PerDtype(float32=2.0**-28, float64=2.0**-200)
+MINUS_TINY = -TINY
+
+# Products with a lower power of two may be subnormal. They are lifted by another one, and dropped at the end.
+_LOWEST = PerDtype(float32=-118.0, float64=-1000.0)
+_LIFT = PerDtype(float32=70.0, float64=850.0)
+_DROP = PerDtype(float32=2.0**-70, float64=2.0**-850)
+# Lower negative numbers have larger bits, as unsigned integers.
+_BITS_OF_LOWEST = PerDtype(float32=0xC2EC0000, float64=0xC08F400000000000)
+# The smallest normal number, lifted: sums with smaller ones are multiples of the smallest subnormal number, lifted.
+_LIFTED_NORMAL = PerDtype(float32=2.0**-56, float64=2.0**-172)
+_BITS_OF_LIFTED_NORMAL = PerDtype(float32=71 << 23, float64=851 << 52)
+
+# 2**-60, and 2**-500.
+_MINUS_BITS_OF_SMALL_FACTOR = PerDtype(float32=-(67 << 23), float64=-(523 << 52))
+
+# 2**23 and 2**52: a subnormal number's bits are the significand of its sum with them, times a power of two.
+_ONE_UNIT = PerDtype(float32=2.0**23, float64=2.0**52)
+_BITS_OF_ONE_UNIT = PerDtype(float32=150 << 23, float64=1075 << 52)
+#: The exponent by which `integer_of_subnormal` multiplies.
+INTEGER_EXPONENT = PerDtype(float32=149.0, float64=1074.0)
+
+
+def at_least_tiny(size: Vector) -> Vector:
+    """Return the larger of a number and `TINY`, or NaN."""
+    return select(size < TINY, TINY, size)
+
+
+def at_most_minus_tiny(x: Vector) -> Vector:
+    """Return the smaller of a number and minus `TINY`, or NaN."""
+    return select(x > MINUS_TINY, MINUS_TINY, x)
+
+
+def away_from_zero(x: Vector) -> Vector:
+    """Return the number nearest to x, with its sign, whose size is at least `TINY`."""
+    return select(abs(x) < TINY, copysign(TINY, x), x)
+
+
+def zero_below(x: Vector, threshold: Vector) -> Vector:
+    """Return x, or 0 where it is so small that it has no effect."""
+    return select(abs(x) < threshold, 0, x)
+
+
+def bound(x: Vector, low: Vector, high: Vector) -> Vector:
+    """Return x between bounds beyond which it has no effect."""
+    return select(x > high, high, select(x < low, low, x))
+
+
+def power_of_two(n: Vector) -> Vector:
+    """Return ``2**n``; where n is low, ``2**(n + 70)``, which still vanishes beside 1, in float64 ``2**(n + 850)``.
+
+    Valid range: an integer `n` (a float vector) from -196 to 127; in float64, from -1872 to 1023.
+    """
+    return scale(1, select(n < _LOWEST, n + _LIFT, n))
+
+
+def ldexp(x: Vector, n: Vector) -> Vector:
+    """Compute ``x * 2**n`` with one rounding, subnormal results too.
+
+    Valid range: 0, or ``abs(x) >= 2**-8``, in float64 ``2**-22``; n as for `power_of_two`.
+    """
+    return dropped(x * power_of_two(n), n)
+
+
+def ldexp_beside_one(x: Vector, n: Vector) -> Vector:
+    """Compute ``x * 2**n`` for use in a sum with 1, where all small numbers are the same; see `power_of_two`."""
+    return x * power_of_two(n)
+
+
+def dropped(y: Vector, n: Vector) -> Vector:
+    """Return a product with ``power_of_two(n)`` as one with ``2**n``."""
+    if any_above(bits(n), _BITS_OF_LOWEST):
+        total = y + copysign(_LIFTED_NORMAL, y)
+        y = select(n < _LOWEST, _dropped(y, total), y)
+    return y
+
+
+def _dropped(lifted: Vector, total: Vector) -> Vector:
+    """Return a lifted number as it is, given its sum with the smallest normal number, lifted."""
+    # In its binade, the smallest normal number's last place is the smallest subnormal number. So the bits of its sum
+    # with a smaller number, less its own, are those of the subnormal number. Here all of it is lifted.
+    is_subnormal = abs(lifted) < _LIFTED_NORMAL
+    normal = select(is_subnormal, 0, lifted) * _DROP
+    return select(is_subnormal, from_bits(bits(total) - _BITS_OF_LIFTED_NORMAL), normal)
+
+
+def product(x: Vector, factor: Vector) -> Vector:
+    """Compute ``x * factor``, where the factor may be a derivative in the tail of a function.
+
+    In float32 the time does not depend on whether it, or the product, is subnormal.
+    """
+    if any_above(-bits(abs(factor)), _MINUS_BITS_OF_SMALL_FACTOR):  # 0 is not above
+        y = product_in_double(x, factor)  # float64 has room, and conversions take no assist
+    else:
+        y = x * factor
+    return y
+
+
+def product_of_number(number: float, factor: Vector) -> Vector:
+    """Compute the same product of a number, the same for all lanes."""
+    return product(select(factor == factor, number, number), factor)  # LLVM drops the comparison
+
+
+def integer_of_subnormal(x: Vector) -> Vector:
+    """Return a positive subnormal number times ``2**149``, or ``2**1074``, which is an integer."""
+    return from_bits(bits(x) & MANTISSA_MASK | _BITS_OF_ONE_UNIT) - _ONE_UNIT
+
+
+# --- The same on dual numbers: exact, as bounds without effect on a result may have one on its derivative ---
+
+
+@derivative_rule(away_from_zero)
+def _dual_away_from_zero(x: Vector) -> Vector:
+    return x
+
+
+@derivative_rule(bound)
+def _dual_bound(x: Vector, low: Vector, high: Vector) -> Vector:
+    return x
+
+
+@derivative_rule(zero_below)
+def _dual_zero_below(x: Vector, threshold: Vector) -> Vector:
+    return x
+
+
+@derivative_rule(at_least_tiny)
+def _dual_at_least_tiny(size: Vector) -> Vector:
+    return size
+
+
+@derivative_rule(at_most_minus_tiny)
+def _dual_at_most_minus_tiny(x: Vector) -> Vector:
+    return select(x > 0, 0, x)
+
+
+@derivative_rule(ldexp)
+def _dual_ldexp(x: Vector, n: Vector) -> Vector:
+    return dual(ldexp(value_of(x), n), ldexp(derivative_of(x), n))
+
+
+@derivative_rule(dropped)
+def _dual_dropped(y: Vector, n: Vector) -> Vector:
+    return dual(dropped(value_of(y), n), dropped(derivative_of(y), n))
+
+
+@derivative_rule(ldexp_beside_one)
+def _dual_ldexp_beside_one(x: Vector, n: Vector) -> Vector:
+    return dual(ldexp(value_of(x), n), ldexp(derivative_of(x), n))
