@@ -10,7 +10,8 @@
 - ``python -m benchmarks.small_calls`` compares calls on small arrays with plain NumPy and ``np.tanh``,
   and with what is asked of them.
 - ``python -m benchmarks.thread_threshold`` measures the size from which threads pay, ``python -m
-  benchmarks.ratios`` the ratios of calls that should cost the same.
+  benchmarks.ratios`` the ratios of calls that should cost the same, and ``python -m
+  benchmarks.magnitudes`` how times depend on the magnitude of the elements.
 
 All are run from the root of the repository. asv imports every file here, in an environment with
 fastact and nothing else: other packages are imported only inside functions.

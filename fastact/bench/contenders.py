@@ -163,5 +163,5 @@ def make_call(
 def _as_outputs(results: Any) -> Any:
     """Return results as the ``out`` of another call; scalars become None."""
     if isinstance(results, tuple):
-        return tuple(result if isinstance(result, np.ndarray) else None for result in results)
-    return results
+        return tuple(map(_as_outputs, results))
+    return results if isinstance(results, np.ndarray) else None

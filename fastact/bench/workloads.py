@@ -26,7 +26,7 @@ class Workload:
     name : str
         The name of the function in fastact and in the baseline.
     inputs : tuple of ndarray
-        The differentiable inputs: normal deviates times 4, then the bias of a pointwise activation,
+        The differentiable inputs: normal deviates times a factor, 4 by default, then the bias of a pointwise activation,
         or the weights of a linear layer with as many classes as features.
     constants : tuple of ndarray
         Inputs without a gradient, such as labels.
@@ -44,12 +44,17 @@ class Workload:
 
     @classmethod
     def of(
-        cls, name: str, shape: tuple[int, ...], dtype: str = "float32", with_bias: bool = False
+        cls,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: str = "float32",
+        with_bias: bool = False,
+        scale: float = 4.0,
     ) -> Workload:
         """Return the workload of a function on an input of a shape.
 
         The last axis is rounded up to whole groups of `maxout` and to all gates of a cell; `with_bias`
-        gives activations a bias along it.
+        gives activations a bias along it, and `scale` is the factor of the first input.
 
         Raises
         ------
@@ -68,14 +73,14 @@ class Workload:
             groups = -(-length // pieces)
             x, dy = deviates((*outer, groups * pieces)), deviates((*outer, groups))
             bias = (deviates((length,)),) if with_bias else ()
-            return cls(name, (4 * x, *bias), dys=(dy,), parameters=parameters)
+            return cls(name, (scale * x, *bias), dys=(dy,), parameters=parameters)
         if isinstance(function._definition, CellDefinition):
             return cls(name, *_arrays_of_cell(function._definition, shape, deviates))
         if "forward_backward" not in function.operations:
             raise NotImplementedError(f"there are no arrays for {name}")
         arguments = inspect.signature(function.forward_backward).parameters
         options = {"rng": 0} if "rng" in arguments else {}
-        x = 4 * deviates(shape)
+        x = scale * deviates(shape)
         if function.kind != "loss":
             dy = deviates(np.shape(function(x, **options)))
             return cls(name, (x,), dys=(dy,), parameters=options)
