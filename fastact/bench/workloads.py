@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,9 @@ class Workload:
         options = {"rng": 0} if "rng" in arguments else {}
         x = scale * deviates(shape)
         if function.kind != "loss":
-            dy = deviates(np.shape(function(x, **options)))
+            few = x if x.ndim == 1 else x[:2]  # not all: a peer's process keeps to one thread
+            shape_of_few = np.shape(function(few, **options))
+            dy = deviates((len(x), *shape_of_few[1:]) if x.ndim > 1 else shape_of_few)
             return cls(name, (x,), dys=(dy,), parameters=options)
         first, *others = (each.name for each in arguments.values() if _is_required(each))
         if first == "probabilities":
@@ -134,6 +136,47 @@ class Workload:
     def title(self) -> str:
         """The name and shape, for tables."""
         return f"{self.name}{' with bias' if self.has_bias else ''} {self.x.shape}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured at a time: an operation of a function, on arrays of a shape.
+
+    Attributes
+    ----------
+    name, operation : str
+        The function and what it computes.
+    shape : tuple of int
+        The shape of the input.
+    dtype : str
+        The type of all arrays.
+    given_outputs : bool
+        Whether implementations that can write to existing arrays do so.
+    """
+
+    name: str
+    operation: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    given_outputs: bool = False
+
+    @property
+    def work(self) -> Workload:
+        """The arrays; activations of rows get a bias."""
+        return Workload.of(self.name, self.shape, self.dtype, with_bias=len(self.shape) > 1)
+
+    @property
+    def title(self) -> str:
+        """The function and the shape, for tables."""
+        has_bias = len(self.shape) > 1 and fa.get(self.name).kind == "activation"
+        return f"{self.name}{' with bias' if has_bias else ''} {self.shape}"
+
+    @property
+    def sample(self) -> Cell:
+        """The same operation on few elements, on which the results of all implementations are compared."""
+        *outer, length = self.shape
+        shape = (*(min(each, 64) for each in outer), length) if outer else (1000,)
+        return replace(self, shape=shape, given_outputs=False)
 
 
 def _arrays_of_cell(
