@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import fastact as fa
 from fastact.bench.peers import Call
 from fastact.bench.workloads import Workload
 from fastact.kernels.door import make_ufunc
@@ -46,20 +47,31 @@ class Moved:
     @classmethod
     def by(cls, work: Workload, operation: str) -> Moved:
         """Return what an operation moves; of functions of rows and layers as one input and one output."""
-        inputs, dys, constants = (
-            sum(array.nbytes for array in arrays)
-            for arrays in (work.inputs, work.dys, work.constants)
-        )
+        read, dys = _nbytes(*work.inputs, *work.constants), _nbytes(*work.dys)
+        gradients = _nbytes(*work.inputs)
         # A value is as large as its gradient; that of a loss is one number.
         total = {
-            "forward": inputs + constants + dys,
-            "backward": inputs + constants + dys + inputs,
-            "forward_backward": inputs + constants + dys + dys + inputs,
+            "forward": read + dys,
+            "backward": _saved(work) + dys + gradients,
+            "forward_backward": read + dys + dys + gradients,
         }[operation]
         arrays = {"forward": (1, 1), "backward": (2, 1), "forward_backward": (2, 2)}[operation]
         if not work.is_pointwise or work.has_bias:
             arrays = (1, 1)
         return cls(*arrays, total // sum(arrays))
+
+
+def _nbytes(*arrays: NDArray[Any]) -> int:
+    return sum(array.nbytes for array in arrays)
+
+
+def _saved(work: Workload) -> int:
+    """Return the bytes that a backward pass reads beside the gradient of the value."""
+    saved = fa.get(work.name).operations["backward"].saved
+    if not saved:
+        return 0
+    values = {"y": _nbytes(*work.dys), "which": np.intp().nbytes * sum(dy.size for dy in work.dys)}
+    return values.get(saved[0], _nbytes(*work.inputs, *work.constants))
 
 
 @dataclass(frozen=True)

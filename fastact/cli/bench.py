@@ -47,7 +47,7 @@ def bench(
         ),
     ] = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Few activations, sizes and samples: under a minute.")
+        bool, typer.Option("--quick", help="Few activations, sizes and samples: about a minute.")
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write all results to a file.", dir_okay=False)

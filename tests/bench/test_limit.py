@@ -59,6 +59,17 @@ def test_as_many_arrays() -> None:
     assert backward == Moved(2, 1, 8000)
 
 
+def test_bytes_of_gradients() -> None:
+    """A backward pass reads what is saved for it: the input, the output, an index, or nothing."""
+    maxout = Workload.of("maxout", (1000,))
+    _, which = fa.maxout.forward_with_index(maxout.x, **maxout.parameters)
+    softmax, dropout = (Workload.of(name, (40, 60)) for name in ("softmax", "dropout"))
+    for work, saved in ((maxout, which.nbytes), (softmax, softmax.x.nbytes), (dropout, 0)):
+        moved = Moved.by(work, "backward")
+        total = moved.nbytes * (moved.inputs + moved.outputs)
+        assert abs(total - (saved + work.others[0].nbytes + work.x.nbytes)) < 4
+
+
 def addressed(call: Any, size: int) -> list[Any]:
     """Return the arrays of a call in C."""
     pointers = [pointer for pointer in call.args[:4] if pointer is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -205,14 +206,19 @@ BENCH = """
 """
 
 
-def workers_of(process: int) -> list[int]:
-    """Return the processes of which one is the parent, or was."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [
-        int(child)
-        for child in children
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """Wait until a process has a worker for the limit and each implementation, and return them."""
+    children: list[int] = []
+    while len(children) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+        found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        children = [
+            int(child)
+            for child in found
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+    return children
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
@@ -220,8 +226,7 @@ def workers_of(process: int) -> list[int]:
 def test_interrupt_ends_all(seconds: float) -> None:
     """Ctrl-C reaches every process of a terminal: no traceback, and nobody is left."""
     with start_python(BENCH) as process:
-        while len(children := workers_of(process.pid)) < 3:
-            time.sleep(0.01)
+        children = workers_of(process)
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGINT)
         done = finish(process)
@@ -234,8 +239,7 @@ def test_interrupt_ends_all(seconds: float) -> None:
 def test_workers_do_not_survive() -> None:
     """They end by themselves when the main process is killed."""
     with start_python(BENCH) as process:
-        while len(children := workers_of(process.pid)) < 3:
-            time.sleep(0.01)
+        children = workers_of(process)
         process.kill()
         finish(process)
     deadline = time.monotonic() + 60
