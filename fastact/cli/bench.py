@@ -64,7 +64,10 @@ def bench(
         ),
     ] = None,
 ) -> None:
-    """Compare fastact with plain NumPy, Numba, PyTorch, JAX and other installed peers, each in its own process."""
+    """Compare fastact with plain NumPy, Numba, PyTorch, JAX and other installed peers, each in its own process.
+
+    Everything takes more than an hour: the options choose less.
+    """
     samples = min(samples, 3) if quick else samples
     if layers:
         if activations or elements or dtype != "float32" or given_outputs or charts:

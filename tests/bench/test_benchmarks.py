@@ -371,6 +371,32 @@ def test_bench(tmp_path: Path) -> None:
         assert name in result.stdout
 
 
+def test_bench_of_all_operations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By default there are three tables a size; whoever fails is told in a line, and the rest goes on."""
+    pytest.importorskip("rich")
+    for make in (contestants.is_killed, contestants.lacks, contestants.good):
+        monkeypatch.setitem(contenders.IMPLEMENTATIONS, make.__name__, contestants.fake(make))
+    command = ["bench", "--activation", "relu", "--elements", "10", "--samples", "1"]
+    command += ["--json", str(tmp_path / "a.json")]
+    for name in ("is_killed", "lacks", "good"):
+        command += ["--implementation", name]
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    titles = [line.partition(",")[0] for line in lines if ", 10 elements, float32" in line]
+    assert titles == ["Value", "Gradient", "Value and gradient"]
+    assert sum(line.split() == ["function", "fastact", "limit", "good"] for line in lines) == 3
+    assert sum(line.startswith("Streaming limit at 10 elements: ") for line in lines) >= 1
+    assert "lacks lacks 3 of 3 functions and gradients." in lines
+    (failed,) = (line for line in lines if "failed" in line)
+    assert failed == (
+        "is_killed failed: its process was ended by SIGSEGV (relu, forward, 10 elements, and 2 more)."
+    )
+    results = json.loads((tmp_path / "a.json").read_text())["results"]
+    assert [each["operation"] for each in results] == list(contenders.OPERATIONS)
+    assert all(set(each["left_out"]) == {"is_killed", "lacks"} for each in results)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -380,6 +406,7 @@ def test_bench(tmp_path: Path) -> None:
         (["--elements", "0"], "1"),
         (["--layers", "--activation", "relu"], "--layers takes"),
         (["--layers", "--implementation", "scipy"], "numpy"),
+        (["--layers", "--operation", "sideways"], "forward_backward"),
     ],
 )
 def test_bench_refuses(options: list[str], said: str) -> None:
