@@ -221,9 +221,12 @@ def notes(results: Sequence[Result]) -> list[str]:
 
 
 def _notes_of_limit(results: Sequence[Result]) -> Iterator[str]:
-    for loop in sorted({result.limit_by for result in results if result.limit_by}):
-        sizes = [result.elements for result in results if result.limit_by == loop]
-        span = " to ".join(f"{each:,}" for each in sorted({min(sizes), max(sizes)}))
+    sizes: dict[str, list[int]] = {}
+    for result in sorted(results, key=lambda each: each.elements):
+        if result.limit_by:
+            sizes.setdefault(result.limit_by, []).append(result.elements)
+    for loop, ascending in sizes.items():
+        span = " to ".join(f"{each:,}" for each in dict.fromkeys((ascending[0], ascending[-1])))
         yield f"Streaming limit at {span} elements: {loop}."
 
 
