@@ -4,13 +4,14 @@
   ``calls``, ``training``, ``startup`` and ``accuracy``.
 - ``pytest benchmarks/test_side_by_side.py`` prints one table for each operation with all
   implementations, for code reviews.
-- ``fastact bench``, part of the package, compares all activations with all peers; with ``--layers``
-  it compares rows, layers and a bias.
+- ``fastact bench``, part of the package, compares all activations with all peers, each in a
+  process of its own; with ``--layers`` it compares rows, layers and a bias.
 - ``python -m benchmarks.nets`` trains ten small nets in plain NumPy, with fastact and in PyTorch.
 - ``python -m benchmarks.small_calls`` compares calls on small arrays with plain NumPy and ``np.tanh``,
   and with what is asked of them.
 - ``python -m benchmarks.thread_threshold`` measures the size from which threads pay, ``python -m
-  benchmarks.ratios`` the ratios of calls that should cost the same.
+  benchmarks.ratios`` the ratios of calls that should cost the same, and ``python -m
+  benchmarks.magnitudes`` how times depend on the magnitude of the elements.
 
 All are run from the root of the repository. asv imports every file here, in an environment with
 fastact and nothing else: other packages are imported only inside functions.

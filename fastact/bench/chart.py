@@ -13,6 +13,7 @@ from fastact.bench.report import Result, Settings
 _STYLES = {
     "fastact": ("#000000", "o"),
     "numpy": ("#0072B2", "s"),
+    "numba": ("#882255", "d"),
     "torch": ("#D55E00", "^"),
     "torch_raw": ("#E69F00", "v"),
     "torch_compile": ("#CC79A7", "<"),
@@ -25,12 +26,13 @@ _STYLES = {
 
 
 def draw(results: Sequence[Result], settings: Settings, files: Sequence[Path]) -> None:
-    """Draw a panel for each size, and save the figure in any format that matplotlib supports."""
+    """Draw a panel for each size, or every second, and save the figure in any format that matplotlib supports."""
     from matplotlib.figure import Figure
 
     operation = settings.operations[-1]
-    shown = [result for result in results if result.operation == operation]
+    shown = [r for r in results if r.operation == operation and "fastact" in r.times]
     sizes = [size for size in settings.elements if size > 1]
+    sizes = sizes[::2] if len(sizes) > 5 else sizes
     order = _order(shown, sizes[-1] if sizes else settings.elements[-1])
     sizes = sizes or list(settings.elements)
     figure = Figure(figsize=(3.1 * len(sizes) + 1.6, 0.24 * len(order) + 1.9), layout="constrained")

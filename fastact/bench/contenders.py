@@ -13,7 +13,7 @@ import numpy as np
 
 import fastact as fa
 from fastact import baseline
-from fastact.bench import peers
+from fastact.bench import numba_loops, peers
 from fastact.bench.peers import Call
 from fastact.bench.workloads import Workload
 
@@ -78,6 +78,10 @@ def _as_tuple(results: Any) -> tuple[Any, ...]:
     return results if isinstance(results, tuple) else (results,)
 
 
+def _keep_threads(number: int) -> None:
+    """Leave the number of threads of a library that has no setting for it."""
+
+
 @dataclass(frozen=True)
 class Implementation:
     """An implementation that competes.
@@ -94,19 +98,29 @@ class Implementation:
         Sets the number of threads.
     only_activations : bool
         Whether it has neither functions of rows nor layers nor a bias.
+    takes_outputs : bool
+        Whether its calls take existing arrays as ``out``.
     """
 
     title: str
     packages: tuple[str, ...]
     make: Callable[[Workload, str], Call]
-    set_threads: Callable[[int], object] = lambda number: None
+    set_threads: Callable[[int], object] = _keep_threads
     only_activations: bool = True
+    takes_outputs: bool = False
 
 
-#: All implementations. The first two are always available.
+#: All implementations. The first three are always available.
 IMPLEMENTATIONS = {
-    "fastact": Implementation("fastact", ("fastact",), _fastact, only_activations=False),
-    "numpy": Implementation("NumPy", ("numpy",), _numpy, only_activations=False),
+    "fastact": Implementation(
+        "fastact", ("fastact",), _fastact, fa.set_num_threads, False, takes_outputs=True
+    ),
+    "numpy": Implementation(
+        "NumPy", ("numpy",), _numpy, only_activations=False, takes_outputs=True
+    ),
+    "numba": Implementation(
+        "Numba", ("numba",), numba_loops.numba, numba_loops.set_threads, takes_outputs=True
+    ),
     "torch": Implementation("PyTorch", ("torch",), peers.torch, peers.set_torch_threads, False),
     "torch_raw": Implementation("kernels", ("torch",), peers.torch_raw, peers.set_torch_threads),
     "torch_compile": Implementation(
@@ -118,7 +132,7 @@ IMPLEMENTATIONS = {
     "thinc": Implementation("thinc", ("thinc",), peers.thinc),
     "onnxruntime": Implementation("ONNX R.", ("onnx", "onnxruntime"), peers.onnxruntime),
 }
-#: Those that can write to given outputs.
+#: Those that the histories are of.
 NATIVE = ("fastact", "numpy")
 
 
@@ -145,17 +159,24 @@ def make_call(
     operation : str
         One of `OPERATIONS`.
     given_outputs : bool
-        Whether fastact and NumPy write to existing arrays, the same in every call. The other
-        implementations always return new ones.
+        Whether implementations that can write to existing arrays do so, the same in every call. The
+        others always return new ones.
 
     Raises
     ------
     NotImplementedError
         If the implementation lacks the function. asv then skips the benchmark.
     """
-    call = IMPLEMENTATIONS[implementation].make(work, operation)
+    return warm_call(IMPLEMENTATIONS[implementation], work, operation, given_outputs)
+
+
+def warm_call(
+    implementation: Implementation, work: Workload, operation: str, given_outputs: bool
+) -> Call:
+    """Return the same of an implementation that is an object."""
+    call = implementation.make(work, operation)
     results = call()
-    if given_outputs and implementation in NATIVE:
+    if given_outputs and implementation.takes_outputs:
         return partial(call, out=_as_outputs(results))
     return call
 
@@ -163,5 +184,5 @@ def make_call(
 def _as_outputs(results: Any) -> Any:
     """Return results as the ``out`` of another call; scalars become None."""
     if isinstance(results, tuple):
-        return tuple(result if isinstance(result, np.ndarray) else None for result in results)
-    return results
+        return tuple(map(_as_outputs, results))
+    return results if isinstance(results, np.ndarray) else None

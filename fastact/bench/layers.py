@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from fastact.bench import report
-from fastact.bench.workloads import Workload
+from fastact.bench.workloads import Cell
 
 #: The functions, at shapes of classifiers, language models and attention; activations get a bias.
 WORKLOADS: tuple[tuple[str, tuple[int, int]], ...] = (
@@ -22,44 +22,58 @@ WORKLOADS: tuple[tuple[str, tuple[int, int]], ...] = (
     ("gru_cell", (1024, 3072)),
     ("gelu", (8192, 3072)),
 )
-OPERATION = "forward_backward"
 
 
 def measure(
     workloads: Sequence[tuple[str, tuple[int, int]]], settings: report.Settings
-) -> Iterator[report.Result]:
-    """Measure all workloads; of the settings, only implementations and samples matter."""
-    for name, shape in workloads:
-        work = Workload.of(name, shape, with_bias=True)
-        times, limit = report.measure_workload(work, OPERATION, settings, sample=work)
-        yield report.Result(work.title, OPERATION, work.x.size, times, limit)
+) -> Generator[report.Result]:
+    """Measure all workloads; of the settings, only operations, implementations and samples matter."""
+    with report.competition_of(settings) as competition:
+        for operation in settings.operations:
+            for name, shape in workloads:
+                cell = Cell(name, operation, shape)
+                yield report.result_of(competition, cell, cell.title)
 
 
 HEADING = "## Rows and layers\n"
 _SECTION = (
     HEADING
     + """
-Results of `fastact bench --layers`: value and gradients in one call, `fa.<name>.forward_backward(x, dy)`, with `bias=` for the
-activation and `(logits, labels)` for the loss, which is the mean. Cells are one step without the matrix products, whose
+Results of `fastact bench --layers`: value, gradients, and both in one call, `fa.<name>.forward_backward(x, dy)`, with `bias=`
+for the activation and `(logits, labels)` for the loss, which is the mean. Cells are one step without the matrix products, whose
 gradients come from `vjp`. All is float32, with new outputs for every implementation; PyTorch is eager mode with automatic
-differentiation (`torch.autograd.grad`), JAX one jitted function. They take turns as above. The streaming limit is a loop that
-loads and stores as many bytes.
+differentiation (`torch.autograd.grad`), JAX one jitted function. They take turns as above. The streaming limit loads
+half of as many bytes and stores the other half.
 
 {machine}
+
+{notes}
 
 {summary}
 
 """
 )
-TITLE = f"Value and gradients: {report.COLUMNS}"
+
+
+def tables(
+    results: Sequence[report.Result], settings: report.Settings, with_spread: bool = False
+) -> Iterator[tuple[str, list[list[str]]]]:
+    """Yield the title and the cells of a table for each operation."""
+    for operation in settings.operations:
+        some = [result for result in results if result.operation == operation]
+        title = f"{report.WORDS[operation]}: {report.COLUMNS}"
+        yield title, report.rows(some, settings.implementations, with_spread)
 
 
 def markdown_section(
     results: Sequence[report.Result], settings: report.Settings, machine: str
 ) -> str:
     """Return the last section of the page for the documentation."""
-    table = report.markdown_table(TITLE, report.rows(results, settings.implementations, True))
-    return _SECTION.format(machine=machine, summary=report.summary(results)) + table
+    head = _SECTION.format(
+        machine=machine, notes=report.markdown_notes(results), summary=report.summary(results)
+    )
+    parts = [report.markdown_table(*table) for table in tables(results, settings, with_spread=True)]
+    return head + "\n".join(parts)
 
 
 def replace_section(page: str, section: str) -> str:

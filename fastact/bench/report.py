@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-import fastact as fa
-from fastact.bench.contenders import IMPLEMENTATIONS, make_call
-from fastact.bench.limit import limit
-from fastact.bench.timing import WARM_UP, Contender, Times, measure_in_turn
-from fastact.bench.workloads import Workload
+from fastact.bench.competition import Competition, LeftOut
+from fastact.bench.contenders import IMPLEMENTATIONS
+from fastact.bench.timing import WARM_UP, Times
+from fastact.bench.workloads import Cell
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-_LIMIT = "limit"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +60,13 @@ class Result:
     elements : int
         The length of the input.
     times : dict of str to Times
-        By implementation, for those that have the activation.
+        By implementation.
     limit : float
         The seconds that it takes to move the same bytes.
+    limit_by : str
+        The loop that moves them.
+    left_out : dict of str to LeftOut
+        Why other implementations have no times.
     """
 
     activation: str
@@ -76,6 +74,8 @@ class Result:
     elements: int
     times: dict[str, Times]
     limit: float
+    limit_by: str = ""
+    left_out: dict[str, LeftOut] = dataclasses.field(default_factory=dict)
 
     def ratio(self, implementation: str) -> float:
         """Return how many times as long an implementation takes as fastact."""
@@ -88,134 +88,175 @@ class Result:
 
     @property
     def fastest_peer(self) -> str | None:
-        """The fastest other implementation, or None."""
+        """The fastest other implementation, or None if there is nothing to compare."""
+        if "fastact" not in self.times:
+            return None
         others = [name for name in self.times if name != "fastact"]
         return min(others, key=lambda name: self.times[name].median, default=None)
 
-
-def measure(settings: Settings) -> Iterator[Result]:
-    """Measure all activations at all sizes, the implementations in turn."""
-    for elements in settings.elements:
-        for operation in settings.operations:
-            for name in settings.activations:
-                work = Workload.of(name, (elements,), settings.dtype)
-                sample = Workload.of(name, (1000,))
-                times, limit = measure_workload(work, operation, settings, sample)
-                yield Result(name, operation, elements, times, limit)
+    @property
+    def is_slower(self) -> bool:
+        """Whether another implementation is faster."""
+        return self.fastest_peer is not None and self.ratio(self.fastest_peer) < 1
 
 
-def measure_workload(
-    work: Workload, operation: str, settings: Settings, sample: Workload
-) -> tuple[dict[str, Times], float]:
-    """Return the times of all implementations that agree on a sample, and the streaming limit."""
-    copy, ratio = limit(work, operation)
-    copy()
-    contenders = {_LIMIT: Contender(copy)}
-    for implementation in settings.implementations:
-        IMPLEMENTATIONS[implementation].set_threads(fa.get_num_threads())
-        with contextlib.suppress(NotImplementedError):
-            if agrees(sample, operation, implementation):
-                call = make_call(work, implementation, operation, settings.given_outputs)
-                contenders[implementation] = Contender(call)
-    times = measure_in_turn(contenders, settings.samples, settings.warm_up)
-    return times, times.pop(_LIMIT).median / ratio
+def measure(settings: Settings) -> Generator[Result]:
+    """Measure all activations at all sizes."""
+    with competition_of(settings) as competition:
+        for elements in settings.elements:
+            for operation in settings.operations:
+                for name in settings.activations:
+                    cell = Cell(
+                        name, operation, (elements,), settings.dtype, settings.given_outputs
+                    )
+                    yield result_of(competition, cell, name)
 
 
-def agrees(work: Workload, operation: str, implementation: str) -> bool:
-    """Whether an implementation with its defaults gives fastact's results to a few digits.
-
-    Raises
-    ------
-    NotImplementedError
-        If it lacks the function.
-    """
-    ours, theirs = (
-        _as_tuple(make_call(work, name, operation)()) for name in ("fastact", implementation)
-    )
-    # The gradient of a parameter is left out if only they have it.
-    return len(ours) <= len(theirs) and all(
-        np.allclose(
-            np.ravel(our), np.ravel(their), rtol=1e-2, atol=1e-2 * _scale(our), equal_nan=True
-        )
-        for our, their in zip(ours, theirs, strict=False)
-    )
+def competition_of(settings: Settings) -> Competition:
+    """Return the competition that settings ask for."""
+    return Competition(settings.implementations, settings.samples, settings.warm_up)
 
 
-def _scale(array: Any) -> float:
-    """Return the largest magnitude, at most 1."""
-    return min(1.0, float(np.max(np.abs(array), initial=0)))
-
-
-def _as_tuple(results: Any) -> tuple[Any, ...]:
-    return tuple(results) if isinstance(results, tuple | list) else (results,)
+def result_of(competition: Competition, cell: Cell, title: str) -> Result:
+    """Measure a cell, under a name for the tables."""
+    measured = competition.measure(cell)
+    return Result(title, cell.operation, math.prod(cell.shape), **vars(measured))
 
 
 def rows(
     results: Sequence[Result], implementations: Sequence[str], with_spread: bool
 ) -> list[list[str]]:
-    """Return the cells of a table: a row of headings, and a row for each result."""
+    """Return the cells of a table: a row of headings, and a row for each result with a time of fastact."""
+    shown = [result for result in results if "fastact" in result.times]
     others = [
         each
         for each in implementations
-        if each != "fastact" and any(each in result.times for result in results)
+        if each != "fastact" and any(each in result.times for result in shown)
     ]
-    cells = [["activation", "fastact", "limit", *(IMPLEMENTATIONS[o].title for o in others)]]
-    for result in results:
+    cells = [["function", "fastact", "limit", *map(title_of, others)]]
+    for result in shown:
         own = result.times["fastact"]
         row = [
-            result.activation,
+            f"{result.activation} *" if result.is_slower else result.activation,
             str(own) if with_spread else own.short,
-            f"{result.fraction_of_limit:.0%}",
+            f"{result.fraction_of_limit:.0%}" if math.isfinite(result.limit) else "",
         ]
-        row += [f"{result.ratio(o):.1f}" if o in result.times else "" for o in others]
+        row += [_in_cell(result.ratio(each)) if each in result.times else "" for each in others]
         cells.append(row)
     return cells
+
+
+def _in_cell(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2f}*"
+
+
+def title_of(implementation: str) -> str:
+    """Return the title of an implementation, or of the streaming limit, which may fail as well."""
+    found = IMPLEMENTATIONS.get(implementation)
+    return found.title if found else "The streaming limit"
 
 
 #: The columns of all tables.
 COLUMNS = (
     "median time of a call, its fraction of the streaming limit, and the times of the others as "
-    "multiples of fastact's"
+    "multiples of fastact's, marked * where they are faster"
 )
+#: The operations in words.
+WORDS = {"forward": "Value", "backward": "Gradient", "forward_backward": "Value and gradient"}
+#: So many of the cells where another implementation is faster are listed.
+_LISTED = 10
 
 
 def heading(operation: str, elements: int, settings: Settings) -> str:
     """Return the title of a table."""
-    outputs = "given" if settings.given_outputs else "new"
-    what = {"forward": "Value", "backward": "Gradient", "forward_backward": "Value and gradient"}
-    return (
-        f"{what[operation]}, {elements:,} elements, {settings.dtype}, {outputs} outputs: {COLUMNS}"
-    )
+    return f"{WORDS[operation]}, {elements:,} elements, {_kind(settings)}: {COLUMNS}"
+
+
+def _kind(settings: Settings) -> str:
+    return f"{settings.dtype}, {'given' if settings.given_outputs else 'new'} outputs"
 
 
 def summary(results: Sequence[Result]) -> str:
     """Summarize how fastact compares with the fastest other implementation of each result."""
-    found = [
-        (result.ratio(peer), peer, result) for result in results if (peer := result.fastest_peer)
-    ]
+    found = sorted(
+        ((result.ratio(peer), peer, result) for result in results if (peer := result.fastest_peer)),
+        key=lambda each: each[0],
+    )
     if not found:
         return "There is no other implementation to compare with."
-    mean = math.exp(sum(math.log(ratio) for ratio, _, _ in found) / len(found))
-    ratio, peer, worst = min(found, key=lambda each: each[0])
-    slower = sum(ratio < 1 for ratio, _, _ in found)
-    return (
-        f"The fastest other implementation takes {mean:.2f} times as long as fastact (geometric mean of {len(found)} "
-        f"results), at worst {ratio:.2f} times ({IMPLEMENTATIONS[peer].title}, {worst.activation}, "
-        f"{worst.operation}, {worst.elements:,} elements). It is faster than fastact in {slower} of them."
+    slower = [each for each in found if each[0] < 1]
+    operations = dict.fromkeys(result.operation for result in results)
+    means = [
+        f"{_mean(some):.2f} for the {WORDS[operation].lower()}"
+        for operation in operations
+        if (some := [ratio for ratio, _, result in found if result.operation == operation])
+    ]
+    detail = f": {', '.join(means)}" if len(means) > 1 else ""
+    said = (
+        f"The fastest other implementation takes {_mean([ratio for ratio, *_ in found]):.2f} times as long as fastact "
+        f"(geometric mean of {len(found)} results{detail}), at worst {_of(*found[0])}. "
+        f"It is faster than fastact in {len(slower)} of them"
     )
+    if len(slower) < 2:
+        return f"{said}."
+    least = f", least of all at {_LISTED}" if len(slower) > _LISTED else ""
+    return "\n".join([f"{said}{least}:", "", *(f"- {_of(*each)}" for each in slower[:_LISTED])])
+
+
+def _mean(ratios: Sequence[float]) -> float:
+    """Return the geometric mean."""
+    return math.exp(sum(map(math.log, ratios)) / len(ratios))
+
+
+def _of(ratio: float, peer: str, result: Result) -> str:
+    return (
+        f"{ratio:.2f} times ({title_of(peer)}, {result.activation}, {result.operation}, "
+        f"{result.elements:,} elements)"
+    )
+
+
+def notes(results: Sequence[Result]) -> list[str]:
+    """Say which loops the streaming limit is, and who was left out, in a line each."""
+    return [*_notes_of_limit(results), *_notes_of_left_out(results)]
+
+
+def _notes_of_limit(results: Sequence[Result]) -> Iterator[str]:
+    sizes: dict[str, list[int]] = {}
+    for result in sorted(results, key=lambda each: each.elements):
+        if result.limit_by:
+            sizes.setdefault(result.limit_by, []).append(result.elements)
+    for loop, ascending in sizes.items():
+        span = " to ".join(f"{each:,}" for each in dict.fromkeys((ascending[0], ascending[-1])))
+        yield f"Streaming limit at {span} elements: {loop}."
+
+
+def _notes_of_left_out(results: Sequence[Result]) -> Iterator[str]:
+    names = dict.fromkeys(name for result in results for name in result.left_out)
+    calls = len({(result.activation, result.operation) for result in results})
+    for name in names:
+        some = [(result.left_out[name], result) for result in results if name in result.left_out]
+        lacking = {(r.activation, r.operation) for why, r in some if why.kind == "lacks"}
+        if lacking:
+            yield f"{title_of(name)} lacks {len(lacking)} of {calls} functions and gradients."
+        if differing := dict.fromkeys(r.activation for why, r in some if why.kind == "differs"):
+            yield f"{title_of(name)} computes something else in {', '.join(differing)}."
+        if failed := [(why.reason, r) for why, r in some if why.kind == "failed"]:
+            reason, first = failed[0]
+            more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+            yield (
+                f"{title_of(name)} failed: {reason} ({first.activation}, {first.operation}, "
+                f"{first.elements:,} elements{more})."
+            )
 
 
 def tables(
     results: Sequence[Result], settings: Settings, with_spread: bool = False
-) -> Iterator[tuple[str, list[list[str]]]]:
-    """Yield the title and the cells of each table: one for each operation and size."""
+) -> Iterator[tuple[str, int, list[list[str]]]]:
+    """Yield the operation, the size and the cells of each table."""
     for operation in settings.operations:
         for elements in settings.elements:
             some = [r for r in results if (r.operation, r.elements) == (operation, elements)]
-            yield (
-                heading(operation, elements, settings),
-                rows(some, settings.implementations, with_spread),
-            )
+            yield operation, elements, rows(some, settings.implementations, with_spread)
 
 
 def rich_table(cells: list[list[str]]) -> Table:
@@ -242,18 +283,22 @@ _PAGE = """# Benchmarks
 
 Method and results of `fastact bench`.
 {picture}
-All implementations get the same arrays (normal deviates times 4) and take turns in one run. Each runs for
-{warm_up:.0f} ms before each of its {samples} samples; a sample lasts 5 ms or one call. Times are medians ± half the
-interquartile range; the other columns give multiples of fastact's time. fastact is called as
-`fa.<name>.forward_backward(x, dy)` and the like, with default settings. PyTorch is eager mode with automatic
-differentiation; "kernels" are PyTorch's own forward and backward kernels, called directly; JAX is one jitted function.
-Implementations that compute something else by default are left out. For new outputs, the other libraries need fresh
-pages from the system if their allocator returns large blocks, which depends on the history of the process.
+Each implementation has a process of its own. All get the same arrays (normal deviates times 4) and take turns in
+{samples} rounds, so that a slow moment of the machine is one for all; while one is measured, the others and their
+threads sleep. Each runs for {warm_up:.0f} ms before each sample; a sample lasts 5 ms or one call. Times are medians ± half the
+interquartile range; the other columns give multiples of fastact's time, marked * where another is faster. fastact is
+called as `fa.<name>.forward_backward(x, dy)` and the like, with default settings. Numba is a plain loop over the elements under
+`@njit(parallel=True, fastmath=True)`; PyTorch is eager mode with automatic differentiation; "kernels" are PyTorch's own
+forward and backward kernels, called directly; JAX is one jitted function. The results of all are compared on a sample:
+implementations that compute something else by default are left out.
 
-The streaming limit is a loop of fastact's own engine that loads and stores as many bytes as the operation, on as many
-threads, with non-temporal stores where they are faster, and computes nothing.
+The streaming limit loads and stores as many arrays as the operation, and computes nothing: a loop in C, on as many
+threads as fastact or on one, with ordinary or non-temporal stores, whichever is fastest; without a C compiler, fastact's
+own engine. Its arrays are given, so for new outputs it is further away.
 
 {machine}
+
+{notes}
 
 {summary}
 
@@ -264,18 +309,29 @@ def markdown_page(
     results: Sequence[Result], settings: Settings, machine: str, picture: str | None = None
 ) -> str:
     """Return the whole page for the documentation, with a link to a picture."""
-    parts = [
-        markdown_table(title, cells) for title, cells in tables(results, settings, with_spread=True)
-    ]
     caption = "Each time as a multiple of the time it takes to move the same bytes"
-    head = _PAGE.format(
-        picture=f"\n![{caption}]({picture})\n" if picture else "",
-        warm_up=settings.warm_up * 1000,
-        samples=settings.samples,
-        machine=machine,
-        summary=summary(results),
-    )
-    return head + "\n".join(parts)
+    parts = [
+        _PAGE.format(
+            picture=f"\n![{caption}]({picture})\n" if picture else "",
+            warm_up=settings.warm_up * 1000,
+            samples=settings.samples,
+            machine=machine,
+            notes=markdown_notes(results),
+            summary=summary(results),
+        )
+    ]
+    section = None
+    for operation, elements, cells in tables(results, settings, with_spread=True):
+        if operation != section:
+            section = operation
+            parts.append(f"## {WORDS[operation]}\n\n{_kind(settings).capitalize()}: {COLUMNS}.\n\n")
+        parts.append(markdown_table(f"{elements:,} elements", cells) + "\n")
+    return "".join(parts).rstrip() + "\n"
+
+
+def markdown_notes(results: Sequence[Result]) -> str:
+    """Return the notes as a list."""
+    return "\n".join(f"- {note}" for note in notes(results))
 
 
 def as_json(

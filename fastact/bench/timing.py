@@ -1,4 +1,4 @@
-"""Timing of several calls, measured in turn."""
+"""Timing of calls."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ SECONDS_PER_SAMPLE = 0.005
 #: Idle time before each sample: threads that spin after a call go to sleep, and do not occupy a
 #: core that the next contender needs.
 PAUSE = 0.005
+#: For so long threads may spin.
+LONGEST_SPIN = 2.0
 #: Time for which a contender then runs before its sample: after sleeping, threads take up to 20 ms
 #: until all cores work again (measured on a virtual machine).
 WARM_UP = 0.02
@@ -70,6 +72,40 @@ class Times:
         return f"{self.median * scale:.{digits}f} {unit}"
 
 
+class Stopwatch:
+    """Takes samples of a call: each repeats it for a few milliseconds."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+        self.once = min(_sample(call, 1) for _ in range(3))
+        self._count = max(1, math.ceil(SECONDS_PER_SAMPLE / self.once))
+
+    def sample(self, warm_up: float = WARM_UP) -> float:
+        """Return the mean seconds a call, after some seconds of calls that are not measured."""
+        start = time.perf_counter()
+        self._call()
+        while time.perf_counter() - start < warm_up:
+            self._call()
+        return _sample(self._call, self._count)
+
+
+def wait_until_idle() -> None:
+    """Wait until no thread of this process runs: those of some libraries spin for a while after a call.
+
+    Raises
+    ------
+    RuntimeError
+        If they do not stop.
+    """
+    start = time.perf_counter()
+    while time.perf_counter() - start < LONGEST_SPIN:
+        used = time.process_time()
+        time.sleep(PAUSE)
+        if time.process_time() - used < PAUSE / 10:
+            return
+    raise RuntimeError(f"its threads are still busy {LONGEST_SPIN:g} s after a call")
+
+
 @dataclass(frozen=True)
 class Contender:
     """A call, and what prepares for it before each measurement."""
@@ -81,7 +117,7 @@ class Contender:
 def measure_in_turn(
     contenders: Mapping[str, Contender], samples: int, warm_up: float = WARM_UP
 ) -> dict[str, Times]:
-    """Measure all contenders in turn, so that a slow moment of the machine affects all of them.
+    """Measure all contenders in turn in this process, so that a slow moment of the machine affects all.
 
     Parameters
     ----------
@@ -92,21 +128,16 @@ def measure_in_turn(
     warm_up : float, optional
         Seconds for which a contender runs before each of its samples.
     """
-    counts = {}
+    watches = {}
     for name, contender in contenders.items():
         contender.prepare()
-        once = min(_sample(contender.call, 1) for _ in range(3))
-        counts[name] = max(1, math.ceil(SECONDS_PER_SAMPLE / once))
+        watches[name] = Stopwatch(contender.call)
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(samples):
         for name, contender in contenders.items():
             contender.prepare()
             time.sleep(PAUSE)
-            start = time.perf_counter()
-            contender.call()
-            while time.perf_counter() - start < warm_up:
-                contender.call()
-            taken[name].append(_sample(contender.call, counts[name]))
+            taken[name].append(watches[name].sample(warm_up))
     return {name: Times.of(each) for name, each in taken.items()}
 
 

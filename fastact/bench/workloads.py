@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ import fastact as fa
 from fastact.catalogue.definition import CellDefinition, Definition, ElementwiseLossDefinition
 
 Array = NDArray[Any]
+
+#: More deviates repeat these: to draw 2x10^7 takes longer than to measure what is computed on them.
+_DRAWN = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Workload:
     name : str
         The name of the function in fastact and in the baseline.
     inputs : tuple of ndarray
-        The differentiable inputs: normal deviates times 4, then the bias of a pointwise activation,
+        The differentiable inputs: normal deviates times a factor, 4 by default, then the bias of a pointwise activation,
         or the weights of a linear layer with as many classes as features.
     constants : tuple of ndarray
         Inputs without a gradient, such as labels.
@@ -44,12 +48,17 @@ class Workload:
 
     @classmethod
     def of(
-        cls, name: str, shape: tuple[int, ...], dtype: str = "float32", with_bias: bool = False
+        cls,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: str = "float32",
+        with_bias: bool = False,
+        scale: float = 4.0,
     ) -> Workload:
         """Return the workload of a function on an input of a shape.
 
         The last axis is rounded up to whole groups of `maxout` and to all gates of a cell; `with_bias`
-        gives activations a bias along it.
+        gives activations a bias along it, and `scale` is the factor of the first input.
 
         Raises
         ------
@@ -59,7 +68,8 @@ class Workload:
         random, function = np.random.default_rng(20), fa.get(name)
 
         def deviates(shape: tuple[int, ...]) -> Array:
-            return random.standard_normal(shape, dtype)  # type: ignore[call-overload, no-any-return]
+            drawn = random.standard_normal(min(math.prod(shape), _DRAWN), dtype)  # type: ignore[call-overload]
+            return np.resize(drawn, shape)
 
         if function.kind == "activation":
             parameters = function._definition.required_parameters
@@ -68,16 +78,18 @@ class Workload:
             groups = -(-length // pieces)
             x, dy = deviates((*outer, groups * pieces)), deviates((*outer, groups))
             bias = (deviates((length,)),) if with_bias else ()
-            return cls(name, (4 * x, *bias), dys=(dy,), parameters=parameters)
+            return cls(name, (scale * x, *bias), dys=(dy,), parameters=parameters)
         if isinstance(function._definition, CellDefinition):
             return cls(name, *_arrays_of_cell(function._definition, shape, deviates))
         if "forward_backward" not in function.operations:
             raise NotImplementedError(f"there are no arrays for {name}")
         arguments = inspect.signature(function.forward_backward).parameters
         options = {"rng": 0} if "rng" in arguments else {}
-        x = 4 * deviates(shape)
+        x = scale * deviates(shape)
         if function.kind != "loss":
-            dy = deviates(np.shape(function(x, **options)))
+            few = x if x.ndim == 1 else x[:2]  # not all: a peer's process keeps to one thread
+            shape_of_few = np.shape(function(few, **options))
+            dy = deviates((len(x), *shape_of_few[1:]) if x.ndim > 1 else shape_of_few)
             return cls(name, (x,), dys=(dy,), parameters=options)
         first, *others = (each.name for each in arguments.values() if _is_required(each))
         if first == "probabilities":
@@ -129,6 +141,47 @@ class Workload:
     def title(self) -> str:
         """The name and shape, for tables."""
         return f"{self.name}{' with bias' if self.has_bias else ''} {self.x.shape}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured at a time: an operation of a function, on arrays of a shape.
+
+    Attributes
+    ----------
+    name, operation : str
+        The function and what it computes.
+    shape : tuple of int
+        The shape of the input.
+    dtype : str
+        The type of all arrays.
+    given_outputs : bool
+        Whether implementations that can write to existing arrays do so.
+    """
+
+    name: str
+    operation: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    given_outputs: bool = False
+
+    @property
+    def work(self) -> Workload:
+        """The arrays; activations of rows get a bias."""
+        return Workload.of(self.name, self.shape, self.dtype, with_bias=len(self.shape) > 1)
+
+    @property
+    def title(self) -> str:
+        """The function and the shape, for tables."""
+        has_bias = len(self.shape) > 1 and fa.get(self.name).kind == "activation"
+        return f"{self.name}{' with bias' if has_bias else ''} {self.shape}"
+
+    @property
+    def sample(self) -> Cell:
+        """The same operation on few elements, on which the results of all implementations are compared."""
+        *outer, length = self.shape
+        shape = (*(min(each, 64) for each in outer), length) if outer else (1000,)
+        return replace(self, shape=shape, given_outputs=False)
 
 
 def _arrays_of_cell(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,11 +22,11 @@ def bench(
     ] = None,
     elements: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="A length of the input; may be repeated. Default: six lengths."),
+        typer.Option(min=1, help="A length of the input; may be repeated. Default: eight lengths."),
     ] = None,
     operations: Annotated[
         list[str] | None,
-        typer.Option("--operation", help="May be repeated. Default: forward_backward."),
+        typer.Option("--operation", help="May be repeated. Default: all three."),
     ] = None,
     implementations: Annotated[
         list[str] | None,
@@ -46,7 +47,7 @@ def bench(
         ),
     ] = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Few activations, sizes and samples: under a minute.")
+        bool, typer.Option("--quick", help="Few activations, sizes and samples: about a minute.")
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write all results to a file.", dir_okay=False)
@@ -63,21 +64,25 @@ def bench(
         ),
     ] = None,
 ) -> None:
-    """Compare fastact with plain NumPy, PyTorch, JAX and other installed peers."""
-    samples = min(samples, 5) if quick else samples
+    """Compare fastact with plain NumPy, Numba, PyTorch, JAX and other installed peers, each in its own process.
+
+    Everything takes more than an hour: the options choose less.
+    """
+    samples = min(samples, 3) if quick else samples
     if layers:
-        if activations or elements or operations or dtype != "float32" or given_outputs or charts:
-            fail("--layers takes --implementation, --samples, --quick, --json and --markdown only")
-        _bench_layers(implementations, samples, json_file, markdown)
+        if activations or elements or dtype != "float32" or given_outputs or charts:
+            fail(
+                "--layers takes --operation, --implementation, --samples, --quick, --json and --markdown only"
+            )
+        _bench_layers(operations, implementations, samples, json_file, markdown)
         return
     from fastact.bench import chart, contenders, report, timing
 
     try:
-        check_names("operation", operations or (), contenders.OPERATIONS)
         settings = report.Settings(
             _activations(activations, quick),
             elements or _sizes(quick),
-            operations or ["forward_backward"],
+            _operations(operations),
             _implementations(implementations, contenders.installed_implementations()),
             dtype,
             given_outputs,
@@ -87,7 +92,11 @@ def bench(
         fail(error)
     machine = timing.machine()
     results = _track(report.measure(settings), len(settings))
-    _print(report.tables(results, settings), results, machine)
+    tables = (
+        (report.heading(operation, count, settings), cells)
+        for operation, count, cells in report.tables(results, settings)
+    )
+    _print(tables, results, machine)
     if json_file:
         _write_json(json_file, results, settings, machine)
     if markdown:
@@ -98,21 +107,25 @@ def bench(
 
 
 def _bench_layers(
-    implementations: list[str] | None, samples: int, json_file: Path | None, markdown: Path | None
+    operations: list[str] | None,
+    implementations: list[str] | None,
+    samples: int,
+    json_file: Path | None,
+    markdown: Path | None,
 ) -> None:
     from fastact.bench import contenders, layers, report, timing
 
     installed = contenders.installed_implementations(of_layers=True)
     try:
         competitors = _implementations(implementations, installed)
+        chosen = _operations(operations)
     except ValueError as error:
         fail(error)
     names = [name for name, _ in layers.WORKLOADS]
-    settings = report.Settings(names, [], [layers.OPERATION], competitors, samples=samples)
+    settings = report.Settings(names, [], chosen, competitors, samples=samples)
     machine = timing.machine()
-    results = _track(layers.measure(layers.WORKLOADS, settings), len(names))
-    cells = report.rows(results, settings.implementations, with_spread=False)
-    _print([(layers.TITLE, cells)], results, machine)
+    results = _track(layers.measure(layers.WORKLOADS, settings), len(names) * len(chosen))
+    _print(layers.tables(results, settings), results, machine)
     if json_file:
         _write_json(json_file, results, settings, machine)
     if markdown:
@@ -129,7 +142,16 @@ def _activations(chosen: list[str] | None, quick: bool) -> list[str]:
 
 
 def _sizes(quick: bool) -> list[int]:
-    return [1000, 1_000_000] if quick else [1, 1000, 10_000, 100_000, 1_000_000, 20_000_000]
+    if quick:
+        return [1000, 1_000_000]
+    return [1, 1000, 10_000, 30_000, 100_000, 1_000_000, 4_000_000, 20_000_000]
+
+
+def _operations(chosen: list[str] | None) -> list[str]:
+    from fastact.bench.contenders import OPERATIONS
+
+    check_names("operation", chosen or (), OPERATIONS)
+    return chosen or list(OPERATIONS)
 
 
 def _implementations(chosen: list[str] | None, installed: Sequence[str]) -> list[str]:
@@ -140,14 +162,24 @@ def _implementations(chosen: list[str] | None, installed: Sequence[str]) -> list
     return ["fastact", *(each for each in others if each != "fastact")]
 
 
-def _track(results: Iterable[Result], total: int) -> list[Result]:
-    """Collect results behind a progress bar."""
+def _track(results: Generator[Result], total: int) -> list[Result]:
+    """Collect results behind a progress bar, and end what measures them, however that ends.
+
+    The bar is drawn between measurements only: a thread that drew it would take a core from who is measured.
+    """
     with require_extra("cli"):
         from rich.console import Console
-        from rich.progress import track
+        from rich.progress import Progress
 
+    collected = []
     console = Console(stderr=True)
-    return list(track(results, "measuring", total=total, console=console, transient=True))
+    with closing(results), Progress(console=console, auto_refresh=False, transient=True) as bar:
+        task = bar.add_task("measuring", total=total)
+        for result in results:
+            collected.append(result)
+            bar.advance(task)
+            bar.refresh()
+    return collected
 
 
 def _print(
@@ -160,7 +192,8 @@ def _print(
     console = Console(highlight=False)
     for title, cells in tables:
         console.print(f"{title}.", report.rich_table(cells), "", sep="\n")
-    console.print(report.summary(results), "", timing.describe(machine), sep="\n")
+    console.print(*report.notes(results), "", report.summary(results), "", sep="\n")
+    console.print(timing.describe(machine))
 
 
 def _write_json(
