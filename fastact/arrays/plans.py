@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fastact.arrays.arguments import random_types
 from fastact.runtime.dtypes import has_loop
-from fastact.runtime.output_pool import MIN_POOLED_BYTES
+from fastact.runtime.output_pool import POOLED
 from fastact.runtime.replays import KEY, Input, Output, Record, Replay, make_replay, record_of
 
 #: Takes the values of a call, its arrays before its options, and returns the results, or None if it cannot tell them.
@@ -237,7 +237,7 @@ def are_plain(
     return all(
         type(each) is ndarray
         and each.dtype is dtype
-        and (0 < each.nbytes < MIN_POOLED_BYTES or (any_size and each.size > 0))
+        and (0 < each.nbytes < POOLED.min_bytes or (any_size and each.size > 0))
         and each.ndim > 0
         and (any_layout or (each.flags.c_contiguous and each.flags.aligned))
         for each in arrays

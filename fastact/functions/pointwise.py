@@ -28,7 +28,7 @@ from fastact.functions.operation import Operation
 from fastact.functions.options import OUT, Argument, X, array, gradient
 from fastact.kernels.kernel import Elementwise, Kernel, Operand, parameters
 from fastact.runtime.dtypes import dtypes, has_loop, inner_type
-from fastact.runtime.output_pool import MIN_POOLED_BYTES, retry_without_pool, with_output_pool
+from fastact.runtime.output_pool import POOLED, retry_without_pool, with_output_pool
 from fastact.runtime.replays import Input, Output
 from fastact.simd import derivative_of, dual, isnan, select
 
@@ -283,7 +283,7 @@ def plain_call(name: str) -> Callable[..., Any]:
 
     def plain(function: Function, *arrays: Any, out: Any = None) -> Any:
         first = arrays[0]
-        if type(first) is ndarray and first.nbytes < MIN_POOLED_BYTES:
+        if type(first) is ndarray and first.nbytes < POOLED.min_bytes:
             constants = function.constants[first.dtype]
             if has_gradient and getattr(arrays[1], "shape", None) != first.shape:
                 constants = None  # the gradient of a broadcast x is a sum
@@ -338,7 +338,7 @@ class ElementwiseCall(Call):
         if any(type(each) is not ndarray for each in self.arrays):
             return None
         dtype, shape, out = first.dtype, first.shape, options.pop("out", None)
-        if not has_loop(dtype) or first.nbytes >= MIN_POOLED_BYTES:
+        if not has_loop(dtype) or first.nbytes >= POOLED.min_bytes:
             return None
         if any(each.dtype is not dtype or each.shape != shape for each in self.arrays):
             return None
@@ -447,7 +447,7 @@ def _call(function: Function, name: str, arrays: tuple[Any, ...], options: dict[
     if isinstance(options.get("out"), tuple):
         each_output(function.caller(name), options["out"], ufunc.nout)
     try:
-        if getattr(arrays[0], "nbytes", 0) < MIN_POOLED_BYTES:
+        if getattr(arrays[0], "nbytes", 0) < POOLED.min_bytes:
             return ufunc(*arrays, **options)
         return with_output_pool(ufunc, *arrays, **options)
     except (TypeError, ValueError) as error:

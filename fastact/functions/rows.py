@@ -49,7 +49,7 @@ from fastact.functions.options import (
 from fastact.functions.vjp import by_backward
 from fastact.kernels.kernel import Contiguous, Kernel, Rows
 from fastact.runtime.dtypes import dtype_of, has_loop, inner_type
-from fastact.runtime.output_pool import MIN_POOLED_BYTES
+from fastact.runtime.output_pool import POOLED
 from fastact.runtime.replays import Input, Output
 from fastact.simd import uniform
 from fastact.vecmath import log
@@ -275,7 +275,7 @@ def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
         x = arrays[whole]
         if out is not None:
             pass
-        elif type(x) is np.ndarray and x.ndim and x.nbytes < MIN_POOLED_BYTES and has_loop(x.dtype):
+        elif type(x) is np.ndarray and x.ndim and x.nbytes < POOLED.min_bytes and has_loop(x.dtype):
             for k, is_row in others:
                 array = arrays[k]
                 if type(array) is not np.ndarray or array.dtype is not x.dtype:

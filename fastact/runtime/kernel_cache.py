@@ -58,8 +58,19 @@ _ABANDONED_AFTER = 3600  # seconds, on systems that cannot tell whether the writ
 @cache
 def directory() -> Path | None:
     """Return the folder of the cache, or None if it is disabled or the user has no home folder."""
-    chosen = os.environ.get("FASTACT_CACHE")
-    if chosen == "0":
+    folder = _locate()
+    if folder is None and not _is_disabled():
+        _warn(_HOMELESS)
+    return folder
+
+
+def _is_disabled() -> bool:
+    return os.environ.get("FASTACT_CACHE") == "0"
+
+
+def _locate() -> Path | None:
+    """Return what `directory` does, without a warning."""
+    if _is_disabled():
         return None
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
@@ -68,9 +79,8 @@ def directory() -> Path | None:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
-        folder = Path(chosen or f"{base}/fastact").expanduser()
+        folder = Path(os.environ.get("FASTACT_CACHE") or f"{base}/fastact").expanduser()
     except RuntimeError:
-        _warn(_HOMELESS)
         return None
     return Path(os.path.realpath(folder))
 
@@ -121,7 +131,7 @@ def why_unusable() -> str | None:
     """Return why kernels cannot be cached, or None if they can."""
     folder = directory()
     if folder is None:
-        return "FASTACT_CACHE is 0" if os.environ.get("FASTACT_CACHE") == "0" else _HOMELESS
+        return "FASTACT_CACHE is 0" if _is_disabled() else _HOMELESS
     _create_directory()
     if not os.access(folder, os.W_OK | os.X_OK):
         return f"{folder} cannot be written to"
@@ -242,24 +252,38 @@ def write(name: str, content: bytes) -> None:
         _write(folder, found, content)
 
 
+class UnsafeFileError(Exception):
+    """A file in the cache's folder that others could have written; the message says why."""
+
+
 def _read(folder: Path | None, key: str) -> bytes | None:
     if folder is None:
         return None
+    try:
+        content = _read_file(folder / key)
+    except UnsafeFileError as error:
+        _warn(f"a kernel in its cache {folder} is not safe, as it {error}; delete {key}")
+        return None
+    if content is None:
+        return None
+    digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    return content if _digest(key, content) == digest else None
+
+
+def _read_file(path: Path) -> bytes | None:
+    """Return the content of a regular file, or None if there is none that can be read."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        with os.fdopen(os.open(folder / key, flags | getattr(os, "O_BINARY", 0)), "rb") as file:
+        with os.fdopen(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 return None
             fault = _fault(status, _user())
             if fault:
-                _warn(f"a kernel in its cache {folder} is not safe, as it {fault}; delete {key}")
-                return None
-            content = file.read()
+                raise UnsafeFileError(fault)
+            return file.read()
     except OSError:
         return None
-    digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-    return content if _digest(key, content) == digest else None
 
 
 def _digest(key: str, content: bytes) -> bytes:
@@ -270,17 +294,52 @@ def _write(folder: Path | None, key: str, content: bytes) -> None:
     if folder is None:
         return
     with contextlib.suppress(OSError):
-        descriptor, path = tempfile.mkstemp(dir=folder, suffix=".part")
-        try:
-            with os.fdopen(descriptor, "wb") as file, _locked(descriptor):
-                if hasattr(os, "fchmod"):  # a cache that root fills in an image serves all users
-                    os.fchmod(descriptor, 0o644)
-                file.write(_digest(key, content) + content)
-            os.replace(path, folder / key)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-            raise
+        _write_file(folder / key, _digest(key, content) + content)
+
+
+def _write_file(target: Path, content: bytes) -> None:
+    descriptor, path = tempfile.mkstemp(dir=target.parent, suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file, _locked(descriptor):
+            if hasattr(os, "fchmod"):  # a cache that root fills in an image serves all users
+                os.fchmod(descriptor, 0o644)
+            file.write(content)
+        os.replace(path, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+
+
+def read_beside(name: str) -> bytes | None:
+    """Return the content of a file that `write_beside` has written, or None if there is none.
+
+    Without a warning where there is no folder that can be trusted: whoever loads a kernel gets it.
+
+    Raises
+    ------
+    UnsafeFileError
+        If others could have written the file.
+    """
+    folder = _locate()
+    if folder is None or not os.path.exists(folder / name) or _distrust(folder, _user()):
+        return None
+    return _read_file(folder / name)
+
+
+def write_beside(name: str, content: bytes) -> None:
+    """Write a file of another kind to the cache's folder, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If there is no folder that can be trusted and written to.
+    """
+    reason = why_unusable()
+    folder = directory()
+    if reason or folder is None:
+        raise OSError(reason)
+    _write_file(folder / name, content)
 
 
 def _create_directory() -> Path | None:

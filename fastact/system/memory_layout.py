@@ -209,6 +209,8 @@ def allocate_words(count: int) -> NDArray[np.intp]:
     return keep_alive(np.zeros(count, np.intp))
 
 
-# A reload of this module must not replace the settings that other modules and compiled code already
-# hold.
+# A reload of this module must not replace what other modules and compiled code already hold.
 SETTINGS: NDArray[np.intp] = globals().get("SETTINGS", allocate_words(len(SETTING)))
+OUTPUT_POOL_STATE: NDArray[np.intp] = globals().get(
+    "OUTPUT_POOL_STATE", allocate_words(len(OUTPUT_POOL) + len(BLOCK) * OUTPUT_POOL_BLOCKS)
+)
