@@ -167,8 +167,13 @@ def set_output_cache(
         setting.set(number)
     _trim(OUTPUT_CACHE.number)
     if min_bytes is not None:
-        POOLED.min_bytes = OUTPUT_CACHE_MIN_BYTES.number
-        hooks.forget_calls()
+        follow_min_bytes()
+
+
+def follow_min_bytes() -> None:
+    """Let Python's side know that the setting `min_bytes` has changed."""
+    POOLED.min_bytes = OUTPUT_CACHE_MIN_BYTES.number
+    hooks.forget_calls()
 
 
 def with_output_pool(function: Callable[..., Any], *args: Any, **options: Any) -> Any:

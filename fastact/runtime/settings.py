@@ -11,13 +11,13 @@ import math
 import operator
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.runtime import kernel_cache, tuned
+from fastact.runtime import cache_folder, tuned
 from fastact.system.caches import streaming_threshold
 from fastact.system.machine import available_cpus, available_memory
 from fastact.system.memory_layout import OUTPUT_POOL, OUTPUT_POOL_STATE, SETTING, SETTINGS
@@ -137,7 +137,7 @@ class Setting:
         elif self._is_late:
             self._word[0] = _UNDECIDED
         else:
-            self._take_default()
+            self.take_default()
 
     def _from_environment(self) -> int | None:
         text = os.environ.get(self.variable or "", "").strip()
@@ -149,14 +149,15 @@ class Setting:
             )
         return int(text)
 
-    def _take_default(self) -> None:
+    def take_default(self) -> None:
+        """Take the default, whatever the environment says."""
         value, reason = self._default()
         self._store(value, "default", reason)
 
     def decide(self) -> None:
         """Find the default of a setting for which that takes time, unless it has a value."""
         if self._word[0] == _UNDECIDED:
-            self._take_default()
+            self.take_default()
 
     def check(self, argument: str, value: Any) -> int:
         """Return a value that is to be set as an integer, or raise an error that names the argument."""
@@ -177,6 +178,15 @@ class Setting:
     def _store(self, value: int, source: str, reason: str) -> None:
         self._word[0] = self._stored = min(value, self._cap)
         self._source, self._reason = source, reason
+
+    @property
+    def state(self) -> tuple[int, str, str]:
+        """What to assign later, to take back all changes."""
+        return self.number, self._source, self._reason
+
+    @state.setter
+    def state(self, before: tuple[int, str, str]) -> None:
+        self._store(*before)
 
     @property
     def number(self) -> int:
@@ -331,8 +341,8 @@ def info() -> Info:
     >>> fa.set_chunk_size(before)
     """
     found = Info({each.name: each.value for each in TABLE})
-    chosen = "FASTACT_CACHE" in os.environ
-    folder = kernel_cache.directory()
+    chosen = bool(os.environ.get("FASTACT_CACHE"))
+    folder = cache_folder.directory()
     found["kernel_cache"] = Value(
         str(folder) if folder else None,
         "folder",
@@ -342,11 +352,16 @@ def info() -> Info:
     return found
 
 
-def read(settings: Iterable[Setting] = TABLE) -> None:
+def measured() -> tuned.Tuned | None:
+    """Return what ``fastact tune`` has measured on this machine, or None."""
+    return tuned.read({each.name: (each.least, sys.maxsize) for each in TABLE if each.is_tuned})
+
+
+def read() -> None:
     """Read the environment and what ``fastact tune`` has measured."""
-    measured = tuned.read({each.name: (each.least, sys.maxsize) for each in TABLE if each.is_tuned})
-    for each in settings:
-        each.read(measured)
+    found = measured()
+    for each in TABLE:
+        each.read(found)
 
 
 read()

@@ -2,7 +2,7 @@
 
 The file's name is a digest of the processor, its caches, and the CPUs and the quota of the process: a
 folder that several machines share has one for each. It is trusted as kernels are
-(`fastact.runtime.kernel_cache`), though it holds numbers only, and those are checked: the worst that
+(`fastact.runtime.cache_folder`), though it holds numbers only, and those are checked: the worst that
 they could do is to make calls slow. A file that is broken is ignored, and one line in the log says so.
 """
 
@@ -17,10 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastact.runtime import kernel_cache
-from fastact.system.caches import Cache, cpus_of_process, data_caches
+from fastact.runtime import cache_folder
+from fastact.system.caches import Cache, Processor, cpus_of_process, data_caches, processor
 from fastact.system.machine import cpu_quota
-from fastact.system.target import llvm
 
 _MAX_BYTES = 2**16
 _WHEN = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d")
@@ -31,8 +30,8 @@ class Machine(NamedTuple):
 
     Attributes
     ----------
-    processor : str
-        LLVM's name for it.
+    processor : Processor
+        Its model.
     caches : dict of int to Cache
         See `fastact.system.caches.data_caches`.
     cpus : int
@@ -41,7 +40,7 @@ class Machine(NamedTuple):
         How many of them it may use at a time; infinity for all.
     """
 
-    processor: str
+    processor: Processor
     caches: dict[int, Cache]
     cpus: int
     quota: float
@@ -60,7 +59,7 @@ class Machine(NamedTuple):
 def this_machine() -> Machine:
     """Describe the machine of this process."""
     cpus = cpus_of_process()
-    return Machine(str(llvm.get_host_cpu_name()), data_caches(cpus), len(cpus), cpu_quota())
+    return Machine(processor(), data_caches(cpus), len(cpus), cpu_quota())
 
 
 class Tuned(NamedTuple):
@@ -80,7 +79,7 @@ class Tuned(NamedTuple):
 
 def file() -> Path | None:
     """Return the path of this machine's file, whether or not it exists; None without a cache."""
-    folder = kernel_cache.directory()
+    folder = cache_folder.directory()
     return None if folder is None else folder / _name()
 
 
@@ -97,9 +96,9 @@ def read(ranges: Mapping[str, tuple[int, int]]) -> Tuned | None:
         The settings, and their least and greatest values.
     """
     try:
-        content = kernel_cache.read_beside(_name())
+        content = cache_folder.read(_name())
         return None if content is None else _checked(content, ranges)
-    except (kernel_cache.UnsafeFileError, ValueError) as error:
+    except (cache_folder.UnsafeFileError, ValueError) as error:
         logging.getLogger("fastact").warning("ignored %s: it %s", file(), error)
         return None
 
@@ -148,7 +147,7 @@ def write(values: Mapping[str, int]) -> Tuned:
         "when": when,
         "settings": {name: int(value) for name, value in values.items()},
     }
-    kernel_cache.write_beside(_name(), (json.dumps(content, indent=2) + "\n").encode())
+    cache_folder.write(_name(), (json.dumps(content, indent=2) + "\n").encode())
     return Tuned(values, when)
 
 

@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,26 +46,43 @@ _UNKNOWN_LAST_LEVEL = 2**25
 # The largest that one complex of cores or one ring has: Zen's with stacked cache. A larger one is on
 # a mesh, or made up by a hypervisor.
 _LARGEST_OF_ITS_OWN = 96 * 2**20
-# LLVM's names.
-_MESH = frozenset(
-    {
-        "knl",
-        "knm",
-        "skylake-avx512",
-        "cascadelake",
-        "cooperlake",
-        "icelake-server",
-        "sapphirerapids",
-        "emeraldrapids",
-        "graniterapids",
-        "graniterapids-d",
-        "diamondrapids",
-        "sierraforest",
-        "grandridge",
-        "clearwaterforest",
-    }
-)
+_INTEL, _AMD = 0, 2
+# Models of Intel's family 6: Skylake, Cascade Lake and Cooper Lake; Ice Lake (2); Sapphire, Emerald and
+# Granite (2) Rapids; Sierra Forest, Grand Ridge, Clearwater Forest. Later ones have AMX, as no desktop has.
+_MESH = frozenset((0x55, 0x6A, 0x6C, 0x8F, 0xCF, 0xAD, 0xAE, 0xAF, 0xB6, 0xDD))
+_AMX_TILE = "0258"
 _TIMES_LAST_LEVEL = 1.5
+
+
+class Processor(NamedTuple):
+    """The model of an x86 processor, as CPUID gives it; all are -1 for others.
+
+    Attributes
+    ----------
+    vendor : int
+        As Linux numbers them: 0 for Intel, 2 for AMD.
+    family, model : int
+        Their numbers.
+    has_amx : bool
+        Whether it has tiles of matrices.
+    """
+
+    vendor: int = -1
+    family: int = -1
+    model: int = -1
+    has_amx: bool = False
+
+    def __str__(self) -> str:
+        if self.vendor < 0:
+            return "unknown processor"
+        vendor = {_INTEL: "Intel", _AMD: "AMD"}.get(self.vendor, f"vendor {self.vendor}")
+        return f"{vendor} family {self.family} model {self.model}"
+
+    @property
+    def has_mesh(self) -> bool:
+        """Whether its last-level cache is on a mesh."""
+        is_known = self.family == 6 and self.model in _MESH
+        return self.vendor == _INTEL and (is_known or self.has_amx)
 
 
 class Cache(NamedTuple):
@@ -87,6 +105,20 @@ def cpus_of_process() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return set(os.sched_getaffinity(0))
     return set(range(os.cpu_count() or 1))
+
+
+def processor(folder: str = _FOLDER) -> Processor:
+    """Return the model of the processor.
+
+    Not from ``/proc/cpuinfo``, which takes Linux up to 20 ms: some releases ask each CPU for its clock.
+    """
+    with contextlib.suppress(OSError):
+        text = _text(Path(folder, "modalias"))
+        found = re.match(r"cpu:type:x86,ven(\w{4})fam(\w{4})mod(\w{4}):feature:", text)
+        if found:
+            vendor, family, model = (int(number, 16) for number in found.groups())
+            return Processor(vendor, family, model, f",{_AMX_TILE}," in text)
+    return Processor()
 
 
 def data_caches(cpus: set[int], folder: str = _FOLDER) -> dict[int, Cache]:
@@ -126,40 +158,31 @@ def _cpu_list(text: str) -> set[int]:
 
 
 def streaming_threshold(
-    processor: str, caches: dict[int, Cache], cpus: int, threads: int
+    processor: Processor, caches: dict[int, Cache], cpus: int, threads: int
 ) -> tuple[int, str]:
     """Return the bytes of operands from which a call should use non-temporal stores, and why.
 
     Parameters
     ----------
-    processor : str
-        LLVM's name for it.
+    processor : Processor
+        Its model.
     caches : dict of int to Cache
         See `data_caches`.
     cpus, threads : int
         How many CPUs and threads this process has.
     """
-    last = caches[max(caches)] if caches else None
-    if 2 in caches and last and _is_on_mesh(processor, last):
+    last = caches[max(caches)] if caches else Cache(_UNKNOWN_LAST_LEVEL, cpus)
+    is_plausible = last.size <= _LARGEST_OF_ITS_OWN
+    if 2 in caches and (processor.has_mesh or not (is_plausible or processor.vendor == _AMD)):
         second = caches[2]
         count = min(threads, -(-cpus // second.cpus))
-        reason = f"the L2 caches of {count} cores, {_mebibytes(second.size)} each: L3 is as slow as memory or not ours"
-        return count * second.size, reason
-    if last is None or last.size > _LARGEST_OF_ITS_OWN:
-        size, which = _UNKNOWN_LAST_LEVEL, "a last-level cache of unknown size, taken for"
-    else:
+        caches_used = f"the L2 caches of {count} cores, {_mebibytes(second.size)} each"
+        return count * second.size, f"{caches_used}, as L3 is slow or shared with strangers"
+    if caches and is_plausible:
         size, which = last.size, f"the last-level cache (L{max(caches)}) of"
+    else:
+        size, which = _UNKNOWN_LAST_LEVEL, "a last-level cache of unknown size, taken for"
     return int(_TIMES_LAST_LEVEL * size), f"{_TIMES_LAST_LEVEL} times {which} {_mebibytes(size)}"
-
-
-def _is_on_mesh(processor: str, last: Cache) -> bool:
-    """Whether a processor's last-level cache is on a mesh, or is none that a mesh-less one can have.
-
-    AMD's are never on one: sizes beyond those of a complex are made up.
-    """
-    if processor in _MESH:
-        return True
-    return last.size > _LARGEST_OF_ITS_OWN and not processor.startswith("znver")
 
 
 def _mebibytes(size: int) -> str:
