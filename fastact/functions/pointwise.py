@@ -283,17 +283,25 @@ def plain_call(name: str) -> Callable[..., Any]:
 
     def plain(function: Function, *arrays: Any, out: Any = None) -> Any:
         first = arrays[0]
-        if type(first) is ndarray and first.nbytes < POOLED.min_bytes:
+        if type(first) is ndarray:
             constants = function.constants[first.dtype]
             if has_gradient and getattr(arrays[1], "shape", None) != first.shape:
                 constants = None  # the gradient of a broadcast x is a sum
             if constants and getattr(arrays[-1], "dtype", None) is not first.dtype:
                 constants = None
             if constants is not None:
-                if out is None and first.ndim and function._has_repeated(name, first):
+                is_large = first.nbytes >= POOLED.min_bytes
+                if (
+                    out is None
+                    and not is_large
+                    and first.ndim
+                    and function._has_repeated(name, first)
+                ):
                     return function._call(function.operations[name], arrays, (), {})
                 ufunc = function.kernels[name]
                 try:
+                    if out is None and is_large:
+                        return with_output_pool(ufunc, *arrays, *constants)
                     if out is None:
                         return ufunc(*arrays, *constants)
                     if type(out) is ndarray:
