@@ -8,7 +8,6 @@ from functools import cache, cached_property, partial
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from weakref import WeakSet
 
 import numpy as np
 
@@ -29,16 +28,6 @@ _T = TypeVar("_T")
 _MAX_PLANS = 1024
 # Of one operation: a replay compares its arguments with each, 10 ns a time.
 _MAX_RECORDS = 16
-_with_plans: WeakSet[Function] = WeakSet()
-
-
-def forget_calls() -> None:
-    """Let all functions start without plans: they depend on the settings."""
-    for function in list(_with_plans):
-        function._forget_calls()
-
-
-hooks.forget_calls = forget_calls
 
 
 def family_of(definition: Definition) -> Family:
@@ -89,7 +78,6 @@ class Function:
         self._seen: set[Any] = set()
         self._records: dict[Any, list[Record]] = {}
         self._replays: dict[Any, Replay] = {}
-        _with_plans.add(self)
 
     @cached_property
     def name(self) -> str:

@@ -21,7 +21,7 @@ from fastact.arrays.arguments import (
     warn_caller,
     weak_for_integers,
 )
-from fastact.arrays.plans import Call, KernelPlan, Plan, is_number, shaped
+from fastact.arrays.plans import MAX_BYTES, SMALL_BYTES, Call, KernelPlan, Plan, is_number, shaped
 from fastact.catalogue.definition import CONVENTIONS, REQUIRED, Definition
 from fastact.functions.function import Function, check_domains
 from fastact.functions.operation import Operation
@@ -290,17 +290,12 @@ def plain_call(name: str) -> Callable[..., Any]:
             if constants and getattr(arrays[-1], "dtype", None) is not first.dtype:
                 constants = None
             if constants is not None:
-                is_large = first.nbytes >= POOLED.min_bytes
-                if (
-                    out is None
-                    and not is_large
-                    and first.ndim
-                    and function._has_repeated(name, first)
-                ):
+                is_planned = out is None and first.ndim and first.nbytes < MAX_BYTES
+                if is_planned and function._has_repeated(name, first):
                     return function._call(function.operations[name], arrays, (), {})
                 ufunc = function.kernels[name]
                 try:
-                    if out is None and is_large:
+                    if out is None and first.nbytes >= POOLED.min_bytes:
                         return with_output_pool(ufunc, *arrays, *constants)
                     if out is None:
                         return ufunc(*arrays, *constants)
@@ -346,7 +341,7 @@ class ElementwiseCall(Call):
         if any(type(each) is not ndarray for each in self.arrays):
             return None
         dtype, shape, out = first.dtype, first.shape, options.pop("out", None)
-        if not has_loop(dtype) or first.nbytes >= POOLED.min_bytes:
+        if not has_loop(dtype) or first.nbytes >= MAX_BYTES:
             return None
         if any(each.dtype is not dtype or each.shape != shape for each in self.arrays):
             return None
@@ -381,6 +376,8 @@ class ElementwiseCall(Call):
             ]
             inputs = (*map(Input, range(count)), *numbers)
             return KernelPlan(ufunc, inputs, (Output(shape, dtype),) * ufunc.nout)
+        if out is None and first.nbytes >= SMALL_BYTES:
+            return None  # outputs of the ufunc, which takes none from the output pool
         out_at = None if out is None else positions["out"]
 
         def run(given: Sequence[Any]) -> Any:

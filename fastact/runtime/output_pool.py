@@ -32,9 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.runtime.settings import OUTPUT_CACHE, OUTPUT_CACHE_IDLE, OUTPUT_CACHE_MIN_BYTES
-from fastact.system import hooks, numpy_api
+from fastact.system import numpy_api
 from fastact.system.first_use import first_use
-from fastact.system.memory_layout import OUTPUT_POOL, address_of, keep_alive
+from fastact.system.memory_layout import OUTPUT_POOL, SETTING, SETTINGS, address_of, keep_alive
 from fastact.system.memory_layout import OUTPUT_POOL_STATE as _STATE
 
 
@@ -123,7 +123,7 @@ def set_output_cache(
         default, `math.inf` for ever. Idle memory is looked for in calls with large outputs and in
         Python's garbage collections.
     min_bytes : int, optional
-        The smallest output whose memory is reused; by default 2**19 (512 KiB), or what ``fastact
+        The smallest output whose memory is reused; by default 2**17 (128 KiB), or what ``fastact
         tune`` has found. The C library reuses smaller blocks by itself. The environment variable
         ``FASTACT_OUTPUT_CACHE_MIN_BYTES`` sets the same.
 
@@ -173,7 +173,6 @@ def set_output_cache(
 def follow_min_bytes() -> None:
     """Let Python's side know that the setting `min_bytes` has changed."""
     POOLED.min_bytes = OUTPUT_CACHE_MIN_BYTES.number
-    hooks.forget_calls()
 
 
 def with_output_pool(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -296,10 +295,13 @@ def _handlers() -> tuple[Callable[[Any], Any], Any, Any]:
     new_capsule.restype = ctypes.py_object
     new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
     gc.callbacks.append(_gc_callback())
+    capsule = keep_alive(new_capsule(ctypes.addressof(own), _CAPSULE, None))
+    SETTINGS[SETTING.default_handler] = id(default)
+    SETTINGS[SETTING.pool_handler] = id(capsule)
     set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)
     return (
         set_handler(numpy_api.array_function(numpy_api.SET_HANDLER)),
-        new_capsule(ctypes.addressof(own), _CAPSULE, None),
+        capsule,
         default,
     )
 

@@ -1,6 +1,6 @@
 """Late-bound functions of higher floors, for methods of objects that live below them.
 
-`fastact` itself fills most of these in; each imports its module on the first call.
+`fastact` itself fills these in; each imports its module on the first call.
 """
 
 from __future__ import annotations
@@ -19,14 +19,6 @@ plot: Callable[..., Any] = _missing
 numba_type: Callable[[Any], Any] = _missing
 #: Takes a name and parameters and returns the function.
 lookup: Callable[..., Any] = _missing
-
-
-def _nothing() -> None:
-    pass
-
-
-#: Forgets what functions know of earlier calls, which depends on the settings.
-forget_calls: Callable[[], None] = _nothing
 
 
 def get(name: str, **parameters: Any) -> Any:
