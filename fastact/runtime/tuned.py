@@ -9,7 +9,6 @@ they could do is to make calls slow. A file that is broken is ignored, and one l
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import re
 from collections.abc import Mapping
@@ -99,6 +98,8 @@ def read(ranges: Mapping[str, tuple[int, int]]) -> Tuned | None:
         content = cache_folder.read(_name())
         return None if content is None else _checked(content, ranges)
     except (cache_folder.UnsafeFileError, ValueError) as error:
+        import logging  # takes 3 ms
+
         logging.getLogger("fastact").warning("ignored %s: it %s", file(), error)
         return None
 
