@@ -27,8 +27,8 @@ from fastact.system.memory_layout import OUTPUT_POOL, OUTPUT_POOL_STATE, SETTING
 # waking a sleeping thread takes longer than such a call, and may delay it: 16 us instead of 10 at
 # 50,000 elements of sigmoid (idle virtual machine). From this number on, parallel calls win with
 # threads that are awake, whatever the function, and lose at most a fifth with sleeping ones. One number
-# for all functions: after a pause of 2 ms one thread wins up to half a million elements, gelu's too, so
-# that an earlier start for it would trade one loss for another.
+# for all functions: after a pause of 2 ms on a busy machine one thread wins up to half a million
+# elements, of gelu too, so that starting earlier for it would trade one loss for another.
 PARALLEL_ELEMENTS = 98_304
 # With many cores, it keeps a task of relu at about a microsecond. On two cores 1,024 to 32,768 are
 # within 1 % of each other at 131,072 and 524,288 elements (Zen 4).
