@@ -9,9 +9,9 @@
 - ``python -m benchmarks.nets`` trains ten small nets in plain NumPy, with fastact and in PyTorch.
 - ``python -m benchmarks.small_calls`` compares calls on small arrays with plain NumPy and ``np.tanh``,
   and with what is asked of them.
-- ``python -m benchmarks.thread_threshold`` measures the size from which threads pay, ``python -m
-  benchmarks.ratios`` the ratios of calls that should cost the same, and ``python -m
-  benchmarks.magnitudes`` how times depend on the magnitude of the elements.
+- ``python -m benchmarks.thresholds`` sweeps around the sizes from which threads, reuse of memory and
+  stores past the caches pay, ``python -m benchmarks.ratios`` the ratios of calls that should cost the
+  same, and ``python -m benchmarks.magnitudes`` how times depend on the magnitude of the elements.
 
 All are run from the root of the repository. asv imports every file here, in an environment with
 fastact and nothing else: other packages are imported only inside functions.

@@ -28,13 +28,18 @@ _MODULES = {
     "check_derivative": "custom",
     "elementwise": "custom.elementwise",
     "get": "functions.registry",
+    "get_chunk_size": "runtime.threads",
     "get_num_threads": "runtime.threads",
     "get_parallel_threshold": "runtime.threads",
+    "get_streaming_threshold": "runtime.threads",
+    "info": "runtime.settings",
     "names": "functions.registry",
     "output_cache_info": "runtime.output_pool",
+    "set_chunk_size": "runtime.threads",
     "set_num_threads": "runtime.threads",
     "set_output_cache": "runtime.output_pool",
     "set_parallel_threshold": "runtime.threads",
+    "set_streaming_threshold": "runtime.threads",
 }
 __all__ = list(_MODULES)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fresh_process import assert_clean, run_python
 
-from fastact.runtime import kernel_cache
+from fastact.runtime import cache_folder
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def filled_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return a function that returns a cache folder with all kernels that a script needs: this run's, if it has one."""
-    folder = kernel_cache.directory() or tmp_path_factory.mktemp("warm-cache")
+    folder = cache_folder.directory() or tmp_path_factory.mktemp("warm-cache")
 
     def fill(script: str) -> Path:
         assert_clean(run_python(script, FASTACT_CACHE=str(folder)))

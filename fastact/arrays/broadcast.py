@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import as_returned, broadcast_shape, float_type, outputs_for, sum_into
-from fastact.arrays.plans import Call, KernelPlan, Plan, are_plain, is_number
+from fastact.arrays.plans import MAX_BYTES, Call, KernelPlan, Plan, are_plain, is_number
 from fastact.runtime.dtypes import inner_type
 from fastact.runtime.output_pool import empty, with_output_pool
 from fastact.runtime.replays import Input, Output
@@ -82,7 +82,7 @@ class BroadcastCall(Call):
         dtype = given[0].dtype
         if (
             self.out is not None
-            or not are_plain(given, dtype)
+            or not are_plain(given, dtype, limit=MAX_BYTES)
             or not all(map(is_number, parameters))
         ):
             return None

@@ -41,7 +41,7 @@ from fastact.arrays.plans import (
 )
 from fastact.arrays.random_numbers import Draw
 from fastact.runtime.dtypes import inner_type
-from fastact.runtime.output_pool import MIN_POOLED_BYTES, empty
+from fastact.runtime.output_pool import empty
 from fastact.runtime.replays import Input, Output
 
 # Random numbers depend on indices in the whole array, where the channels of a block may be further apart.
@@ -151,8 +151,7 @@ class ChannelsCall(Call):
         core = core_shape(shape, self.axis)
         first_at = positions[self.name] if is_array else None
         at = positions.get(RNG, -1)
-        is_large = not is_block or arrays[0].nbytes >= MIN_POOLED_BYTES
-        if is_large or (is_array and inner is not dtype):
+        if not is_block or (is_array and inner is not dtype):
             return self._plan_of_blocks(positions, first_at)
         view, draw = shaped(core), self.draw
         outputs = [Output(shape, dtype, view)] * (self.ufunc.nout - self.has_sums)

@@ -21,13 +21,13 @@ from fastact.arrays.random_numbers import Draw
 from fastact.runtime.dtypes import inner_type
 from fastact.runtime.output_pool import empty, retry_without_pool
 from fastact.runtime.replays import Input, Output
-from fastact.runtime.threads import DEFAULT_THRESHOLD
+from fastact.runtime.settings import PARALLEL_ELEMENTS
 
 # Elements of a block. Blocks depend only on the shape, so that sums over them do not depend on the number of threads. A
 # thread's task is never less than a block.
 BLOCK = 16_384
 # Arrays of at most so many elements are computed on one thread by default, and need no blocks except for sums.
-ONE_CALL = DEFAULT_THRESHOLD
+ONE_CALL = PARALLEL_ELEMENTS
 # Partial sums of all blocks: at most half a MiB, unless there are more of them in one block than that.
 MAX_SUMS = 65_536
 # Elements of the parts that arrays are broadcast in: 1 MiB of float32, which fits the processor's cache.

@@ -3,7 +3,7 @@
 A net calls the same functions in every step, with other elements but the same types, shapes and options. For small
 arrays the arithmetic takes 1 to 4 us, while checks, promotion and the layout of operands take 10 to 40. They depend
 only on what `plan_key` returns, so a first call that went well leaves a plan under it, which views the arrays as the
-kernel's operands and calls the ufunc. Large arrays, other layouts than C order and mixed dtypes have no plans.
+kernel's operands and calls the ufunc. Very large arrays, other layouts than C order and mixed dtypes have no plans.
 
 A plan that is one call of a kernel is data, a `KernelPlan`. When it is used again, a Python builtin is made of it that
 replays the call in machine code (`fastact.runtime.replays`), and calls like it never get here.
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from fastact.arrays.arguments import random_types
 from fastact.runtime.dtypes import has_loop
-from fastact.runtime.output_pool import MIN_POOLED_BYTES
 from fastact.runtime.replays import KEY, Input, Output, Record, Replay, make_replay, record_of
 
 #: Takes the values of a call, its arrays before its options, and returns the results, or None if it cannot tell them.
@@ -35,6 +34,10 @@ RNG = "rng"
 OUT = "out"
 _CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400  # NumPy's NPY_ARRAY_ flags
 _FLAGS = _CONTIGUOUS | _ALIGNED | _WRITEABLE
+# Arrays of at least so many bytes are not copied, whatever their layout.
+SMALL_BYTES = 2**19
+# Calls with arrays of at least so many bytes take hundreds of us: they need no plans.
+MAX_BYTES = 2**24
 _HASHED = (bool, int, float, str, type(None))
 
 
@@ -230,16 +233,23 @@ def are_plain(
     dtype: np.dtype[Any],
     any_layout: bool = False,
     any_size: bool = False,
+    limit: int = SMALL_BYTES,
 ) -> bool:
-    """Whether kernels take arrays as they are: small, not empty, contiguous and of a dtype that has a loop."""
+    """Whether kernels take arrays as they are: small, not empty, contiguous and of a dtype that has a loop.
+
+    `any_layout` is for those that may be copied, which large ones may not.
+    """
     if not has_loop(dtype):
         return False
     return all(
         type(each) is ndarray
         and each.dtype is dtype
-        and (0 < each.nbytes < MIN_POOLED_BYTES or (any_size and each.size > 0))
+        and (0 < each.nbytes < limit or (any_size and each.size > 0))
         and each.ndim > 0
-        and (any_layout or (each.flags.c_contiguous and each.flags.aligned))
+        and (
+            (any_layout and (any_size or each.nbytes < SMALL_BYTES))
+            or (each.flags.c_contiguous and each.flags.aligned)
+        )
         for each in arrays
     )
 

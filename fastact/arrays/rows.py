@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastact.arrays.arguments import as_array, as_axis
 from fastact.arrays.contiguous import BLOCK, MAX_SUMS, parts
-from fastact.runtime.output_pool import MIN_POOLED_BYTES, empty, with_output_pool
+from fastact.runtime.output_pool import POOLED, empty, with_output_pool
 
 # The number of elements of ragged rows that are gathered at a time.
 _GATHERED = 2**16
@@ -39,7 +39,7 @@ def run_on_rows(
     layout: Axes | Segments, run: Run, inputs: Sequence[RowArray], outputs: Sequence[RowArray]
 ) -> None:
     """Run a function on all rows; temporaries for large arrays come from the output pool."""
-    if max(each.array.nbytes for each in inputs) >= MIN_POOLED_BYTES:
+    if max(each.array.nbytes for each in inputs) >= POOLED.min_bytes:
         with_output_pool(layout.run, run, inputs, outputs)
     else:
         layout.run(run, inputs, outputs)

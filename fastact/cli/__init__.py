@@ -1,4 +1,4 @@
-"""The command line: ``fastact list``, ``show``, ``bench``, ``cache`` and ``demo``.
+"""The command line: ``fastact list``, ``show``, ``info``, ``tune``, ``bench``, ``cache`` and ``demo``.
 
 Command modules import expensive packages inside the command that needs them, so that ``fastact
 --help`` answers at once.
@@ -9,11 +9,14 @@ from fastact.cli.bench import bench
 from fastact.cli.cache import cache_app
 from fastact.cli.catalogue import list_functions, show
 from fastact.cli.demo import demo
+from fastact.cli.tune import info, tune
 
 __all__ = ["app"]
 
 app.command("list")(list_functions)
 app.command()(show)
+app.command()(info)
+app.command()(tune)
 app.command()(bench)
 app.add_typer(cache_app, name="cache")
 app.command()(demo)

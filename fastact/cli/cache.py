@@ -14,10 +14,10 @@ cache_app = typer.Typer(help="Manage the compiled kernels on disk.", no_args_is_
 @cache_app.command()
 def info() -> None:
     """Print the folder, number and size of the compiled kernels."""
-    from fastact.runtime import kernel_cache
+    from fastact.runtime import cache_folder, kernel_cache
 
-    found, reason = kernel_cache.entries(), kernel_cache.why_unusable()
-    typer.echo(f"folder: {kernel_cache.directory() or 'none'}{f' ({reason})' if reason else ''}")
+    found, reason = kernel_cache.entries(), cache_folder.why_unusable()
+    typer.echo(f"folder: {cache_folder.directory() or 'none'}{f' ({reason})' if reason else ''}")
     for title, files in (("of this installation", found.own), ("of others", found.others)):
         size = sum(file.stat().st_size for file in files) / 2**20
         typer.echo(f"{title}: {len(files)} kernels, {size:.1f} MiB")
@@ -50,9 +50,9 @@ def warm(
     ] = None,
 ) -> None:
     """Compile kernels ahead of time, so that no later process has to."""
-    from fastact.runtime import kernel_cache
+    from fastact.runtime import cache_folder
 
-    reason = kernel_cache.why_unusable()
+    reason = cache_folder.why_unusable()
     if reason:
         fail(f"there is no cache: {reason}", code=1)
     try:

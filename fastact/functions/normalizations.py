@@ -21,7 +21,7 @@ from fastact.arrays.arguments import (
     same_shape,
 )
 from fastact.arrays.contiguous import BLOCK
-from fastact.arrays.plans import Call, KernelPlan, Plan, shaped
+from fastact.arrays.plans import MAX_BYTES, Call, KernelPlan, Plan, shaped
 from fastact.arrays.rows import Axes, RowArray, axes_of, run_in_blocks_of_rows, run_on_rows
 from fastact.catalogue.definition import NormalizationDefinition, RowNormalizationDefinition
 from fastact.functions.function import Function, check_domains
@@ -29,7 +29,7 @@ from fastact.functions.operation import SUMMARIES, Family, Operation
 from fastact.functions.options import DY, OUT, ROW_AXIS, Argument, X
 from fastact.kernels.kernel import Kernel, Rows
 from fastact.runtime.dtypes import has_loop, inner_type
-from fastact.runtime.output_pool import MIN_POOLED_BYTES, empty, with_output_pool
+from fastact.runtime.output_pool import empty, with_output_pool
 from fastact.runtime.replays import Input, Output
 
 _SUMS = "_with_sums"
@@ -301,7 +301,7 @@ class NormalizationCall(Call):
             sums_of(self._definition),
         )
         count_of_x = len(_OUTPUTS[self.operation.name].split())
-        is_block = first.nbytes < MIN_POOLED_BYTES if not sums else 0 < first.size <= BLOCK
+        is_block = first.nbytes < MAX_BYTES if not sums else 0 < first.size <= BLOCK
         are_alike = all(each.dtype is inner is dtype for each in given.values())
         if is_block and are_alike:
             view = shaped((1, -1, length)) if sums else None

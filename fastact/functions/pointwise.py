@@ -22,14 +22,14 @@ from fastact.arrays.arguments import (
     warn_caller,
     weak_for_integers,
 )
-from fastact.arrays.plans import Call, KernelPlan, Plan, is_number, shaped
+from fastact.arrays.plans import MAX_BYTES, SMALL_BYTES, Call, KernelPlan, Plan, is_number, shaped
 from fastact.catalogue.definition import CONVENTIONS, REQUIRED, Definition
 from fastact.functions.function import Function, check_domains
 from fastact.functions.operation import Operation
 from fastact.functions.options import OUT, Argument, X, array, gradient
 from fastact.kernels.kernel import Elementwise, Kernel, Operand, parameters
 from fastact.runtime.dtypes import dtypes, has_loop, inner_type
-from fastact.runtime.output_pool import MIN_POOLED_BYTES, retry_without_pool, with_output_pool
+from fastact.runtime.output_pool import POOLED, retry_without_pool, with_output_pool
 from fastact.runtime.replays import Input, Output
 from fastact.simd import derivative_of, dual, isnan, select
 from fastact.vecmath.scaling import product
@@ -296,17 +296,20 @@ def plain_call(name: str) -> Callable[..., Any]:
 
     def plain(function: Function, *arrays: Any, out: Any = None) -> Any:
         first = arrays[0]
-        if type(first) is ndarray and first.nbytes < MIN_POOLED_BYTES:
+        if type(first) is ndarray:
             constants = function.constants[first.dtype]
             if has_gradient and getattr(arrays[1], "shape", None) != first.shape:
                 constants = None  # the gradient of a broadcast x is a sum
             if constants and getattr(arrays[-1], "dtype", None) is not first.dtype:
                 constants = None
             if constants is not None:
-                if out is None and first.ndim and function._has_repeated(name, first):
+                is_planned = out is None and first.ndim and first.nbytes < MAX_BYTES
+                if is_planned and function._has_repeated(name, first):
                     return function._call(function.operations[name], arrays, (), {})
                 ufunc = function.kernels[name]
                 try:
+                    if out is None and first.nbytes >= POOLED.min_bytes:
+                        return with_output_pool(ufunc, *arrays, *constants)
                     if out is None:
                         return ufunc(*arrays, *constants)
                     if type(out) is ndarray:
@@ -351,7 +354,7 @@ class ElementwiseCall(Call):
         if any(type(each) is not ndarray for each in self.arrays):
             return None
         dtype, shape, out = first.dtype, first.shape, options.pop("out", None)
-        if not has_loop(dtype) or first.nbytes >= MIN_POOLED_BYTES:
+        if not has_loop(dtype) or first.nbytes >= MAX_BYTES:
             return None
         if any(each.dtype is not dtype or each.shape != shape for each in self.arrays):
             return None
@@ -386,6 +389,8 @@ class ElementwiseCall(Call):
             ]
             inputs = (*map(Input, range(count)), *numbers)
             return KernelPlan(ufunc, inputs, (Output(shape, dtype),) * ufunc.nout)
+        if out is None and first.nbytes >= SMALL_BYTES:
+            return None  # outputs of the ufunc, which takes none from the output pool
         out_at = None if out is None else positions["out"]
 
         def run(given: Sequence[Any]) -> Any:
@@ -460,7 +465,7 @@ def _call(function: Function, name: str, arrays: tuple[Any, ...], options: dict[
     if isinstance(options.get("out"), tuple):
         each_output(function.caller(name), options["out"], ufunc.nout)
     try:
-        if getattr(arrays[0], "nbytes", 0) < MIN_POOLED_BYTES:
+        if getattr(arrays[0], "nbytes", 0) < POOLED.min_bytes:
             return ufunc(*arrays, **options)
         return with_output_pool(ufunc, *arrays, **options)
     except (TypeError, ValueError) as error:

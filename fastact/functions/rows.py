@@ -19,7 +19,7 @@ from fastact.arrays.arguments import (
     outputs_for,
 )
 from fastact.arrays.contiguous import BLOCK, RANDOM_OPERANDS, run_contiguous
-from fastact.arrays.plans import Call, KernelPlan, Plan, are_plain, shaped
+from fastact.arrays.plans import MAX_BYTES, SMALL_BYTES, Call, KernelPlan, Plan, are_plain, shaped
 from fastact.arrays.random_numbers import Draw
 from fastact.arrays.rows import (
     Axes,
@@ -49,7 +49,7 @@ from fastact.functions.options import (
 from fastact.functions.vjp import by_backward
 from fastact.kernels.kernel import Contiguous, Kernel, Rows
 from fastact.runtime.dtypes import dtype_of, has_loop, inner_type
-from fastact.runtime.output_pool import MIN_POOLED_BYTES
+from fastact.runtime.output_pool import POOLED
 from fastact.runtime.replays import Input, Output
 from fastact.simd import uniform
 from fastact.vecmath import log
@@ -275,7 +275,7 @@ def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
         x = arrays[whole]
         if out is not None:
             pass
-        elif type(x) is np.ndarray and x.ndim and x.nbytes < MIN_POOLED_BYTES and has_loop(x.dtype):
+        elif type(x) is np.ndarray and x.ndim and x.nbytes < MAX_BYTES and has_loop(x.dtype):
             for k, is_row in others:
                 array = arrays[k]
                 if type(array) is not np.ndarray or array.dtype is not x.dtype:
@@ -285,7 +285,8 @@ def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
             else:  # 2 us instead of 16
                 if function._has_repeated(name, x):
                     return function._call(function.operations[name], arrays, (), {})
-                return function.kernels[name](*arrays, function.constants[x.dtype])
+                if x.nbytes < POOLED.min_bytes:
+                    return function.kernels[name](*arrays, function.constants[x.dtype])
         return _run(function, function.operations[name], arrays, {"out": out})()
 
     return plain
@@ -496,9 +497,9 @@ class RowsCall(Call):
             return None
         if any(name not in positions for name in names):
             return None
-        if not are_plain(
-            (each.array for each in self.inputs[: len(names)]), self.dtype, any_layout=True
-        ):
+        limit = MAX_BYTES if layout.is_last else SMALL_BYTES  # threads divide the axes before a row
+        arrays = (each.array for each in self.inputs[: len(names)])
+        if not are_plain(arrays, self.dtype, any_layout=True, limit=limit):
             return None
         if any(each.shape == () for each in self.outputs):
             return None

@@ -32,7 +32,7 @@ from fastact.functions.operation import Family, Operation, replay_key
 from fastact.functions.options import Argument
 from fastact.kernels.door import make_ufunc
 from fastact.kernels.kernel import Channels, Kernel
-from fastact.runtime.output_pool import MIN_POOLED_BYTES, retry_without_pool, with_output_pool
+from fastact.runtime.output_pool import POOLED, retry_without_pool, with_output_pool
 from fastact.runtime.replays import Replay
 from fastact.vecmath.scaling import product
 
@@ -266,7 +266,7 @@ def _product_of_one(*given: Any) -> Any:
     gradient, derivative = given
     if type(gradient) is not ndarray or gradient.shape != derivative.shape:
         return None
-    if gradient.dtype is not derivative.dtype or derivative.nbytes >= MIN_POOLED_BYTES:
+    if gradient.dtype is not derivative.dtype or derivative.nbytes >= POOLED.min_bytes:
         return None
     return np.multiply(derivative, gradient)
 
@@ -288,7 +288,7 @@ def _products(vjp: Vjp, gradient: Any, out: Any) -> Any:
     types = tuple(each.dtype if is_weak else np.result_type(each, array) for each in saved)
     outputs = outputs_for(caller, out, tuple(each.shape for each in saved), types)
     # The first use of the pool compiles it.
-    call: Any = with_output_pool if first.nbytes >= MIN_POOLED_BYTES else retry_without_pool
+    call: Any = with_output_pool if first.nbytes >= POOLED.min_bytes else retry_without_pool
     for derivative, kind, output in zip(saved, types, outputs, strict=True):
         factor = array.astype(kind, copy=False)
         call(np.multiply, derivative, factor, out=output, casting="same_kind")

@@ -23,7 +23,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import math
-import operator
 import sys
 from collections.abc import Callable
 from functools import cache, partial
@@ -32,28 +31,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastact.runtime import threads
+from fastact.runtime.settings import OUTPUT_CACHE, OUTPUT_CACHE_IDLE, OUTPUT_CACHE_MIN_BYTES
 from fastact.system import numpy_api
 from fastact.system.first_use import first_use
-from fastact.system.machine import available_memory
-from fastact.system.memory_layout import (
-    BLOCK,
-    OUTPUT_POOL,
-    OUTPUT_POOL_BLOCKS,
-    address_of,
-    allocate_words,
-    keep_alive,
-)
+from fastact.system.memory_layout import OUTPUT_POOL, SETTING, SETTINGS, address_of, keep_alive
+from fastact.system.memory_layout import OUTPUT_POOL_STATE as _STATE
 
-_DEFAULT_MAX_BYTES, _MEMORY_FRACTION = 2**29, 8
-_UNDECIDED = -1  # until needed: reading the files of control groups takes time
-# Getting 512 MiB again takes 0.1 s of page faults: less than a hundredth of half a minute.
-_IDLE_SECONDS = 30
-# Smaller blocks mostly come from the C library's free lists; setting the handler costs 1.5 us.
-MIN_POOLED_BYTES = 2**19
 
-_STATE = allocate_words(len(OUTPUT_POOL) + len(BLOCK) * OUTPUT_POOL_BLOCKS)
-_STATE[OUTPUT_POOL.min_bytes] = MIN_POOLED_BYTES
+class _Limit:
+    """The smallest output from the pool, where Python finds it faster than in a word of memory."""
+
+    __slots__ = ("min_bytes",)
+    min_bytes: int
+
+
+POOLED = _Limit()
+POOLED.min_bytes = OUTPUT_CACHE_MIN_BYTES.number
 
 
 class OutputCacheInfo(NamedTuple):
@@ -69,6 +62,8 @@ class OutputCacheInfo(NamedTuple):
         Their total size.
     max_bytes : int
         The limit on their total size.
+    min_bytes : int
+        The size from which outputs come from the cache.
     """
 
     hits: int
@@ -76,6 +71,7 @@ class OutputCacheInfo(NamedTuple):
     blocks: int
     bytes: int
     max_bytes: int
+    min_bytes: int
 
 
 def output_cache_info() -> OutputCacheInfo:
@@ -84,7 +80,7 @@ def output_cache_info() -> OutputCacheInfo:
     Returns
     -------
     OutputCacheInfo
-        A named tuple: `hits`, `misses`, `blocks`, `bytes` and `max_bytes`.
+        A named tuple: `hits`, `misses`, `blocks`, `bytes`, `max_bytes` and `min_bytes`.
 
     Examples
     --------
@@ -92,29 +88,28 @@ def output_cache_info() -> OutputCacheInfo:
     >>> info.bytes <= info.max_bytes
     True
     """
-    _decide_max_bytes()
+    OUTPUT_CACHE.decide()
     return OutputCacheInfo(
         hits=int(_STATE[OUTPUT_POOL.hits]),
         misses=int(_STATE[OUTPUT_POOL.misses]),
         blocks=int(_STATE[OUTPUT_POOL.cached_blocks]),
         bytes=int(_STATE[OUTPUT_POOL.cached_bytes]),
-        max_bytes=int(_STATE[OUTPUT_POOL.max_bytes]),
+        max_bytes=OUTPUT_CACHE.number,
+        min_bytes=OUTPUT_CACHE_MIN_BYTES.number,
     )
 
 
-def _decide_max_bytes() -> None:
-    """Set the default limit, unless the user has set one."""
-    if _STATE[OUTPUT_POOL.max_bytes] == _UNDECIDED:
-        default = min(_DEFAULT_MAX_BYTES, available_memory() // _MEMORY_FRACTION)
-        _STATE[OUTPUT_POOL.max_bytes] = int(default)
-
-
-def set_output_cache(*, max_bytes: int | None = None, idle_seconds: float | None = None) -> None:
+def set_output_cache(
+    *,
+    max_bytes: int | None = None,
+    idle_seconds: float | None = None,
+    min_bytes: int | None = None,
+) -> None:
     """Set how much memory of released outputs is cached for reuse, and for how long.
 
-    The memory of outputs of at least 512 KiB is reused once they are released, because new memory
-    from the system takes longer to get than to fill. Memory that anything still refers to is never
-    reused. An argument that is not given leaves its setting unchanged.
+    The memory of large outputs is reused once they are released, because new memory from the system
+    takes longer to get than to fill. Memory that anything still refers to is never reused. An
+    argument that is not given leaves its setting unchanged.
 
     Parameters
     ----------
@@ -127,13 +122,17 @@ def set_output_cache(*, max_bytes: int | None = None, idle_seconds: float | None
         How long unused memory stays cached before it is returned to the system; 30 seconds by
         default, `math.inf` for ever. Idle memory is looked for in calls with large outputs and in
         Python's garbage collections.
+    min_bytes : int, optional
+        The smallest output whose memory is reused; by default 2**17 (128 KiB), or what ``fastact
+        tune`` has found. The C library reuses smaller blocks by itself. The environment variable
+        ``FASTACT_OUTPUT_CACHE_MIN_BYTES`` sets the same.
 
     Raises
     ------
     TypeError
-        If `max_bytes` is not an integer, or `idle_seconds` not a number.
+        If `max_bytes` or `min_bytes` is not an integer, or `idle_seconds` not a number.
     ValueError
-        If one of them is negative.
+        If one of them is negative, or `min_bytes` 0.
 
     Notes
     -----
@@ -148,13 +147,14 @@ def set_output_cache(*, max_bytes: int | None = None, idle_seconds: float | None
     67108864
     >>> fa.set_output_cache(max_bytes=before)
     """
-    if max_bytes is not None:
-        try:
-            most = operator.index(max_bytes)
-        except TypeError:
-            raise TypeError(f"max_bytes must be an integer; got {max_bytes!r}") from None
-        if not 0 <= most <= sys.maxsize:
-            raise ValueError(f"max_bytes must be from 0 to {sys.maxsize}; got {most}")
+    chosen = [
+        (setting, setting.check(name, value))
+        for setting, name, value in (
+            (OUTPUT_CACHE, "max_bytes", max_bytes),
+            (OUTPUT_CACHE_MIN_BYTES, "min_bytes", min_bytes),
+        )
+        if value is not None
+    ]
     if idle_seconds is not None:
         try:
             is_duration = idle_seconds >= 0
@@ -162,10 +162,17 @@ def set_output_cache(*, max_bytes: int | None = None, idle_seconds: float | None
             raise TypeError(f"idle_seconds must be a number; got {idle_seconds!r}") from None
         if not is_duration:
             raise ValueError(f"idle_seconds must not be negative; got {idle_seconds!r}")
-        _STATE[OUTPUT_POOL.idle_nanoseconds] = int(min(idle_seconds * 10**9, sys.maxsize))
-    if max_bytes is not None:
-        _STATE[OUTPUT_POOL.max_bytes] = most
-    _trim(int(_STATE[OUTPUT_POOL.max_bytes]))
+        chosen.append((OUTPUT_CACHE_IDLE, int(min(idle_seconds * 10**9, sys.maxsize))))
+    for setting, number in chosen:
+        setting.set(number)
+    _trim(OUTPUT_CACHE.number)
+    if min_bytes is not None:
+        follow_min_bytes()
+
+
+def follow_min_bytes() -> None:
+    """Let Python's side know that the setting `min_bytes` has changed."""
+    POOLED.min_bytes = OUTPUT_CACHE_MIN_BYTES.number
 
 
 def with_output_pool(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -207,7 +214,7 @@ def retry_without_pool(function: Callable[..., Any], *args: Any, **options: Any)
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return a new array, possibly from the pool."""
     array: NDArray[Any]
-    if dtype.itemsize * math.prod(shape) >= MIN_POOLED_BYTES:
+    if dtype.itemsize * math.prod(shape) >= POOLED.min_bytes:
         array = with_output_pool(np.empty, shape, dtype)
     else:
         try:
@@ -263,7 +270,7 @@ def _gc_callback() -> Callable[[str, Any], None]:
 @first_use()
 def _handlers() -> tuple[Callable[[Any], Any], Any, Any]:
     """Return NumPy's function to set the memory handler, the pool's handler, and the default one."""
-    _decide_max_bytes()
+    OUTPUT_CACHE.decide()
     library = ctypes.CDLL(None)
     for name in ("malloc", "calloc", "realloc", "free", "aligned_alloc"):
         _STATE[getattr(OUTPUT_POOL, name)] = address_of(getattr(library, name))
@@ -288,10 +295,13 @@ def _handlers() -> tuple[Callable[[Any], Any], Any, Any]:
     new_capsule.restype = ctypes.py_object
     new_capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
     gc.callbacks.append(_gc_callback())
+    capsule = keep_alive(new_capsule(ctypes.addressof(own), _CAPSULE, None))
+    SETTINGS[SETTING.default_handler] = id(default)
+    SETTINGS[SETTING.pool_handler] = id(capsule)
     set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)
     return (
         set_handler(numpy_api.array_function(numpy_api.SET_HANDLER)),
-        new_capsule(ctypes.addressof(own), _CAPSULE, None),
+        capsule,
         default,
     )
 
@@ -305,11 +315,3 @@ def _kernel(name: str, arguments: int) -> int:
         return getattr(allocator, name)  # type: ignore[no-any-return]
 
     return loading.load(f"output_pool.{name}", build, partial(loading.word_signature, arguments))
-
-
-_STATE[OUTPUT_POOL.idle_nanoseconds] = _IDLE_SECONDS * 10**9
-# The GIL is the pool's only lock; Windows cannot release aligned memory with free().
-if getattr(sys, "_is_gil_enabled", lambda: True)() and sys.platform != "win32":
-    _STATE[OUTPUT_POOL.max_bytes] = threads.from_environment(
-        "FASTACT_OUTPUT_CACHE", _UNDECIDED, least=0
-    )

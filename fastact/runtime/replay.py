@@ -23,6 +23,7 @@ from fastact.system.memory_layout import (
     OBJECT_TYPE,
     OPERAND,
     OUTPUT,
+    OUTPUT_POOL,
     RECORD,
     SETTING,
     TUPLE_ITEMS,
@@ -230,6 +231,8 @@ def _run(module: ir.Module, nothing: ir.Function, release: ir.Function) -> ir.Fu
     def output_at(k: Any) -> Any:
         return code.add(first_output, code.times(k, WORD * len(OUTPUT)))
 
+    handler = code.reserve(1)
+    is_pooled = _enter_output_pool(code, record, settings, handler, nothing)
     with code.loop(outputs) as k:
         output = output_at(k)
         dtype = code.load(output, OUTPUT.dtype)
@@ -243,6 +246,7 @@ def _run(module: ir.Module, nothing: ir.Function, release: ir.Function) -> ir.Fu
             *(0, 0, 0, 0),
         )
         with code.when(code.equal(made, 0)):  # no memory; the caller can empty the output pool
+            _leave_output_pool(code, settings, is_pooled, handler)
             code.builder.call(release, [settings, objects, k])
             code.call(code.load(settings, SETTING.clear_error))
             code.give(code.builder.call(nothing, [settings]))
@@ -251,6 +255,7 @@ def _run(module: ir.Module, nothing: ir.Function, release: ir.Function) -> ir.Fu
         own = code.add(scratch, code.load(output, OUTPUT.scratch))
         place = code.builder.select(is_narrowed, own, code.load(made, ARRAY.data))
         code.store(place, new_places, k)
+    _leave_output_pool(code, settings, is_pooled, handler)
     with code.loop(operand_count) as k:
         operand = code.add(first_operand, code.times(k, WORD * len(OPERAND)))
         source, offset = code.load(operand, OPERAND.source), code.load(operand, OPERAND.offset)
@@ -266,6 +271,47 @@ def _run(module: ir.Module, nothing: ir.Function, release: ir.Function) -> ir.Fu
         code.give(code.word(0))
     _give_results(code, record, settings, given, objects, release)
     return code.function
+
+
+def _enter_output_pool(
+    code: _Code, record: Any, settings: Any, handler: Any, nothing: ir.Function
+) -> Any:
+    """Let large outputs come from the output pool, as `fastact.runtime.output_pool.with_output_pool` does.
+
+    Returns whether they do; NumPy's memory handler of before is then stored at `handler`. Without a
+    handler of the pool, which the first large call makes, the function returns None.
+    """
+    pool = code.load(settings, SETTING.output_pool)
+    least = code.load(pool, OUTPUT_POOL.min_bytes)
+    is_large = code.builder.icmp_signed(">=", code.load(record, RECORD.bytes), least)
+    is_on = code.differ(code.load(pool, OUTPUT_POOL.max_bytes), 0)
+    is_pooled = code.builder.and_(is_large, is_on)
+    with code.when(is_pooled):
+        own = code.load(settings, SETTING.pool_handler)
+        with code.when(code.equal(own, 0)):
+            code.give(code.builder.call(nothing, [settings]))
+        before = code.call(code.load(settings, SETTING.set_handler), own)
+        with code.when(code.equal(before, 0)):
+            code.call(code.load(settings, SETTING.clear_error))
+            code.give(code.builder.call(nothing, [settings]))
+        code.store(before, handler, 0)
+        # Another library's is left in charge.
+        with code.when(code.differ(before, code.load(settings, SETTING.default_handler))):
+            _set_handler(code, settings, before)
+    return is_pooled
+
+
+def _leave_output_pool(code: _Code, settings: Any, is_pooled: Any, handler: Any) -> None:
+    """Give NumPy the memory handler of before back."""
+    with code.when(is_pooled):
+        before = code.load(handler, 0)
+        _set_handler(code, settings, before)
+        code.call(code.load(settings, SETTING.dec_ref), before)
+
+
+def _set_handler(code: _Code, settings: Any, handler: Any) -> None:
+    replaced = code.call(code.load(settings, SETTING.set_handler), handler)
+    code.call(code.load(settings, SETTING.dec_ref), replaced)
 
 
 def _call_inner_loop(

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.runtime import loading, threads
+from fastact.runtime.output_pool import empty
 from fastact.runtime.ufunc import loop_data_of
 from fastact.system import numpy_api
 from fastact.system.first_use import first_use
@@ -29,6 +30,7 @@ from fastact.system.memory_layout import (
     IS_KEY,
     IS_OBJECT,
     OBJECT_TYPE,
+    OUTPUT_POOL_STATE,
     SETTING,
     SETTINGS,
     TUPLE_ITEMS,
@@ -90,7 +92,7 @@ class Output:
 
     def new(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return a new array that the kernel writes, and its view; see `is_narrowed`."""
-        array = np.empty(self.shape, np.float64 if self.from_float64 else self.dtype)
+        array = empty(self.shape, np.dtype(np.float64) if self.from_float64 else self.dtype)
         return array, array if self.view is None else self.view(array)
 
     @property
@@ -170,6 +172,7 @@ def record_of(
         scratch,
         0 if finish is None else id(finish),
         layout.runs,
+        max((math.prod(each.shape) * each.dtype.itemsize for each in outputs), default=0),
     ]
     for argument, shape in zip(arguments, of_arguments, strict=True):
         words += _expected(argument, shape)
@@ -327,6 +330,8 @@ def _new_builtin() -> Callable[[tuple[Any, ...]], Replay]:
     ):
         SETTINGS[setting] = address_of(function)
     SETTINGS[SETTING.new_array] = numpy_api.array_function(numpy_api.NEW_FROM_DESCR)
+    SETTINGS[SETTING.set_handler] = numpy_api.array_function(numpy_api.SET_HANDLER)
+    SETTINGS[SETTING.output_pool] = OUTPUT_POOL_STATE.ctypes.data
     SETTINGS[SETTING.array_type] = id(np.ndarray)
     SETTINGS[SETTING.int_type] = id(int)
     address = loading.load_ir("replay", _ir)

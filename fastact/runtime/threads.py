@@ -1,4 +1,4 @@
-"""Settings for parallel calls: the number of threads, and the size from which they are used.
+"""Settings for parallel calls and large arrays, and the inner loop that reads them.
 
 Compiled code reads these settings in each call; the threads come from `fastact.runtime.pool`.
 """
@@ -6,31 +6,13 @@ Compiled code reads these settings in each call; the threads come from `fastact.
 from __future__ import annotations
 
 import ctypes
-import operator
-import os
-import sys
 from collections.abc import Callable
 from functools import cache
 
 from fastact.runtime.pool import POOL, inner_loop_function
+from fastact.runtime.settings import CHUNK_SIZE, PARALLEL_THRESHOLD, STREAMING_THRESHOLD, THREADS
 from fastact.system.first_use import first_use
-from fastact.system.machine import available_cpus, last_level_cache
 from fastact.system.memory_layout import SETTING, SETTINGS, address_of, keep_alive
-
-# A parallel call costs about 3 us while the threads are awake (TBB, two cores), which the second
-# core earns back from 10,000 elements of gelu, 33,000 of sigmoid and 65,000 to 100,000 of relu. But
-# waking a sleeping thread takes longer than such a call, and may delay it: 16 us instead of 10 at
-# 50,000 elements of sigmoid (idle virtual machine). From this number on, parallel calls win with
-# threads that are awake, whatever the function, and lose at most a fifth with sleeping ones.
-# benchmarks/thread_threshold.py measures it anew.
-DEFAULT_THRESHOLD = 98_304
-_MIN_CHUNK = 8_192
-# Ordinary stores first read the cache lines that they overwrite. For operands larger than the
-# caches that is a third of the traffic: at 2 * 10**7 float32 elements relu.forward_backward takes
-# 0.28 ns an element with non-temporal stores, 0.36 without. While an output still fits into the
-# last-level cache they are slower, up to twice: they win from 1.5 times its size on (2 cores, 32
-# MiB of cache, forward alone as well as fused).
-_STREAMING_CACHES = 1.5
 
 
 def get_num_threads() -> int:
@@ -46,7 +28,7 @@ def get_num_threads() -> int:
     >>> fa.get_num_threads() >= 1
     True
     """
-    return int(SETTINGS[SETTING.threads])
+    return THREADS.number
 
 
 def set_num_threads(n: int) -> None:
@@ -76,11 +58,7 @@ def set_num_threads(n: int) -> None:
     1
     >>> fa.set_num_threads(before)
     """
-    number = _integer("n", n)
-    most = available_cpus()
-    if not 1 <= number <= most:
-        raise ValueError(f"n must be from 1 to {most}, the CPUs of this process; got {number}")
-    SETTINGS[SETTING.threads] = number
+    THREADS.set(THREADS.check("n", n))
 
 
 def get_parallel_threshold() -> int:
@@ -89,14 +67,14 @@ def get_parallel_threshold() -> int:
     Returns
     -------
     int
-        What `set_parallel_threshold` has set, or the default.
+        What `set_parallel_threshold` has set, or what `fa.info` says.
 
     Examples
     --------
     >>> fa.get_parallel_threshold() >= 1
     True
     """
-    return int(SETTINGS[SETTING.threshold])
+    return PARALLEL_THRESHOLD.number
 
 
 def set_parallel_threshold(elements: int) -> None:
@@ -124,29 +102,99 @@ def set_parallel_threshold(elements: int) -> None:
     1000000
     >>> fa.set_parallel_threshold(before)
     """
-    number = _integer("elements", elements)
-    if not 1 <= number <= sys.maxsize:
-        raise ValueError(f"elements must be from 1 to {sys.maxsize}; got {number}")
-    SETTINGS[SETTING.threshold] = number
+    PARALLEL_THRESHOLD.set(PARALLEL_THRESHOLD.check("elements", elements))
 
 
-def _integer(name: str, value: object) -> int:
-    try:
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{name} must be an integer; got {value!r}") from None
+def get_chunk_size() -> int:
+    """Return the fewest elements that a thread takes at a time.
+
+    Returns
+    -------
+    int
+        What `set_chunk_size` has set, or what `fa.info` says.
+
+    Examples
+    --------
+    >>> fa.get_chunk_size() >= 1
+    True
+    """
+    return CHUNK_SIZE.number
 
 
-def from_environment(name: str, default: int, least: int = 1) -> int:
-    """Return the integer value of an environment variable, or a default if it is not set."""
-    text = os.environ.get(name, "").strip()
-    if not text:
-        return default
-    if not text.isdecimal() or not least <= int(text) <= sys.maxsize:
-        raise ValueError(
-            f"the environment variable {name} must be an integer from {least} on; got {text!r}"
-        )
-    return int(text)
+def set_chunk_size(elements: int) -> None:
+    """Set the fewest elements that a thread takes at a time.
+
+    A parallel call is divided into chunks, four for each thread if they are not smaller than this.
+    The environment variable ``FASTACT_CHUNK_SIZE`` sets the same. Results never depend on this
+    number.
+
+    Parameters
+    ----------
+    elements : int
+        From 1 to `sys.maxsize`.
+
+    Raises
+    ------
+    TypeError
+        If `elements` is not an integer.
+    ValueError
+        If `elements` is out of range.
+
+    Examples
+    --------
+    >>> before = fa.get_chunk_size()
+    >>> fa.set_chunk_size(4096)
+    >>> fa.get_chunk_size()
+    4096
+    >>> fa.set_chunk_size(before)
+    """
+    CHUNK_SIZE.set(CHUNK_SIZE.check("elements", elements))
+
+
+def get_streaming_threshold() -> int:
+    """Return the size of all arrays of a call, in bytes, from which its outputs go past the caches.
+
+    Returns
+    -------
+    int
+        What `set_streaming_threshold` has set, or what `fa.info` says.
+
+    Examples
+    --------
+    >>> fa.get_streaming_threshold() >= 0
+    True
+    """
+    return STREAMING_THRESHOLD.number
+
+
+def set_streaming_threshold(size: int) -> None:
+    """Set the size of all arrays of a call from which its outputs go past the caches.
+
+    Outputs that do not stay in a cache until somebody reads them are written faster past it. From
+    where on depends on the processor; ``fastact tune`` measures it. The environment variable
+    ``FASTACT_STREAMING_THRESHOLD`` sets the same. Results never depend on this number.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of inputs and outputs together, from 0 (always) to `sys.maxsize` (never).
+
+    Raises
+    ------
+    TypeError
+        If `size` is not an integer.
+    ValueError
+        If `size` is out of range.
+
+    Examples
+    --------
+    >>> before = fa.get_streaming_threshold()
+    >>> fa.set_streaming_threshold(2**25)
+    >>> fa.get_streaming_threshold()
+    33554432
+    >>> fa.set_streaming_threshold(before)
+    """
+    STREAMING_THRESHOLD.set(STREAMING_THRESHOLD.check("size", size))
 
 
 def returning_error(function: Callable[[], None]) -> Callable[[], type[BaseException] | None]:
@@ -214,11 +262,3 @@ def inner_loop_address() -> int:
         SETTINGS[setting] = id(keep_alive(value))
     SETTINGS[SETTING.run_chunk] = inner_loop_function("run_chunk")
     return inner_loop_function("inner_loop")
-
-
-SETTINGS[SETTING.threads] = min(
-    from_environment("FASTACT_NUM_THREADS", available_cpus()), available_cpus()
-)
-SETTINGS[SETTING.threshold] = from_environment("FASTACT_PARALLEL_THRESHOLD", DEFAULT_THRESHOLD)
-SETTINGS[SETTING.chunk] = _MIN_CHUNK
-SETTINGS[SETTING.streaming] = int(_STREAMING_CACHES * last_level_cache())

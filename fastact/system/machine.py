@@ -1,4 +1,4 @@
-"""The CPUs, memory and caches available to this process."""
+"""The CPUs and memory available to this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-_DEFAULT_CACHE_BYTES = 2**25
 _CGROUPS, _CGROUP_ROOT = "/proc/self/cgroup", "/sys/fs/cgroup"
 
 
@@ -160,14 +159,3 @@ def require_address_space(size: int, purpose: str) -> None:
     """Raise a MemoryError unless this many bytes of address space can be reserved."""
     if not can_reserve(size):
         raise MemoryError(f"fastact needs {size >> 20} MiB of address space to {purpose}")
-
-
-def last_level_cache(folder: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
-    """Return the size of the last-level cache in bytes; 32 MiB if unknown."""
-    units = {"K": 2**10, "M": 2**20, "G": 2**30}
-    sizes = []
-    for file in Path(folder).glob("index*/size"):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            text = file.read_text().strip()
-            sizes.append(int(text[:-1]) * units[text[-1]])
-    return max(sizes, default=_DEFAULT_CACHE_BYTES)

@@ -57,6 +57,11 @@ class SettingLayout(NamedTuple):
     as_unsigned: int = 32
     array_type: int = 33
     int_type: int = 34
+    set_handler: int = 35
+    # The output pool: its state, its memory handler, 0 until the first large call, and NumPy's own.
+    output_pool: int = 36
+    pool_handler: int = 37
+    default_handler: int = 38
 
 
 class LoopDataLayout(NamedTuple):
@@ -113,6 +118,7 @@ class RecordLayout(NamedTuple):
     scratch: int = 8  # words of sums that are narrowed
     finish: int = 9  # address of a Python function of arguments and outputs; 0 for none
     runs: int = 10  # how often the inner loop is called
+    bytes: int = 11  # the size of the largest output
 
 
 class ArgumentLayout(NamedTuple):
@@ -209,6 +215,8 @@ def allocate_words(count: int) -> NDArray[np.intp]:
     return keep_alive(np.zeros(count, np.intp))
 
 
-# A reload of this module must not replace the settings that other modules and compiled code already
-# hold.
+# A reload of this module must not replace what other modules and compiled code already hold.
 SETTINGS: NDArray[np.intp] = globals().get("SETTINGS", allocate_words(len(SETTING)))
+OUTPUT_POOL_STATE: NDArray[np.intp] = globals().get(
+    "OUTPUT_POOL_STATE", allocate_words(len(OUTPUT_POOL) + len(BLOCK) * OUTPUT_POOL_BLOCKS)
+)

@@ -522,27 +522,22 @@ def test_bench_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert layers.keep_section("An old page.\n", "A new page.\n") == "A new page.\n"
 
 
-@pytest.mark.skipif(fa.get_num_threads() == 1, reason="needs two CPUs")
-def test_thread_threshold(capsys: pytest.CaptureFixture[str]) -> None:
-    """It prints a break-even, and leaves the settings as they were."""
-    settings = fa.get_num_threads(), fa.get_parallel_threshold()
-    module("thread_threshold").main(
-        ["--elements", "100", "20000", "--samples", "2", "--activation", "relu"]
-    )
+def test_thresholds(capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints a table for each call, and leaves the settings as they were."""
+    before = fa.info()
+    arguments = ["--factor", "0.5", "2", "--seconds", "0.001", "--activation", "relu"]
+    module("thresholds").main(arguments)
     printed = capsys.readouterr().out
-    assert "relu, forward_backward:" in printed
-    assert f"The threshold is {settings[1]:,}." in printed
-    assert (fa.get_num_threads(), fa.get_parallel_threshold()) == settings
+    for name in ("parallel_threshold", "output_cache_min_bytes", "streaming_threshold"):
+        assert f"{name}: {before[name].value:,}" in printed
+    for title in ("relu.forward, paused", "relu.forward_backward, fresh, read"):
+        assert title in printed
+    assert "Steps upwards of more than 15 %:" in printed
+    assert fa.info() == before
 
 
-def test_break_even() -> None:
-    """Threads must win at every larger size too."""
-    fast, slow = (timing.Times.of([seconds] * 4) for seconds in (1.0, 2.0))
-    break_even = module("thread_threshold").break_even
-    sizes = [10, 20, 30]
-    assert break_even(sizes, [(slow, fast), (fast, slow), (slow, fast)]) == 30
-    assert break_even(sizes, [(slow, fast)] * 3) == 10
-    assert break_even(sizes, [(fast, slow)] * 3) is None
+def test_steps_of_thresholds() -> None:
+    assert module("thresholds").steps([2.0, 1.0, 1.5]) == [1.0, 0.5, 1.5]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ from numpy._core.multiarray import get_handler_name
 
 import fastact as fa
 from fastact.runtime import output_pool
+from fastact.system import numpy_api
 from fastact.system.machine import available_memory
+from fastact.system.memory_layout import keep_alive
 
 MIB = 2**20
 X = np.linspace(-3, 3, 2**19, dtype=np.float32)  # 2 MiB
@@ -196,7 +198,7 @@ def test_what_is_held_is_bounded() -> None:
     del arrays
     big = np.zeros(MIB, np.float32)
     fa.relu(big)  # 4 MiB: too large to be kept, and nothing makes room for it
-    assert fa.output_cache_info()[2:] == (1, 2 * MIB, 3 * MIB)
+    assert fa.output_cache_info()[2:5] == (1, 2 * MIB, 3 * MIB)
 
 
 def test_many_blocks() -> None:
@@ -210,7 +212,7 @@ def test_turned_off() -> None:
     y = fa.relu(X)
     fa.set_output_cache(max_bytes=0)
     del y  # was made when it was on
-    assert fa.output_cache_info()[2:] == (0, 0, 0)
+    assert fa.output_cache_info()[2:5] == (0, 0, 0)
     assert get_handler_name(fa.relu(X)) == "default_allocator"
 
 
@@ -338,7 +340,7 @@ y = fa.relu(x)
 
 
 def test_environment() -> None:
-    show = CALL + "print(fa.output_cache_info()[2:])"
+    show = CALL + "print(fa.output_cache_info()[2:5])"
     usual = min(2**29, int(available_memory() // 8))
     for value, most in (("0", 0), ("4000000", 4_000_000), ("", usual)):
         output = assert_clean(run_python(show, FASTACT_OUTPUT_CACHE=value))
@@ -558,3 +560,80 @@ print(fa.output_cache_info().max_bytes)
         assert most <= 2**25 or limit == "RLIMIT_DATA"  # which leaves out what is only read
         chosen = run_python(script.format(limit), FASTACT_OUTPUT_CACHE="123456789")
         assert assert_clean(chosen).strip() == "123456789"
+
+
+# Calls that are replayed ------------------------------------------------------------------------
+
+
+def repeated_calls() -> list[Callable[[], Any]]:
+    """Return calls with large outputs, which have been made often enough to be replayed."""
+    x, rows = X[:50_000], X[:50_000].reshape(-1, 100)
+    calls: list[Callable[[], Any]] = [
+        lambda: fa.relu(x),
+        lambda: fa.tanh.forward_backward(x, x)[1],
+        lambda: fa.elu(x, alpha=0.5),
+        lambda: fa.relu(rows, bias=rows[0]),
+        lambda: fa.softmax(rows),
+        lambda: fa.layer_norm(rows),
+    ]
+    for call in calls:
+        for _ in range(4):
+            call()
+    return calls
+
+
+def test_replays_take_outputs_from_the_pool() -> None:
+    """They leave NumPy's memory handler as it was, and count references to it right."""
+    calls = repeated_calls()
+    _, own, default = output_pool._handlers()
+    counts = sys.getrefcount(own), sys.getrefcount(default)
+    for call in calls:
+        before = fa.output_cache_info()
+        for _ in range(100):
+            y = call()
+            assert get_handler_name(y) == "fastact"
+            del y
+        assert fa.output_cache_info().hits >= before.hits + 99
+        assert fa.output_cache_info().misses <= before.misses + 1
+        assert get_handler_name(np.empty(MIB)) == "default_allocator"
+    gc.collect()
+    assert (sys.getrefcount(own), sys.getrefcount(default)) == counts
+
+
+def test_replays_follow_the_settings() -> None:
+    calls, before = repeated_calls(), fa.output_cache_info()
+    try:
+        fa.set_output_cache(max_bytes=0)
+        assert {get_handler_name(call()) for call in calls} == {"default_allocator"}
+        fa.set_output_cache(max_bytes=before.max_bytes, min_bytes=10**7)
+        assert {get_handler_name(call()) for call in calls} == {"default_allocator"}
+        fa.set_output_cache(min_bytes=100)
+        assert {get_handler_name(call()) for call in calls} == {"fastact"}
+    finally:
+        fa.set_output_cache(max_bytes=before.max_bytes, min_bytes=before.min_bytes)
+
+
+def test_replays_leave_another_librarys_handler_in_charge() -> None:
+    calls = repeated_calls()
+    set_handler, _, default = output_pool._handlers()
+    pointer = numpy_api.pointer_in(default, b"mem_handler")
+    other = keep_alive(
+        output_pool._Handler.from_buffer_copy(
+            ctypes.string_at(pointer, ctypes.sizeof(output_pool._Handler))
+        )
+    )
+    other.name = b"other"
+    new_capsule = ctypes.pythonapi.PyCapsule_New
+    capsule = keep_alive(new_capsule(ctypes.addressof(other), b"mem_handler", None))
+    before = set_handler(capsule)
+    try:
+        count = sys.getrefcount(capsule)
+        for call in calls:
+            for _ in range(3):
+                assert get_handler_name(call()) == "other"
+        assert get_handler_name(np.empty(MIB)) == "other"
+        gc.collect()
+        assert sys.getrefcount(capsule) == count
+    finally:
+        set_handler(before)
+    assert get_handler_name(calls[0]()) == "fastact"

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from fresh_process import assert_clean, finish, run_python, start_python
 
-from fastact.runtime import kernel_cache
+from fastact.runtime import cache_folder, kernel_cache
 
 CODE = b"machine code" * 100
 STRANGER = 12_345  # a user that nobody is
@@ -42,7 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def begin_anew() -> None:
     """Forget what this process knows of its cache."""
-    for function in (kernel_cache.directory, kernel_cache._distrust, kernel_cache._warn):
+    for function in (cache_folder.directory, cache_folder.distrust, cache_folder.warn):
         function.cache_clear()
 
 
@@ -153,7 +153,7 @@ def test_a_link_to_a_safe_folder_is_followed_once(folder: Path) -> None:
     folder.rename(target)
     folder.symlink_to(target)
     assert kernel_cache.read("kernel") == CODE
-    assert kernel_cache.directory() == target
+    assert cache_folder.directory() == target
 
 
 def open_the_entry(entry: Path) -> None:
@@ -218,12 +218,12 @@ def test_what_root_has_compiled_serves_a_user(open_to_read: Path) -> None:
         import os, sys, warnings
         import numpy as np
         import fastact as fa
-        from fastact.runtime import kernel_cache
+        from fastact.runtime import cache_folder, kernel_cache
         reader, folder = {reader}, {folder!r}
         fa.tanh(np.float32(1))  # so that all modules are there, which a stranger may not read
         os.seteuid(reader)
         os.environ["FASTACT_CACHE"] = folder
-        kernel_cache.directory.cache_clear()
+        cache_folder.directory.cache_clear()
         with warnings.catch_warnings(record=True) as caught:
             print(float(fa.sigmoid(np.float32(0))), "numba" in sys.modules, len(caught))
     """
@@ -270,10 +270,10 @@ def test_no_home_and_a_tilde(tmp_path: Path) -> None:
         os.environ.pop("HOME", None) if {homeless} else None
         import numpy as np
         import fastact as fa
-        from fastact.runtime import kernel_cache
+        from fastact.runtime import cache_folder, kernel_cache
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            print(kernel_cache.directory(), kernel_cache.read("kernel"), kernel_cache.read("kernel"), len(caught))
+            print(cache_folder.directory(), kernel_cache.read("kernel"), kernel_cache.read("kernel"), len(caught))
         kernel_cache.write("kernel", b"")
     """
     for chosen in ("", "~/x"):

@@ -1,4 +1,4 @@
-"""What the machine gives a process: limits of containers and sizes of caches, read from made-up files."""
+"""What the machine gives a process: limits of containers, read from made-up files."""
 
 from __future__ import annotations
 
@@ -135,10 +135,3 @@ def test_limits_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert of_addresses < of_data < 2**50  # what is only read does not count
     limits[resource.RLIMIT_DATA] = 1
     assert list(machine._available_within_limits())[1] == 0
-
-
-def test_last_cache(tmp_path: Path) -> None:
-    assert machine.last_level_cache(str(tmp_path)) == 2**25
-    for index, size in enumerate(("48K", "1024K", "96M")):
-        write(tmp_path / f"index{index}" / "size", f"{size}\n")
-    assert machine.last_level_cache(str(tmp_path)) == 96 * 2**20
