@@ -13,7 +13,14 @@ from fastact.vecmath.double_double import two_product
 from fastact.vecmath.exponential import NUDGE, expm1_and_exp_parts, reciprocal_of_expm1
 from fastact.vecmath.logarithm import softplus_parts_of_minus_abs
 from fastact.vecmath.products import exp_times, finite, finite_two_product
-from fastact.vecmath.scaling import TINY, at_least_tiny, away_from_zero, ldexp, ldexp_beside_one
+from fastact.vecmath.scaling import (
+    TINY,
+    at_least_tiny,
+    away_from_zero,
+    dropped,
+    ldexp,
+    power_of_two,
+)
 
 
 def _selu_parts(x: Vector, alpha: Vector, scale: Vector) -> tuple[Vector, Vector]:
@@ -193,8 +200,8 @@ def celu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
     low = select(abs(quotient) > 1000, 0, rest / alpha)
     value, n, q = expm1_and_exp_parts(away_from_zero(quotient))
     factor = 1 + q
-    value = fma(low, ldexp_beside_one(factor, n), value)
-    power = ldexp(fma(low, factor, factor), n)
+    value = fma(low, factor * power_of_two(n), value)
+    power = dropped(fma(low, factor, factor) * power_of_two(n), n)
     # Near 0 the value is x; the quotient may have lost digits of it to underflow.
     return select(is_x, x, alpha * value), select(x > 0, 1, power)
 

@@ -28,7 +28,14 @@ from fastact.vecmath.exponential import (
 )
 from fastact.vecmath.logarithm import log1p_double_double
 from fastact.vecmath.products import exp_times, finite, logistic_gate, logistic_times
-from fastact.vecmath.scaling import away_from_zero, bound, ldexp, ldexp_beside_one, zero_below
+from fastact.vecmath.scaling import (
+    away_from_zero,
+    bound,
+    dropped,
+    ldexp_beside_one,
+    power_of_two,
+    zero_below,
+)
 
 # Constants that scale an argument are double-doubles.
 _QUICK = PerDtype(float32=1.7020000219345093, float64=1.702)
@@ -295,7 +302,9 @@ def mish(x: Vector) -> tuple[Vector, Vector]:
     top = fma(e, select(is_left, 1, outer), select(is_left, 4, inner))
     top = fma(e, fma(e, top, select(is_left, inner, 4)), select(is_left, outer, 1))
     slope = top / fma(2 * bottom, fma(e, factor, constant - bottom + TINY_SQUARE), bottom * bottom)
-    left, left_slope = ldexp(fma(p, value, value), n), ldexp(fma(p, slope, slope), n)
+    power = power_of_two(n)
+    left, left_slope = fma(p, value, value) * power, fma(p, slope, slope) * power
+    left, left_slope = dropped(left, n), dropped(left_slope, n)
     return select(is_left, left, value), select(is_left, left_slope, slope)
 
 

@@ -6,7 +6,7 @@ from fastact.catalogue.definition import Number, Pieces, define
 from fastact.simd import Vector, isnan, select
 from fastact.vecmath import INFINITY, sqrt
 from fastact.vecmath.exponential import expm1_and_exp_parts
-from fastact.vecmath.scaling import MINUS_TINY, at_most_minus_tiny, ldexp
+from fastact.vecmath.scaling import MINUS_TINY, at_most_minus_tiny, dropped, power_of_two
 
 
 def _slope(x: Vector, right: Vector, left: Vector, kink: Vector = 0) -> Vector:
@@ -38,7 +38,7 @@ def _elu(x: Vector, alpha: Vector) -> tuple[Vector, Vector]:
     is_x = x > MINUS_TINY
     value, n, q = expm1_and_exp_parts(at_most_minus_tiny(x))
     left = alpha * select(is_x, select(x > 0, 0, x), value)
-    return select(x >= 0, x, left), ldexp(alpha * (1 + q), n)
+    return select(x >= 0, x, left), dropped(alpha * (1 + q) * power_of_two(n), n)
 
 
 def _identity_from_output(y: Vector) -> Vector:

@@ -7,7 +7,7 @@ from fastact.simd import PerDtype, Vector, copysign, fma, select
 from fastact.vecmath import logistic_and_derivative, tanh_and_derivative
 from fastact.vecmath.double_double import select_double_double
 from fastact.vecmath.exponential import exp_and_logistic_double_double, tanh_and_derivative_parts
-from fastact.vecmath.scaling import bound, ldexp, zero_below
+from fastact.vecmath.scaling import bound, dropped, power_of_two, zero_below
 
 
 def _sigmoid_from_output(y: Vector) -> Vector:
@@ -156,7 +156,7 @@ def penalized_tanh(x: Vector) -> tuple[Vector, Vector]:
     """
     value, n, derivative = tanh_and_derivative_parts(x)
     penalty = select(x > 0, 1, 0.25)
-    return penalty * value, ldexp(penalty * derivative, n)
+    return penalty * value, dropped(penalty * derivative * power_of_two(n), n)
 
 
 @define(

@@ -19,6 +19,7 @@ from fastact.vecmath.scaling import (
     MINUS_TINY,
     TINY,
     at_most_minus_tiny,
+    dropped,
     integer_of_subnormal,
     ldexp,
     power_of_two,
@@ -99,8 +100,7 @@ def exp(x: Vector) -> Vector:
     near = select(x < FAR, FAR, select(x > _EXP_INFINITE, _EXP_INFINITE, x))
     # A tiny argument changes nothing but, where it is subnormal, the time. The square's addend has no effect either.
     n, r = reduce(near + NUDGE)
-    y = 1 + fma(polynomial(r, EXP), fma(r, r, TINY_SQUARE), r)
-    return ldexp(y + y, n - 1)  # the power of two may overflow where the result does not
+    return ldexp(1 + fma(polynomial(r, EXP), fma(r, r, TINY_SQUARE), r), n)
 
 
 def exp_of_nonpositive(x: Vector) -> Vector:
@@ -189,7 +189,7 @@ def expm1_and_exp(x: Vector) -> tuple[Vector, Vector]:
     """
     is_x = x > MINUS_TINY
     value, n, q = expm1_and_exp_parts(at_most_minus_tiny(x))
-    return select(is_x, x, value), ldexp(1 + q, n)
+    return select(is_x, x, value), dropped((1 + q) * power_of_two(n), n)
 
 
 def reciprocal_of_expm1(x: Vector) -> Vector:
@@ -221,7 +221,7 @@ def _logistic_from_parts(x: Vector, n: Vector, p: Vector) -> tuple[Vector, Vecto
     y, y_low = reciprocal_of_one_plus(fma(power, p, power))
     upper, factor = y + y_low, 1 + p
     lower = fma(factor, y, factor * y_low)
-    return select(x < 0, ldexp(lower, n), upper), ldexp(lower * upper, n)
+    return select(x < 0, dropped(lower * power, n), upper), dropped(lower * upper * power, n)
 
 
 def logistic_and_derivative(x: Vector) -> tuple[Vector, Vector]:
@@ -284,7 +284,7 @@ def tanh_and_derivative(x: Vector) -> tuple[Vector, Vector]:
     in float32.
     """
     value, n, y = tanh_and_derivative_parts(x)
-    return value, ldexp(y, n)
+    return value, dropped(y * power_of_two(n), n)
 
 
 def tanh(x: Vector) -> Vector:

@@ -65,7 +65,7 @@ _THIRD_LOW = PerDtype(**coefficients.THIRD_LOW)
 # exp and exp2 are zero below the first, and infinite above the second.
 _EXP_HIGHEST = PerDtype(float32=89.0, float64=710.0)
 _EXP2_LOWEST = PerDtype(float32=-151.0, float64=-1076.0)
-_EXP2_HIGHEST = PerDtype(float32=129.0, float64=1025.0)
+_EXP2_HIGHEST = PerDtype(float32=128.5, float64=1024.5)
 
 
 def sqrt(x: Vector) -> Vector:
@@ -112,8 +112,7 @@ def _exp_of_double_double(x: DoubleDouble) -> Vector:
     high = select(is_low, EXP_ZERO, select(is_high, _EXP_HIGHEST, x[0]))
     n, p, p_low = exp_parts(high + NUDGE, select(is_low | is_high, 0, x[1]))
     total = 1 + p
-    y = total + ((1 - total) + p + p_low)
-    return ldexp(y + y, n - 1)  # the power of two may overflow where the result does not
+    return ldexp(total + ((1 - total) + p + p_low), n)
 
 
 def power(x: Vector, y: Vector) -> Vector:
@@ -162,8 +161,7 @@ def exp2(x: Vector) -> Vector:
     r_low = fma(fraction, _LN2_LOW, fma(fraction, _LN2_HIGH, -r))
     p = fma(polynomial(r, EXP), r * r, r_low)
     total = 1 + r
-    y = total + (((1 - total) + r) + p)
-    return ldexp(y + y, n - 1)
+    return ldexp(total + (((1 - total) + r) + p), n)
 
 
 def _log_times(x: Vector, factor: DoubleDouble) -> Vector:
