@@ -302,9 +302,8 @@ def mish(x: Vector) -> tuple[Vector, Vector]:
     top = fma(e, select(is_left, 1, outer), select(is_left, 4, inner))
     top = fma(e, fma(e, top, select(is_left, inner, 4)), select(is_left, outer, 1))
     slope = top / fma(2 * bottom, fma(e, factor, constant - bottom + TINY_SQUARE), bottom * bottom)
-    power = power_of_two(n)
-    left, left_slope = fma(p, value, value) * power, fma(p, slope, slope) * power
-    left, left_slope = dropped(left, n), dropped(left_slope, n)
+    left = dropped(fma(p, value, value) * power_of_two(n), n)
+    left_slope = dropped(fma(p, slope, slope) * power_of_two(n), n)
     return select(is_left, left, value), select(is_left, left_slope, slope)
 
 
@@ -368,11 +367,9 @@ def logish(x: Vector) -> tuple[Vector, Vector]:
     e, upper, lower = exp_and_logistic_double_double(near)
     gate = log1p_double_double(*select_double_double(is_left, lower, upper))
     # sigma(x) sigma(-x) / (1 + sigma(x)) is `lower` over 1 + 2 e on the left, over 2 + e on the right.
-    factor = select(is_left, 2, 0.5)
+    factor, half = select(is_left, 2, 0.5), near * select(is_left, 1, 0.5)
     reciprocal = double_double_reciprocal_of_one_plus((factor * e[0], factor * e[1]))
-    change = double_double_product(
-        (near * select(is_left, 1, 0.5), 0), double_double_product(lower, reciprocal)
-    )
+    change = double_double_product((half, 0), double_double_product(lower, reciprocal))
     slope, slope_low = double_double_sum(gate, change)
     # Far on the left, the gate is exp(x) to the last bit.
     is_far = x < _GATE_SHUT

@@ -23,7 +23,7 @@ def _leaky(x: Vector, slope: Vector) -> tuple[Vector, Vector]:
     # Compute the NaN instead of passing it through: some specializations elide the float16 round trip, and a
     # signalling NaN would stay signalling.
     derivative = select(x > 0, 1, select(x <= 0, slope, x + slope))
-    return select(x > 0, x, _line(select(x > 0, 0, x), slope)), derivative
+    return select(x > 0, x, _line(x, slope)), derivative
 
 
 def _slope_one_at_zero(x: Vector, left: Vector) -> Vector:

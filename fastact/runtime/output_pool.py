@@ -314,4 +314,10 @@ def _kernel(name: str, arguments: int) -> int:
 
         return getattr(allocator, name)  # type: ignore[no-any-return]
 
-    return loading.load(f"output_pool.{name}", build, partial(loading.word_signature, arguments))
+    signature = partial(loading.word_signature, arguments)
+    try:
+        return loading.load(f"output_pool.{name}", build, signature)
+    except MemoryError:
+        raise
+    except Exception as error:  # not one that callers take for an error in arguments
+        raise RuntimeError(f"fastact could not compile a kernel: {error!r}") from error

@@ -20,6 +20,7 @@ from fastact.vecmath.scaling import (
     TINY,
     at_most_minus_tiny,
     dropped,
+    dropped_and_like,
     integer_of_subnormal,
     ldexp,
     power_of_two,
@@ -221,7 +222,9 @@ def _logistic_from_parts(x: Vector, n: Vector, p: Vector) -> tuple[Vector, Vecto
     y, y_low = reciprocal_of_one_plus(fma(power, p, power))
     upper, factor = y + y_low, 1 + p
     lower = fma(factor, y, factor * y_low)
-    return select(x < 0, dropped(lower * power, n), upper), dropped(lower * upper * power, n)
+    # Where n is low, `upper` is 1.
+    lower, derivative = dropped_and_like(lower * power, lower * upper * power, n)
+    return select(x < 0, lower, upper), derivative
 
 
 def logistic_and_derivative(x: Vector) -> tuple[Vector, Vector]:

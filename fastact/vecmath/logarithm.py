@@ -40,7 +40,7 @@ from fastact.vecmath.scaling import (
     INTEGER_EXPONENT,
     MINUS_TINY,
     TINY,
-    dropped,
+    dropped_and_like,
     integer_of_subnormal,
     ldexp,
     power_of_two,
@@ -180,8 +180,9 @@ def softplus_and_derivative(x: Vector) -> tuple[Vector, Vector]:
     """
     n, y, lower, upper = softplus_parts_of_minus_abs(x)
     power = power_of_two(n)
-    logarithm = dropped(y * power, n)
-    derivative = select(x < 0, dropped(lower * power, n), upper)
+    # Where n is low, both are the exponential.
+    logarithm, lower = dropped_and_like(y * power, lower * power, n)
+    derivative = select(x < 0, lower, upper)
     return select(x > 0, x + logarithm, logarithm), derivative
 
 

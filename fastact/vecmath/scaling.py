@@ -106,16 +106,24 @@ def ldexp_beside_one(x: Vector, n: Vector) -> Vector:
 def dropped(y: Vector, n: Vector) -> Vector:
     """Return a product with ``power_of_two(n)`` as one with ``2**n``."""
     if any_above(bits(n), _BITS_OF_LOWEST):
-        total = y + copysign(_LIFTED_NORMAL, y)
-        y = select(n < _LOWEST, _dropped(y, total), y)
+        y = select(n < _LOWEST, _dropped(y), y)
     return y
 
 
-def _dropped(lifted: Vector, total: Vector) -> Vector:
-    """Return a lifted number as it is, given its sum with the smallest normal number, lifted."""
+def dropped_and_like(y: Vector, z: Vector, n: Vector) -> tuple[Vector, Vector]:
+    """Do the same with two products, which are equal where n is low."""
+    if any_above(bits(n), _BITS_OF_LOWEST):
+        is_low, low = n < _LOWEST, _dropped(y)
+        y, z = select(is_low, low, y), select(is_low, low, z)
+    return y, z
+
+
+def _dropped(lifted: Vector) -> Vector:
+    """Return a lifted number as it is."""
     # In its binade, the smallest normal number's last place is the smallest subnormal number. So the bits of its sum
     # with a smaller number, less its own, are those of the subnormal number. Here all of it is lifted.
     is_subnormal = abs(lifted) < _LIFTED_NORMAL
+    total = lifted + copysign(_LIFTED_NORMAL, lifted)
     normal = select(is_subnormal, 0, lifted) * _DROP
     return select(is_subnormal, from_bits(bits(total) - _BITS_OF_LIFTED_NORMAL), normal)
 

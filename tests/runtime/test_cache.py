@@ -115,10 +115,13 @@ def test_an_upgrade_never_runs_the_old_code(tmp_path: Path) -> None:
 
     assert result() == (RIGHT, True)
     assert result() == (RIGHT, False)
-    line = "    return select(x < 0, lower, upper), lower * upper\n"
+    line = "    return select(x < 0, lower, upper), derivative\n"
     assert old.count(line) == 1
     helper.write_text(
-        old.replace(line, "    return 7 + select(x < 0, lower, upper), lower * upper\n")
+        old.replace(
+            line,
+            "    return 7 + select(x < 0, lower, upper), derivative\n",
+        )
     )
     value, compiled = result()
     assert compiled

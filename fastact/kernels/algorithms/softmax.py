@@ -10,6 +10,7 @@ from fastact.simd import PerDtype, fold_to_double, select, sum_lanes
 from fastact.vecmath.double_double import two_difference
 from fastact.vecmath.logarithm import log, log1p
 from fastact.vecmath.products import double_double_quotient, exp_of_difference
+from fastact.vecmath.scaling import zero_below
 
 if TYPE_CHECKING:
     from fastact.kernels.rows import RowAccess
@@ -69,13 +70,13 @@ def total_of(accumulator: Any) -> Any:
     return sum_lanes(accumulator[0]) + sum_lanes(accumulator[1])
 
 
-# A share of a row that is smaller than this has no effect on its sums.
+# A value of a row that is smaller than this has no effect on its sums.
 _LOW = PerDtype(float32=2.0**-80, float64=2.0**-600)
 
 
-def _without_low(share: Any) -> Any:
-    """Return a share, or 0 where its product with a gradient might be subnormal."""
-    return select(share < _LOW, 0, share)
+def _without_low(y: Any) -> Any:
+    """Return a value, or 0 where its product with a gradient might be subnormal."""
+    return zero_below(y, _LOW)
 
 
 class Exponentials:
