@@ -236,6 +236,12 @@ def _product_in_double(x: Any, y: Any) -> Traced:
     return Traced((a.astype(np.float64) * b).astype(np.float32), like.trace)
 
 
+def _scale_down(x: Traced, power: Traced) -> Traced:
+    if x.values.dtype == np.float64:
+        return Traced(x.values * power.values, x.trace)  # by operations on bits
+    return _product_in_double(x, power)
+
+
 def _sqrt(x: Traced) -> Traced:
     x.trace.add("sqrt", is_subnormal(x.values))
     return Traced(np.sqrt(x.values), x.trace)
@@ -293,6 +299,7 @@ _MEANINGS = {
     "product_in_double": _product_in_double,
     "round_to_integer": lambda x: Traced(np.rint(x.values), x.trace),
     "scale": _scale,
+    "scale_down": _scale_down,
     "bits": _bits,
     "from_bits": _from_bits,
     "to_float": _to_float,

@@ -18,7 +18,6 @@ from fastact.vecmath.scaling import (
     at_least_tiny,
     away_from_zero,
     dropped,
-    ldexp,
     power_of_two,
 )
 
@@ -269,11 +268,10 @@ def softplus(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector]:
     # The low part of an argument beyond which there is nothing left of the result may be any number.
     low = select(abs(argument) > 2000, 0, low)
     size_low = select(argument < 0, -low, low)
-    n, left, lower, upper = softplus_parts_of_minus_abs(argument)
+    left, lower, upper, n = softplus_parts_of_minus_abs(argument)
     # softplus(x) = max(x, 0) + softplus(-abs(x)), with the argument's low part to first order.
-    change = -size_low * lower
-    value = select(argument < 0, -0.0, x) + ldexp((left + change) / beta, n)
-    lower = ldexp(fma(change, upper, lower), n)
+    value = select(argument < 0, -0.0, x) + dropped(fma(-size_low, lower, left) / beta, n)
+    lower = dropped(fma(-size_low * upper, lower, lower), n)
     return value, select(argument < 0, lower, 1 - lower)
 
 

@@ -397,6 +397,5 @@ def lisht(x: Vector) -> tuple[Vector, Vector]:
     >>> fa.lisht.derivative([-1.0, 0.0, 2.0])
     array([-1.1815685 ,  0.        ,  1.10532923])
     """
-    gate, n, y = tanh_and_derivative_parts(x)
-    slope = ldexp_beside_one(y, n)
+    gate, slope, _ = tanh_and_derivative_parts(x)
     return x * gate, gate + select(slope == 0, 0, bound(x, -200, 200) * slope)

@@ -39,6 +39,7 @@ __all__ = [
     "product_in_double",
     "round_to_integer",
     "scale",
+    "scale_down",
     "select",
     "sqrt",
     "sum_lanes",
@@ -156,6 +157,14 @@ def scale(x: Vector, n: Vector) -> Vector:
     rounded once; results below them are zero, those above the largest number infinite.
     """
     _compiled_only("scale")
+
+
+def scale_down(x: Vector, power: Vector) -> Vector:
+    """Compute ``x * power`` with one rounding, where the result may be subnormal, without a microcode assist.
+
+    Valid range: normal numbers, and powers of two from ``2**-126``, in float64 ``2**-1000``, to 1.
+    """
+    _compiled_only("scale_down")
 
 
 def bits(x: Vector) -> IntVector:

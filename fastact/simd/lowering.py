@@ -513,6 +513,30 @@ def _scale_instruction(x: Any, n: Any) -> Any:
 _operation(_scale_instruction, 2, _scale_by_instruction)
 
 
+# float64 is lifted by a power of two. In the binade of the smallest normal number, the last place is the smallest
+# subnormal number: the bits of its sum with a smaller number, less its own, are those of the subnormal number.
+_LIFT, _DROP = 2.0**850, 2.0**-850
+_LIFTED_NORMAL, _BITS_OF_LIFTED_NORMAL = 2.0 ** (850 - 1022), (1023 + 850 - 1022) << 52
+
+
+@overload(simd.scale_down, jit_options=JIT_OPTIONS)
+def _(x: Any, power: Any) -> Any:
+    def in_double(x: Any, power: Any) -> Any:
+        return simd.product_in_double(x, power)
+
+    def in_integers(x: Any, power: Any) -> Any:
+        lifted = x * (power * _LIFT)
+        is_subnormal = abs(lifted) < _LIFTED_NORMAL
+        total = lifted + simd.copysign(_LIFTED_NORMAL, lifted)
+        normal = simd.select(is_subnormal, 0, lifted) * _DROP
+        subnormal = simd.from_bits(simd.bits(total) - _BITS_OF_LIFTED_NORMAL)
+        return simd.select(is_subnormal, subnormal, normal)
+
+    if not isinstance(x, Vector):
+        return None
+    return {types.float32: in_double, types.float64: in_integers}.get(x.dtype)
+
+
 @infer_global(simd.polynomial)
 class _Polynomial(AbstractTemplate):
     def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:

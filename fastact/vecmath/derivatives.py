@@ -42,7 +42,7 @@ from fastact.vecmath.logarithm import (
     softplus_and_derivative,
     softplus_parts_of_minus_abs,
 )
-from fastact.vecmath.scaling import ldexp
+from fastact.vecmath.scaling import dropped, dropped_alike, ldexp
 from fastact.vecmath.trigonometric import cos, sin, sin_and_cos, sin_and_cos_double_double
 
 TWO_OVER_SQRT_PI = 2 / math.sqrt(math.pi)
@@ -121,9 +121,11 @@ def _tanh_and_derivative(x: Vector) -> tuple[Vector, Vector]:
 
 @derivative_rule(tanh_and_derivative_parts)
 def _tanh_and_derivative_parts(x: Vector) -> tuple[Vector, Vector, Vector]:
-    value, n, y = tanh_and_derivative_parts(value_of(x))
-    change = y * derivative_of(x)
-    return dual(value, ldexp(change, n)), n, dual(y, -2 * value * change)
+    value, y, n = tanh_and_derivative_parts(value_of(x))
+    slope = dropped(y, n)
+    change = slope * derivative_of(x)
+    # From here on there is nothing to drop.
+    return dual(value, change), dual(slope, -2 * value * change), select(n < 0, 0, n)
 
 
 @derivative_rule(log)
@@ -152,10 +154,13 @@ def _softplus_and_derivative(x: Vector) -> tuple[Vector, Vector]:
 
 @derivative_rule(softplus_parts_of_minus_abs)
 def _softplus_parts_of_minus_abs(x: Vector) -> tuple[Vector, Vector, Vector, Vector]:
-    n, y, lower, upper = softplus_parts_of_minus_abs(value_of(x))
+    y, lower, upper, n = softplus_parts_of_minus_abs(value_of(x))
+    y, lower = dropped_alike(y, lower, n)
     change = select(value_of(x) < 0, derivative_of(x), -derivative_of(x))
-    curvature = lower * upper * change
-    return n, dual(y, lower * change), dual(lower, curvature), dual(upper, -ldexp(curvature, n))
+    slope = lower * change
+    curvature = slope * upper
+    # From here on there is nothing to drop.
+    return dual(y, slope), dual(lower, curvature), dual(upper, -curvature), select(n < 0, 0, n)
 
 
 @derivative_rule(logistic_of_sum_and_derivative)

@@ -3,9 +3,9 @@
 On Intel's processors an operation with a subnormal operand or result takes a microcode assist of some 150 cycles, for the
 whole register (Emerald Rapids, 61 to 93 ns; AMD has none). `scale`, AVX-512's ``vscalefps``, takes it even where the
 result underflows to zero. So intermediate results stay in the normal range, whatever the argument, and only results that
-are subnormal themselves are made otherwise, by `ldexp`. Additions with subnormal operands, comparisons, and operations on
-bits take no assist, nor does a fused multiply-add of a tiny product and a normal number. ``tests/vecmath/test_assists.py``
-holds every function to this.
+are subnormal themselves are made otherwise: by `ldexp`, as float32 by a product in float64. Conversions between the two
+take no assist, nor do additions with subnormal operands, comparisons, operations on bits, and a fused multiply-add of a
+tiny product and a normal number. ``tests/vecmath/test_assists.py`` holds every function to this.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from fastact.simd import (
     from_bits,
     product_in_double,
     scale,
+    scale_down,
     select,
     value_of,
 )
@@ -32,15 +33,10 @@ from fastact.simd.formats import MANTISSA_MASK
 TINY = PerDtype(float32=2.0**-28, float64=2.0**-200)
 MINUS_TINY = -TINY
 
-# Products with a lower power of two may be subnormal. They are lifted by another one, and dropped at the end.
+# Products with a lower power of two may be subnormal.
 _LOWEST = PerDtype(float32=-118.0, float64=-1000.0)
-_LIFT = PerDtype(float32=70.0, float64=850.0)
-_DROP = PerDtype(float32=2.0**-70, float64=2.0**-850)
 # Lower negative numbers have larger bits, as unsigned integers.
 _BITS_OF_LOWEST = PerDtype(float32=0xC2EC0000, float64=0xC08F400000000000)
-# The smallest normal number, lifted: sums with smaller ones are multiples of the smallest subnormal number, lifted.
-_LIFTED_NORMAL = PerDtype(float32=2.0**-56, float64=2.0**-172)
-_BITS_OF_LIFTED_NORMAL = PerDtype(float32=71 << 23, float64=851 << 52)
 
 # 2**-60, and 2**-500.
 _MINUS_BITS_OF_SMALL_FACTOR = PerDtype(float32=-(67 << 23), float64=-(523 << 52))
@@ -78,24 +74,25 @@ def bound(x: Vector, low: Vector, high: Vector) -> Vector:
 
 
 def power_of_two(n: Vector) -> Vector:
-    """Return ``2**n``; where n is low, ``2**(n + 70)``, which still vanishes beside 1, in float64 ``2**(n + 850)``.
+    """Return ``2**n``, but at least ``2**-118``, in float64 ``2**-1000``: the factor of `dropped`, and for use beside 1.
 
-    Valid range: an integer `n` (a float vector) from -196 to 127; in float64, from -1872 to 1023.
+    Valid range: an integer `n` (a float vector) up to 127; in float64, up to 1023.
     """
-    return scale(1, _lifted(n))
+    return scale(1, _at_least_lowest(n))
 
 
-def _lifted(n: Vector) -> Vector:
-    return select(n < _LOWEST, n + _LIFT, n)
+def _at_least_lowest(n: Vector) -> Vector:
+    return select(n < _LOWEST, _LOWEST, n)
 
 
 def ldexp(x: Vector, n: Vector) -> Vector:
     """Compute ``x * 2**n`` with one rounding, subnormal results too.
 
     Where `power_of_two` is needed anyway, `dropped` of a product with it takes an instruction less. Valid range: 0, or
-    ``abs(x) >= 2**-8``, in float64 ``2**-22``; n as for `power_of_two`, and the next larger number.
+    ``abs(x) >= 2**-8``, in float64 ``2**-22``; an integer `n` (a float vector) from -244 to 128; in float64, from -2022
+    to 1024.
     """
-    return dropped(scale(x, _lifted(n)), n)
+    return dropped(scale(x, _at_least_lowest(n)), n)
 
 
 def ldexp_beside_one(x: Vector, n: Vector) -> Vector:
@@ -104,28 +101,23 @@ def ldexp_beside_one(x: Vector, n: Vector) -> Vector:
 
 
 def dropped(y: Vector, n: Vector) -> Vector:
-    """Return a product with ``power_of_two(n)`` as one with ``2**n``."""
+    """Return a product with ``power_of_two(n)``, or what is one where n is low, as one with ``2**n``; n as for `ldexp`."""
     if any_above(bits(n), _BITS_OF_LOWEST):
-        y = select(n < _LOWEST, _dropped(y), y)
+        y = select(n < _LOWEST, _dropped(y, n), y)
     return y
 
 
-def dropped_and_like(y: Vector, z: Vector, n: Vector) -> tuple[Vector, Vector]:
+def dropped_alike(y: Vector, z: Vector, n: Vector) -> tuple[Vector, Vector]:
     """Do the same with two products, which are equal where n is low."""
     if any_above(bits(n), _BITS_OF_LOWEST):
-        is_low, low = n < _LOWEST, _dropped(y)
-        y, z = select(is_low, low, y), select(is_low, low, z)
+        is_low, tail = n < _LOWEST, _dropped(y, n)
+        y, z = select(is_low, tail, y), select(is_low, tail, z)
     return y, z
 
 
-def _dropped(lifted: Vector) -> Vector:
-    """Return a lifted number as it is."""
-    # In its binade, the smallest normal number's last place is the smallest subnormal number. So the bits of its sum
-    # with a smaller number, less its own, are those of the subnormal number. Here all of it is lifted.
-    is_subnormal = abs(lifted) < _LIFTED_NORMAL
-    total = lifted + copysign(_LIFTED_NORMAL, lifted)
-    normal = select(is_subnormal, 0, lifted) * _DROP
-    return select(is_subnormal, from_bits(bits(total) - _BITS_OF_LIFTED_NORMAL), normal)
+def _dropped(y: Vector, n: Vector) -> Vector:
+    """Return a product with ``power_of_two(n)`` as one with ``2**n`` where n is low."""
+    return scale_down(y, scale(1, select(n < _LOWEST, n - _LOWEST, 0)))
 
 
 def product(x: Vector, factor: Vector) -> Vector:
