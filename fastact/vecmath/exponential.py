@@ -33,20 +33,20 @@ _LOG2_E = PerDtype(**coefficients.LOG2_E)
 _MINUS_LN2_HIGH = -PerDtype(**coefficients.LN2_HIGH)
 _MINUS_LN2_LOW = -PerDtype(**coefficients.LN2_LOW)
 
-# Below, exp(x) times any number that is not huge is zero, and `ldexp` is not valid.
-FAR = PerDtype(float32=-135.0, float64=-1290.0)
+# Below, exp(x) times any number up to 2**92, in float64 2**915, is zero, and `ldexp` is not valid.
+FAR = PerDtype(float32=-168.0, float64=-1380.0)
 # exp is zero below the first, and infinite above the second.
 EXP_ZERO = PerDtype(float32=-106.0, float64=-748.0)
+_EXP_INFINITE = PerDtype(float32=89.0, float64=710.0)
 # Added to the argument of an exponential, where it has no effect but to keep the argument from being subnormal.
 NUDGE = PerDtype(float32=2.0**-60, float64=2.0**-400)
+# Added to squares, where it has no effect but to keep them from being subnormal.
+TINY_SQUARE = PerDtype(float32=2.0**-110, float64=2.0**-1000)
 # A power of two that vanishes even beside the low part of 1, while low parts of its products are normal numbers.
 VANISHING = PerDtype(float32=-60.0, float64=-150.0)
 # Their product is what `integer_of_subnormal` multiplies by.
 _ROOT_OF_LIFT = PerDtype(float32=2.0**75, float64=2.0**537)
 _REST_OF_LIFT = PerDtype(float32=2.0**74, float64=2.0**537)
-# Added to squares, where it has no effect but to keep them from being subnormal.
-TINY_SQUARE = PerDtype(float32=2.0**-110, float64=2.0**-1000)
-_EXP_INFINITE = PerDtype(float32=89.0, float64=710.0)
 # expm1(x) rounds to x for arguments smaller than the first, and to -1 below the second.
 _EXPM1_IS_X = PerDtype(float32=2.0**-30, float64=2.0**-60)
 _EXPM1_IS_MINUS_ONE = PerDtype(float32=-18.0, float64=-38.0)
@@ -102,15 +102,6 @@ def exp(x: Vector) -> Vector:
     # A tiny argument changes nothing but, where it is subnormal, the time. The square's addend has no effect either.
     n, r = reduce(near + NUDGE)
     return ldexp(1 + fma(polynomial(r, EXP), fma(r, r, TINY_SQUARE), r), n)
-
-
-def exp_of_nonpositive(x: Vector) -> Vector:
-    """Compute e to the power of x.
-
-    Valid range: x <= 0. Maximum error: 1.1 ULP.
-    """
-    n, p = exp_parts_of_minus_abs(x)
-    return ldexp(1 + p, n)
 
 
 def exp_parts_of_minus_abs(x: Vector) -> tuple[Vector, Vector]:

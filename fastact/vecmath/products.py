@@ -98,7 +98,7 @@ def logistic_gate(
     e = fma(two_to_n, p, two_to_n)
     y, y_low = reciprocal_of_one_plus(e)
     upper = y + y_low
-    # On the left, the power of two comes in last, and the other factor is below 1 but for large exponents: no overflow.
+    # On the left, x meets the power of two first, so that no product overflows where the result does not.
     is_left = argument < 0
     gate = select(is_left, upper * (1 + p), upper)
     exponent, power = select(is_left, n, 0), select(is_left, two_to_n, 1)
