@@ -312,7 +312,7 @@ def plain_call(name: str) -> Callable[..., Any]:
                         return with_output_pool(ufunc, *arrays, *constants)
                     if out is None:
                         return ufunc(*arrays, *constants)
-                    if type(out) is ndarray:
+                    if type(out) is ndarray or _are_arrays(out, ufunc.nout):
                         return ufunc(*arrays, *constants, out=out)
                 except (TypeError, ValueError) as error:
                     explain(function, name, (*arrays, *constants), {"out": out}, error)
@@ -321,6 +321,10 @@ def plain_call(name: str) -> Callable[..., Any]:
         return run_elementwise(function, name, arrays, {} if out is None else {"out": out})
 
     return plain
+
+
+def _are_arrays(out: Any, count: int) -> bool:
+    return type(out) is tuple and len(out) == count and all(type(each) is ndarray for each in out)
 
 
 @dataclass(eq=False, repr=False)
