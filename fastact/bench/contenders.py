@@ -25,7 +25,15 @@ _WITH_SCIPY = ("gelu", "geglu")
 
 
 def _fastact(work: Workload, operation: str) -> Call:
-    return _method_call(fa.get(work.name), work, operation)
+    function = fa.get(work.name)
+    # PyTorch's kernels and the loops of Numba too compute a gradient from the value where that is enough.
+    takes_value = (
+        "backward_from_output" in function.operations and not function._definition.learnable
+    )
+    if operation == "backward" and takes_value and not work.has_bias:
+        y = function(*work.inputs, **work.parameters)
+        return partial(function.backward_from_output, work.dy, y, **work.parameters)
+    return _method_call(function, work, operation)
 
 
 def _numpy(work: Workload, operation: str) -> Call:

@@ -287,7 +287,8 @@ Each implementation has a process of its own. All get the same arrays (normal de
 {samples} rounds, so that a slow moment of the machine is one for all; while one is measured, the others and their
 threads sleep. Each runs for {warm_up:.0f} ms before each sample; a sample lasts 5 ms or one call. Times are medians ± half the
 interquartile range; the other columns give multiples of fastact's time, marked * where another is faster. fastact is
-called as `fa.<name>.forward_backward(x, dy)` and the like, with default settings. Numba is a plain loop over the elements under
+called as `fa.<name>.forward_backward(x, dy)` and the like, with default settings; the gradient alone is computed from the value
+where that is enough (`backward_from_output`), as by PyTorch's kernels and Numba's loops. Numba is a plain loop over the elements under
 `@njit(parallel=True, fastmath=True)`; PyTorch is eager mode with automatic differentiation; "kernels" are PyTorch's own
 forward and backward kernels, called directly; JAX is one jitted function. The results of all are compared on a sample:
 implementations that compute something else by default are left out.
