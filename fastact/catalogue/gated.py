@@ -29,6 +29,7 @@ from fastact.vecmath.exponential import (
 from fastact.vecmath.logarithm import log1p_double_double
 from fastact.vecmath.products import exp_times, finite, logistic_gate, logistic_times
 from fastact.vecmath.scaling import (
+    SQUARE_ZERO,
     away_from_zero,
     bound,
     dropped,
@@ -46,8 +47,6 @@ _LINEAR_LOW = PerDtype(float32=-4.534068042105272e-08, float64=-9.96930880911091
 _CUBIC = PerDtype(float32=0.07135481387376785, float64=0.07135481627260025)
 _CUBIC_LOW = PerDtype(float32=2.3988323959931355e-09, float64=-6.175149918155207e-19)
 _TWO_OVER_SQRT_PI = 1.1283791670955126
-# The square of a smaller number is zero.
-_SQUARE_ZERO = PerDtype(float32=2.0**-75, float64=2.0**-538)
 # Above, the gates of serf and logish are open to the last bit; below, they are the exponential times a constant.
 _GATE_OPEN = PerDtype(float32=24.0, float64=48.0)
 _MINUS_GATE_OPEN = -_GATE_OPEN
@@ -168,7 +167,7 @@ def silu(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector, Vector]:
     size, size_low = abs(argument), select(argument < 0, -low, low)
     # x exp(-size / 2) logistic(size), whose square overflows only where the result does.
     half = exp_times(-0.5 * size, -0.5 * size_low, logistic_times(size, size_low, x))
-    half = select(abs(half) < _SQUARE_ZERO, 0, half)
+    half = zero_below(half, SQUARE_ZERO)
     return logistic_gate(x, argument, low, argument) + (half * half,)
 
 

@@ -7,7 +7,7 @@ from fastact.simd import PerDtype, Vector, copysign, fma, select
 from fastact.vecmath import logistic_and_derivative, tanh_and_derivative
 from fastact.vecmath.double_double import select_double_double
 from fastact.vecmath.exponential import exp_and_logistic_double_double, tanh_and_derivative_parts
-from fastact.vecmath.scaling import bound, dropped, zero_below
+from fastact.vecmath.scaling import SQUARE_ZERO, bound, dropped, zero_below
 
 
 def _sigmoid_from_output(y: Vector) -> Vector:
@@ -18,8 +18,6 @@ def _tanh_from_output(y: Vector) -> Vector:
     return (1 - y) * (1 + y)
 
 
-# The square of a smaller number is zero.
-_SQUARE_ZERO = PerDtype(float32=2.0**-75, float64=2.0**-538)
 # The cube of a smaller number is zero.
 _CUBE_ZERO = PerDtype(float32=2.0**-55, float64=2.0**-360)
 _CUBE_TINY = PerDtype(float32=2.0**-20, float64=2.0**-200)
@@ -181,7 +179,7 @@ def tanhshrink(x: Vector) -> tuple[Vector, Vector]:
     >>> fa.tanhshrink.derivative([-1.0, 0.0, 1.0])
     array([0.58002566, 0.        , 0.58002566])
     """
-    size = zero_below(abs(x), _SQUARE_ZERO)
+    size = zero_below(abs(x), SQUARE_ZERO)
     is_small = size <= 0.625
     small = _small_tanhshrink(select(is_small, size, 0.625))
     # Elsewhere tanh(x) is 1 - 2 logistic(-2 x), a double-double because the difference cancels its first digits.

@@ -122,15 +122,7 @@ def fma(x: Vector, y: Vector, z: Vector) -> Vector:
 
 
 def sqrt(x: Vector) -> Vector:
-    """Compute the square root.
-
-    Valid range: all numbers; NaN below 0. Maximum error: 0.5 ULP, correctly rounded.
-
-    Examples
-    --------
-    >>> fa.math.sqrt([0.0, 2.0, 4.0])
-    array([0.        , 1.41421356, 2.        ])
-    """
+    """Compute the square root, correctly rounded; of a subnormal number slowly, unlike `fastact.vecmath.sqrt`."""
     _compiled_only("sqrt")
 
 

@@ -168,9 +168,8 @@ def softplus_parts_of_minus_abs(x: Vector) -> tuple[Vector, Vector, Vector, Vect
     z = fma(s, s, TINY_SQUARE)  # a square, not subnormal
     logarithm = fma(-s, fma(-z, polynomial(z, _LOG1P), e), e)
     y, y_low = reciprocal_of_one_plus(e)
-    factor = (
-        1 + p
-    )  # before the power of two, as the product of `e` and the low part may be subnormal
+    # The power of two comes last: the product of `e` and the low part may be subnormal.
+    factor = 1 + p
     return logarithm, fma(factor, y, factor * y_low) * power, y + y_low, n
 
 

@@ -32,6 +32,8 @@ from fastact.simd.formats import MANTISSA_MASK
 # square, are normal numbers.
 TINY = PerDtype(float32=2.0**-28, float64=2.0**-200)
 MINUS_TINY = -TINY
+#: The square of a smaller number is zero.
+SQUARE_ZERO = PerDtype(float32=2.0**-75, float64=2.0**-538)
 
 # Products with a lower power of two may be subnormal.
 _LOWEST = PerDtype(float32=-118.0, float64=-1000.0)
@@ -171,6 +173,7 @@ def _dual_at_most_minus_tiny(x: Vector) -> Vector:
 
 
 @derivative_rule(ldexp)
+@derivative_rule(ldexp_beside_one)
 def _dual_ldexp(x: Vector, n: Vector) -> Vector:
     return dual(ldexp(value_of(x), n), ldexp(derivative_of(x), n))
 
@@ -178,8 +181,3 @@ def _dual_ldexp(x: Vector, n: Vector) -> Vector:
 @derivative_rule(dropped)
 def _dual_dropped(y: Vector, n: Vector) -> Vector:
     return dual(dropped(value_of(y), n), dropped(derivative_of(y), n))
-
-
-@derivative_rule(ldexp_beside_one)
-def _dual_ldexp_beside_one(x: Vector, n: Vector) -> Vector:
-    return dual(ldexp(value_of(x), n), ldexp(derivative_of(x), n))

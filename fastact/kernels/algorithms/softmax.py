@@ -70,13 +70,8 @@ def total_of(accumulator: Any) -> Any:
     return sum_lanes(accumulator[0]) + sum_lanes(accumulator[1])
 
 
-# A value of a row that is smaller than this has no effect on its sums.
+# A value of a row that is smaller than this has no effect on its sums; its product with a gradient might be subnormal.
 _LOW = PerDtype(float32=2.0**-80, float64=2.0**-600)
-
-
-def _without_low(y: Any) -> Any:
-    """Return a value, or 0 where its product with a gradient might be subnormal."""
-    return zero_below(y, _LOW)
 
 
 class Exponentials:
@@ -157,7 +152,7 @@ class Exponentials:
             top, temperature, reciprocal, memory = state
             difference, e = exponential(arrays[x_at], top, temperature, reciprocal)
             store_cached(memory, begin if begin < cached else 0, e)
-            weighted = add(weighted, fold_to_double(_without_low(e) * arrays[dy_at]))
+            weighted = add(weighted, fold_to_double(zero_below(e, _LOW) * arrays[dy_at]))
             dy_sum = add(dy_sum, fold_to_double(arrays[dy_at]))
             if takes_logarithm:
                 is_top = difference == 0
@@ -251,7 +246,9 @@ def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
 
     def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
         dy, y = arrays
-        return add(sums[0], fold_to_double(dy * _without_low(y))), add(sums[1], fold_to_double(dy))
+        return add(sums[0], fold_to_double(dy * zero_below(y, _LOW))), add(
+            sums[1], fold_to_double(dy)
+        )
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
         sums, temperature, reciprocal = state
