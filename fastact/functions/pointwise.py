@@ -312,7 +312,7 @@ def plain_call(name: str) -> Callable[..., Any]:
                         return with_output_pool(ufunc, *arrays, *constants)
                     if out is None:
                         return ufunc(*arrays, *constants)
-                    if type(out) is ndarray or _are_arrays(out, ufunc.nout):
+                    if type(out) is ndarray or _are_two_arrays(out):
                         return ufunc(*arrays, *constants, out=out)
                 except (TypeError, ValueError) as error:
                     explain(function, name, (*arrays, *constants), {"out": out}, error)
@@ -323,8 +323,12 @@ def plain_call(name: str) -> Callable[..., Any]:
     return plain
 
 
-def _are_arrays(out: Any, count: int) -> bool:
-    return type(out) is tuple and len(out) == count and all(type(each) is ndarray for each in out)
+def _are_two_arrays(out: Any) -> bool:
+    """Tell whether ``out`` is two arrays apart in memory, which a ufunc, unlike this library, does not check."""
+    if type(out) is not tuple or len(out) != 2:
+        return False
+    first, second = out
+    return type(first) is type(second) is ndarray and not np.may_share_memory(first, second)
 
 
 @dataclass(eq=False, repr=False)
