@@ -61,8 +61,14 @@ _PASSES = 3
 _RUNNING = ("running_mean", "running_var")
 
 
-def _of_channels(name: str, text: str) -> Argument:
-    return Argument(name, "array_like, optional", text, annotation="ArrayLike | None")
+def _of_channels(name: str, text: str, is_differentiable: bool = False) -> Argument:
+    return Argument(
+        name,
+        "array_like, optional",
+        text,
+        annotation="ArrayLike | None",
+        is_differentiable=is_differentiable,
+    )
 
 
 _AXIS = Argument(
@@ -70,8 +76,8 @@ _AXIS = Argument(
 )
 _OPTIONS = (
     _AXIS,
-    _of_channels("weight", "The factor of each channel."),
-    _of_channels("bias", "A term for each channel."),
+    _of_channels("weight", "The factor of each channel.", True),
+    _of_channels("bias", "A term for each channel.", True),
     _of_channels("running_mean", "The running average of the mean of each channel."),
     _of_channels("running_var", "That of the variance."),
     Argument(

@@ -143,6 +143,7 @@ def family(definition: CrossEntropyDefinition) -> Family:
             f"Labels: integers from 0 to the number of classes minus one, with the shape of `{x}` without the axis. Or "
             f"class probabilities, with the shape of `{x}`, converted to its dtype.",
             "array_like of int, or array_like",
+            is_differentiable=False,
         ),
     )
     options = (_AXIS, WEIGHT, IGNORE_INDEX, LABEL_SMOOTHING, MEAN, OUT)

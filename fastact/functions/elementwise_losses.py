@@ -86,7 +86,11 @@ def family(definition: ElementwiseLossDefinition) -> Family:
     x, targets = definition.inputs
     arrays = (
         array(x, "The input, of any shape and a real dtype."),
-        array(targets, f"The targets, with the shape of `{x}`, converted to its dtype."),
+        array(
+            targets,
+            f"The targets, with the shape of `{x}`, converted to its dtype.",
+            is_differentiable=False,
+        ),
     )
     parameters = [
         Argument(

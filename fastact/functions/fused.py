@@ -93,6 +93,13 @@ def _dropped(y: Any, words: Any, threshold: Any, scale: Any) -> Any:
 _dropout = dropout.gradient
 
 _ALL = ("forward", "value_and_derivative", "backward", "forward_backward")
+RESIDUAL = Argument(
+    "residual",
+    "array_like, optional",
+    "Added last, with the shape of `x`: ``residual + dropout(scale * f(x + bias))``. Its gradient is `dy` itself.",
+    annotation="ArrayLike | None",
+    is_differentiable=True,
+)
 STAGES = (
     Stage(
         Argument(
@@ -123,12 +130,7 @@ STAGES = (
         draws=True,
     ),
     Stage(
-        Argument(
-            "residual",
-            "array_like, optional",
-            "Added last, with the shape of `x`: ``residual + dropout(scale * f(x + bias))``. Its gradient is `dy` itself.",
-            annotation="ArrayLike | None",
-        ),
+        RESIDUAL,
         ("forward", "value_and_derivative", "forward_backward"),
         value=lambda y, residual: residual + y,
         is_array=True,
@@ -141,6 +143,7 @@ BIAS = Argument(
     "`x` and varies along one axis, such as (n, 1). Gradients are then followed by `dbias`, that of the bias, with its "
     "shape.",
     annotation="ArrayLike | None",
+    is_differentiable=True,
 )
 # The options that request a variant, in the order of its steps.
 OPTIONS = (BIAS.name, *(stage.name for stage in STAGES))

@@ -54,6 +54,7 @@ _ARRAYS = (
         "Labels: integers from 0 to the number of classes minus one, of shape ``(...)``. Or class probabilities, of "
         "shape ``(..., classes)``.",
         "array_like of int, or array_like",
+        is_differentiable=False,
     ),
 )
 _OPTIONS = (
@@ -62,6 +63,7 @@ _OPTIONS = (
         "array_like, optional",
         "The bias of the layer, of shape ``(classes,)``.",
         annotation="ArrayLike | None",
+        is_differentiable=True,
     ),
     Argument("class_weight", WEIGHT.kind, WEIGHT.text, annotation=WEIGHT.annotation),
     IGNORE_INDEX,

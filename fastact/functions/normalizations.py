@@ -82,12 +82,14 @@ _WEIGHT = Argument(
     "array_like, optional",
     "The factor of each element of a row, with the shape of the axes.",
     annotation="ArrayLike | None",
+    is_differentiable=True,
 )
 _BIAS = Argument(
     "bias",
     "array_like, optional",
     "A term for each element of a row, with the shape of the axes.",
     annotation="ArrayLike | None",
+    is_differentiable=True,
 )
 
 

@@ -74,6 +74,12 @@ class Operation:
         return tuple(each.name for each in self.arrays if not each.is_gradient)
 
     @cached_property
+    def arguments(self) -> dict[str, Argument]:
+        """All arguments by name, in the order of the signature."""
+        own = {each.name: each for each in (*self.arrays, *self.options)}
+        return {name: own[name] for name in self.signature.parameters}
+
+    @cached_property
     def option_names(self) -> dict[str, Argument]:
         """The options by name."""
         return {each.name: each for each in self.options}

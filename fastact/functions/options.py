@@ -31,6 +31,9 @@ class Argument:
     is_gradient : bool
         Whether it is an array that holds the gradient with respect to a result: what a backward pass takes beside
         what the forward pass saves.
+    is_differentiable : bool
+        Whether a call to which it is given has a gradient with respect to it: `vjp` returns it, but for that of a
+        residual, which is `dy`.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Argument:
     annotation: str = "Any"
     is_positional: bool = False
     is_gradient: bool = False
+    is_differentiable: bool = False
 
     @cached_property
     def parameter(self) -> inspect.Parameter:
@@ -49,14 +53,20 @@ class Argument:
         return kinds(self.name, kind, default=self.default)
 
 
-def array(name: str, text: str, kind: str = "array_like", default: Any = REQUIRED) -> Argument:
+def array(
+    name: str,
+    text: str,
+    kind: str = "array_like",
+    default: Any = REQUIRED,
+    is_differentiable: bool = True,
+) -> Argument:
     """Return a positional-only array argument."""
-    return Argument(name, kind, text, default, "ArrayLike")
+    return Argument(name, kind, text, default, "ArrayLike", is_differentiable=is_differentiable)
 
 
 def gradient(name: str, text: str, kind: str = "array_like", default: Any = REQUIRED) -> Argument:
     """Return an array argument that is the gradient with respect to a result."""
-    return replace(array(name, text, kind, default), is_gradient=True)
+    return replace(array(name, text, kind, default, False), is_gradient=True)
 
 
 X = array(

@@ -220,6 +220,7 @@ def parameter_arguments(definition: Definition) -> tuple[Argument, ...]:
             default,
             "ArrayLike",
             is_positional=True,
+            is_differentiable=name in definition.learnable,
         )
         for name, default in definition.parameters.items()
     )
