@@ -1,14 +1,17 @@
 """Kernels as targets of XLA's foreign function interface (FFI): compiled JAX programs call them without Python.
 
 A target is a C function of a call frame, ``XLA_FFI_Handler`` of ``xla/ffi/api/c_api.h``, whose layout has been the same
-since JAX 0.5. It is written for LLVM, like `fastact.runtime.replay`: it takes the addresses and the shape of the buffers
+since JAX 0.6. It is written for LLVM, like `fastact.runtime.replay`: it takes the addresses and the shape of the buffers
 and calls the inner loop that NumPy would call, which uses fastact's threads.
 """
 
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,15 +24,16 @@ from fastact.runtime.ufunc import loop_data_of
 from fastact.system.memory_layout import keep_alive
 
 _SYMBOL = "fastact_xla_handler"
-# Where the version of the interface is in its metadata, and in the structure of its functions.
-_METADATA_VERSION, _API_VERSION = 3, 4
+# Those whose structures are as described here.
+_VERSIONS = {(0, 1), (0, 2), (0, 3)}
+# Indices into the extension of a frame, and into the metadata that it refers to.
+_METADATA, _METADATA_VERSION = 3, 3
 
 
 class _Frame(NamedTuple):
     """Indices into a call frame."""
 
     extension: int = 1
-    api: int = 2
     inputs: int = 9
     outputs: int = 14
 
@@ -47,7 +51,7 @@ _FRAME, _BUFFER = _Frame(), _Buffer()
 
 def has_kernel(function: Any, operation: str, dtype: np.dtype[Any]) -> bool:
     """Whether an operation of a function has a kernel for arrays of a dtype that XLA can call."""
-    return _loop_data(function, operation, dtype) is not None
+    return _interface_version() != 0 and _loop_data(function, operation, dtype) is not None
 
 
 def _loop_data(function: Any, operation: str, dtype: np.dtype[Any]) -> int | None:
@@ -139,12 +143,24 @@ def _write_handler(
     code.give(code.word(0))
 
 
+@cache
+def _interface_version() -> int:
+    """Return the version of the interface in the headers of the installed JAX, as a word, or 0 for an unknown one."""
+    import jax.ffi
+
+    header = Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h").read_text(encoding="utf-8")
+    major, minor = (
+        int(re.findall(rf"#define XLA_FFI_API_{name} (\d+)", header)[0])
+        for name in ("MAJOR", "MINOR")
+    )
+    return major + (minor << 32) if (major, minor) in _VERSIONS else 0
+
+
 def _answer_question_for_version(code: Code, frame: Any) -> None:
-    """Return if this is the call at registration, which asks for the version of the interface: that of the caller."""
+    """Return if this is the call at registration, which asks for the version of the interface."""
     extension = code.load(frame, _FRAME.extension)
     with code.when(code.differ(extension, 0)):
-        version = code.load(code.load(frame, _FRAME.api), _API_VERSION)
-        code.store(version, code.load(extension, 3), _METADATA_VERSION)
+        code.store(_interface_version(), code.load(extension, _METADATA), _METADATA_VERSION)
         code.give(code.word(0))
 
 
