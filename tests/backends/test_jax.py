@@ -14,8 +14,8 @@ jax = pytest.importorskip("jax")
 
 import jax.numpy as jnp
 import own_activations as own
-from representatives import only_long, with_long
 from jax.test_util import check_grads
+from representatives import only_long, with_long
 
 from fastact.backends import jax as fax
 
