@@ -34,10 +34,6 @@ _PROBE = np.zeros((3, 2))
 _CONSTRAINTS = {"activation": "no_validation"}  # here: the tables raise
 
 
-def _leave(*arrays: Any) -> None:
-    """Do nothing, as the identity does in place."""
-
-
 def _has_from_output(function: Function) -> bool:
     """Whether the derivative is a function of the value, for the function's parameters."""
     needs, values = function._definition.from_output_needs, function.parameters
@@ -88,7 +84,7 @@ def _adapted(activation: str | Function) -> tuple[InPlace, InPlace, InPlace]:
     if missing:
         raise ValueError(f"activation {function.name}: bind a value to {missing[0]!r}")
     if function.formula == "x":
-        return _leave, _leave, _leave
+        return ((lambda *arrays: None),) * 3
     kept = _Kept(function)
     if "derivative" not in function.operations:
         if np.shape(function(_PROBE)) != _PROBE.shape:

@@ -1,5 +1,6 @@
 """scikit-learn's perceptrons with our kernels: against scikit-learn's own, and NumPy formulas in float64."""
 
+import doctest
 import pickle
 import threading
 
@@ -280,3 +281,7 @@ def test_float32_and_readonly():
     net = backend.MLPClassifier((9,), activation="mish", max_iter=3, random_state=0).fit(x, Y)
     assert {c.dtype for c in net.coefs_} == {np.dtype(np.float32)}
     assert net.predict_proba(x).dtype == np.float32
+
+
+def test_docstrings():
+    assert doctest.testmod(backend).failed == 0

@@ -1,5 +1,6 @@
 """thinc's operations by our kernels: against `NumpyOps`, and where that is inexact against its formulas in float64."""
 
+import doctest
 import inspect
 import pickle
 import subprocess
@@ -365,3 +366,7 @@ except ImportError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "unsupported"
+
+
+def test_docstrings():
+    assert doctest.testmod(backend).failed == 0
