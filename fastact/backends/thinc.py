@@ -4,8 +4,6 @@ The methods of `FastactOps` are generated: one for each pair ``name`` and ``back
 registry knows, by thinc's definition where that differs from ours. All others are those of `NumpyOps`.
 """
 
-from __future__ import annotations
-
 from fastact.backends._requirements import require
 
 require(__name__)
@@ -179,7 +177,7 @@ registry.ops("FastactOps")(FastactOps)
 
 
 @registry.layers("fastact.activation.v1")
-def activation(function: str | Function) -> Any:
+def activation(function: str | Function) -> Any:  # not a string: thinc's configurations read it
     """Return a layer without parameters that applies a function of fastact, given by itself or its name, to arrays.
 
     Examples

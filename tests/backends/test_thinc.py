@@ -307,6 +307,12 @@ def test_layer_of_any_function(name):
         )
 
 
+def test_layer_in_a_configuration():
+    text = '[net]\n@layers = "fastact.activation.v1"\nfunction = "swish"\n'
+    layer = registry.resolve(thinc.api.Config().from_str(text))["net"]
+    assert layer.predict(np.array([1.0])) == pytest.approx(1 / (1 + np.exp(-1)))
+
+
 def test_layer_of_an_own_activation():
     layer = registry.layers.get("fastact.activation.v1")(fa.get("elu", alpha=0.5))
     assert layer.predict(np.array([-1.0])) == pytest.approx(0.5 * np.expm1(-1))
