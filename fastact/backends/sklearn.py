@@ -10,21 +10,21 @@ from fastact.backends._requirements import require
 
 require(__name__)
 
-import threading  # noqa: E402
-import weakref  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
-from contextlib import contextmanager  # noqa: E402
-from functools import lru_cache  # noqa: E402
-from types import FunctionType  # noqa: E402
-from typing import Any  # noqa: E402
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from types import FunctionType
+from typing import Any
 
-import numpy as np  # noqa: E402
-from sklearn import neural_network  # noqa: E402
-from sklearn.neural_network import _base, _multilayer_perceptron  # noqa: E402
+import numpy as np
+from sklearn import neural_network
+from sklearn.neural_network import _base, _multilayer_perceptron
 
-from fastact.catalogue.definition import REQUIRED  # noqa: E402
-from fastact.functions import Function  # noqa: E402
-from fastact.functions.registry import aliases, get, names  # noqa: E402
+from fastact.catalogue.definition import REQUIRED
+from fastact.functions import Function
+from fastact.functions.registry import aliases, get, names
 
 __all__ = ["MLPClassifier", "MLPRegressor", "patch", "patched", "unpatch"]
 

@@ -8,21 +8,21 @@ from fastact.backends._requirements import require
 
 require(__name__)
 
-import inspect  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
-from functools import lru_cache, wraps  # noqa: E402
-from typing import Any  # noqa: E402
+import inspect
+from collections.abc import Callable, Iterator
+from functools import lru_cache, wraps
+from typing import Any
 
-import numpy as np  # noqa: E402
-from thinc.api import Model, registry  # noqa: E402
-from thinc.backends.numpy_ops import NumpyOps  # noqa: E402
-from thinc.backends.ops import Ops  # noqa: E402
+import numpy as np
+from thinc.api import Model, registry
+from thinc.backends.numpy_ops import NumpyOps
+from thinc.backends.ops import Ops
 
-import fastact.math  # noqa: E402
-from fastact.catalogue import catalogue  # noqa: E402
-from fastact.catalogue.definition import REQUIRED  # noqa: E402
-from fastact.functions import Function  # noqa: E402
-from fastact.functions.registry import aliases, get  # noqa: E402
+import fastact.math
+from fastact.catalogue import catalogue
+from fastact.catalogue.definition import REQUIRED
+from fastact.functions import Function
+from fastact.functions.registry import aliases, get
 
 _DTYPES = frozenset(map(np.dtype, (np.float16, np.float32, np.float64)))
 _BACKPROP, _INPLACE = "backprop_", "inplace"
