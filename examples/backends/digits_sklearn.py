@@ -1,6 +1,6 @@
 """scikit-learn's MLPClassifier on digits, as it is and patched: the same net, in less time; and one with another activation.
 
-    python examples/backends/digits_sklearn.py
+python examples/backends/digits_sklearn.py
 """
 
 from __future__ import annotations

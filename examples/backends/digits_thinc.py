@@ -1,6 +1,6 @@
 """Nets of thinc on scikit-learn's digits, by its NumPy operations and by fastact's: the same nets, in less time.
 
-    python examples/backends/digits_thinc.py
+python examples/backends/digits_thinc.py
 """
 
 from __future__ import annotations
