@@ -149,7 +149,9 @@ def signature_of(operation: Any) -> inspect.Signature:
     left_out = {*operation.inputs, RESIDUAL.name, OUT.name}
     left_out |= {name for name, each in operation.arguments.items() if each in UFUNC_OPTIONS}
     held = [
-        each.replace(kind=kinds.POSITIONAL_OR_KEYWORD) if each.kind is kinds.POSITIONAL_ONLY else each
+        each.replace(kind=kinds.POSITIONAL_OR_KEYWORD)
+        if each.kind is kinds.POSITIONAL_ONLY
+        else each
         for name, each in operation.signature.parameters.items()
         if name not in left_out or _is_learned(operation, name)
     ]

@@ -8,14 +8,13 @@ Nothing but NumPy is needed.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from numpy.typing import NDArray
 
 from fastact.backends import functional
+from fastact.backends._exports import class_name, exports
 from fastact.backends._layer import Layer, signature_of
-from fastact.functions.registry import aliases, get, names
 
 KINDS = ("activation", "row", "packed", "dropout", "normalization", "loss")
 
@@ -43,8 +42,9 @@ class Affine:
         self.x: Any = None
         self.dW: Any = None
         self.db: Any = None
-        self.activation: Any = None if activation is None else Layer(activation, **options)
-        self._is_fused = activation is not None and functional.adds_bias(self.activation.function)
+        layer = None if activation is None else Layer(activation, **options)
+        self.activation: Any = layer
+        self._is_fused = layer is not None and functional.adds_bias(layer.function)
 
     def forward(self, x: NDArray[Any], train_flg: bool = True) -> Any:
         """Return the value; images are flattened."""
@@ -153,39 +153,16 @@ class BatchNormalization:
         return dx.reshape(dout.shape)
 
 
-def _class_name(name: str) -> str:
-    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
-
-
-@cache
-def _class_of(name: str) -> type[Layer]:
+def _class_of(function: Any) -> type[Layer]:
     """Return the class of a function in the registry."""
-    function = get(name)
 
     def __init__(self: Layer, *args: Any, **options: Any) -> None:
-        Layer.__init__(self, name, *args, **options)
+        Layer.__init__(self, function, *args, **options)
 
-    summary = f"The layer of `fastact.{name}`; the parameters are its own. See `Layer`."
+    summary = f"The layer of `fastact.{function.name}`; the parameters are its own. See `Layer`."
     content = {"__init__": __init__, "__doc__": summary, "__module__": __name__}
     content["__signature__"] = signature_of(function.operations["vjp"])
-    return type(_class_name(name), (Layer,), content)
+    return type(class_name(function.name), (Layer,), content)
 
 
-def _names() -> dict[str, str]:
-    """Return the name of the function behind that of each class."""
-    found = {_class_name(name): name for name in names(*KINDS)}
-    known = set(found.values())
-    for alias, name in aliases().items():
-        if name in known:
-            found.setdefault(_class_name(alias), name)
-    return found
-
-
-def __getattr__(name: str) -> type[Layer]:
-    if name.startswith("_") or name not in (known := _names()):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return _class_of(known[name])
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *map(_class_name, names(*KINDS))})
+__getattr__, __dir__ = exports(__name__, _class_of, *KINDS, spell=class_name)
