@@ -25,20 +25,20 @@ class Switch:
         self._is_permanent, self._blocks = False, 0
         self._lock = RLock()
 
-    def enable(self) -> None:
-        """Replace the attributes until `disable`."""
+    def patch(self) -> None:
+        """Replace the attributes until `unpatch`."""
         with self._lock:
             self._is_permanent = True
             self._apply()
 
-    def disable(self) -> None:
-        """Restore the attributes; within blocks of `enabled`, when the last of them ends."""
+    def unpatch(self) -> None:
+        """Restore the attributes; within blocks of `patched`, when the last of them ends."""
         with self._lock:
             self._is_permanent = False
             self._apply()
 
     @contextmanager
-    def enabled(self) -> Iterator[None]:
+    def patched(self) -> Iterator[None]:
         """Replace the attributes in a ``with`` block, which may be inside others and in several threads."""
         self._enter(1)
         try:

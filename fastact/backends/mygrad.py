@@ -6,13 +6,13 @@ learnable parameters and biases have gradients. MyGrad has no gradients of gradi
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastact.backends._exports import exports
+from fastact.backends._graph import gradients_of, name_after
 from fastact.backends._requirements import require
 from fastact.backends._tape import TapedCall
 
@@ -69,11 +69,6 @@ class Call(Operation):
         return found
 
 
-def gradients_of(function: Any) -> int:
-    """Return how many results of a function have gradients."""
-    return sum(each.is_gradient for each in function.operations["backward"].arrays)
-
-
 def _operation_of(function: Any) -> Callable[..., Any]:
     """Return a function of tensors."""
 
@@ -87,15 +82,7 @@ def _operation_of(function: Any) -> Callable[..., Any]:
         results = [result] if count == 1 else [result[k] for k in range(count)]
         return (*results, *others) if len(results) + len(others) > 1 else result
 
-    operation.__name__ = operation.__qualname__ = function.name
-    operation.__doc__ = (
-        f"Compute `fastact.{function.name}` of tensors.\n\n"
-        "With ``constant=True``, the result has no gradient, as in MyGrad. See `fastact` for the other parameters."
-    )
-    kinds = inspect.Parameter
-    constant = kinds("constant", kinds.KEYWORD_ONLY, default=None)
-    own = function.operations["forward"].signature.parameters.values()
-    vars(operation)["__signature__"] = inspect.Signature([*own, constant])
+    name_after(function, operation, "tensors of MyGrad", constant=None)
     return operation
 
 

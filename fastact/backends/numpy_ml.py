@@ -1,7 +1,7 @@
 """Activations for the layers of numpy-ml: with the value, the derivative and the second derivative.
 
 Every activation of elements has a class, named after it, for ``act_fn=``: ``FullyConnected(10, act_fn=Gelu())``. Within
-``enabled()``, or after ``enable()``, names will do: ``act_fn="gelu"`` or ``act_fn="elu(alpha=0.5)"``, and layers of
+``patched()``, or after ``patch()``, names will do: ``act_fn="gelu"`` or ``act_fn="elu(alpha=0.5)"``, and layers of
 numpy-ml's own ``"relu"``, ``"tanh"`` and ``"sigmoid"`` get fastact's too.
 """
 
@@ -99,6 +99,6 @@ def _from_str(self: Any, act_str: str) -> Any:
 
 
 _switch = Switch(ActivationInitializer, lambda: {"init_from_str": _from_str})
-enable, disable, enabled = _switch.enable, _switch.disable, _switch.enabled
+patch, unpatch, patched = _switch.patch, _switch.unpatch, _switch.patched
 
 __getattr__, __dir__ = exports(__name__, _class_of, "activation", spell=class_name)

@@ -1,0 +1,1 @@
+"""Tests of other libraries, run as they ship, with and without fastact."""
