@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "examples"))
 
 from onnx.backend.test.loader import load_model_tests
 from onnx.reference import ReferenceEvaluator
-from onnx_runner import FUNCTIONS, evaluator
+from onnx_runner import FUNCTIONS, evaluator  # type: ignore[import-not-found]
 
 
 def is_concerned(model: Any) -> bool:
