@@ -7,6 +7,7 @@ to it that they are there.
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from typing import Any
 
 import pytest
@@ -17,6 +18,11 @@ REPRESENTATIVES = ("sigmoid", "tanh", "relu", "leaky_relu", "prelu", "elu", "max
 def only_long(*values: Any) -> list[Any]:
     """Return parameters of a test that only ``--long`` runs: others stand for them by default."""
     return [pytest.param(value, marks=pytest.mark.long) for value in values]
+
+
+def with_long(names: Iterable[str], by_default: Container[str] = REPRESENTATIVES) -> list[Any]:
+    """Return functions as parameters, those that others stand for only with ``--long``."""
+    return [name if name in by_default else only_long(name)[0] for name in names]
 
 
 #: Of the two half types, only bfloat16 has blocks in another order than memory; what is left is rounding, the same code

@@ -69,7 +69,7 @@ def load(
     return _load(name, compile_it)
 
 
-def load_ir(name: str, build: Callable[[], tuple[str, str]]) -> int:
+def load_ir(name: str | None, build: Callable[[], tuple[str, str]]) -> int:
     """Return the address of a function that is written for LLVM, loaded from the cache or compiled without Numba.
 
     Parameters

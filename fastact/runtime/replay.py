@@ -40,7 +40,7 @@ def replay_ir() -> str:
     module = ir.Module()
     nothing, release = _nothing(module), _release(module)
     find_places, run = _find_places(module), _run(module, nothing, release)
-    code = _Code(module, SYMBOL, _INDEX, 3)
+    code = Code(module, SYMBOL, _INDEX, 3)
     itself, given, count = code.arguments
     # The builtin is bound to a tuple, whose first item is an array: the settings, and the records.
     chain = code.load(code.load(itself, TUPLE_ITEMS), ARRAY.data)
@@ -56,7 +56,7 @@ def replay_ir() -> str:
     return str(module)
 
 
-class _Code:
+class Code:
     """A function of words in the making."""
 
     def __init__(self, module: ir.Module, name: str, returns: ir.Type, arguments: int) -> None:
@@ -72,12 +72,15 @@ class _Code:
         return self.builder.gep(pointer, [self.word(index)])
 
     def word(self, value: Any) -> Any:
+        """Return a number, or what computes one, as a word."""
         return ir.Constant(_INDEX, value) if isinstance(value, int) else value
 
     def load(self, address: Any, index: Any) -> Any:
+        """Return the word at an index after an address."""
         return self.builder.load(self._pointer(address, index))
 
     def store(self, value: Any, address: Any, index: Any) -> None:
+        """Store a word at an index after an address."""
         self.builder.store(self.word(value), self._pointer(address, index))
 
     def reserve(self, count: Any) -> Any:
@@ -85,18 +88,23 @@ class _Code:
         return self.builder.ptrtoint(self.builder.alloca(_INDEX, self.word(count)), _INDEX)
 
     def add(self, a: Any, b: Any) -> Any:
+        """Return a sum."""
         return self.builder.add(a, self.word(b))
 
     def times(self, a: Any, b: Any) -> Any:
+        """Return a product."""
         return self.builder.mul(a, self.word(b))
 
     def part(self, a: Any, mask: int) -> Any:
+        """Return the bits under a mask."""
         return self.builder.and_(a, self.word(mask))
 
     def equal(self, a: Any, b: Any) -> Any:
+        """Return whether two words are equal."""
         return self.builder.icmp_signed("==", a, self.word(b))
 
     def differ(self, a: Any, b: Any) -> Any:
+        """Return whether two words differ."""
         return self.builder.icmp_signed("!=", a, self.word(b))
 
     def when(self, condition: Any) -> Any:
@@ -132,7 +140,7 @@ class _Code:
 
 def _nothing(module: ir.Module) -> ir.Function:
     """Return the function that returns None, given the settings."""
-    code = _Code(module, "nothing", _INDEX, 1)
+    code = Code(module, "nothing", _INDEX, 1)
     (settings,) = code.arguments
     none = code.load(settings, SETTING.none)
     code.call(code.load(settings, SETTING.inc_ref), none)
@@ -142,7 +150,7 @@ def _nothing(module: ir.Module) -> ir.Function:
 
 def _release(module: ir.Module) -> ir.Function:
     """Return the function that releases so many objects at an address."""
-    code = _Code(module, "release", _INDEX, 3)
+    code = Code(module, "release", _INDEX, 3)
     settings, objects, count = code.arguments
     with code.loop(count) as k:
         code.call(code.load(settings, SETTING.dec_ref), code.load(objects, k))
@@ -152,7 +160,7 @@ def _release(module: ir.Module) -> ir.Function:
 
 def _find_places(module: ir.Module) -> ir.Function:
     """Return the function that compares arguments with the expected ones, and stores the places of their elements."""
-    code = _Code(module, "find_places", _TRUTH, 5)
+    code = Code(module, "find_places", _TRUTH, 5)
     record, settings, given, places, keys = code.arguments
     no = ir.Constant(_TRUTH, 0)
     with code.loop(code.load(record, RECORD.arguments)) as k:
@@ -177,7 +185,7 @@ def _find_places(module: ir.Module) -> ir.Function:
     return code.function
 
 
-def _check_array(code: _Code, settings: Any, array: Any, expected: Any) -> None:
+def _check_array(code: Code, settings: Any, array: Any, expected: Any) -> None:
     """Return false unless an object is an array of the expected dtype, flags and shape."""
     no, dimensions = ir.Constant(_TRUTH, 0), code.load(expected, ARGUMENT.dimensions)
     with code.when(
@@ -199,7 +207,7 @@ def _check_array(code: _Code, settings: Any, array: Any, expected: Any) -> None:
         code.give(no)
 
 
-def _take_key(code: _Code, settings: Any, argument: Any, at: Any) -> None:
+def _take_key(code: Code, settings: Any, argument: Any, at: Any) -> None:
     """Store the 64 bits of a Python integer; return false if it is none, or does not fit."""
     no = ir.Constant(_TRUTH, 0)
     with code.when(
@@ -217,7 +225,7 @@ def _take_key(code: _Code, settings: Any, argument: Any, at: Any) -> None:
 
 def _run(module: ir.Module, nothing: ir.Function, release: ir.Function) -> ir.Function:
     """Return the function that allocates the outputs, calls the inner loop, and returns the results."""
-    code = _Code(module, "run", _INDEX, 4)
+    code = Code(module, "run", _INDEX, 4)
     record, settings, given, places = code.arguments
     count, outputs = code.load(record, RECORD.arguments), code.load(record, RECORD.outputs)
     operand_count = code.load(record, RECORD.operands)
@@ -274,7 +282,7 @@ def _run(module: ir.Module, nothing: ir.Function, release: ir.Function) -> ir.Fu
 
 
 def _enter_output_pool(
-    code: _Code, record: Any, settings: Any, handler: Any, nothing: ir.Function
+    code: Code, record: Any, settings: Any, handler: Any, nothing: ir.Function
 ) -> Any:
     """Let large outputs come from the output pool, as `fastact.runtime.output_pool.with_output_pool` does.
 
@@ -301,7 +309,7 @@ def _enter_output_pool(
     return is_pooled
 
 
-def _leave_output_pool(code: _Code, settings: Any, is_pooled: Any, handler: Any) -> None:
+def _leave_output_pool(code: Code, settings: Any, is_pooled: Any, handler: Any) -> None:
     """Give NumPy the memory handler of before back."""
     with code.when(is_pooled):
         before = code.load(handler, 0)
@@ -309,13 +317,13 @@ def _leave_output_pool(code: _Code, settings: Any, is_pooled: Any, handler: Any)
         code.call(code.load(settings, SETTING.dec_ref), before)
 
 
-def _set_handler(code: _Code, settings: Any, handler: Any) -> None:
+def _set_handler(code: Code, settings: Any, handler: Any) -> None:
     replaced = code.call(code.load(settings, SETTING.set_handler), handler)
     code.call(code.load(settings, SETTING.dec_ref), replaced)
 
 
 def _call_inner_loop(
-    code: _Code, record: Any, settings: Any, operands: Any, first_operand: Any
+    code: Code, record: Any, settings: Any, operands: Any, first_operand: Any
 ) -> None:
     """Call the inner loop as often as it takes, without the GIL if it has much to do."""
     parts = RECORD.inner_loop, RECORD.dimensions, RECORD.steps, RECORD.loop_data
@@ -334,7 +342,7 @@ def _call_inner_loop(
         code.call(code.load(settings, SETTING.restore_thread), code.load(state, 0))
 
 
-def _narrow(code: _Code, source: Any, target: Any, count: Any) -> None:
+def _narrow(code: Code, source: Any, target: Any, count: Any) -> None:
     """Round so many float64 to float32."""
     wide = code.builder.inttoptr(source, ir.DoubleType().as_pointer())
     narrow = code.builder.inttoptr(target, ir.FloatType().as_pointer())
@@ -345,7 +353,7 @@ def _narrow(code: _Code, source: Any, target: Any, count: Any) -> None:
 
 
 def _give_results(
-    code: _Code, record: Any, settings: Any, given: Any, objects: Any, release: ir.Function
+    code: Code, record: Any, settings: Any, given: Any, objects: Any, release: ir.Function
 ) -> None:
     """Return the new arrays, one or a tuple, or what a Python function makes of all arguments and them."""
     count, outputs = code.load(record, RECORD.arguments), code.load(record, RECORD.outputs)

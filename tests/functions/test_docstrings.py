@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from representatives import REPRESENTATIVES
+from representatives import REPRESENTATIVES, with_long
 
 import fastact as fa
 import fastact.ufuncs
@@ -66,11 +66,6 @@ FIRST = (
 FIRST += ("layer_norm", "batch_norm", "softmax_cross_entropy", "huber", "linear_cross_entropy")
 
 
-def with_long(names: list[str]) -> list[Any]:
-    """Return the functions as parameters, those that others stand for only with ``--long``."""
-    return [name if name in FIRST else pytest.param(name, marks=pytest.mark.long) for name in names]
-
-
 def documented(name: str) -> dict[str, Any]:
     """Return a function of the catalogue and its methods by their names."""
     function = fa.get(name)
@@ -107,7 +102,7 @@ def test_examples_of_functions(name: str) -> None:
     run_examples(f"fa.{name}", fa.get(name).__doc__)
 
 
-@pytest.mark.parametrize("name", with_long(FUNCTIONS))
+@pytest.mark.parametrize("name", with_long(FUNCTIONS, FIRST))
 def test_examples_of_methods(name: str) -> None:
     for each, method in methods(fa.get(name)):
         run_examples(each, method.__doc__)
