@@ -42,7 +42,9 @@ def exports(
     def __getattr__(name: str) -> Any:
         if name.startswith("__") or name not in (by_name := known()):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return adapted(by_name[name])
+        found = adapted(by_name[name])
+        setattr(sys.modules[module], name, found)  # which later look-ups find without this function
+        return found
 
     def __dir__() -> list[str]:
         return sorted({*vars(sys.modules[module]), *map(spell, names(*kinds))})

@@ -71,7 +71,7 @@ class Call(Function):
         return Variable(np.zeros_like(output().data))
 
 
-def _function_of(function: Any) -> Callable[..., Any]:
+def wrap(function: Any) -> Callable[..., Any]:
     """Return a function of variables."""
 
     def operation(*args: Any, **options: Any) -> Any:
@@ -94,4 +94,4 @@ def _without_graph(value: Any) -> Any:
     return value.data if isinstance(value, Variable) else value
 
 
-__getattr__, __dir__ = exports(__name__, _function_of)
+__getattr__, __dir__ = exports(__name__, wrap)

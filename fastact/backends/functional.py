@@ -173,15 +173,25 @@ def _function(name: str) -> Any:
     return get(name) if name in names() else None
 
 
+def _find(name: str) -> Any:
+    """Return the function of a module attribute, or None."""
+    base, _, suffix = name.rpartition("_")
+    if f"_{suffix}" not in (_FORWARD, _BACKWARD):
+        return None
+    is_forward = f"_{suffix}" == _FORWARD
+    if (function := _function(base)) is not None:
+        return function.vjp if is_forward else _backward
+    if (function := _function(base.removeprefix(_AFFINE))) is not None:
+        return _after_affine(function) if is_forward else affine_backward
+    return None
+
+
 def __getattr__(name: str) -> Any:
-    if not name.startswith("__") and name.endswith((_FORWARD, _BACKWARD)):
-        base, _, suffix = name.rpartition("_")
-        is_forward = f"_{suffix}" == _FORWARD
-        if (function := _function(base)) is not None:
-            return function.vjp if is_forward else _backward
-        if (function := _function(base.removeprefix(_AFFINE))) is not None:
-            return _after_affine(function) if is_forward else affine_backward
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = None if name.startswith("__") else _find(name)
+    if found is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found  # which later look-ups find without this function
+    return found
 
 
 def __dir__() -> list[str]:

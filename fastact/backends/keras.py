@@ -22,8 +22,8 @@ from fastact.runtime.dtypes import has_loop
 
 require(__name__)
 
-from keras.src.backend.numpy import nn  # noqa: E402
-from keras.src.backend.numpy.core import convert_to_tensor  # noqa: E402
+from keras.src.backend.numpy import nn
+from keras.src.backend.numpy.core import convert_to_tensor
 
 _KINDS = ("activation", "row", "packed")
 

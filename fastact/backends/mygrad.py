@@ -18,9 +18,9 @@ from fastact.backends._tape import TapedCall
 
 require(__name__)
 
-from mygrad import Tensor, execute_op  # noqa: E402
-from mygrad._utils import graph_tracking  # noqa: E402
-from mygrad.operation_base import Operation  # noqa: E402
+from mygrad import Tensor, execute_op
+from mygrad._utils import graph_tracking
+from mygrad.operation_base import Operation
 
 
 class Call(Operation):
@@ -69,7 +69,7 @@ class Call(Operation):
         return found
 
 
-def _operation_of(function: Any) -> Callable[..., Any]:
+def wrap(function: Any) -> Callable[..., Any]:
     """Return a function of tensors."""
 
     def operation(*args: Any, constant: bool | None = None, **options: Any) -> Any:
@@ -90,4 +90,4 @@ def _without_graph(value: Any) -> Any:
     return value.data if isinstance(value, Tensor) else value
 
 
-__getattr__, __dir__ = exports(__name__, _operation_of)
+__getattr__, __dir__ = exports(__name__, wrap)

@@ -38,6 +38,14 @@ def test_every_function_has_two_pairs(name: str) -> None:
             assert f"{base}_{suffix}" in dir(functional)
 
 
+def test_newcomer(newcomer: str) -> None:
+    assert f"{newcomer}_forward" in dir(functional)
+    x = numbers(N, D)
+    out, cache = getattr(functional, f"{newcomer}_forward")(x)
+    np.testing.assert_allclose(out, x * x / 2)
+    np.testing.assert_allclose(getattr(functional, f"{newcomer}_backward")(x, cache), x * x)
+
+
 def test_unknown_names() -> None:
     for name in ("nothing_forward", "relu_sideways", "_forward", "affine_nothing_backward"):
         with pytest.raises(AttributeError, match=name):

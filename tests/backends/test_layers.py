@@ -10,11 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from representatives import REPRESENTATIVES, with_long
 
 import fastact as fa
 from fastact.backends import layers
 from fastact.backends.layers import KINDS, Affine, Layer
 
+# One of each kind of layer.
+STAND_FOR_ALL = (
+    *REPRESENTATIVES,
+    *("rrelu", "silu", "threshold", "softmax", "logsumexp", "hardmax", "gumbel_softmax", "crelu"),
+    *fa.names("dropout", "normalization", "loss"),
+    "swiglu",
+)
 ROWS, COLUMNS = 6, 8
 STEP = 1e-6
 LABELS = np.array([0, 7, 2, 2, 5, 1])
@@ -68,7 +76,7 @@ def check(call: Callable[..., Any], array: Any, gradient: Any, upstream: Any) ->
     np.testing.assert_allclose(np.sum(gradient * direction), expected, rtol=2e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", fa.names(*KINDS))
+@pytest.mark.parametrize("name", with_long(fa.names(*KINDS), STAND_FOR_ALL))
 def test_every_function_has_a_layer_with_its_gradient(name: str) -> None:
     layer, inputs, others = made(name)
     y = layer.forward(*inputs, *others)
@@ -80,10 +88,10 @@ def test_every_function_has_a_layer_with_its_gradient(name: str) -> None:
     gradients = found if isinstance(found, tuple) else (found,)
     for k, gradient in enumerate(gradients):
         assert gradient.shape == inputs[k].shape
-        check(lambda x: layer.forward(x, *others), inputs[k], gradient, upstream)  # noqa: B023
+        check(lambda x: layer.forward(x, *others), inputs[k], gradient, upstream)
 
 
-@pytest.mark.parametrize("name", fa.names(*KINDS))
+@pytest.mark.parametrize("name", with_long(fa.names(*KINDS), STAND_FOR_ALL))
 def test_layers_pickle(name: str) -> None:
     layer, inputs, others = made(name)
     y = layer.forward(*inputs, *others)
@@ -104,14 +112,22 @@ def test_the_names_are_those_of_the_registry() -> None:
         layers.Nothing  # noqa: B018
 
 
+def test_newcomer(newcomer: str) -> None:
+    assert "Newcomer" in dir(layers)
+    x, layer = numbers(3), layers.Newcomer()
+    np.testing.assert_allclose(layer.forward(x), x * x / 2)
+    np.testing.assert_allclose(layer.backward(x), x * x)
+    assert layers.NewOne is layers.Newcomer
+
+
 def test_signatures_are_the_functions_own() -> None:
-    assert list(inspect.signature(layers.Softmax).parameters)[0] == "axis"
+    assert next(iter(inspect.signature(layers.Softmax).parameters)) == "axis"
     assert "negative_slope" in inspect.signature(layers.LeakyRelu).parameters
     for name in ("out", "x", "casting", "residual"):
         assert name not in inspect.signature(layers.LeakyRelu).parameters
-    with pytest.raises(TypeError, match="LeakyRelu: .*slope"):
+    with pytest.raises(TypeError, match=r"LeakyRelu: .*slope"):
         layers.LeakyRelu(slope=0.1)
-    with pytest.raises(TypeError, match="Prelu: .*weight"):
+    with pytest.raises(TypeError, match=r"Prelu: .*weight"):
         layers.Prelu()
 
 
@@ -195,15 +211,17 @@ def test_own_functions_and_bound_ones() -> None:
     x = numbers(ROWS, COLUMNS)
     layer = Layer(fa.get("elu", alpha=0.5))
     np.testing.assert_allclose(layer.forward(x), np.where(x > 0, x, 0.5 * np.expm1(x)))
-    assert repr(Layer("leaky_relu", negative_slope=0.2)) == "<layer 'leaky_relu', negative_slope=0.2>"
+    assert (
+        repr(Layer("leaky_relu", negative_slope=0.2)) == "<layer 'leaky_relu', negative_slope=0.2>"
+    )
 
 
 def test_what_is_random_follows_the_seed_and_stops_in_inference() -> None:
     x = np.ones((50, 50))
     for layer in (layers.Relu(dropout=0.5), layers.AlphaDropout(0.5), layers.Dropout(0.5)):
-        np.random.seed(7)
+        np.random.seed(7)  # noqa: NPY002
         y = layer.forward(x)
-        np.random.seed(7)
+        np.random.seed(7)  # noqa: NPY002
         np.testing.assert_array_equal(layer.forward(x, True), y)
         assert (layer.forward(x, train_flg=True) != y).any()
         assert np.unique(layer.forward(x, False)).size == 1
