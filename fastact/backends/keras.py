@@ -22,6 +22,7 @@ from fastact.runtime.dtypes import has_loop
 
 require(__name__)
 
+from keras.config import backend
 from keras.src.backend.numpy import nn
 from keras.src.backend.numpy.core import convert_to_tensor
 
@@ -71,6 +72,10 @@ def _replacement(original: Callable[..., Any], function: Any) -> Callable[..., A
 
 
 def _replacements() -> dict[str, Callable[..., Any]]:
+    if backend() != "numpy":
+        raise RuntimeError(
+            f"{__name__}: Keras computes with {backend()}; set KERAS_BACKEND=numpy before it is imported"
+        )
     return {name: _replacement(vars(nn)[name], each) for name, each in counterparts().items()}
 
 
