@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from fastact.runtime.dtypes import has_loop
 
 require(__name__)
 
+from keras.backend import result_type
 from keras.config import backend
 from keras.src.backend.numpy import nn
 from keras.src.backend.numpy.core import convert_to_tensor
@@ -45,6 +46,7 @@ def options_of(theirs: inspect.Signature, function: Any) -> dict[str, str]:
     return {name: name if name in known else others.pop(0) for name in parameters}
 
 
+@cache
 def _replacement(original: Callable[..., Any], function: Any) -> Callable[..., Any]:
     """Return Keras' function, computed by fastact's."""
     theirs = inspect.signature(original)
@@ -53,13 +55,17 @@ def _replacement(original: Callable[..., Any], function: Any) -> Callable[..., A
     defaults = {
         name: value for name, value in defaults.items() if value is not inspect.Parameter.empty
     }
-    # To Keras' default type, so that its NumPy backend has no float64.
     converts = convert_to_tensor.__name__ in original.__code__.co_names
+
+    def is_kept(x: Any) -> bool:
+        """Whether Keras computes with an array as it is; most functions make float32 of float64."""
+        return not converts or (type(x) is np.ndarray and result_type(x.dtype) == x.dtype.name)
+
     choices = {name: ("none", *values) for name, values in function._definition.choices.items()}
 
     @wraps(original)
     def replacement(x: Any, *args: Any, **kwargs: Any) -> Any:
-        array = convert_to_tensor(x) if converts else np.asarray(x)
+        array = np.asarray(x) if is_kept(x) else convert_to_tensor(x)
         given = {**defaults, **dict(zip(options, args, strict=False)), **kwargs}
         if not has_loop(array.dtype) or given.keys() != options.keys():
             return original(x, *args, **kwargs)
