@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
-import numpy as np
-
 from fastact.arrays.random_numbers import new_key
 from fastact.backends._second_order import Kind, SecondPullback, backward
 from fastact.functions.fused import RESIDUAL
@@ -82,7 +80,7 @@ class TapedCall:
         given = dict(zip(names, args, strict=False))
         for name in names:
             value = given[name] if name in given else options[name]
-            if value is None:
+            if value is None and arguments[name].default is None:
                 continue
             is_wanted = wanted is None or wanted(value)
             if arguments[name].is_differentiable and is_wanted:
