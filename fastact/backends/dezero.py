@@ -61,9 +61,11 @@ class Call(Function):
             each = [self._zero(output) if dy is None else dy for dy, output in pairs]
             found = Call(self.call.gradient)(*each, *self.inputs)
             return tuple(found) if isinstance(found, list) else (found,)
-        arrays = [None if dy is None else dy.data for dy in gradients]
+        found = self.pullback(*[None if dy is None else dy.data for dy in gradients])
+        pairs = zip(found, self.inputs, strict=True)
         return tuple(
-            None if each is None else Variable(np.asarray(each)) for each in self.pullback(*arrays)
+            Variable(np.zeros_like(x.data) if each is None else np.asarray(each))
+            for each, x in pairs
         )
 
     @staticmethod
