@@ -39,13 +39,20 @@ def numbers(*shape: int, seed: int = 0, dtype: Any = np.float64) -> Any:
 
 
 def check(function: Callable[..., Any], *arrays: Any) -> None:
-    """Check the gradient with respect to each array as DeZero checks its own."""
-    for k, array in enumerate(arrays):
-
-        def alone(x: Any, k: int = k) -> Any:
-            return function(*arrays[:k], x, *arrays[k + 1 :])
-
-        assert gradient_check(alone, array)
+    """Compare gradients with central differences in random directions."""
+    variables = [dezero.Variable(each) for each in arrays]
+    value = function(*variables)
+    upstream = np.random.default_rng(1).standard_normal(value.shape)
+    F.sum(value * upstream).backward()
+    for k, variable in enumerate(variables):
+        direction = np.random.default_rng(2).standard_normal(variable.shape)
+        moved, sides = list(arrays), []
+        for step in (1e-6, -1e-6):
+            moved[k] = arrays[k] + step * direction
+            sides.append(np.sum(upstream * function(*map(dezero.Variable, moved)).data))
+        expected = (sides[0] - sides[1]) / 2e-6
+        found = np.sum(variable.grad.data * direction)
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-8)
 
 
 PEERS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -81,6 +88,14 @@ def test_gradients_of_elements(name: str) -> None:
     parameters = fa.get(name)._definition.required_parameters
     x = abs(numbers(N, D)) if name == "log1mexp" else numbers(N, D)
     check(lambda x: getattr(fad, name)(x, **parameters), x)
+
+
+@pytest.mark.skipif(dezero.__version__ == "0.0.11", reason="its check fails for its own functions")
+@pytest.mark.parametrize("name", with_long(POINTWISE))
+def test_dezeros_own_check(name: str) -> None:
+    parameters = fa.get(name)._definition.required_parameters
+    x = abs(numbers(N, D)) if name == "log1mexp" else numbers(N, D)
+    assert gradient_check(lambda x: getattr(fad, name)(x, **parameters), x)
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name != "hardmax"])

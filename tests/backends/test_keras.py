@@ -37,14 +37,10 @@ def arguments(name: str) -> tuple[Any, ...]:
 
 
 def test_all_that_keras_and_the_registry_have() -> None:
-    assert len(NAMES) >= 27
+    assert len(NAMES) >= 26  # of Keras 3.8; 3.15 has 27
     elsewhere = [fa.get(name)._definition.elsewhere for name in fa.names("activation", "row")]
     claimed = {each["keras"] for each in elsewhere if "keras" in each}
-    assert claimed - set(NAMES) <= {
-        "exponential",
-        "linear",
-        "mish",
-    }  # which are no functions of that module
+    assert {each for each in claimed if hasattr(nn, each)} <= set(NAMES)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
