@@ -1,13 +1,34 @@
-"""Calls as tapes record them: functions of their differentiable inputs alone, with gradients to the second order."""
+"""Calls as tapes record them: functions of their differentiable inputs alone, with gradients to the second order.
+
+A tape, such as that of PyTorch or autograd, needs of a call its results, a function that computes its gradients later,
+and the same of these gradients:
+
+- `TapedCall` is a call as a function of arrays. Its `vjp` returns the results and a `Pullback`.
+- A `Pullback` computes the gradients. What it keeps are arrays of its own or of the caller, in `Pullback.saved`, so that
+  a tape can keep them its own way.
+- `TapedCall.gradient` is a `TapedGradient`: the gradients as a function of those with respect to the results, and of the
+  inputs. It has the same methods, so an adapter that records a call records its gradient with the same code.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
-import numpy as np
-
+from fastact.arrays.random_numbers import new_key
+from fastact.backends._second_order import Kind, SecondPullback, backward
 from fastact.functions.fused import RESIDUAL
+from fastact.functions.options import OUT, RNG
+from fastact.functions.vjp import Vjp
+
+
+@cache
+def _names(kind: type, count: int, options: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of arguments in the order of a function's signature: so many by position, others by name."""
+    signature = inspect.signature(kind)
+    return tuple(signature.bind_partial(*range(count), **dict.fromkeys(options)).arguments)
 
 
 class TapedCall:
@@ -21,75 +42,205 @@ class TapedCall:
         The positional arguments of the call.
     options : mapping of str to Any
         The keyword arguments.
+    wanted : callable, optional
+        Takes an argument and tells whether its gradient is wanted; without it, all gradients are.
 
     Attributes
     ----------
     function : Function
         The function.
     inputs : dict of str to Any
-        The differentiable inputs that are given, in the order of the signature.
+        The differentiable inputs that are given and wanted, in the order of the signature.
     others : dict of str to Any
-        The other arguments.
+        The other arguments. Random numbers are those of one key: repeated, the call draws the same.
 
     Raises
     ------
     TypeError
-        If the arguments do not match the signature.
+        If the arguments do not match the signature, or a gradient is wanted that does not exist.
     """
 
     __slots__ = ("function", "inputs", "others")
 
-    def __init__(self, function: Any, args: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        function: Any,
+        args: tuple[Any, ...],
+        options: Mapping[str, Any],
+        wanted: Callable[[Any], bool] | None = None,
+    ) -> None:
         self.function = function
-        operation = function.operations["forward"]
         try:
-            bound = operation.signature.bind_partial(*args, **options)
+            names = _names(type(function), len(args), tuple(options))
         except TypeError as error:
             raise TypeError(f"{function.name}: {error}") from None
-        given = {name: value for name, value in bound.arguments.items() if value is not None}
-        arguments = operation.arguments
-        self.inputs = {n: value for n, value in given.items() if arguments[n].is_differentiable}
-        self.others = {n: value for n, value in given.items() if n not in self.inputs}
+        arguments = function.operations["forward"].arguments
+        self.inputs: dict[str, Any] = {}
+        self.others: dict[str, Any] = {}
+        given = dict(zip(names, args, strict=False))
+        for name in names:
+            value = given[name] if name in given else options[name]
+            if value is None and arguments[name].default is None:
+                continue
+            is_wanted = wanted is None or wanted(value)
+            if arguments[name].is_differentiable and is_wanted:
+                self.inputs[name] = value
+            elif wanted is not None and is_wanted:
+                raise TypeError(f"{function.name}: there is no gradient with respect to {name!r}")
+            else:
+                self.others[name] = value
+        if OUT.name in self.others:
+            raise TypeError(f"{function.name}: a call on a tape takes no {OUT.name!r}")
+        is_random = RNG.name in self.others or "dropout" in self.others
+        if RNG.name in arguments and (is_random or "dropout" not in arguments):
+            self.others[RNG.name] = new_key(function.name, self.others.get(RNG.name))
 
     def __call__(self, *inputs: Any) -> Any:
         """Compute the results from arrays in the order of `inputs`."""
         arrays, options = self._arguments(inputs)
-        return self.function(*arrays, **options)
+        results = self.function(*arrays, **options)
+        draws_slopes = self.function._definition.drawn_between and RNG.name in options
+        return results[0] if draws_slopes else results
 
-    def vjp(self, *inputs: Any) -> tuple[tuple[Any, ...], Callable[..., tuple[Any, ...]]]:
-        """Compute the results and a function that computes the gradients.
+    def vjp(self, *inputs: Any) -> tuple[tuple[Any, ...], Pullback]:
+        """Compute the results, and a function that computes the gradients from those with respect to the results.
 
         Parameters
         ----------
         *inputs : ndarray
             Arrays in the order of `inputs`.
-
-        Returns
-        -------
-        results : tuple
-            The results.
-        gradients : callable
-            Takes the gradient with respect to each result, None if it is 0, and returns those with respect to each
-            input. Results that have no gradient, such as running averages, are ignored.
         """
         arrays, options = self._arguments(inputs)
         *results, vjp = self.function.vjp(*arrays, **options)
-        has_residual = RESIDUAL.name in self.inputs
+        return tuple(results), Pullback(self, vjp, inputs, results)
 
-        def gradients(*given: Any) -> tuple[Any, ...]:
-            pairs = zip(given, results[: len(vjp.gradients)], strict=False)
-            each = [np.zeros_like(result) if dy is None else dy for dy, result in pairs]
-            found = vjp(*each)
-            found = found if isinstance(found, tuple) else (found,)
-            if not has_residual:
-                return found
-            by_name = dict(zip([n for n in self.inputs if n != RESIDUAL.name], found, strict=True))
-            return tuple(by_name.get(name, each[0]) for name in self.inputs)
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        name: str = self.function.name
+        return name
 
-        return tuple(results), gradients
+    @property
+    def gradient(self) -> TapedGradient:
+        """The gradients, as a function of those with respect to the results and of `inputs`."""
+        return TapedGradient(self)
 
-    def _arguments(self, inputs: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    @property
+    def gradient_of_output(self) -> TapedGradient | None:
+        """The gradient, as a function of that with respect to the result and of the result, if it can be had so."""
+        definition = self.function._definition
+        is_known = getattr(definition, "second_order", None) and not definition.is_reduced
+        return TapedGradient(self, True) if is_known and not self.others.get("hard") else None
+
+    @property
+    def is_diagonal(self) -> bool:
+        """Whether each result depends on one element of each input, so that a `Pullback` is forward mode as well."""
+        return [*self.inputs] == ["x"] and "derivative" in self.function.operations
+
+    @property
+    def differentiable(self) -> list[str]:
+        """The names of all arguments that have gradients, wanted or not, in the order of the signature."""
+        arguments, given = (
+            self.function.operations["forward"].arguments,
+            {*self.inputs, *self.others},
+        )
+        return [n for n, each in arguments.items() if n in given and each.is_differentiable]
+
+    def arguments(self, inputs: Iterable[Any]) -> dict[str, Any]:
+        """Return all arguments by name, with these as inputs."""
+        return {**dict(zip(self.inputs, inputs, strict=True)), **self.others}
+
+    def _arguments(self, inputs: Iterable[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arrays and the options of a call."""
-        given = {**dict(zip(self.inputs, inputs, strict=True)), **self.others}
+        given = self.arguments(inputs)
         names = [n for n in self.function.operations["forward"].inputs if n in given]
         return tuple(given.pop(name) for name in names), given
+
+
+class Pullback:
+    """The gradients of a taped call, as a function of those with respect to its results.
+
+    Attributes
+    ----------
+    saved : tuple of ndarray
+        The arrays that it keeps, some of which may be inputs or results. They must not be modified. A tape may keep them
+        its own way, and set this to an empty tuple.
+    """
+
+    __slots__ = ("_call", "_inputs", "_results", "_vjp", "saved")
+
+    def __init__(
+        self, call: TapedCall, vjp: Vjp, inputs: Sequence[Any], results: Sequence[Any]
+    ) -> None:
+        self._call, self._vjp, self.saved = (
+            call,
+            partial(Vjp, vjp._recipe, options=vjp.options),
+            vjp.saved,
+        )
+        self._inputs = list(map(Kind.of, inputs))
+        self._results = list(map(Kind.of, results[: len(vjp.gradients)]))
+
+    def __call__(self, *gradients: Any, saved: tuple[Any, ...] | None = None) -> tuple[Any, ...]:
+        """Compute the gradients with respect to the inputs of the call, with their shapes and dtypes.
+
+        Parameters
+        ----------
+        *gradients : ndarray or None
+            The gradient with respect to each result; None for 0. Those of results without a gradient, such as running
+            averages, are ignored.
+        saved : tuple of ndarray, optional
+            What `saved` was.
+        """
+        pairs = zip(gradients, self._results, strict=False)
+        dys = [result.zeros() if dy is None else dy for dy, result in pairs]
+        found = self._vjp(saved=self.saved if saved is None else saved)(*dys)
+        each = iter(found if isinstance(found, tuple) else (found,))
+        by_name = {
+            n: dys[0] if n == RESIDUAL.name else next(each) for n in self._call.differentiable
+        }
+        pairs = zip(self._call.inputs, self._inputs, strict=True)
+        return tuple([kind.fit(by_name[name]) for name, kind in pairs])
+
+
+class TapedGradient:
+    """The gradients of a taped call, as a function of those with respect to its results and of its inputs.
+
+    Attributes
+    ----------
+    call : TapedCall
+        The call.
+    is_of_output : bool
+        Whether it is a function of the result instead of the inputs.
+    """
+
+    __slots__ = ("call", "is_of_output")
+
+    def __init__(self, call: TapedCall, is_of_output: bool = False) -> None:
+        self.call, self.is_of_output = call, is_of_output
+
+    def __call__(self, *inputs: Any) -> tuple[Any, ...]:
+        """Compute the gradients from those with respect to the results, followed by the inputs."""
+        return self.vjp(*inputs)[0]
+
+    def vjp(self, *inputs: Any) -> tuple[tuple[Any, ...], SecondPullback]:
+        """Compute the gradients, and a function that computes what is propagated through them."""
+        if self.is_of_output:
+            return (backward(self.call, *inputs),), SecondPullback(self, inputs)
+        count = len(inputs) - len(self.call.inputs)
+        _, pullback = self.call.vjp(*inputs[count:])
+        return pullback(*inputs[:count]), SecondPullback(self, inputs)
+
+    @property
+    def name(self) -> str:
+        """The name of the function's gradient."""
+        return self.call.function.caller("backward")  # type: ignore[no-any-return]
+
+    @property
+    def gradient(self) -> Any:
+        """Raise an error: there are no kernels of third derivatives."""
+        raise NotImplementedError(f"{self.call.name}: there is no third derivative")
+
+    @property
+    def is_diagonal(self) -> bool:
+        """As in `TapedCall`."""
+        return self.call.is_diagonal

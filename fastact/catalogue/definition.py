@@ -307,10 +307,16 @@ class ExponentialsDefinition(RowDefinition):
         Whether it is a function of ``-x``.
     takes_logarithm : bool
         Whether it needs the logarithm of the sum.
+    second_order : callable, optional
+        What is propagated through the gradient, for temperature 1, on NumPy arrays. Takes `dy`, the value, the gradient
+        with respect to `dx`, and a function that returns the sum of each row; returns the gradients with respect to `dy`
+        and the value. If it is reduced, it takes `dx` for a `dy` of 1 instead of the value, and returns what to sum for
+        the gradient with respect to `dy`, and the gradient with respect to `x`.
     """
 
     of_minus_x: bool = False
     takes_logarithm: bool = False
+    second_order: Callable[..., Any] | None = None
 
     def algorithm(self, rows: Any) -> Callable[..., None]:
         """Return the function that computes one row."""

@@ -20,6 +20,7 @@ from fastact.vecmath import log, softplus_and_derivative
 @define_softmax_cross_entropy(
     formula=r"\sum_j w_j p_j \left( \ln \sum_k e^{x_k} - x_j \right)",
     dense=dense_cross_entropy,
+    elsewhere={"onnx": "SoftmaxCrossEntropyLoss"},
     reference="J. S. Bridle, Training Stochastic Model Recognition Algorithms as Networks Can Lead to Maximum Mutual Information Estimation of Parameters, NIPS 1989; for label smoothing, C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna, Rethinking the Inception Architecture for Computer Vision, CVPR 2016.",
 )
 def softmax_cross_entropy(rows: Any) -> Any:
@@ -59,6 +60,7 @@ def softmax_cross_entropy(rows: Any) -> Any:
 @define_cross_entropy(
     formula=r"-\sum_j w_j p_j x_j",
     input="log_probabilities",
+    elsewhere={"onnx": "NegativeLogLikelihoodLoss"},
     reference="C. M. Bishop, Pattern Recognition and Machine Learning, Springer 2006, section 4.3.4.",
 )
 def nll(x: Vector, weight: Vector) -> tuple[Vector, Vector]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from fastact.catalogue.definition import define_on_exponentials, define_on_rows, define_on_simplex
 from fastact.simd import any_lane, fold_to_double, isnan, largest_lane, select, sqrt, sum_lanes
 from fastact.vecmath import exp
@@ -28,8 +30,23 @@ def _softmax_from_output(dy: Any, y: Any, row: Any) -> Any:
     return product(dy - row.weighted, y)
 
 
+def _softmax_second_order(dy: Any, y: Any, g: Any, total: Any) -> Any:
+    through_dy = g - total(y * g)
+    return y * through_dy, dy * through_dy - g * total(y * dy)
+
+
 def _log_softmax_from_output(dy: Any, y: Any, row: Any) -> Any:
     return dy - product_of_number(row.dy_sum, exp(y))
+
+
+def _log_softmax_second_order(dy: Any, y: Any, g: Any, total: Any) -> Any:
+    weighted = np.exp(y) * g
+    return g - total(weighted), -total(dy) * weighted
+
+
+def _logsumexp_second_order(dy: Any, shares: Any, g: Any, total: Any) -> Any:
+    weighted = shares * g
+    return weighted, dy * (weighted - shares * total(weighted))
 
 
 @define_on_exponentials(
@@ -37,6 +54,7 @@ def _log_softmax_from_output(dy: Any, y: Any, row: Any) -> Any:
     derivative=r"\frac{1}{T} \, y_i \left( \delta_{ij} - y_j \right)",
     errors=(4.0, 4.0),
     from_output=_softmax_from_output,
+    second_order=_softmax_second_order,
     elsewhere={
         "pytorch": "softmax",
         "jax": "softmax",
@@ -75,6 +93,7 @@ def softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     derivative=r"\frac{1}{T} \left( \delta_{ij} - e^{y_j} \right)",
     errors=(4.0, 4.0),
     from_output=_log_softmax_from_output,
+    second_order=_log_softmax_second_order,
     takes_logarithm=True,
     masked_value=-math.inf,
     elsewhere={
@@ -107,6 +126,7 @@ def log_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     derivative=r"-\frac{1}{T} \, y_i \left( \delta_{ij} - y_j \right)",
     errors=(4.0, 4.0),
     from_output=_softmax_from_output,
+    second_order=_softmax_second_order,
     of_minus_x=True,
     excluded=math.inf,
     elsewhere={"pytorch": "softmin"},
@@ -125,6 +145,7 @@ def softmin(e: Any, difference: Any, dy: Any, row: Any) -> Any:
 
 @define_on_exponentials(
     is_reduced=True,
+    second_order=_logsumexp_second_order,
     formula=r"\ln \sum_j e^{x_j / T}",
     derivative=r"\frac{1}{T} \frac{e^{x_i / T}}{\sum_j e^{x_j / T}}",
     errors=(4.0, 4.0),
@@ -152,6 +173,7 @@ def logsumexp(sums: Any) -> Any:
 
 @define_on_exponentials(
     is_reduced=True,
+    second_order=_logsumexp_second_order,
     formula=r"\ln \frac{1}{n} \sum_j e^{x_j / T}",
     derivative=r"\frac{1}{T} \frac{e^{x_i / T}}{\sum_j e^{x_j / T}}",
     errors=(4.0, 4.0),
@@ -324,6 +346,7 @@ def hardmax(rows: Any) -> Any:
     derivative=r"\frac{1}{T} \, y_i \left( \delta_{ij} - y_j \right)",
     errors=(4.0, 4.0),
     from_output=_softmax_from_output,
+    second_order=_softmax_second_order,
     is_random=True,
     elsewhere={"pytorch": "gumbel_softmax", "chainer": "gumbel_softmax"},
     reference="E. Jang, S. Gu, B. Poole, Categorical Reparameterization with Gumbel-Softmax, ICLR 2017; C. J. Maddison, A. Mnih, Y. W. Teh, The Concrete Distribution, ICLR 2017.",

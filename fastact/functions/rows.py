@@ -514,7 +514,7 @@ class RowsCall(Call):
             # Without `where`, it is the same in all calls.
             source = positions.get("where", mask)
             inputs.append(Input(source, _mask_view(mask.shape, view(True), layout.is_last)))
-        rows = own[0].array.shape[:-1]
+        rows = next(each.array.shape[:-1] for each in own if each.is_row)
         for each in self.scalars:  # the lengths of causal rows are those of each row
             whole = np.broadcast_to(each, rows).copy() if each.ndim else each
             inputs.append(Input(whole))

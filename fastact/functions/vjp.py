@@ -510,7 +510,8 @@ def by_backward(
     needed = [given[name] for name in second.saved if name in given]
     _check_kept(function.caller(operation.name), [*needed, *later.values()], options.get("out"))
     for name, argument in second.option_names.items():
-        if argument.default is REQUIRED and name in function.parameters:
+        is_bound = name in function.parameters and name not in function.learnable
+        if argument.default is REQUIRED and is_bound:
             later.setdefault(name, function.parameters[name])
     return VjpCall(function, arrays, options, forward, backward, later, bias)
 

@@ -123,6 +123,9 @@ def test_reductions(name: str, shape: tuple[int, ...]) -> None:
     np.testing.assert_allclose(y, sums, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(dx, shares, rtol=1e-12, atol=1e-300)
     np.testing.assert_array_equal(f.backward(1.0, x, causal=True), dx)
+    ones = np.ones(x.shape[:-1])
+    for _ in range(3):  # by the plan of the first
+        np.testing.assert_array_equal(f.backward(ones, x, causal=True), dx)
 
 
 @pytest.mark.parametrize("name", ["sparsemax", "entmax15", "hardmax"])

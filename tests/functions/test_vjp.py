@@ -152,6 +152,15 @@ def test_learnable_parameter() -> None:
     check(fa.prelu.vjp, fa.prelu, arrays_of(WHOLE, BIAS))
 
 
+def test_bound_learnable_parameter() -> None:
+    """It has no gradient, neither where the input is kept nor beside that of a bias."""
+    x, bias = arrays_of(WHOLE, BIAS)
+    bound = fa.prelu.bind(weight=0.3)
+    y, vjp = bound.vjp(x, save="input")
+    np.testing.assert_allclose(vjp(y), np.where(x > 0, 1, 0.3) * y)
+    check(lambda x, b: bound.vjp(x, bias=b), lambda x, b: bound(x, bias=b), [x, bias])
+
+
 @pytest.mark.parametrize(
     ("function", "targets"),
     [
