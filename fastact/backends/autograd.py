@@ -21,9 +21,9 @@ from fastact.functions.function import Function
 
 require(__name__)
 
-from autograd.core import sum_outgrads  # noqa: E402
-from autograd.extend import defjvp_argnums, defvjp_argnums, primitive, vspace  # noqa: E402
-from autograd.tracer import isbox  # noqa: E402
+from autograd.core import sum_outgrads
+from autograd.extend import defjvp_argnums, defvjp_argnums, primitive, vspace
+from autograd.tracer import isbox
 
 
 class _Record:
