@@ -9,10 +9,12 @@ Two ways lead from a compiled program to a kernel:
 
 - Activations of elements whose parameters are numbers, and row functions along an axis, are targets of XLA's foreign
   function interface: no Python runs, nothing is copied, and a call costs no more than one of XLA's own operations. The
-  activations have derivatives in both modes, to the second order.
+  activations have derivatives in both modes, the row functions in reverse mode.
 - All other calls, such as losses, gates, fused options, arrays as parameters, and bfloat16, go through
   `jax.pure_callback`: 0.1 ms each, so that they pay for large arrays only. They have gradients in reverse mode, which
   compute the value again.
+
+There are second derivatives of all activations of elements, of softmax and its kin, and through fused options.
 """
 
 from __future__ import annotations
@@ -25,13 +27,14 @@ from typing import Any
 from fastact.backends._exports import exports
 from fastact.backends._requirements import require
 from fastact.backends._tape import TapedCall
+from fastact.functions.options import RNG
 
 require(__name__)
 
 import jax
 import jax.numpy as jnp
 
-from fastact.backends._jax_callback import as_floats, through_python
+from fastact.backends._jax_callback import as_floats, second_order, through_python
 from fastact.backends._xla import as_capsule, has_kernel, make_handler
 
 _BOTH, _SECOND = "value_and_derivative", "second_derivative"
@@ -61,8 +64,12 @@ def wrap(function: Any) -> Callable[..., Any]:
     """
 
     def call(*args: Any, **options: Any) -> Any:
-        chosen = function.choose(options)
+        chosen, seed = function.choose(options), options.get(RNG.name)
+        if isinstance(seed, jax.Array):
+            options[RNG.name] = 0
         taped = TapedCall(chosen, args, options)
+        if isinstance(seed, jax.Array):
+            taped.others[RNG.name] = seed
         names = list(taped.inputs)
         numbers = {**taped.inputs, **taped.others}
         x = numbers.pop(names[0]) if names else None
@@ -141,14 +148,23 @@ def _on_rows(function: Any, numbers: tuple[tuple[str, Any], ...]) -> Callable[..
     def value(x: Any) -> Any:
         return _run(bound, "forward", x)[0]
 
+    @jax.custom_vjp
+    def gradient(dy: Any, saved: Any) -> Any:
+        return _run(bound, "backward", dy, saved)[0]
+
     def forward(x: Any) -> Any:
         y = value(x)
         return y, y if needs_output else x
 
-    def backward(saved: Any, dy: Any) -> Any:
-        return _run(bound, "backward", dy, saved)
+    def second(inputs: Any, change: Any) -> Any:
+        taped = TapedCall(bound, inputs[1:], {})
+        found = taped.gradient_of_output if needs_output else taped.gradient
+        if found is None:
+            raise NotImplementedError(f"{function.name}: there is no second derivative")
+        return second_order(found, inputs, change)
 
-    value.defvjp(forward, backward)
+    value.defvjp(forward, lambda saved, dy: (gradient(dy, saved),))
+    gradient.defvjp(lambda *inputs: (gradient(*inputs), inputs), second)
     found: Callable[..., Any] = value
     return found
 

@@ -85,6 +85,28 @@ def test_gradients_of_rows(name: str, axis: int) -> None:
     )
 
 
+SECOND = [name for name in ROWS if getattr(fa.get(name)._definition, "second_order", None)]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_second_order_of_rows(name: str) -> None:
+    x, function = numbers(3, 4), getattr(fax, name)
+    if name in SECOND:
+        check_grads(lambda x: function(x, axis=0, temperature=0.7), (x,), 2, ["rev"])
+        return
+    with pytest.raises(NotImplementedError, match=f"{name}: there is no second derivative"):
+        jax.grad(lambda x: jax.grad(lambda x: function(x)[0].sum())(x).sum())(x)
+
+
+def test_second_order_through_python() -> None:
+    x, bias = numbers(5, 6), numbers(6)
+    check_grads(lambda x, b: fax.gelu(x, bias=b, residual=x), (x, bias), 2, ["rev"])
+    masked = jax.jit(lambda x: fax.softmax(x, where=jnp.asarray([True] * 5 + [False])))
+    check_grads(masked, (x,), 2, ["rev"])
+    with pytest.raises(NotImplementedError, match="layer_norm: there is no second derivative"):
+        jax.grad(lambda x: jax.grad(lambda x: fax.layer_norm(x).sum())(x).sum())(x)
+
+
 def test_under_jit_no_python_runs() -> None:
     text = jax.jit(jax.grad(lambda x: fax.elu(x, 0.5).sum())).lower(numbers(7)).as_text()
     assert "fastact.elu_value_and_derivative" in text
