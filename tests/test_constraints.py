@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,21 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = ("cli", "plot", "demo", "test", "bench")
+BACKENDS = [
+    "astropy",
+    "autograd",
+    "dask",
+    "dezero",
+    "keras",
+    "mygrad",
+    "numpy-ml",
+    "onnx",
+    "pandas",
+    "sklearn",
+    "thinc",
+    "unyt",
+    "xarray",
+]
 
 
 def pins(name: str) -> dict[str, list[Version]]:
@@ -27,31 +43,40 @@ def pins(name: str) -> dict[str, list[Version]]:
     return found
 
 
-def requirements(*groups: str) -> list[Requirement]:
-    """Return what fastact, its extras for the tests and some groups ask for."""
+def requirements(extras: Iterable[str], *groups: str) -> list[Requirement]:
+    """Return what fastact, some of its extras and some groups ask for."""
     project = PROJECT["project"]
     asked = [
         *project["dependencies"],
-        *(each for extra in EXTRAS for each in project["optional-dependencies"][extra]),
+        *(each for extra in extras for each in project["optional-dependencies"][extra]),
         *(each for group in groups for each in PROJECT["dependency-groups"][group]),
     ]
     wanted = [Requirement(each) for each in asked if isinstance(each, str)]
-    return [each for each in wanted if each.name != "fastact"]
+    return [each for each in wanted if each.name not in ("fastact", "jax")]
 
 
 def test_every_extra_is_held() -> None:
-    """A new extra is one of those above, or of the peers', which pyproject.toml pins itself."""
-    assert set(PROJECT["project"]["optional-dependencies"]) == {*EXTRAS, "peers"}
+    """A new extra is one of those above, or of the peers, which pyproject.toml pins itself."""
+    assert set(PROJECT["project"]["optional-dependencies"]) == {
+        *EXTRAS,
+        *BACKENDS,
+        "backends",
+        "jax",
+        "peers",
+        "torch",
+    }
 
 
-@pytest.mark.parametrize("asked", requirements("lint", "dev"), ids=str)
+@pytest.mark.parametrize(
+    "asked", requirements([*EXTRAS, *BACKENDS], "lint", "dev", "foreign"), ids=str
+)
 def test_locked(asked: Requirement) -> None:
     """What README's commands install is what pyproject.toml allows."""
     versions = pins("locked")[canonicalize_name(asked.name)]
     assert all(asked.specifier.contains(each) for each in versions)
 
 
-@pytest.mark.parametrize("asked", requirements(), ids=str)
+@pytest.mark.parametrize("asked", requirements(EXTRAS), ids=str)
 def test_oldest(asked: Requirement) -> None:
     """What the oldest run installs is the lower bound."""
     (bound,) = [Version(each.version) for each in asked.specifier if each.operator == ">="]

@@ -25,7 +25,7 @@ OF_LIBRARIES = [each for each in ADAPTERS if each.replace("_", "-") in EXTRAS]
 
 
 def library_of(adapter: str) -> Requirement:
-    library, packaging = map(Requirement, EXTRAS[adapter.replace("_", "-")])
+    library, *_, packaging = map(Requirement, EXTRAS[adapter.replace("_", "-")])
     assert packaging.name == "packaging"
     return library
 
