@@ -70,8 +70,7 @@ class Request:
         arrays = [options.pop(name) for name in self.operation.inputs if name in options]
         name = self.operation.name
         method = self.function if name == "forward" else getattr(self.function, name)
-        results = method(*arrays, **options)
-        return results if isinstance(results, tuple) else (results,)
+        return as_tuple(method(*arrays, **options))
 
     def has(self, name: str) -> bool:
         """Whether an argument is given."""
@@ -212,3 +211,14 @@ def whole_axes(request: Request, dimensions: int) -> tuple[int, ...]:
     if request.option("causal"):
         whole.add(dimensions - 2)
     return tuple(sorted(whole))
+
+
+def as_tuple(results: Any) -> tuple[Any, ...]:
+    """Return one result or several as a tuple."""
+    return results if isinstance(results, tuple) else (results,)
+
+
+def unpacked(results: Iterable[Any]) -> Any:
+    """Return results as functions do: one by itself, several as a tuple."""
+    found = tuple(results)
+    return found[0] if len(found) == 1 else found

@@ -19,7 +19,7 @@ import dask.array as da
 import numpy as np
 from dask.layers import ArrayBlockIdDep
 
-from fastact.backends._calls import Request, arrays_of, main_array, whole_axes
+from fastact.backends._calls import Request, arrays_of, as_tuple, main_array, unpacked, whole_axes
 from fastact.catalogue.definition import (
     CompositeDefinition,
     CrossEntropyDefinition,
@@ -79,7 +79,7 @@ class Chunks:
         found = self._split(self._outputs, declared)
         if is_vjp:
             return *found, partial(self._gradients, declared)
-        return found[0] if len(found) == 1 else found
+        return unpacked(found)
 
     def _gradients(self, results: Sequence[Result], *gradients: Any) -> Any:
         """Return the gradients with respect to the inputs, given those with respect to the results."""
@@ -94,11 +94,11 @@ class Chunks:
         for k, index in enumerate(indices):
             arrays[k] = arrays[k].rechunk([self.loops.get(each, -1) for each in index])
         samples = map(_sample_of, arrays, indices)
-        sample = _as_tuple(vjp(*samples))
+        sample = as_tuple(vjp(*samples))
         outputs = self._blockwise(_pull_back, [*arrays, self._outputs], [*indices, (*self.loops,)])
         names = [f"d{name}" for name in self.request.differentiable()]
         found = self._split(outputs, list(map(self._declared, names, sample)))
-        return found[0] if len(found) == 1 else found
+        return unpacked(found)
 
     def _index(self, name: str, array: Any) -> tuple[str, ...]:
         """Return the index of each axis of an argument."""
@@ -202,7 +202,7 @@ class _Run:
 def _pull_back(*given: Any) -> tuple[Any, ...]:
     *gradients, results = given
     with _limited_threads():
-        return _as_tuple(results[-1](*map(_single, gradients)))
+        return as_tuple(results[-1](*map(_single, gradients)))
 
 
 def _part(k: int, missing: int, results: tuple[Any, ...]) -> Any:
@@ -222,10 +222,6 @@ def _single(block: Any) -> Any:
     while isinstance(block, list):
         (block,) = block
     return block
-
-
-def _as_tuple(results: Any) -> tuple[Any, ...]:
-    return results if isinstance(results, tuple) else (results,)
 
 
 def _is_of_channels(definition: Any, argument: Any) -> bool:

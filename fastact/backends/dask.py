@@ -24,14 +24,13 @@ from fastact.backends._requirements import require
 require(__name__)
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
-from fastact.backends._calls import Adapted, Request, arrays_of, main_array
+from fastact.backends._calls import Adapted, Request, arrays_of, as_tuple, main_array, unpacked
 from fastact.backends._chunks import Chunks
 from fastact.backends._exports import exports
 from fastact.catalogue.definition import ElementwiseLossDefinition
@@ -89,18 +88,19 @@ def _reduced(request: Request) -> Any:
     given = {main: x.astype(inner), REDUCTION.name: "sum"}
     if "dloss" in request.operation.arguments:
         given["dloss"] = da.asarray(request.option("dloss")) / divisor
-    results = _as_tuple(Chunks(request.updated(given)).results())
+    results = as_tuple(Chunks(request.updated(given)).results())
 
     def rounded(array: Any) -> Any:
         return array.astype(x.dtype) if inner != x.dtype else array
 
     def finished(name: str | None, result: Any) -> Any:
         if not isinstance(result, da.Array):
-            return lambda dloss=1.0: _map(rounded, result(da.asarray(dloss) / divisor))
+            return lambda dloss=1.0: unpacked(
+                map(rounded, as_tuple(result(da.asarray(dloss) / divisor)))
+            )
         return rounded((result / divisor).astype(result.dtype) if name == "loss" else result)
 
-    found = tuple(map(finished, request.results(len(results)), results))
-    return found[0] if len(found) == 1 else found
+    return unpacked(map(finished, request.results(len(results)), results))
 
 
 def _divisor(request: Request, x: Any) -> Any:
@@ -127,13 +127,3 @@ def _divisor(request: Request, x: Any) -> Any:
 
 def _total(classes: Classes, labels: Any) -> Any:
     return np.full((1,) * labels.ndim, classes.divisor(labels, False, labels.shape))
-
-
-def _as_tuple(results: Any) -> tuple[Any, ...]:
-    return results if isinstance(results, tuple) else (results,)
-
-
-def _map(function: Callable[[Any], Any], results: Any) -> Any:
-    if isinstance(results, tuple):
-        return tuple(map(function, results))
-    return function(results)
