@@ -100,40 +100,47 @@ class Adapted:
     """A function of fastact for arrays of another library: calls of it and of its operations take and return them.
 
     Other attributes are those of the function.
+
+    Parameters
+    ----------
+    function : Function
+        The function.
+    run : callable
+        Takes a `Request`, and the adapter's own options by keyword; returns the results.
+    own : tuple of str
+        The names of the adapter's own options.
     """
 
-    def __init__(self, function: Any, run: Callable[[Request], Any]) -> None:
-        self._function, self._run = function, run
+    def __init__(self, function: Any, run: Callable[..., Any], own: tuple[str, ...] = ()) -> None:
+        self._function, self._run, self._own = function, run, own
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Compute the value; see the function itself."""
-        return _call(self._run, self._function, "forward", *args, **options)
+        return self._call("forward", *args, **options)
 
     def bind(self, **parameters: Any) -> Adapted:
         """Return the function with other defaults of its parameters."""
-        return Adapted(self._function.bind(**parameters), self._run)
+        return Adapted(self._function.bind(**parameters), self._run, self._own)
+
+    def _call(self, name: str, /, *args: Any, **options: Any) -> Any:
+        own = {each: options.pop(each) for each in self._own if each in options}
+        return self._run(requested(self._function, name, args, options), **own)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # pickle looks up special names before any attribute is set
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         if name not in self._function.operations:
             return getattr(self._function, name)
-        return partial(_call, self._run, self._function, name)
+        return partial(self._call, name)
 
     def __dir__(self) -> Iterable[str]:
         return sorted({*super().__dir__(), *self._function.operations})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Adapted, (self._function, self._run)
+        return Adapted, (self._function, self._run, self._own)
 
     def __repr__(self) -> str:
         return f"<{self._function!r} for {self._run.__module__.rpartition('.')[2]}>"
-
-
-def _call(
-    run: Callable[[Request], Any], function: Any, name: str, /, *args: Any, **options: Any
-) -> Any:
-    return run(requested(function, name, args, options))
 
 
 def requested(function: Any, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Request:

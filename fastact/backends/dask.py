@@ -61,13 +61,14 @@ def wrap(function: Any) -> Adapted:
     >>> elu(da.ones(3)).compute()
     array([1., 1., 1.])
     """
-    return Adapted(function, _run)
+    return Adapted(function, run)
 
 
 __getattr__, __dir__ = exports(__name__, wrap)
 
 
-def _run(request: Request) -> Any:
+def run(request: Request) -> Any:
+    """Make a call lazily, and return its results."""
     if request.has("out"):
         raise TypeError(f"{request.caller}: dask arrays are immutable: it takes no out here")
     if REDUCTION.name not in request.operation.arguments:
