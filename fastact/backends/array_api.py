@@ -1,14 +1,17 @@
 """Arrays of any library on the CPU that speaks DLPack, as the array API standard asks: PyTorch, JAX, array-api-strict.
 
-Each function of the registry is here under its name, with its operations; `wrap` adapts other functions. Arrays come in
-without a copy, and results go back as arrays of the same library, which takes over their memory.
+They come in without a copy, and results go back as arrays of the same library, which takes over their memory. Methods
+call `exchange` if their first array is such, so that nothing need be imported: ``fa.softmax(tensor)``. The functions of
+this module do the same if only another argument is.
 
 Examples
 --------
 >>> import torch
->>> import fastact.backends.array_api as fx
->>> fx.softmax(torch.zeros(1, 4))
+>>> fa.softmax(torch.zeros(1, 4))
 tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
+>>> import fastact.backends.array_api as fx
+>>> fx.gelu(np.zeros(2), bias=torch.zeros(2))
+tensor([0., 0.], dtype=torch.float64)
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from fastact.backends._calls import Adapted, Request, as_tuple, unpacked
+from fastact.backends._calls import Adapted, Request, as_tuple, requested, unpacked
 from fastact.backends._exports import exports
 from fastact.runtime.dtypes import dtype_of, is_bfloat16
+from fastact.system import hooks
 
 _CPU = 1  # as DLPack numbers kinds of devices
 
@@ -65,6 +69,20 @@ def run(request: Request) -> Any:
     return unpacked(known[id(each)] if id(each) in known else own(each) for each in results)
 
 
+def exchange(
+    function: Any,
+    operation: Any,
+    arrays: tuple[Any, ...],
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+) -> Any:
+    """Make the call of a method whose first array is another library's."""
+    return run(requested(function, operation.name, (*arrays, *args), options))
+
+
+hooks.exchange = exchange  # from now on without a detour
+
+
 def is_exchangeable(value: Any) -> bool:
     """Whether this is an array of another library that can be shared."""
     return hasattr(type(value), "__dlpack__") and not isinstance(value, np.ndarray)
@@ -73,6 +91,8 @@ def is_exchangeable(value: Any) -> bool:
 def as_ndarray(caller: str, name: str, value: Any) -> np.ndarray[Any, Any]:
     """Return an array of another library as one of NumPy's that shares its memory, or raise an error that names it."""
     kind = f"{type(value).__module__.partition('.')[0]} {type(value).__name__}"
+    if not hasattr(value, "__dlpack_device__"):
+        raise TypeError(f"{caller}: {name} is a {kind}, which has no elements yet")
     try:
         device, _ = value.__dlpack_device__()
         if device == _CPU and str(value.dtype).endswith("bfloat16"):  # which NumPy's DLPack lacks
