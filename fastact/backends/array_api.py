@@ -1,8 +1,8 @@
 """Arrays of any library on the CPU that speaks DLPack, as the array API standard asks: PyTorch, JAX, array-api-strict.
 
 They come in without a copy, and results go back as arrays of the same library, which takes over their memory. Methods
-call `exchange` if their first array is such, so that nothing need be imported: ``fa.softmax(tensor)``. The functions of
-this module do the same if only another argument is.
+call `exchange` if one of their arrays is such, so that nothing need be imported: ``fa.softmax(tensor)``. The functions of
+this module do the same if only an option is.
 
 Examples
 --------
@@ -76,7 +76,7 @@ def exchange(
     args: tuple[Any, ...],
     options: dict[str, Any],
 ) -> Any:
-    """Make the call of a method whose first array is another library's."""
+    """Make the call of a method, an array of which is another library's."""
     return run(requested(function, operation.name, (*arrays, *args), options))
 
 
