@@ -113,6 +113,7 @@ class Adapted:
 
     def __init__(self, function: Any, run: Callable[..., Any], own: tuple[str, ...] = ()) -> None:
         self._function, self._run, self._own = function, run, own
+        self.__doc__ = function.__doc__
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Compute the value; see the function itself."""

@@ -31,15 +31,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fastact.backends._calls import (
-    Adapted,
-    Request,
-    as_tuple,
-    is_elementwise,
-    main_array,
-    unpacked,
-    whole_axes,
-)
+from fastact.backends import _calls
+from fastact.backends._calls import Adapted, Request, as_tuple, main_array, unpacked
 from fastact.backends._exports import exports
 from fastact.catalogue.definition import CompositeDefinition
 from fastact.functions.options import WHERE
@@ -135,7 +128,7 @@ class _Labelled:
 
     def _plain(self) -> Request:
         """Return the request with the arrays below the labels."""
-        broadcasts = is_elementwise(self.request.function._definition)
+        broadcasts = _calls.is_elementwise(self.request.function._definition)
         given = {}
         for name, array in self.arrays.items():
             variable = array.variable
@@ -149,12 +142,11 @@ class _Labelled:
         if callable(result) and not hasattr(result, "ndim"):
             return partial(self._pull_back, result)
         of, dims = (name or "").removeprefix("d"), self.dims
-        is_gradient = of != name and of in self.arrays
-        if is_gradient:
+        if of != name and of in self.arrays:  # a gradient
             array = self.arrays[of]
             dims, result = array.dims, result.reshape(array.shape)
         elif np.ndim(result) < len(dims):
-            whole = whole_axes(self.request, len(dims))
+            whole = _calls.whole_axes(self.request, len(dims))
             dims = tuple(each for k, each in enumerate(dims) if k not in whole)
             dims = dims if np.ndim(result) else ()
         arrays = list(self.arrays.values())
@@ -172,14 +164,12 @@ class _Labelled:
 
     def _pull_back(self, vjp: Any, *gradients: Any) -> Any:
         """Return the gradients with respect to the inputs, given those with respect to the results."""
-        given = [
-            each.transpose(*(d for d in self.dims if d in each.dims)).data
-            if isinstance(each, xr.DataArray)
-            else each
+        in_order = (
+            self._in_order("dy", each).data if isinstance(each, xr.DataArray) else each
             for each in gradients
-        ]
+        )
         names = [f"d{name}" for name in self.request.differentiable()]
-        return unpacked(map(self._labelled, names, as_tuple(vjp(*given))))
+        return unpacked(map(self._labelled, names, as_tuple(vjp(*in_order))))
 
 
 def _axes(request: Request, dim: Any, dims: tuple[Any, ...]) -> Any:
