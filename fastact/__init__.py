@@ -56,6 +56,7 @@ def _later(module: str, name: str) -> Any:
 
 _hooks.plot = _later("show.plotting", "plot")
 _hooks.lookup = _later("functions.registry", "get")
+_hooks.exchange = _later("backends.array_api", "exchange")
 _hooks.numba_type = _later("numba_support.callables", "type_of")
 
 

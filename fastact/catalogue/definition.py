@@ -108,6 +108,8 @@ class Definition:
     is_scaled : bool
         Whether a parameter is a factor of the result and `errors` are those for 1: the significand of a product may
         be half as large, so the same error is up to twice as many units in the last place, plus half a unit.
+    is_homogeneous : bool
+        Whether ``f(c * x)`` is ``c * f(x)`` for all positive numbers c, so that the value has the unit of x.
     domains : dict of str to Domain
         The domain of each parameter that has one.
     called, said : str
@@ -139,6 +141,7 @@ class Definition:
     near_root: Callable[..., Any] | None = None
     is_monotone: bool = False
     is_scaled: bool = False
+    is_homogeneous: bool = False
     domains: Mapping[str, Domain] = field(default_factory=dict)
     called: str = ""
     said: str = ""

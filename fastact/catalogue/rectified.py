@@ -85,6 +85,7 @@ def _exact_leaky(x: Number, slope: Number) -> Pieces:
         "chainer": "identity",
         "tensorflow": "identity",
     },
+    is_homogeneous=True,
     reference="B. Widrow, M. Hoff, Adaptive Switching Circuits, IRE WESCON Convention Record 4 (1960), 96-104.",
 )
 def identity(x: Vector) -> tuple[Vector, Vector]:
@@ -120,6 +121,7 @@ def identity(x: Vector) -> tuple[Vector, Vector]:
         "chainer": "relu",
         "tensorflow": "relu",
     },
+    is_homogeneous=True,
     reference="V. Nair, G. Hinton, Rectified Linear Units Improve Restricted Boltzmann Machines, ICML 2010.",
 )
 def relu(x: Vector) -> tuple[Vector, Vector]:
@@ -238,6 +240,7 @@ def thresholded_relu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
         "chainer": "leaky_relu",
         "tensorflow": "leaky_relu",
     },
+    is_homogeneous=True,
     reference="A. Maas, A. Hannun, A. Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models, ICML 2013.",
 )
 def leaky_relu(x: Vector, negative_slope: Vector = 0.01) -> tuple[Vector, Vector]:
@@ -280,6 +283,7 @@ def _leaky_relu_tensorflow(x: Vector, negative_slope: Vector = 0.2) -> tuple[Vec
     from_output_needs=("weight",),
     learnable=("weight",),
     elsewhere={"pytorch": "prelu", "onnx": "PRelu", "chainer": "prelu"},
+    is_homogeneous=True,
     reference="K. He, X. Zhang, S. Ren, J. Sun, Delving Deep into Rectifiers, ICCV 2015.",
 )
 def prelu(x: Vector, weight: Vector) -> tuple[Vector, Vector, Vector]:
@@ -322,6 +326,7 @@ def _prelu_chainer(x: Vector, weight: Vector) -> tuple[Vector, Vector, Vector]:
     from_output_needs=("lower", "upper"),
     drawn_between=("lower", "upper"),
     elsewhere={"pytorch": "rrelu", "chainer": "rrelu"},
+    is_homogeneous=True,
     reference="B. Xu, N. Wang, T. Chen, M. Li, Empirical Evaluation of Rectified Activations in Convolutional Network, arXiv:1505.00853 (2015).",
 )
 def rrelu(x: Vector, lower: Vector = 1 / 8, upper: Vector = 1 / 3) -> tuple[Vector, Vector]:

@@ -12,6 +12,7 @@ from typing import Any
 from fastact.catalogue.definition import REQUIRED
 from fastact.functions.options import OUT, Argument
 from fastact.kernels.kernel import Kernel
+from fastact.system import hooks
 
 # What most functions of whole arrays say of their operations.
 SUMMARIES = {
@@ -186,12 +187,34 @@ def replay_key(operation: str, positional: int, options: Iterable[str]) -> Any:
     return (operation, positional, *options) if positional or options else operation
 
 
+class _Foreign(dict[type, bool]):
+    """Whether arrays of a class are another library's that go through DLPack.
+
+    Those that have `__array_ufunc__` are asked by NumPy instead.
+    """
+
+    def __missing__(self, kind: type) -> bool:
+        return self.setdefault(
+            kind, hasattr(kind, "__dlpack__") and not hasattr(kind, "__array_ufunc__")
+        )
+
+
+_foreign = _Foreign()
+
+
+def _exchange(*call: Any) -> Any:
+    return hooks.exchange(*call)
+
+
 @cache
 def _factory(parameters: str, arrays: str, has_plain: bool, has_out: bool) -> Callable[..., Any]:
     """Return a factory of methods with these arrays as parameters, so that Python binds them and names a missing one."""
     # Arrays of custom functions have any names: those of the method have more underscores in front.
-    own = "_" * (1 + max(len(name) - len(name.lstrip("_")) for name in arrays.split(", ")))
+    names = arrays.split(", ")
+    own = "_" * (1 + max(len(name) - len(name.lstrip("_")) for name in names))
     args, options, plain = f"{own}args", f"{own}options", f"{own}plain"
+    foreign, exchange = f"{own}foreign", f"{own}exchange"
+    any_is_foreign = " or ".join(f"{foreign}[{own}type({name})]" for name in names)
     shorter = f"if not ({args} or {options}): return {plain}({own}self, {arrays})"
     only_out = f'not {args} and len({options}) == 1 and "out" in {options}'
     with_out = f"if {only_out}: return {plain}({own}self, {arrays}, **{options})"
@@ -207,12 +230,19 @@ def factory({own}operation, {plain}):
             {own}results = {own}replay and {own}replay({arrays})
         if {own}results is not None:
             return {own}results
+        if {any_is_foreign}:
+            return {exchange}({own}self, {own}operation, ({arrays},), {args}, {options})
         {shorter if has_plain else "pass"}
         {with_out if has_plain and has_out else "pass"}
         return {own}self._call({own}operation, ({arrays},), {args}, {options})
     return method
 """
-    names: dict[str, Any] = {"__name__": __name__}
-    exec(source, names)
-    factory: Callable[..., Any] = names["factory"]
+    known: dict[str, Any] = {
+        "__name__": __name__,
+        foreign: _foreign,
+        exchange: _exchange,
+        f"{own}type": type,
+    }
+    exec(source, known)
+    factory: Callable[..., Any] = known["factory"]
     return factory

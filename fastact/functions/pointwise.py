@@ -504,7 +504,9 @@ def explain(
     options: dict[str, Any],
     error: Exception,
 ) -> NoReturn:
-    """Raise an error that names the argument, instead of NumPy's."""
+    """Raise an error that names the argument, instead of NumPy's; that of another library's array stays as it is."""
+    if type(error).__module__.partition(".")[0] not in ("builtins", "numpy"):
+        raise error
     caller = function.caller(name)
     names = [each.name for each in function._family.kernel(name).inputs]
     for each, value in zip(names, arrays, strict=True):

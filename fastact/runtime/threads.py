@@ -6,7 +6,8 @@ Compiled code reads these settings in each call; the threads come from `fastact.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from fastact.runtime.pool import POOL, inner_loop_function
@@ -262,3 +263,24 @@ def inner_loop_address() -> int:
         SETTINGS[setting] = id(keep_alive(value))
     SETTINGS[SETTING.run_chunk] = inner_loop_function("run_chunk")
     return inner_loop_function("inner_loop")
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Let calls of this Python thread run on it alone, as within ``numba.set_num_threads(1)``.
+
+    For worker threads of other libraries, whose tasks already occupy all CPUs.
+    """
+    if THREADS.number > 1:
+        POOL.start()
+    if not SETTINGS[SETTING.parallel_for]:  # calls stay on one thread anyway
+        yield
+        return
+    get = ctypes.CFUNCTYPE(ctypes.c_int)(int(SETTINGS[SETTING.get_num_threads]))
+    limit = ctypes.CFUNCTYPE(None, ctypes.c_int)(int(SETTINGS[SETTING.set_num_threads]))
+    before = max(0, get())  # negative if Numba has not started the pool: there is no limit
+    limit(1)
+    try:
+        yield
+    finally:
+        limit(before)

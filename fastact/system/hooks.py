@@ -19,6 +19,8 @@ plot: Callable[..., Any] = _missing
 numba_type: Callable[[Any], Any] = _missing
 #: Takes a name and parameters and returns the function.
 lookup: Callable[..., Any] = _missing
+#: Makes a call with arrays of another library; takes the function, the operation, arrays, arguments and options.
+exchange: Callable[..., Any] = _missing
 
 
 def get(name: str, **parameters: Any) -> Any:

@@ -180,7 +180,6 @@ def others() -> Iterator[Any]:
     yield np.ma.array([[1.0, 2], [3, 4]], mask=[[0, 1], [0, 0]])
     for module, make in (
         ("pandas", lambda library: library.DataFrame([[1.0, 2], [3, 4]])),
-        ("torch", lambda library: library.ones(2, 2)),
         ("xarray", lambda library: library.DataArray([[1.0, 2], [3, 4]])),
         ("dask.array", lambda library: library.ones((2, 2))),
     ):
