@@ -18,10 +18,10 @@ from sklearn.datasets import load_digits
 # Releases 0.0.12 and 0.0.13 of DeZero ask for it when they are imported; NumPy has removed it.
 vars(np).setdefault("int", int)
 
-import dezero.functions as F  # noqa: E402
-from dezero import Variable  # noqa: E402
+import dezero.functions as F
+from dezero import Variable
 
-from fastact.backends import dezero as fad  # noqa: E402
+from fastact.backends import dezero as fad
 
 STEPS, REPEATS, RATE = 300, 3, 0.5
 SIZES = (64, 512, 512, 10)

@@ -21,11 +21,11 @@ from sklearn.datasets import load_digits
 vars(collections)["Hashable"] = collections.abc.Hashable
 warnings.simplefilter("ignore")
 
-from numpy_ml.neural_nets.activations import SELU  # noqa: E402
-from numpy_ml.neural_nets.layers import FullyConnected  # noqa: E402
-from numpy_ml.neural_nets.losses import SquaredError  # noqa: E402
+from numpy_ml.neural_nets.activations import SELU
+from numpy_ml.neural_nets.layers import FullyConnected
+from numpy_ml.neural_nets.losses import SquaredError
 
-from fastact.backends.numpy_ml import Selu  # noqa: E402
+from fastact.backends.numpy_ml import Selu
 
 STEPS, REPEATS = 150, 3
 SIZES = (512, 512)

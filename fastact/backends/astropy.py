@@ -17,8 +17,6 @@ Traceback (most recent call last):
 astropy.units.errors.UnitTypeError: Can only apply 'sigmoid' function to dimensionless quantities
 """
 
-# ruff: noqa: E402 - what is missing is named before the import fails
-
 from __future__ import annotations
 
 from fastact.backends._requirements import require

@@ -15,8 +15,6 @@ Examples
 (100, 25)
 """
 
-# ruff: noqa: E402 - what is missing is named before the import fails
-
 from __future__ import annotations
 
 from fastact.backends._requirements import require

@@ -19,8 +19,6 @@ two  0.5  0.5
 dtype: Float32
 """
 
-# ruff: noqa: E402 - what is missing is named before the import fails
-
 from __future__ import annotations
 
 from fastact.backends._requirements import require

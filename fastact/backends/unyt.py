@@ -20,8 +20,6 @@ Traceback (most recent call last):
 unyt.exceptions.UnitConversionError: Cannot convert between 'm' (dim '(length)') and 'dimensionless' (dim '1').
 """
 
-# ruff: noqa: E402 - what is missing is named before the import fails
-
 from __future__ import annotations
 
 from fastact.backends._requirements import require

@@ -17,8 +17,6 @@ Coordinates:
   * sample   (sample) int64 16B 7 8
 """
 
-# ruff: noqa: E402 - what is missing is named before the import fails
-
 from __future__ import annotations
 
 from fastact.backends._requirements import require

@@ -1,6 +1,6 @@
 """An array that outgrows the memory, and a net whose batches are chunks: fastact beside plain NumPy, both under dask.
 
-Run ``python -m examples.backends.dask`` in a clone. The first part reduces an array of several times the memory that each
+Run ``python examples/backends/digits_dask.py`` in a clone. The first part reduces an array of several times the memory that each
 worker process of a cluster may take; the second trains a net on scikit-learn's digits, and checks that both versions end with
 the same loss and weights, to 1e-4.
 """

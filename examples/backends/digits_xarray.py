@@ -1,6 +1,6 @@
 """A classifier whose arrays have labels: fastact by names of dimensions, beside xarray's own words.
 
-Run ``python -m examples.backends.xarray`` in a clone. It trains on scikit-learn's digits, and checks that both versions end
+Run ``python examples/backends/digits_xarray.py`` in a clone. It trains on scikit-learn's digits, and checks that both versions end
 with the same loss and weights, to 1e-4.
 """
 

@@ -1,6 +1,6 @@
 """A classifier whose data and scores are DataFrames: fastact beside pandas' own words.
 
-Run ``python -m examples.backends.pandas`` in a clone. It trains on scikit-learn's digits, and checks that both versions end
+Run ``python examples/backends/digits_pandas.py`` in a clone. It trains on scikit-learn's digits, and checks that both versions end
 with the same loss and weights, to 1e-4.
 """
 

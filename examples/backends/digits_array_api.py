@@ -1,6 +1,6 @@
 """A net on tensors of PyTorch, JAX and array-api-strict, by the same code, with fastact and with each library's own words.
 
-Run ``python -m examples.backends.array_api`` in a clone. It trains on scikit-learn's digits, and checks that both versions
+Run ``python examples/backends/digits_array_api.py`` in a clone. It trains on scikit-learn's digits, and checks that both versions
 end with the same loss and weights, to 1e-4. Tensors stay where they are: nothing is copied between the libraries.
 """
 
