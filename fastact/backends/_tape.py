@@ -133,6 +133,13 @@ class TapedCall:
         return TapedGradient(self, True) if is_known and not self.others.get("hard") else None
 
     @property
+    def has_second_order(self) -> bool:
+        """Whether `gradient` can be differentiated."""
+        if "derivative" in self.function.operations:
+            return self.inputs.keys().isdisjoint(self.function.learnable)
+        return getattr(self.function._definition, "second_order", None) is not None
+
+    @property
     def is_diagonal(self) -> bool:
         """Whether each result depends on one element of each input, so that a `Pullback` is forward mode as well."""
         return [*self.inputs] == ["x"] and "derivative" in self.function.operations
@@ -162,12 +169,14 @@ class Pullback:
 
     Attributes
     ----------
+    count : int
+        How many of the results have gradients; running averages, which follow, have none.
     saved : tuple of ndarray
         The arrays that it keeps, some of which may be inputs or results. They must not be modified. A tape may keep them
         its own way, and set this to an empty tuple.
     """
 
-    __slots__ = ("_call", "_inputs", "_results", "_vjp", "saved")
+    __slots__ = ("_call", "_inputs", "_results", "_vjp", "count", "saved")
 
     def __init__(
         self, call: TapedCall, vjp: Vjp, inputs: Sequence[Any], results: Sequence[Any]
@@ -178,7 +187,8 @@ class Pullback:
             vjp.saved,
         )
         self._inputs = list(map(Kind.of, inputs))
-        self._results = list(map(Kind.of, results[: len(vjp.gradients)]))
+        self.count = len(vjp.gradients)
+        self._results = list(map(Kind.of, results[: self.count]))
 
     def __call__(self, *gradients: Any, saved: tuple[Any, ...] | None = None) -> tuple[Any, ...]:
         """Compute the gradients with respect to the inputs of the call, with their shapes and dtypes.
@@ -209,11 +219,14 @@ class TapedGradient:
     ----------
     call : TapedCall
         The call.
+    has_second_order : bool
+        False, as third derivatives have no kernels.
     is_of_output : bool
         Whether it is a function of the result instead of the inputs.
     """
 
     __slots__ = ("call", "is_of_output")
+    has_second_order = False
 
     def __init__(self, call: TapedCall, is_of_output: bool = False) -> None:
         self.call, self.is_of_output = call, is_of_output

@@ -1,0 +1,157 @@
+"""Eager calls on PyTorch's tensors, recorded by one `torch.autograd.Function`.
+
+That costs half of what an operator of `torch.library` does: 41 us instead of 79 for the passes of 32 x 100 elements.
+Compilers and transforms of functions see neither arrays nor kernels, and get `fastact.backends._torch_operators`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from fastact.backends._tape import TapedCall
+from fastact.backends._torch_operators import operators_of
+from fastact.backends._torch_tensors import (
+    arrays_in,
+    as_array,
+    as_results,
+    as_tensor,
+    check,
+    draws,
+    seed_of,
+)
+from fastact.functions.function import Function
+from fastact.functions.options import OUT, RNG
+
+_PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
+
+
+class _Refused(torch.autograd.Function):
+    """Gradients that cannot be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, name: str, *gradients: Any) -> Any:
+        ctx.name = name
+        return gradients
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        raise NotImplementedError(f"{ctx.name}: there is no derivative of its gradient")
+
+
+class _Call(torch.autograd.Function):
+    """A call, whose backward pass is a call on the tape too where it is to be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, taped: Any, *tensors: Any) -> Any:
+        arrays = tuple(map(as_array, tensors))
+        results, pullback = taped.vjp(*arrays)
+        # What is an input or a result is saved as such, so that PyTorch notices if it is modified.
+        known = {id(each): tensor for each, tensor in zip(arrays, tensors, strict=True)}
+        outputs = tuple([known.get(id(each)) for each in results])
+        outputs = tuple([as_tensor(a) if t is None else t for a, t in zip(results, outputs, strict=True)])
+        known |= {id(each): tensor for each, tensor in zip(results, outputs, strict=True)}
+        kept = [known[id(a)] if id(a) in known else as_tensor(a) for a in pullback.saved]
+        again: tuple[Any, ...] = ()
+        ctx.gradient = None
+        if taped.has_second_order:
+            of_output = taped.gradient_of_output
+            ctx.gradient, again = (of_output, outputs) if of_output else (taped.gradient, tensors)
+        ctx.save_for_backward(*again, *kept)
+        ctx.name, ctx.count, ctx.pullback = taped.name, len(again), pullback
+        pullback.saved = ()
+        ctx.mark_non_differentiable(*outputs[pullback.count :])
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        saved = ctx.saved_tensors
+        gradients = gradients[: ctx.pullback.count]
+        if torch.is_grad_enabled() and ctx.gradient is not None:
+            return None, *_Call.apply(ctx.gradient, *gradients, *saved[: ctx.count])
+        with torch.no_grad():
+            arrays = tuple(map(as_array, gradients))
+            found = ctx.pullback(*arrays, saved=tuple(map(as_array, saved[ctx.count :])))
+            known = {id(each): tensor for each, tensor in zip(arrays, gradients, strict=True)}
+            each = [None if a is None else known.get(id(a), a) for a in found]
+            each = [a if a is None or isinstance(a, torch.Tensor) else as_tensor(a) for a in each]
+        if not torch.is_grad_enabled():
+            return None, *each
+        return None, *_Refused.apply(ctx.name, *(one.detach().requires_grad_() for one in each))
+
+
+def adapt(function: Function) -> Callable[..., Any]:
+    """Return a function of tensors."""
+    operators, plain = operators_of(function), _plain_call(function)
+
+    def call(*args: Any, **options: Any) -> Any:
+        tensors = [each for each in (*args, *options.values()) if isinstance(each, torch.Tensor)]
+        if torch.compiler.is_compiling() or _is_special(tensors):
+            return operators(*args, **options)
+        if not (args and isinstance(args[0], torch.Tensor)):
+            raise TypeError(f"{function.name}: the first argument must be a tensor")
+        check(function.name, tensors)
+        return _eager(function, plain, args, options)
+
+    call.__name__, call.__doc__ = function.name, function.__doc__
+    return call
+
+
+def _is_special(tensors: list[torch.Tensor]) -> bool:
+    """Tell whether tensors are other than arrays, or a mode or a transform looks at what is called."""
+    if torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack():
+        return True
+    return any(type(each) not in _PLAIN or each.device.type == "meta" for each in tensors)
+
+
+def _plain_call(function: Function) -> TapedCall | None:
+    """Return the call of one array without options, if it draws nothing: it need not be made each time."""
+    return None if draws(function, ()) else TapedCall(function, (0.0,), {})
+
+
+def _eager(
+    function: Function, plain: TapedCall | None, args: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """Make a call on ordinary tensors."""
+    if len(args) == 1 and not options and plain is not None:
+        return _eager_plain(plain, *args)
+
+    def is_recorded(value: Any) -> bool:
+        return isinstance(value, torch.Tensor) and value.requires_grad and torch.is_grad_enabled()
+
+    options = _with_seed(function, options)
+    out = options.pop(OUT.name, None)
+    if out is not None:
+        if any(map(is_recorded, (*args, *options.values()))):
+            raise TypeError(f"{function.name}: out takes no gradient; leave it out, or call in torch.no_grad()")
+        arrays = [as_array(each) if isinstance(each, torch.Tensor) else each for each in args]
+        function(*arrays, **arrays_in(options), out=as_array(out))
+        return out
+    taped = TapedCall(function, args, options, is_recorded)
+    taped.others = arrays_in(taped.others)
+    if not taped.inputs:
+        return as_results(taped())
+    results = _Call.apply(taped, *taped.inputs.values())
+    return results if len(results) > 1 else results[0]
+
+
+def _eager_plain(plain: TapedCall, x: torch.Tensor) -> Any:
+    """Make a call on one ordinary tensor."""
+    if plain.is_diagonal and not x.is_contiguous():
+        order = sorted(range(x.ndim), key=x.stride, reverse=True)
+        if x.permute(order).is_contiguous():  # such as channels_last, which the results keep
+            y = _eager_plain(plain, x.permute(order))
+            return y.permute(sorted(range(x.ndim), key=order.__getitem__))
+    if x.requires_grad and torch.is_grad_enabled():
+        return _Call.apply(plain, x)[0]
+    return as_results(plain(as_array(x)))
+
+
+def _with_seed(function: Function, options: dict[str, Any]) -> dict[str, Any]:
+    """Return options with a seed from PyTorch's generator, if the call draws random numbers from there."""
+    rng = options.get(RNG.name)
+    if isinstance(rng, torch.Generator) or (rng is None and draws(function, options)):
+        return {**options, RNG.name: int(seed_of(rng))}
+    return dict(options)
