@@ -25,6 +25,7 @@ from fastact.backends._torch_tensors import (
     draws,
     seed_of,
 )
+from fastact.backends._torch_transforms import OperatorCall, Transformed, mapping
 from fastact.catalogue.definition import REQUIRED, Definition
 from fastact.functions.function import Function
 from fastact.functions.options import OUT, RNG, ROW_AXIS, Argument
@@ -95,7 +96,10 @@ class Operators:
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Call the operator of the value."""
         given = {**self.function._bound, **dict(zip(self._types, args, strict=False)), **options}
-        given = {n: v for n, v in given.items() if v is not None or self._defaults[n] is not None}
+        for name in given:
+            if name not in self._types:
+                raise TypeError(f"{self.function.name}: an operator takes no {name!r}")
+        given = {n: v for n, v in given.items() if self._is_given(n, v)}
         if self._draws["dropout" in given]:
             given[RNG.name] = seed_of(given.get(RNG.name))
         for name, value in given.items():
@@ -103,8 +107,19 @@ class Operators:
                 given[name] = [value]
             elif self._types[name].startswith("Tensor") and not isinstance(value, torch.Tensor):
                 given[name] = torch.as_tensor(value)
-        results = self._operators[0](**given)
-        return results if self._is_single else tuple(results)
+        if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+            results = self._operators[0](**given)
+            return results if self._is_single else tuple(results)
+        names = tuple(n for n, each in given.items() if isinstance(each, torch.Tensor))
+        have = tuple(name in self._differentiable for name in names)
+        others = {n: each for n, each in given.items() if n not in names}
+        call = OperatorCall(self._operators, 0, (), names, have, others, self._count)
+        results = Transformed.apply(call, *(given[name] for name in names))
+        return results[0] if self._is_single else results
+
+    def _is_given(self, name: str, value: Any) -> bool:
+        """Tell whether an argument differs from its default, which some options may not even be named beside."""
+        return isinstance(value, torch.Tensor) or value != self._defaults[name]
 
     def _define(self, name: str, level: int) -> Any:
         """Register an operator, and return it: of the value, the gradient, or what goes through the gradient."""
@@ -115,8 +130,8 @@ class Operators:
 
         def of_results(compute: Callable[..., Any]) -> Callable[..., Any]:
             def run(*args: Any) -> Any:
-                given = dict(zip(self._types, args[level:], strict=False))
-                given = {n: each for n, each in given.items() if each is not None or n == ROW_AXIS.name}
+                named = zip(self._types, args[level:], strict=False)
+                given = {n: v for n, v in named if self._is_given(n, v)}
                 results = compute(args[:level], given)
                 return results[0] if is_single else results
 
@@ -151,9 +166,10 @@ class Operators:
         torch.library.register_fake(known, of_results(self._without_elements))
         if level + 1 < len(_LISTS):
             torch.library.register_autograd(known, backward, setup_context=keep)
-        if level == 0 and ("derivative" in self.function.operations or self.function.kind == "row"):
-            torch.library.register_vmap(known, self._mapped)
-        return getattr(torch.ops.fastact, name).default
+        operator = getattr(torch.ops.fastact, name).default
+        has_free_axes = "derivative" in self.function.operations or self.function.kind == "row"
+        torch.library.register_vmap(known, mapping(operator, level, self._defaults, has_free_axes))
+        return operator
 
     def _computed(self, lists: Sequence[Any], given: dict[str, Any]) -> list[torch.Tensor]:
         """Compute the results."""
@@ -190,25 +206,6 @@ class Operators:
         if len(lists) == 2:
             like = [*lists[1], *like]
         return [each.new_empty(each.shape) for each in like]
-
-    def _mapped(self, info: Any, in_dims: Sequence[Any], *args: Any) -> tuple[Any, Any]:
-        """Map the value over an axis: in one call if only `x` has it."""
-        given = {**self._defaults, **dict(zip(self._types, args, strict=False))}
-        at = dict(zip(self._types, in_dims, strict=False))
-        mapped = [name for name, dim in at.items() if dim is not None]
-        axis, forward = given.get(ROW_AXIS.name, -1), self._operators[0]
-        if mapped == ["x"] and axis is not None:
-            given["x"] = given["x"].movedim(at["x"], 0)
-            axes = [axis] if isinstance(axis, int) else axis
-            shifted = [each + (each >= 0) for each in axes]
-            if ROW_AXIS.name in given:
-                given[ROW_AXIS.name] = shifted[0] if isinstance(axis, int) else shifted
-            return forward(**given), 0
-        each = [
-            forward(**{**given, **{n: given[n].select(at[n], k) for n in mapped}})
-            for k in range(info.batch_size)
-        ]
-        return torch.stack(each), 0
 
 
 @cache
