@@ -83,13 +83,28 @@ class _Call(torch.autograd.Function):
 
 
 def adapt(function: Function) -> Callable[..., Any]:
-    """Return a function of tensors."""
-    operators, plain = operators_of(function), _plain_call(function)
+    """Return a function as one of PyTorch's tensors.
+
+    Parameters
+    ----------
+    function : Function
+        A function of fastact, such as ``fa.get("elu", alpha=0.5)``, or one of your own, made by ``fa.activation`` or
+        ``fa.elementwise``.
+
+    Returns
+    -------
+    callable
+        It takes what the function takes, and tensors in place of arrays. Random numbers come from PyTorch's generator
+        unless ``rng=`` is given.
+    """
+    if not isinstance(function, Function):
+        raise TypeError(f"wrap takes a function of fastact, got {function!r}")
+    operators, plain, bound = operators_of(function), _plain_call(function), function._bound
 
     def call(*args: Any, **options: Any) -> Any:
         tensors = [each for each in (*args, *options.values()) if isinstance(each, torch.Tensor)]
         if torch.compiler.is_compiling() or _is_special(tensors):
-            return operators(*args, **options)
+            return operators(args, options, bound)
         if not (args and isinstance(args[0], torch.Tensor)):
             raise TypeError(f"{function.name}: the first argument must be a tensor")
         check(function.name, tensors)

@@ -6,8 +6,7 @@ strings, derives from the function's signature. An operator keeps nothing for an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -93,9 +92,9 @@ class Operators:
             name += "_"  # a function of one's own, of the name of another
         self._operators = [self._define(name, level) for level in range(len(_LISTS))]
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        """Call the operator of the value."""
-        given = {**self.function._bound, **dict(zip(self._types, args, strict=False)), **options}
+    def __call__(self, args: Sequence[Any], options: Mapping[str, Any], bound: Mapping[str, Any]) -> Any:
+        """Call the operator of the value, with the parameters that a function is bound to."""
+        given = {**bound, **dict(zip(self._types, args, strict=False)), **options}
         for name in given:
             if name not in self._types:
                 raise TypeError(f"{self.function.name}: an operator takes no {name!r}")
@@ -208,7 +207,12 @@ class Operators:
         return [each.new_empty(each.shape) for each in like]
 
 
-@cache
+_operators: dict[Definition, Operators] = {}
+
+
 def operators_of(function: Function) -> Operators:
-    """Return the operators of a function."""
-    return Operators(function)
+    """Return the operators of a function, which it shares with those bound to other parameters."""
+    definition = function._definition
+    if definition not in _operators:
+        _operators[definition] = Operators(function)
+    return _operators[definition]
