@@ -6,7 +6,8 @@ Compilers and transforms of functions see neither arrays nor kernels, and get `f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +25,10 @@ from fastact.backends._torch_tensors import (
 )
 from fastact.functions.function import Function
 from fastact.functions.options import OUT, RNG
+from fastact.functions.vjp import Vjp
 
+_transforms_are_active = torch._C._are_functorch_transforms_active
+_count_modes = torch._C._len_torch_dispatch_stack
 _PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
 
 
@@ -41,8 +45,31 @@ class _Refused(torch.autograd.Function):
         raise NotImplementedError(f"{ctx.name}: there is no derivative of its gradient")
 
 
+class _PlainCall(torch.autograd.Function):
+    """A call of one array without options: `_Call` for nets of small layers, where the way there takes the time."""
+
+    @staticmethod
+    def forward(ctx: Any, taped: TapedCall, x: torch.Tensor) -> Any:
+        array = as_array(x)
+        y, vjp = taped.function.vjp(array)
+        output = as_tensor(y)
+        kept = [x if a is array else output if a is y else as_tensor(a) for a in vjp.saved]
+        ctx.save_for_backward(output if taped.gradient_of_output else x, *kept)
+        ctx.taped, ctx.vjp = taped, partial(Vjp, vjp._recipe, options=vjp.options)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, dy: torch.Tensor) -> Any:
+        again, *kept = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            taped = ctx.taped
+            return None, *_Call.apply(taped.gradient_of_output or taped.gradient, dy, again)
+        dx = ctx.vjp(saved=tuple(map(as_array, kept)))(as_array(dy))
+        return None, as_tensor(dx)
+
+
 class _Call(torch.autograd.Function):
-    """A call, whose backward pass is a call on the tape too where it is to be differentiated."""
+    """A call. Its backward pass is a call on the tape too where it is to be differentiated."""
 
     @staticmethod
     def forward(ctx: Any, taped: Any, *tensors: Any) -> Any:
@@ -102,36 +129,35 @@ def adapt(function: Function) -> Callable[..., Any]:
     operators, plain, bound = operators_of(function), _plain_call(function), function._bound
 
     def call(*args: Any, **options: Any) -> Any:
-        tensors = [each for each in (*args, *options.values()) if isinstance(each, torch.Tensor)]
-        if torch.compiler.is_compiling() or _is_special(tensors):
-            return operators(args, options, bound)
         if not (args and isinstance(args[0], torch.Tensor)):
             raise TypeError(f"{function.name}: the first argument must be a tensor")
+        is_plain = plain is not None and len(args) == 1 and not options
+        tensors = args if is_plain else [e for e in (*args, *options.values()) if isinstance(e, torch.Tensor)]
+        if torch.compiler.is_compiling() or _is_special(tensors):
+            return operators(args, options, bound)
         check(function.name, tensors)
-        return _eager(function, plain, args, options)
+        return _eager_plain(plain, *args) if is_plain else _eager(function, args, options)
 
     call.__name__, call.__doc__ = function.name, function.__doc__
     return call
 
 
-def _is_special(tensors: list[torch.Tensor]) -> bool:
+def _is_special(tensors: Sequence[Any]) -> bool:
     """Tell whether tensors are other than arrays, or a mode or a transform looks at what is called."""
-    if torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack():
+    if _transforms_are_active() or _count_modes():
         return True
-    return any(type(each) not in _PLAIN or each.device.type == "meta" for each in tensors)
+    return any([type(each) not in _PLAIN or each.is_meta for each in tensors])
 
 
 def _plain_call(function: Function) -> TapedCall | None:
-    """Return the call of one array without options, if it draws nothing: it need not be made each time."""
-    return None if draws(function, ()) else TapedCall(function, (0.0,), {})
+    """Return the call of one array without options, if it draws nothing and can be differentiated twice."""
+    is_random = draws(function, ()) or "backward" not in function.operations
+    call = None if is_random else TapedCall(function, (0.0,), {})
+    return call if call is not None and call.has_second_order and [*call.inputs] == ["x"] else None
 
 
-def _eager(
-    function: Function, plain: TapedCall | None, args: tuple[Any, ...], options: dict[str, Any]
-) -> Any:
+def _eager(function: Function, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Make a call on ordinary tensors."""
-    if len(args) == 1 and not options and plain is not None:
-        return _eager_plain(plain, *args)
 
     def is_recorded(value: Any) -> bool:
         return isinstance(value, torch.Tensor) and value.requires_grad and torch.is_grad_enabled()
@@ -160,8 +186,8 @@ def _eager_plain(plain: TapedCall, x: torch.Tensor) -> Any:
             y = _eager_plain(plain, x.permute(order))
             return y.permute(sorted(range(x.ndim), key=order.__getitem__))
     if x.requires_grad and torch.is_grad_enabled():
-        return _Call.apply(plain, x)[0]
-    return as_results(plain(as_array(x)))
+        return _PlainCall.apply(plain, x)
+    return as_tensor(plain.function(as_array(x)))
 
 
 def _with_seed(function: Function, options: dict[str, Any]) -> dict[str, Any]:

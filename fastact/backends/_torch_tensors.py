@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from fastact.functions.options import RNG
-from fastact.runtime.dtypes import dtype_of, is_bfloat16
+from fastact.runtime.dtypes import dtype_of
 
 
 def as_array(tensor: torch.Tensor) -> Any:
     """Return the array that shares a tensor's memory."""
     if tensor.requires_grad:
         tensor = tensor.detach()
-    if tensor.dtype is torch.bfloat16:  # for which PyTorch has no array
+    if tensor.dtype is torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(dtype_of("bfloat16"))
     return tensor.numpy()
 
@@ -25,7 +25,7 @@ def as_tensor(array: Any) -> torch.Tensor:
     """Return the tensor that shares an array's memory."""
     if type(array) is not np.ndarray:
         array = np.asarray(array)
-    if is_bfloat16(array):
+    if array.dtype.kind == "V":  # bfloat16, whose arrays PyTorch does not know
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
 
@@ -43,7 +43,7 @@ def arrays_in(options: Mapping[str, Any]) -> dict[str, Any]:
 def check(caller: str, tensors: Iterable[torch.Tensor]) -> None:
     """Raise an error unless tensors are dense and on the CPU, or have no elements at all."""
     for each in tensors:
-        if each.device.type not in ("cpu", "meta"):
+        if not (each.is_cpu or each.is_meta):
             raise TypeError(f"{caller}: fastact computes on the CPU, got a tensor on {each.device}")
         if each.layout is not torch.strided:
             raise TypeError(f"{caller}: fastact takes dense tensors, got {each.layout}")
