@@ -36,7 +36,9 @@ def exports(
     def __getattr__(name: str) -> Any:
         if name.startswith("__") or name not in known():
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return adapted(aliases().get(name, name))
+        found = adapted(aliases().get(name, name))
+        setattr(sys.modules[module], name, found)  # from now on an ordinary attribute: 15 us less
+        return found
 
     def __dir__() -> list[str]:
         return sorted({*vars(sys.modules[module]), *names(*kinds)})
