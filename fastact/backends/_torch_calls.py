@@ -7,12 +7,11 @@ Compilers and transforms of functions see neither arrays nor kernels, and get `f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from fastact.backends._tape import TapedCall
+from fastact.backends._tape import TapedCall, TapedGradient
 from fastact.backends._torch_operators import operators_of
 from fastact.backends._torch_tensors import (
     arrays_in,
@@ -32,6 +31,15 @@ _count_modes = torch._C._len_torch_dispatch_stack
 _PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
 
 
+class _Plain(NamedTuple):
+    """What calls of a function with one array and without options have in common."""
+
+    function: Function
+    is_diagonal: bool
+    gradient: TapedGradient
+    is_of_output: bool
+
+
 class _Refused(torch.autograd.Function):
     """Gradients that cannot be differentiated."""
 
@@ -49,23 +57,22 @@ class _PlainCall(torch.autograd.Function):
     """A call of one array without options: `_Call` for nets of small layers, where the way there takes the time."""
 
     @staticmethod
-    def forward(ctx: Any, taped: TapedCall, x: torch.Tensor) -> Any:
+    def forward(ctx: Any, plain: _Plain, x: torch.Tensor) -> Any:
         array = as_array(x)
-        y, vjp = taped.function.vjp(array)
+        y, vjp = plain.function.vjp(array)
         output = as_tensor(y)
         kept = [x if a is array else output if a is y else as_tensor(a) for a in vjp.saved]
-        ctx.save_for_backward(output if taped.gradient_of_output else x, *kept)
-        ctx.taped, ctx.vjp = taped, partial(Vjp, vjp._recipe, options=vjp.options)
+        ctx.save_for_backward(output if plain.is_of_output else x, *kept)
+        ctx.plain, ctx.recipe, ctx.options = plain, vjp._recipe, vjp.options
         return output
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor) -> Any:
         again, *kept = ctx.saved_tensors
         if torch.is_grad_enabled():
-            taped = ctx.taped
-            return None, *_Call.apply(taped.gradient_of_output or taped.gradient, dy, again)
-        dx = ctx.vjp(saved=tuple(map(as_array, kept)))(as_array(dy))
-        return None, as_tensor(dx)
+            return None, *_Call.apply(ctx.plain.gradient, dy, again)
+        vjp = Vjp(ctx.recipe, tuple([as_array(each) for each in kept]), ctx.options)
+        return None, as_tensor(vjp(as_array(dy)))
 
 
 class _Call(torch.autograd.Function):
@@ -78,7 +85,9 @@ class _Call(torch.autograd.Function):
         # What is an input or a result is saved as such, so that PyTorch notices if it is modified.
         known = {id(each): tensor for each, tensor in zip(arrays, tensors, strict=True)}
         outputs = tuple([known.get(id(each)) for each in results])
-        outputs = tuple([as_tensor(a) if t is None else t for a, t in zip(results, outputs, strict=True)])
+        outputs = tuple(
+            [as_tensor(a) if t is None else t for a, t in zip(results, outputs, strict=True)]
+        )
         known |= {id(each): tensor for each, tensor in zip(results, outputs, strict=True)}
         kept = [known[id(a)] if id(a) in known else as_tensor(a) for a in pullback.saved]
         again: tuple[Any, ...] = ()
@@ -126,13 +135,17 @@ def adapt(function: Function) -> Callable[..., Any]:
     """
     if not isinstance(function, Function):
         raise TypeError(f"wrap takes a function of fastact, got {function!r}")
-    operators, plain, bound = operators_of(function), _plain_call(function), function._bound
+    operators, plain, bound = operators_of(function), _plain_of(function), function._bound
 
     def call(*args: Any, **options: Any) -> Any:
         if not (args and isinstance(args[0], torch.Tensor)):
             raise TypeError(f"{function.name}: the first argument must be a tensor")
         is_plain = plain is not None and len(args) == 1 and not options
-        tensors = args if is_plain else [e for e in (*args, *options.values()) if isinstance(e, torch.Tensor)]
+        tensors = (
+            args
+            if is_plain
+            else [e for e in (*args, *options.values()) if isinstance(e, torch.Tensor)]
+        )
         if torch.compiler.is_compiling() or _is_special(tensors):
             return operators(args, options, bound)
         check(function.name, tensors)
@@ -146,14 +159,18 @@ def _is_special(tensors: Sequence[Any]) -> bool:
     """Tell whether tensors are other than arrays, or a mode or a transform looks at what is called."""
     if _transforms_are_active() or _count_modes():
         return True
-    return any([type(each) not in _PLAIN or each.is_meta for each in tensors])
+    return any(type(each) not in _PLAIN or each.is_meta for each in tensors)
 
 
-def _plain_call(function: Function) -> TapedCall | None:
-    """Return the call of one array without options, if it draws nothing and can be differentiated twice."""
-    is_random = draws(function, ()) or "backward" not in function.operations
-    call = None if is_random else TapedCall(function, (0.0,), {})
-    return call if call is not None and call.has_second_order and [*call.inputs] == ["x"] else None
+def _plain_of(function: Function) -> _Plain | None:
+    """Return what plain calls share, if they draw nothing and can be differentiated twice."""
+    if draws(function, ()):
+        return None
+    call = TapedCall(function, (0.0,), {})
+    if not call.has_second_order:
+        return None
+    of_output = call.gradient_of_output
+    return _Plain(function, call.is_diagonal, of_output or call.gradient, of_output is not None)
 
 
 def _eager(function: Function, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -166,7 +183,9 @@ def _eager(function: Function, args: tuple[Any, ...], options: dict[str, Any]) -
     out = options.pop(OUT.name, None)
     if out is not None:
         if any(map(is_recorded, (*args, *options.values()))):
-            raise TypeError(f"{function.name}: out takes no gradient; leave it out, or call in torch.no_grad()")
+            raise TypeError(
+                f"{function.name}: out takes no gradient; leave it out, or call in torch.no_grad()"
+            )
         arrays = [as_array(each) if isinstance(each, torch.Tensor) else each for each in args]
         function(*arrays, **arrays_in(options), out=as_array(out))
         return out
@@ -178,7 +197,7 @@ def _eager(function: Function, args: tuple[Any, ...], options: dict[str, Any]) -
     return results if len(results) > 1 else results[0]
 
 
-def _eager_plain(plain: TapedCall, x: torch.Tensor) -> Any:
+def _eager_plain(plain: _Plain, x: torch.Tensor) -> Any:
     """Make a call on one ordinary tensor."""
     if plain.is_diagonal and not x.is_contiguous():
         order = sorted(range(x.ndim), key=x.stride, reverse=True)

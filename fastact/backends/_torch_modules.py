@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch.nn.functional import _get_softmax_dim
@@ -17,7 +17,6 @@ from fastact.functions.registry import get, names
 
 MODULE = "fastact.backends.torch"
 _KINDS = ("activation", "row", "packed", "dropout")
-_M = TypeVar("_M", bound=torch.nn.Module)
 
 
 class FastactModule(torch.nn.Module):
@@ -43,7 +42,9 @@ class FastactModule(torch.nn.Module):
         definition = found._definition
         cls.function, cls._call = function, staticmethod(getattr(functional, function))
         choices = dict.fromkeys(definition.choices, "none")
-        cls._defaults = {n: v for n, v in (choices | found.parameters).items() if n not in found.learnable}
+        cls._defaults = {
+            n: v for n, v in (choices | found.parameters).items() if n not in found.learnable
+        }
         cls._learnable, cls._is_dropout = found.learnable, found.kind == "dropout"
         cls._draws_slopes = bool(definition.drawn_between)
 
@@ -103,7 +104,9 @@ class _OwnModule(torch.nn.Module):
             if value is REQUIRED:
                 raise TypeError(f"{type(self).__name__}: missing the argument {name!r}")
             is_learnable = name in function.learnable
-            setattr(self, name, torch.nn.Parameter(torch.as_tensor(value)) if is_learnable else value)
+            setattr(
+                self, name, torch.nn.Parameter(torch.as_tensor(value)) if is_learnable else value
+            )
         self._shown = [name for name in given if name not in function.learnable]
 
     def extra_repr(self) -> str:
@@ -116,7 +119,7 @@ def _plain(name: str) -> str:
 
 
 @cache
-def _twin_of(name: str) -> type[torch.nn.Module] | None:
+def twin_of(name: str) -> type[torch.nn.Module] | None:
     """Return PyTorch's own class of a function, if it has one."""
     theirs = get(name)._definition.elsewhere.get("pytorch")
     classes = {_plain(n): each for n, each in vars(torch.nn).items() if isinstance(each, type)}
@@ -128,7 +131,7 @@ def modules() -> dict[str, str]:
     """Return the function of each class: PyTorch's name if it has one, and else the function's in camel case."""
     found = {}
     for name in names(*_KINDS):
-        twin = _twin_of(name)
+        twin = twin_of(name)
         camel = "".join(part.capitalize() for part in name.split("_"))
         found[twin.__name__ if twin else camel] = name
     return found
@@ -140,73 +143,5 @@ def module_of(name: str) -> type[FastactModule]:
     function = modules()[name]
     said = f"`{MODULE}.functional.{function}` as a module."
     namespace = {"__doc__": said, "__module__": MODULE}
-    bases = FastactModule, _twin_of(function) or _OwnModule
+    bases = FastactModule, twin_of(function) or _OwnModule
     return types.new_class(name, bases, {"function": function}, lambda own: own.update(namespace))
-
-
-def replace(model: _M, functions: Iterable[str] | None = None) -> _M:
-    """Let fastact compute the activations of a net.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The net, whose modules of PyTorch's own classes change to subclasses of them: parameters, hooks, the state of
-        training and the keys of `state_dict` remain. Those that PyTorch's functions compute inside other modules, such as
-        the softmax of ``nn.MultiheadAttention``, remain as well, and ``inplace`` is ignored.
-    functions : iterable of str, optional
-        The functions to replace, by fastact's names; by default all that evaluate an elementary function, such as an
-        exponential. The others, relu for one, wait for memory with either library.
-
-    Returns
-    -------
-    torch.nn.Module
-        The net itself.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from fastact.backends.torch import replace
-    >>> replace(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Mish(), torch.nn.ReLU()))
-    Sequential(
-      (0): Linear(in_features=2, out_features=3, bias=True)
-      (1): Mish()
-      (2): ReLU()
-    )
-    """
-    wanted = set(_worthwhile() if functions is None else [get(each).name for each in functions])
-    ours = {_twin_of(function): name for name, function in modules().items() if function in wanted}
-    ours.pop(None, None)
-    for module in model.modules():
-        if type(module) in ours:
-            module.__class__ = module_of(ours[type(module)])
-    return model
-
-
-def restore(model: _M) -> _M:
-    """Undo `replace`.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The net.
-
-    Returns
-    -------
-    torch.nn.Module
-        The net itself.
-    """
-    for module in model.modules():
-        twin = _twin_of(module.function) if isinstance(module, FastactModule) else None
-        if twin is not None:
-            module.__class__ = twin
-    return model
-
-
-@cache
-def _worthwhile() -> list[str]:
-    """Return the functions that evaluate an elementary function."""
-    from fastact.simd.compilable import is_memory_bound  # which needs Numba
-
-    definitions = {name: get(name)._definition for name in modules().values()}
-    is_simple = {n: get(n).kind == "activation" and is_memory_bound(each.function) for n, each in definitions.items()}
-    return [name for name, each in is_simple.items() if not each]

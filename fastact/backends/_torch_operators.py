@@ -92,7 +92,9 @@ class Operators:
             name += "_"  # a function of one's own, of the name of another
         self._operators = [self._define(name, level) for level in range(len(_LISTS))]
 
-    def __call__(self, args: Sequence[Any], options: Mapping[str, Any], bound: Mapping[str, Any]) -> Any:
+    def __call__(
+        self, args: Sequence[Any], options: Mapping[str, Any], bound: Mapping[str, Any]
+    ) -> Any:
         """Call the operator of the value, with the parameters that a function is bound to."""
         given = {**bound, **dict(zip(self._types, args, strict=False)), **options}
         for name in given:
@@ -148,7 +150,9 @@ class Operators:
                 flat[k] = tensor
             inputs = tree_unflatten(flat, ctx.structure)
             wanted = list(gradients) if is_single else gradients[0]
-            found = self._operators[level + 1](wanted[: self._count] if not level else wanted, *inputs)
+            found = self._operators[level + 1](
+                wanted[: self._count] if not level else wanted, *inputs
+            )
             first = [found[: len(inputs[0])]] if level else []
             each = iter(found[len(first and first[0]) :])
             have = [
@@ -156,7 +160,9 @@ class Operators:
                 for name, value in zip(self._types, inputs[level:], strict=True)
             ]
             # PyTorch drops arguments that are equal to their defaults, but only here.
-            return (*first, *(next(each) if one else None for one in have))[: len(ctx.needs_input_grad)]
+            return (*first, *(next(each) if one else None for one in have))[
+                : len(ctx.needs_input_grad)
+            ]
 
         known = f"fastact::{name}"
         schema = f"({', '.join((*_LISTS[level], *declared))}) -> {result}"
@@ -189,7 +195,9 @@ class Operators:
             results = call.gradient(*inputs)
         else:
             results = call.gradient.vjp(*inputs)[1](*map(as_array, lists[0]))
-            results = [np.zeros_like(x) if y is None else y for x, y in zip(inputs, results, strict=True)]
+            results = [
+                np.zeros_like(x) if y is None else y for x, y in zip(inputs, results, strict=True)
+            ]
         results = results if isinstance(results, tuple | list) else (results,)
         # Operators return new tensors; a gradient may be that of the result itself.
         return [

@@ -40,7 +40,10 @@ def _floating(dtype: torch.dtype) -> torch.dtype:
 
 
 def _like_first(function: Function, given: Mapping[str, Any], shape: list[int]) -> list[Any]:
-    return [shape, *(given[name].shape for name in ("running_mean", "running_var") if name in given)]
+    return [
+        shape,
+        *(given[name].shape for name in ("running_mean", "running_var") if name in given),
+    ]
 
 
 def _of_activation(function: Function, given: Mapping[str, Any], shape: list[int]) -> list[Any]:
@@ -57,7 +60,9 @@ def _of_rows(function: Function, given: Mapping[str, Any], shape: list[int]) -> 
     reduced = {each % len(shape) for each in axes}
     length = len(given["lengths"]) if "lengths" in given else 1
     keeps = given.get("keepdims") or "lengths" in given
-    return [[length if k in reduced else n for k, n in enumerate(shape) if keeps or k not in reduced]]
+    return [
+        [length if k in reduced else n for k, n in enumerate(shape) if keeps or k not in reduced]
+    ]
 
 
 def _of_halves(function: Function, given: Mapping[str, Any], shape: list[int]) -> list[Any]:

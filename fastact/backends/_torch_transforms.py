@@ -55,9 +55,7 @@ class OperatorCall:
         if self.level + 1 == len(self.operators):
             raise NotImplementedError(f"{self.operators[0].name()}: there is no third derivative")
         count = sum(self.sizes) + sum(self.differentiable)
-        return replace(
-            self, level=self.level + 1, sizes=(self.count, *self.sizes), count=count
-        )
+        return replace(self, level=self.level + 1, sizes=(self.count, *self.sizes), count=count)
 
     def of_inputs(self, gradients: Sequence[Any]) -> list[Any]:
         """Return the gradient of each tensor, None for those that have none."""
@@ -125,9 +123,13 @@ def mapping(
         if has_free_axes and len(tensors) == 1 and axis is not None:
             (name,) = tensors
             if ROW_AXIS.name in given:
-                given[ROW_AXIS.name] = [n + (n >= 0) for n in axis] if isinstance(axis, list) else axis
+                given[ROW_AXIS.name] = (
+                    [n + (n >= 0) for n in axis] if isinstance(axis, list) else axis
+                )
             given[name] = in_front(given[name], at[name])
-            results = operator(*(list(map(in_front, *pair)) for pair in zip(lists, of_lists, strict=True)), **given)
+            results = operator(
+                *(list(map(in_front, *pair)) for pair in zip(lists, of_lists, strict=True)), **given
+            )
         else:
             each = [
                 operator(
@@ -140,7 +142,9 @@ def mapping(
                 for k in range(info.batch_size)
             ]
             is_one = isinstance(each[0], torch.Tensor)
-            results = torch.stack(each) if is_one else list(map(torch.stack, zip(*each, strict=True)))
+            results = (
+                torch.stack(each) if is_one else list(map(torch.stack, zip(*each, strict=True)))
+            )
         return results, 0 if isinstance(results, torch.Tensor) else [0] * len(results)
 
     return rule

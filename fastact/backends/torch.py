@@ -24,7 +24,8 @@ require(__name__)
 
 from fastact.backends import _torch_functional as functional  # noqa: E402
 from fastact.backends._torch_calls import adapt as wrap  # noqa: E402
-from fastact.backends._torch_modules import module_of, modules, replace, restore  # noqa: E402
+from fastact.backends._torch_modules import module_of, modules  # noqa: E402
+from fastact.backends._torch_replace import replace, restore  # noqa: E402
 
 __all__ = ["functional", "replace", "restore", "wrap"]
 
