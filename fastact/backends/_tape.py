@@ -133,6 +133,13 @@ class TapedCall:
         return TapedGradient(self, True) if is_known and not self.others.get("hard") else None
 
     @property
+    def is_reduced(self) -> bool:
+        """Whether the result is one number for each row along an axis."""
+        return (
+            getattr(self.function._definition, "is_reduced", False) and "lengths" not in self.others
+        )
+
+    @property
     def has_second_order(self) -> bool:
         """Whether `gradient` can be differentiated."""
         if "derivative" in self.function.operations:

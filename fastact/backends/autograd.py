@@ -21,6 +21,7 @@ from fastact.functions.function import Function
 
 require(__name__)
 
+import autograd.numpy as anp  # noqa: E402
 from autograd.core import sum_outgrads  # noqa: E402
 from autograd.extend import defjvp_argnums, defvjp_argnums, primitive, vspace  # noqa: E402
 from autograd.tracer import isbox  # noqa: E402
@@ -70,12 +71,29 @@ def _jvp(
     argnums: Sequence[int], gradients: Sequence[Any], result: Any, args: Any, kwargs: Any
 ) -> Any:
     record, *inputs = args
-    if not record.taped.is_diagonal:
-        raise NotImplementedError(
-            f"{record.taped.name}: forward mode is for activations of one array; use reverse mode"
-        )
     pairs = zip(argnums, gradients, strict=True)
-    return sum_outgrads(_gradients(record, (each,), inputs)[k - 1] for k, each in pairs)
+    return sum_outgrads(_tangent(record, k - 1, each, result, inputs) for k, each in pairs)
+
+
+def _tangent(record: _Record, k: int, g: Any, result: Any, inputs: list[Any]) -> Any:
+    """Return the tangent of a result for that of one input, from gradients: their Jacobians are symmetric."""
+    taped = record.taped
+    if taped.is_diagonal:
+        return _gradients(record, (g,), inputs)[k]
+    if isinstance(taped, TapedGradient):
+        count = len(inputs) - len(taped.call.inputs)
+        if k < count == 1:  # it is linear in them
+            return _call(_Record(taped), g, *inputs[1:])
+        each = [g if n == k else None for n in range(count, len(inputs))]
+        found = _gradients(record, each, inputs)[count:]
+        return found if len(found) > 1 else found[0]
+    if taped.is_reduced:
+        weights = _gradients(record, (vspace(result).ones(),), inputs)[0]
+        axis, keepdims = taped.others.get("axis", -1), taped.others.get("keepdims", False)
+        return anp.sum(g * weights, axis=axis, keepdims=keepdims)
+    raise NotImplementedError(
+        f"{taped.name}: there is no forward mode, but for activations of one array and reductions of rows"
+    )
 
 
 defvjp_argnums(_call, _vjp)
