@@ -47,17 +47,17 @@ class SecondPullback:
 
     Attributes
     ----------
-    count : int
-        The number of gradients.
+    count, options
+        As in `fastact.backends._tape.Pullback`.
     saved : tuple of ndarray
-        The inputs of the gradient, to be treated as in `fastact.backends._tape.Pullback`.
+        The inputs of the gradient, to be treated as there.
     """
 
-    __slots__ = ("_gradient", "count", "saved")
+    __slots__ = ("_gradient", "count", "options", "saved")
 
     def __init__(self, gradient: Any, inputs: tuple[Any, ...]) -> None:
         self._gradient, self.saved = gradient, inputs
-        self.count = len(gradient.call.inputs)
+        self.count, self.options = len(gradient.call.inputs), {}
 
     def __call__(self, *gradients: Any, saved: tuple[Any, ...] | None = None) -> tuple[Any, ...]:
         """Compute the gradients with respect to the inputs of the gradient; None where they are 0.

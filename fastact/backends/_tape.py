@@ -178,12 +178,14 @@ class Pullback:
     ----------
     count : int
         How many of the results have gradients; running averages, which follow, have none.
+    options : mapping of str to Any
+        The options of the gradient; inputs may be among them.
     saved : tuple of ndarray
         The arrays that it keeps, some of which may be inputs or results. They must not be modified. A tape may keep them
         its own way, and set this to an empty tuple.
     """
 
-    __slots__ = ("_call", "_inputs", "_results", "_vjp", "count", "saved")
+    __slots__ = ("_call", "_inputs", "_results", "_vjp", "count", "options", "saved")
 
     def __init__(
         self, call: TapedCall, vjp: Vjp, inputs: Sequence[Any], results: Sequence[Any]
@@ -194,7 +196,7 @@ class Pullback:
             vjp.saved,
         )
         self._inputs = list(map(Kind.of, inputs))
-        self.count = len(vjp.gradients)
+        self.count, self.options = len(vjp.gradients), vjp.options
         self._results = list(map(Kind.of, results[: self.count]))
 
     def __call__(self, *gradients: Any, saved: tuple[Any, ...] | None = None) -> tuple[Any, ...]:

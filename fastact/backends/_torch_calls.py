@@ -6,7 +6,7 @@ Compilers and transforms of functions see neither arrays nor kernels, and get `f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -84,38 +84,44 @@ class _Call(torch.autograd.Function):
         results, pullback = taped.vjp(*arrays)
         # What is an input or a result is saved as such, so that PyTorch notices if it is modified.
         known = {id(each): tensor for each, tensor in zip(arrays, tensors, strict=True)}
-        outputs = tuple([known.get(id(each)) for each in results])
-        outputs = tuple(
-            [as_tensor(a) if t is None else t for a, t in zip(results, outputs, strict=True)]
-        )
+        outputs = _as_tensors(results, known)
         known |= {id(each): tensor for each, tensor in zip(results, outputs, strict=True)}
-        kept = [known[id(a)] if id(a) in known else as_tensor(a) for a in pullback.saved]
-        again: tuple[Any, ...] = ()
-        ctx.gradient = None
+        kept = _as_tensors(pullback.saved, known)
+        options = [known[id(each)] for each in pullback.options.values() if id(each) in known]
+        ctx.gradient, again = None, ()
         if taped.has_second_order:
             of_output = taped.gradient_of_output
             ctx.gradient, again = (of_output, outputs) if of_output else (taped.gradient, tensors)
-        ctx.save_for_backward(*again, *kept)
-        ctx.name, ctx.count, ctx.pullback = taped.name, len(again), pullback
-        pullback.saved = ()
+        ctx.save_for_backward(*again, *kept, *options)
+        ctx.name, ctx.pullback, pullback.saved = taped.name, pullback, ()
+        ctx.counts = len(again), len(again) + len(kept)
         ctx.mark_non_differentiable(*outputs[pullback.count :])
-        return outputs
+        return tuple(outputs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        saved = ctx.saved_tensors
+        saved, (first, last) = ctx.saved_tensors, ctx.counts
         gradients = gradients[: ctx.pullback.count]
         if torch.is_grad_enabled() and ctx.gradient is not None:
-            return None, *_Call.apply(ctx.gradient, *gradients, *saved[: ctx.count])
+            return None, *_Call.apply(ctx.gradient, *gradients, *saved[:first])
         with torch.no_grad():
             arrays = tuple(map(as_array, gradients))
-            found = ctx.pullback(*arrays, saved=tuple(map(as_array, saved[ctx.count :])))
+            kept = tuple([None if each is None else as_array(each) for each in saved[first:last]])
             known = {id(each): tensor for each, tensor in zip(arrays, gradients, strict=True)}
-            each = [None if a is None else known.get(id(a), a) for a in found]
-            each = [a if a is None or isinstance(a, torch.Tensor) else as_tensor(a) for a in each]
+            found = _as_tensors(ctx.pullback(*arrays, saved=kept), known)
         if not torch.is_grad_enabled():
-            return None, *each
-        return None, *_Refused.apply(ctx.name, *(one.detach().requires_grad_() for one in each))
+            return None, *found
+        there = [each.detach().requires_grad_() for each in found if each is not None]
+        refused = iter(_Refused.apply(ctx.name, *there))
+        return None, *(None if each is None else next(refused) for each in found)
+
+
+def _as_tensors(arrays: Sequence[Any], known: Mapping[int, torch.Tensor]) -> list[Any]:
+    """Return arrays as tensors, those that are known as they are."""
+    return [
+        None if each is None else known[id(each)] if id(each) in known else as_tensor(each)
+        for each in arrays
+    ]
 
 
 def adapt(function: Function) -> Callable[..., Any]:

@@ -122,7 +122,7 @@ def _seconds(module: torch.nn.Module, x: torch.Tensor) -> float:
     x, times = x.requires_grad_(x.is_floating_point()), []
     for _ in range(_ROUNDS):
         start = time.perf_counter()
-        y = module.forward(x)
+        y = module.forward(x.clone())  # which it may overwrite
         torch.autograd.grad(y, x, torch.ones_like(y))
         times.append(time.perf_counter() - start)
     return min(times)
