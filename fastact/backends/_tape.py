@@ -13,9 +13,9 @@ and the same of these gradients:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
 
 from fastact.arrays.random_numbers import new_key
 from fastact.backends._second_order import Kind, SecondPullback, backward
@@ -25,9 +25,9 @@ from fastact.functions.vjp import Vjp
 
 
 @cache
-def _names(kind: type, count: int, options: tuple[str, ...]) -> tuple[str, ...]:
+def _names(kind: Hashable, count: int, options: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of arguments in the order of a function's signature: so many by position, others by name."""
-    signature = inspect.signature(kind)
+    signature = inspect.signature(kind)  # type: ignore[arg-type]
     return tuple(signature.bind_partial(*range(count), **dict.fromkeys(options)).arguments)
 
 
@@ -69,9 +69,9 @@ class TapedCall:
         options: Mapping[str, Any],
         wanted: Callable[[Any], bool] | None = None,
     ) -> None:
-        self.function = function
+        self.function, kind = function, cast(Hashable, type(function))
         try:
-            names = _names(type(function), len(args), tuple(options))
+            names = _names(kind, len(args), tuple(options))
         except TypeError as error:
             raise TypeError(f"{function.name}: {error}") from None
         arguments = function.operations["forward"].arguments

@@ -34,7 +34,7 @@ _PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
 class _Plain(NamedTuple):
     """What calls of a function with one array and without options have in common."""
 
-    function: Function
+    function: Any
     is_diagonal: bool
     gradient: TapedGradient
     is_of_output: bool
@@ -88,10 +88,13 @@ class _Call(torch.autograd.Function):
         known |= {id(each): tensor for each, tensor in zip(results, outputs, strict=True)}
         kept = _as_tensors(pullback.saved, known)
         options = [known[id(each)] for each in pullback.options.values() if id(each) in known]
-        ctx.gradient, again = None, ()
+        again: list[Any] = []
+        ctx.gradient = None
         if taped.has_second_order:
             of_output = taped.gradient_of_output
-            ctx.gradient, again = (of_output, outputs) if of_output else (taped.gradient, tensors)
+            ctx.gradient, again = (
+                (of_output, outputs) if of_output else (taped.gradient, list(tensors))
+            )
         ctx.save_for_backward(*again, *kept, *options)
         ctx.name, ctx.pullback, pullback.saved = taped.name, pullback, ()
         ctx.counts = len(again), len(again) + len(kept)
@@ -146,16 +149,16 @@ def adapt(function: Function) -> Callable[..., Any]:
     def call(*args: Any, **options: Any) -> Any:
         if not (args and isinstance(args[0], torch.Tensor)):
             raise TypeError(f"{function.name}: the first argument must be a tensor")
-        is_plain = plain is not None and len(args) == 1 and not options
+        own = plain if len(args) == 1 and not options else None
         tensors = (
             args
-            if is_plain
+            if own is not None
             else [e for e in (*args, *options.values()) if isinstance(e, torch.Tensor)]
         )
         if torch.compiler.is_compiling() or _is_special(tensors):
             return operators(args, options, bound)
         check(function.name, tensors)
-        return _eager_plain(plain, *args) if is_plain else _eager(function, args, options)
+        return _eager(function, args, options) if own is None else _eager_plain(own, *args)
 
     call.__name__, call.__doc__ = function.name, function.__doc__
     return call
@@ -179,7 +182,7 @@ def _plain_of(function: Function) -> _Plain | None:
     return _Plain(function, call.is_diagonal, of_output or call.gradient, of_output is not None)
 
 
-def _eager(function: Function, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def _eager(function: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Make a call on ordinary tensors."""
 
     def is_recorded(value: Any) -> bool:

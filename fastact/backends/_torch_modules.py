@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any, ClassVar
 
 import torch
-from torch.nn.functional import _get_softmax_dim
 
 from fastact.backends import _torch_functional as functional
 from fastact.backends._torch_calls import adapt
@@ -66,7 +65,11 @@ class FastactModule(torch.nn.Module):
         elif self._draws_slopes:
             options.setdefault("rng", torch.randint(2**63 - 1, ()))
         if hasattr(self, "dim"):
-            dim = _get_softmax_dim(self.function, x.ndim, 3) if self.dim is None else self.dim
+            dim = (
+                torch.nn.functional._get_softmax_dim(self.function, x.ndim, 3)
+                if self.dim is None
+                else self.dim
+            )
             if dim != -1:
                 options.setdefault("axis", dim)
         for name in self._learnable:

@@ -33,7 +33,8 @@ class _Record:
     __slots__ = ("pullback", "taped")
 
     def __init__(self, taped: TapedCall | TapedGradient) -> None:
-        self.taped, self.pullback = taped, None
+        self.taped = taped
+        self.pullback: Any = None
 
 
 @primitive
@@ -56,7 +57,7 @@ def _vjp(argnums: Sequence[int], result: Any, args: Any, kwargs: Any) -> Callabl
 
     def vjp(gradient: Any) -> Any:
         is_one = not isinstance(result, tuple)
-        each = (gradient,) if is_one else (gradient[k] for k in range(len(result)))
+        each: Any = (gradient,) if is_one else (gradient[k] for k in range(len(result)))
         found = _gradients(record, each, inputs)
         each = [found[k - 1] for k in argnums]
         return [
@@ -125,10 +126,12 @@ def wrap(function: Function) -> Callable[..., Any]:
     if not isinstance(function, Function):
         raise TypeError(f"wrap takes a function of fastact, got {function!r}")
 
+    own: Any = function
+
     def traced(*args: Any, **options: Any) -> Any:
         if not any(map(isbox, (*args, *options.values()))):
-            return function(*args, **options)
-        taped = TapedCall(function, args, options, isbox)
+            return own(*args, **options)
+        taped = TapedCall(own, args, options, isbox)
         return _call(_Record(taped), *taped.inputs.values())
 
     traced.__name__, traced.__doc__ = function.name, function.__doc__

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -103,11 +104,10 @@ def replace_functions(
 
 def _replacement(theirs: Any, ours: Any) -> Any:
     """Return our function under the conventions of theirs."""
-    try:
-        defaults = inspect.signature(theirs).parameters
-    except ValueError:
-        defaults = {}
-    axis = {"axis": defaults["axis"].default} if "axis" in defaults else {}
+    axis = {}
+    with suppress(ValueError):  # a ufunc has none
+        parameters = inspect.signature(theirs).parameters
+        axis = {"axis": parameters["axis"].default} if "axis" in parameters else {}
 
     def function(*args: Any, **options: Any) -> Any:
         if len(args) == 1:

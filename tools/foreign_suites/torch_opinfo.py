@@ -44,8 +44,7 @@ def _translated(
     known = function.operations["forward"].arguments
     given = {_RENAMED.get(key, key): value for key, value in options.items() if key not in _IGNORED}
     if function.kind == "row" and args:
-        given["axis"], *args = args
-        given |= dict(zip(("keepdims",), args, strict=False))
+        given |= dict(zip(("axis", "keepdims"), args, strict=False))
         args = ()
     axis = given.get("axis")
     if isinstance(axis, tuple | list):
@@ -64,16 +63,14 @@ def _compared(info: Any, name: str, sample: Any) -> str | None:
     call = _translated(name, sample.args, sample.kwargs)
     if call is None or not isinstance(sample.input, torch.Tensor):
         return None
+    calls = (info.op, sample.args, sample.kwargs), (getattr(functional, name), *call)
     results = []
-    for compute in (
-        lambda x: info.op(x, *sample.args, **sample.kwargs),
-        lambda x: getattr(functional, name)(x, *call[0], **call[1]),
-    ):
-        x = sample.input.detach().clone().requires_grad_()
+    for function, args, options in calls:
+        x: Any = sample.input.detach().clone().requires_grad_()
         others = [
             each for each in (*sample.args, *call[1].values()) if isinstance(each, torch.Tensor)
         ]
-        y = compute(x)
+        y = function(x, *args, **options)
         weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).reshape(y.shape)
         differentiable = [x, *(each for each in others if each.requires_grad)]
         results.append((y.detach(), torch.autograd.grad(y, differentiable, weights)))
