@@ -839,6 +839,7 @@ hard_swish = hardswish
 hard_swish_mobilenet = hardswish
 hard_tanh = hardtanh
 linear = identity
+log_expit = logsigmoid
 log_sigmoid = logsigmoid
 logistic = sigmoid
 ramp = relu

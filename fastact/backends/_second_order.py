@@ -47,14 +47,18 @@ class SecondPullback:
 
     Attributes
     ----------
+    count, options
+        As in `fastact.backends._tape.Pullback`.
     saved : tuple of ndarray
-        The inputs of the gradient, to be treated as in `fastact.backends._tape.Pullback`.
+        The inputs of the gradient, to be treated as there.
     """
 
-    __slots__ = ("_gradient", "saved")
+    __slots__ = ("_gradient", "count", "options", "saved")
 
     def __init__(self, gradient: Any, inputs: tuple[Any, ...]) -> None:
         self._gradient, self.saved = gradient, inputs
+        self.count = len(gradient.call.inputs)
+        self.options: dict[str, Any] = {}
 
     def __call__(self, *gradients: Any, saved: tuple[Any, ...] | None = None) -> tuple[Any, ...]:
         """Compute the gradients with respect to the inputs of the gradient; None where they are 0.
@@ -134,7 +138,8 @@ def _through_elements(
         if _has(function, options, "scale"):
             factor *= options["scale"]
         if _has(function, options, "dropout"):
-            factor = function_of(dropout)(factor, options["dropout"], rng=options["rng"])
+            of_same_elements: Any = function_of(dropout)
+            factor = of_same_elements(factor, options["dropout"], rng=options["rng"])
         found["x"] = factor * _second_derivative(function, inner, options)
     if BIAS.name in g:
         sums = sum_of_channels(found["x"], along)
@@ -208,7 +213,7 @@ class _Rows:
 
     def __init__(self, array: Array, options: Mapping[str, Any]) -> None:
         axis, lengths = options.get("axis", -1), options.get("lengths")
-        self.axis = tuple(range(array.ndim)) if axis is None or not array.ndim else axis
+        self.axis: Any = tuple(range(array.ndim)) if axis is None or not array.ndim else axis
         self.lengths = None if lengths is None else np.asarray(lengths)
         self.shape = list(array.shape)
         for each in self.axis if isinstance(self.axis, tuple) else (self.axis,):
@@ -224,7 +229,8 @@ class _Rows:
     def sum(self, values: Array) -> Array:
         """Return the sum of each row, an array of `shape`."""
         if self.lengths is None:
-            return np.sum(values, self.axis, np.float64, keepdims=True)
+            total: Any = np.sum(values, self.axis, np.float64, keepdims=True)
+            return np.asarray(total)
         sums, full = np.zeros(self.shape), self.lengths > 0
         starts = (np.cumsum(self.lengths) - self.lengths)[full]
         at = (slice(None),) * (self.axis % len(self.shape)) + (full,)

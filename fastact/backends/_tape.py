@@ -13,9 +13,9 @@ and the same of these gradients:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
 
 from fastact.arrays.random_numbers import new_key
 from fastact.backends._second_order import Kind, SecondPullback, backward
@@ -25,9 +25,9 @@ from fastact.functions.vjp import Vjp
 
 
 @cache
-def _names(kind: type, count: int, options: tuple[str, ...]) -> tuple[str, ...]:
+def _names(kind: Hashable, count: int, options: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of arguments in the order of a function's signature: so many by position, others by name."""
-    signature = inspect.signature(kind)
+    signature = inspect.signature(kind)  # type: ignore[arg-type]
     return tuple(signature.bind_partial(*range(count), **dict.fromkeys(options)).arguments)
 
 
@@ -69,9 +69,9 @@ class TapedCall:
         options: Mapping[str, Any],
         wanted: Callable[[Any], bool] | None = None,
     ) -> None:
-        self.function = function
+        self.function, kind = function, cast(Hashable, type(function))
         try:
-            names = _names(type(function), len(args), tuple(options))
+            names = _names(kind, len(args), tuple(options))
         except TypeError as error:
             raise TypeError(f"{function.name}: {error}") from None
         arguments = function.operations["forward"].arguments
@@ -133,6 +133,20 @@ class TapedCall:
         return TapedGradient(self, True) if is_known and not self.others.get("hard") else None
 
     @property
+    def is_reduced(self) -> bool:
+        """Whether the result is one number for each row along an axis."""
+        return (
+            getattr(self.function._definition, "is_reduced", False) and "lengths" not in self.others
+        )
+
+    @property
+    def has_second_order(self) -> bool:
+        """Whether `gradient` can be differentiated."""
+        if "derivative" in self.function.operations:
+            return self.inputs.keys().isdisjoint(self.function.learnable)
+        return getattr(self.function._definition, "second_order", None) is not None
+
+    @property
     def is_diagonal(self) -> bool:
         """Whether each result depends on one element of each input, so that a `Pullback` is forward mode as well."""
         return [*self.inputs] == ["x"] and "derivative" in self.function.operations
@@ -162,12 +176,16 @@ class Pullback:
 
     Attributes
     ----------
+    count : int
+        How many of the results have gradients; running averages, which follow, have none.
+    options : mapping of str to Any
+        The options of the gradient; inputs may be among them.
     saved : tuple of ndarray
         The arrays that it keeps, some of which may be inputs or results. They must not be modified. A tape may keep them
         its own way, and set this to an empty tuple.
     """
 
-    __slots__ = ("_call", "_inputs", "_results", "_vjp", "saved")
+    __slots__ = ("_call", "_inputs", "_results", "_vjp", "count", "options", "saved")
 
     def __init__(
         self, call: TapedCall, vjp: Vjp, inputs: Sequence[Any], results: Sequence[Any]
@@ -178,7 +196,8 @@ class Pullback:
             vjp.saved,
         )
         self._inputs = list(map(Kind.of, inputs))
-        self._results = list(map(Kind.of, results[: len(vjp.gradients)]))
+        self.count, self.options = len(vjp.gradients), vjp.options
+        self._results = list(map(Kind.of, results[: self.count]))
 
     def __call__(self, *gradients: Any, saved: tuple[Any, ...] | None = None) -> tuple[Any, ...]:
         """Compute the gradients with respect to the inputs of the call, with their shapes and dtypes.
@@ -209,11 +228,14 @@ class TapedGradient:
     ----------
     call : TapedCall
         The call.
+    has_second_order : bool
+        False, as third derivatives have no kernels.
     is_of_output : bool
         Whether it is a function of the result instead of the inputs.
     """
 
     __slots__ = ("call", "is_of_output")
+    has_second_order = False
 
     def __init__(self, call: TapedCall, is_of_output: bool = False) -> None:
         self.call, self.is_of_output = call, is_of_output

@@ -21,6 +21,7 @@ from fastact.functions.function import Function
 
 require(__name__)
 
+import autograd.numpy as anp
 from autograd.core import sum_outgrads
 from autograd.extend import defjvp_argnums, defvjp_argnums, primitive, vspace
 from autograd.tracer import isbox
@@ -32,7 +33,8 @@ class _Record:
     __slots__ = ("pullback", "taped")
 
     def __init__(self, taped: TapedCall | TapedGradient) -> None:
-        self.taped, self.pullback = taped, None
+        self.taped = taped
+        self.pullback: Any = None
 
 
 @primitive
@@ -55,7 +57,7 @@ def _vjp(argnums: Sequence[int], result: Any, args: Any, kwargs: Any) -> Callabl
 
     def vjp(gradient: Any) -> Any:
         is_one = not isinstance(result, tuple)
-        each = (gradient,) if is_one else (gradient[k] for k in range(len(result)))
+        each: Any = (gradient,) if is_one else (gradient[k] for k in range(len(result)))
         found = _gradients(record, each, inputs)
         each = [found[k - 1] for k in argnums]
         return [
@@ -70,12 +72,29 @@ def _jvp(
     argnums: Sequence[int], gradients: Sequence[Any], result: Any, args: Any, kwargs: Any
 ) -> Any:
     record, *inputs = args
-    if not record.taped.is_diagonal:
-        raise NotImplementedError(
-            f"{record.taped.name}: forward mode is for activations of one array; use reverse mode"
-        )
     pairs = zip(argnums, gradients, strict=True)
-    return sum_outgrads(_gradients(record, (each,), inputs)[k - 1] for k, each in pairs)
+    return sum_outgrads(_tangent(record, k - 1, each, result, inputs) for k, each in pairs)
+
+
+def _tangent(record: _Record, k: int, g: Any, result: Any, inputs: list[Any]) -> Any:
+    """Return the tangent of a result for that of one input, from gradients: their Jacobians are symmetric."""
+    taped = record.taped
+    if taped.is_diagonal:
+        return _gradients(record, (g,), inputs)[k]
+    if isinstance(taped, TapedGradient):
+        count = len(inputs) - len(taped.call.inputs)
+        if k < count == 1:  # it is linear in them
+            return _call(_Record(taped), g, *inputs[1:])
+        each = [g if n == k else None for n in range(count, len(inputs))]
+        found = _gradients(record, each, inputs)[count:]
+        return found if len(found) > 1 else found[0]
+    if taped.is_reduced:
+        weights = _gradients(record, (vspace(result).ones(),), inputs)[0]
+        axis, keepdims = taped.others.get("axis", -1), taped.others.get("keepdims", False)
+        return anp.sum(g * weights, axis=axis, keepdims=keepdims)
+    raise NotImplementedError(
+        f"{taped.name}: there is no forward mode, but for activations of one array and reductions of rows"
+    )
 
 
 defvjp_argnums(_call, _vjp)
@@ -107,10 +126,12 @@ def wrap(function: Function) -> Callable[..., Any]:
     if not isinstance(function, Function):
         raise TypeError(f"wrap takes a function of fastact, got {function!r}")
 
+    own: Any = function
+
     def traced(*args: Any, **options: Any) -> Any:
         if not any(map(isbox, (*args, *options.values()))):
-            return function(*args, **options)
-        taped = TapedCall(function, args, options, isbox)
+            return own(*args, **options)
+        taped = TapedCall(own, args, options, isbox)
         return _call(_Record(taped), *taped.inputs.values())
 
     traced.__name__, traced.__doc__ = function.name, function.__doc__

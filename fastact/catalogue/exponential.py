@@ -282,7 +282,7 @@ def softplus(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector]:
     limits=("-inf", "0"),
     errors=(2.0, 1.6),
     from_output=_logsigmoid_from_output,
-    aliases=("log_sigmoid",),
+    aliases=("log_sigmoid", "log_expit"),
     elsewhere={"pytorch": "logsigmoid", "jax": "log_sigmoid", "keras": "log_sigmoid"},
     reference="R. Collobert, K. Kavukcuoglu, C. Farabet, Torch7: A Matlab-like Environment for Machine Learning, BigLearn workshop at NIPS 2011.",
 )

@@ -46,7 +46,8 @@ def test_activations(name: str) -> None:
 @pytest.mark.parametrize("name", SECOND_ORDER_ROWS)
 @pytest.mark.parametrize("options", [{}, {"axis": 0, "temperature": 0.7}, {"axis": None}])
 def test_rows(name: str, options: Any) -> None:
-    check_grads(lambda x: getattr(fad, name)(x, **options), modes=["rev"], order=2)(X)
+    modes = ["fwd", "rev"] if fa.get(name)._definition.is_reduced else ["rev"]
+    check_grads(lambda x: getattr(fad, name)(x, **options), modes=modes, order=2)(X)
 
 
 def test_several_inputs() -> None:
