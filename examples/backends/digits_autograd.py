@@ -35,8 +35,10 @@ def log_softmax(x: Any) -> Any:
 def make_weights() -> list[Any]:
     """Return the weights and biases of three layers, the same in every call."""
     rng, sizes = np.random.default_rng(0), (64, HIDDEN, HIDDEN, 10)
-    shapes = pairwise(sizes)
-    return [(rng.standard_normal(s) / np.sqrt(s[0]), np.zeros(s[1])) for s in shapes]
+    return [
+        (rng.standard_normal(shape) / np.sqrt(shape[0]), np.zeros(shape[1]))
+        for shape in pairwise(sizes)
+    ]
 
 
 def train(

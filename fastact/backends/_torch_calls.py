@@ -28,6 +28,7 @@ from fastact.functions.vjp import Vjp
 
 _transforms_are_active = torch._C._are_functorch_transforms_active
 _count_modes = torch._C._len_torch_dispatch_stack
+_is_tracing = torch._C._is_tracing
 _PLAIN = frozenset({torch.Tensor, torch.nn.Parameter})
 
 
@@ -166,7 +167,7 @@ def adapt(function: Function) -> Callable[..., Any]:
 
 def _is_special(tensors: Sequence[Any]) -> bool:
     """Tell whether tensors are other than arrays, or a mode or a transform looks at what is called."""
-    if _transforms_are_active() or _count_modes():
+    if _transforms_are_active() or _count_modes() or _is_tracing():
         return True
     return any(type(each) not in _PLAIN or each.is_meta for each in tensors)
 

@@ -30,6 +30,7 @@ from fastact.functions.function import Function
 from fastact.functions.options import OUT, RNG, ROW_AXIS, Argument
 from fastact.functions.pointwise import UFUNC_OPTIONS
 
+_AXES = "int[1]?"
 _TYPES = {
     "bool": "bool",
     "int": "int",
@@ -37,7 +38,7 @@ _TYPES = {
     "str": "str",
     "int | None": "int?",
     "float | None": "float?",
-    ROW_AXIS.annotation: "int[1]?",
+    ROW_AXIS.annotation: _AXES,
 }
 _LISTS = ((), ("Tensor[] gradients",), ("Tensor[] second", "Tensor[] gradients"))
 _names: dict[str, Definition] = {}
@@ -100,15 +101,20 @@ class Operators:
         for name in given:
             if name not in self._types:
                 raise TypeError(f"{self.function.name}: an operator takes no {name!r}")
+        is_compiling = torch.compiler.is_compiling()
+        if not is_compiling and _AXES in self._types.values() and torch.jit.is_tracing():
+            raise NotImplementedError(
+                f"{self.function.name}: torch.jit.trace cannot record axes; use torch.compile or torch.export"
+            )
         given = {n: v for n, v in given.items() if self._is_given(n, v)}
         if self._draws["dropout" in given]:
             given[RNG.name] = seed_of(given.get(RNG.name))
         for name, value in given.items():
-            if self._types[name] == "int[1]?" and isinstance(value, int):
+            if self._types[name] == _AXES and isinstance(value, int):
                 given[name] = [value]
             elif self._types[name].startswith("Tensor") and not isinstance(value, torch.Tensor):
                 given[name] = torch.as_tensor(value)
-        if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+        if is_compiling or not torch._C._are_functorch_transforms_active():
             results = self._operators[0](**given)
             return results if self._is_single else tuple(results)
         names = tuple(n for n, each in given.items() if isinstance(each, torch.Tensor))

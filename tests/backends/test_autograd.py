@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
+import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,6 +111,15 @@ def test_untraced_calls_are_ordinary() -> None:
     assert fad.swish.__name__ == "silu"
     assert fad.gelu.__doc__ == fa.gelu.__doc__
     assert {*fa.names(), "swish", "wrap"} <= {*dir(fad), "swish"}
+
+
+def test_page_and_docstrings() -> None:
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    for found in (*finder.find(fad), *finder.find(fad.wrap)):
+        assert runner.run(found).failed == 0
+    text = (Path(__file__).parents[2] / "docs/backends/autograd.md").read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        exec(block, {})
 
 
 def test_wrong_calls() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -336,6 +338,33 @@ def test_compiled_without_graph_breaks() -> None:
     model = backend.replace(nn.Sequential(nn.Linear(6, 6), nn.Mish(), nn.ELU(0.5), nn.Softmax(-1)))
     x = torch.randn(4, 6)
     torch.testing.assert_close(torch.compile(model, fullgraph=True)(x), backend.restore(model)(x))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_traces_and_modes() -> None:
+    traced = torch.jit.trace(functional.mish, X)
+    torch.testing.assert_close(traced(X + 1), functional.mish(X + 1))
+    with pytest.raises(NotImplementedError, match=r"softmax: torch\.jit\.trace cannot record axes"):
+        torch.jit.trace(functional.softmax, X)
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    assert "fastact.mish" in make_fx(functional.mish)(X).code
+    with torch.inference_mode():
+        torch.testing.assert_close(functional.mish(X), nn.functional.mish(X))
+
+
+def test_page_and_docstrings() -> None:
+    import doctest
+
+    from fastact.backends import _torch_replace
+
+    for module in (backend, _torch_replace):
+        assert doctest.testmod(module).failed == 0
+    text = (Path(__file__).parents[2] / "docs/backends/torch.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        exec(block, names)
+    assert names["shares"].shape == (8, 4, 128, 128)
 
 
 def test_transforms() -> None:
