@@ -1,27 +1,21 @@
 """Calls as tapes record them: functions of their differentiable inputs alone, with gradients to the second order.
 
-A tape, such as that of PyTorch or autograd, needs of a call its results, a function that computes its gradients later,
-and the same of these gradients:
-
-- `TapedCall` is a call as a function of arrays. Its `vjp` returns the results and a `Pullback`.
-- A `Pullback` computes the gradients. What it keeps are arrays of its own or of the caller, in `Pullback.saved`, so that
-  a tape can keep them its own way.
-- `TapedCall.gradient` is a `TapedGradient`: the gradients as a function of those with respect to the results, and of the
-  inputs. It has the same methods, so an adapter that records a call records its gradient with the same code.
+`TapedCall.vjp` returns the results and what computes the gradients later. `TapedCall.gradient` is the same for these
+gradients, with the same methods: an adapter that records a call records its gradient with the same code.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import cache
 from typing import Any, cast
 
 from fastact.arrays.random_numbers import new_key
-from fastact.backends._second_order import Kind, SecondPullback, backward
-from fastact.functions.fused import RESIDUAL
+from fastact.backends._pullback import Pullback
+from fastact.backends._second_order import SecondPullback
+from fastact.backends._second_order_of_rows import backward
 from fastact.functions.options import OUT, RNG
-from fastact.functions.vjp import Vjp
 
 
 @cache
@@ -103,13 +97,7 @@ class TapedCall:
         return results[0] if draws_slopes else results
 
     def vjp(self, *inputs: Any) -> tuple[tuple[Any, ...], Pullback]:
-        """Compute the results, and a function that computes the gradients from those with respect to the results.
-
-        Parameters
-        ----------
-        *inputs : ndarray
-            Arrays in the order of `inputs`.
-        """
+        """Compute the results from arrays in the order of `inputs`, and what computes the gradients later."""
         arrays, options = self._arguments(inputs)
         *results, vjp = self.function.vjp(*arrays, **options)
         return tuple(results), Pullback(self, vjp, inputs, results)
@@ -135,9 +123,8 @@ class TapedCall:
     @property
     def is_reduced(self) -> bool:
         """Whether the result is one number for each row along an axis."""
-        return (
-            getattr(self.function._definition, "is_reduced", False) and "lengths" not in self.others
-        )
+        is_reduced: bool = getattr(self.function._definition, "is_reduced", False)
+        return is_reduced and "lengths" not in self.others
 
     @property
     def has_second_order(self) -> bool:
@@ -154,10 +141,8 @@ class TapedCall:
     @property
     def differentiable(self) -> list[str]:
         """The names of all arguments that have gradients, wanted or not, in the order of the signature."""
-        arguments, given = (
-            self.function.operations["forward"].arguments,
-            {*self.inputs, *self.others},
-        )
+        arguments = self.function.operations["forward"].arguments
+        given = {*self.inputs, *self.others}
         return [n for n, each in arguments.items() if n in given and each.is_differentiable]
 
     def arguments(self, inputs: Iterable[Any]) -> dict[str, Any]:
@@ -171,56 +156,6 @@ class TapedCall:
         return tuple(given.pop(name) for name in names), given
 
 
-class Pullback:
-    """The gradients of a taped call, as a function of those with respect to its results.
-
-    Attributes
-    ----------
-    count : int
-        How many of the results have gradients; running averages, which follow, have none.
-    options : mapping of str to Any
-        The options of the gradient; inputs may be among them.
-    saved : tuple of ndarray
-        The arrays that it keeps, some of which may be inputs or results. They must not be modified. A tape may keep them
-        its own way, and set this to an empty tuple.
-    """
-
-    __slots__ = ("_call", "_inputs", "_results", "_vjp", "count", "options", "saved")
-
-    def __init__(
-        self, call: TapedCall, vjp: Vjp, inputs: Sequence[Any], results: Sequence[Any]
-    ) -> None:
-        self._call, self._vjp, self.saved = (
-            call,
-            partial(Vjp, vjp._recipe, options=vjp.options),
-            vjp.saved,
-        )
-        self._inputs = list(map(Kind.of, inputs))
-        self.count, self.options = len(vjp.gradients), vjp.options
-        self._results = list(map(Kind.of, results[: self.count]))
-
-    def __call__(self, *gradients: Any, saved: tuple[Any, ...] | None = None) -> tuple[Any, ...]:
-        """Compute the gradients with respect to the inputs of the call, with their shapes and dtypes.
-
-        Parameters
-        ----------
-        *gradients : ndarray or None
-            The gradient with respect to each result; None for 0. Those of results without a gradient, such as running
-            averages, are ignored.
-        saved : tuple of ndarray, optional
-            What `saved` was.
-        """
-        pairs = zip(gradients, self._results, strict=False)
-        dys = [result.zeros() if dy is None else dy for dy, result in pairs]
-        found = self._vjp(saved=self.saved if saved is None else saved)(*dys)
-        each = iter(found if isinstance(found, tuple) else (found,))
-        by_name = {
-            n: dys[0] if n == RESIDUAL.name else next(each) for n in self._call.differentiable
-        }
-        pairs = zip(self._call.inputs, self._inputs, strict=True)
-        return tuple([kind.fit(by_name[name]) for name, kind in pairs])
-
-
 class TapedGradient:
     """The gradients of a taped call, as a function of those with respect to its results and of its inputs.
 
@@ -228,14 +163,12 @@ class TapedGradient:
     ----------
     call : TapedCall
         The call.
-    has_second_order : bool
-        False, as third derivatives have no kernels.
     is_of_output : bool
         Whether it is a function of the result instead of the inputs.
     """
 
     __slots__ = ("call", "is_of_output")
-    has_second_order = False
+    has_second_order = False  # third derivatives have no kernels
 
     def __init__(self, call: TapedCall, is_of_output: bool = False) -> None:
         self.call, self.is_of_output = call, is_of_output
@@ -254,8 +187,8 @@ class TapedGradient:
 
     @property
     def name(self) -> str:
-        """The name of the function's gradient."""
-        return self.call.function.caller("backward")  # type: ignore[no-any-return]
+        """As in `TapedCall`, and so is `is_diagonal`."""
+        return self.call.name
 
     @property
     def gradient(self) -> Any:
@@ -264,5 +197,4 @@ class TapedGradient:
 
     @property
     def is_diagonal(self) -> bool:
-        """As in `TapedCall`."""
         return self.call.is_diagonal

@@ -15,6 +15,7 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from fastact.backends._tape import TapedCall
+from fastact.backends._torch_schemas import AXES, declared, schema_type
 from fastact.backends._torch_shapes import results_without_elements
 from fastact.backends._torch_tensors import (
     arrays_in,
@@ -25,55 +26,17 @@ from fastact.backends._torch_tensors import (
     seed_of,
 )
 from fastact.backends._torch_transforms import OperatorCall, Transformed, mapping
-from fastact.catalogue.definition import REQUIRED, Definition
+from fastact.catalogue.definition import Definition
 from fastact.functions.function import Function
-from fastact.functions.options import OUT, RNG, ROW_AXIS, Argument
+from fastact.functions.options import OUT, RNG, ROW_AXIS
 from fastact.functions.pointwise import UFUNC_OPTIONS
 
-_AXES = "int[1]?"
-_TYPES = {
-    "bool": "bool",
-    "int": "int",
-    "float": "float",
-    "str": "str",
-    "int | None": "int?",
-    "float | None": "float?",
-    ROW_AXIS.annotation: _AXES,
-}
 _LISTS = ((), ("Tensor[] gradients",), ("Tensor[] second", "Tensor[] gradients"))
 _names: dict[str, Definition] = {}
 
 
-def _schema_type(argument: Argument, is_array: bool) -> str:
-    """Return the type of an argument in a schema."""
-    annotation = argument.annotation
-    if annotation in _TYPES:
-        return _TYPES[annotation]
-    if annotation.startswith("Literal"):
-        return "str?" if annotation.endswith("None") else "str"
-    if annotation == "ArrayLike" and not (is_array or argument.is_differentiable):
-        return "float"
-    return "Tensor" if argument.default is REQUIRED else "Tensor?"
-
-
-def _declared(name: str, kind: str, default: Any) -> str:
-    """Return an argument as a schema declares it."""
-    if default is REQUIRED:
-        return f"{kind} {name}"
-    if kind == "Tensor?":
-        return f"{kind} {name}=None"
-    value = f'"{default}"' if isinstance(default, str) else default
-    return f"{kind} {name}={value}"
-
-
 class Operators:
-    """The operators of a function, called as the function is.
-
-    Parameters
-    ----------
-    function : Function
-        The function.
-    """
+    """The operators of a function."""
 
     def __init__(self, function: Function) -> None:
         self.function, forward = function, function.operations["forward"]
@@ -82,7 +45,7 @@ class Operators:
             for name, each in forward.arguments.items()
             if each is not OUT and each not in UFUNC_OPTIONS
         }
-        self._types = {n: _schema_type(each, n in forward.inputs) for n, each in arguments.items()}
+        self._types = {n: schema_type(each, n in forward.inputs) for n, each in arguments.items()}
         self._defaults = {name: each.default for name, each in arguments.items()}
         self._differentiable = [n for n, each in arguments.items() if each.is_differentiable]
         self._is_single = len(forward.outputs) == 1
@@ -102,15 +65,16 @@ class Operators:
             if name not in self._types:
                 raise TypeError(f"{self.function.name}: an operator takes no {name!r}")
         is_compiling = torch.compiler.is_compiling()
-        if not is_compiling and _AXES in self._types.values() and torch.jit.is_tracing():
+        if not is_compiling and AXES in self._types.values() and torch.jit.is_tracing():
+            name = self.function.name
             raise NotImplementedError(
-                f"{self.function.name}: torch.jit.trace cannot record axes; use torch.compile or torch.export"
+                f"{name}: torch.jit.trace cannot record axes; use torch.export"
             )
         given = {n: v for n, v in given.items() if self._is_given(n, v)}
         if self._draws["dropout" in given]:
             given[RNG.name] = seed_of(given.get(RNG.name))
         for name, value in given.items():
-            if self._types[name] == _AXES and isinstance(value, int):
+            if self._types[name] == AXES and isinstance(value, int):
                 given[name] = [value]
             elif self._types[name].startswith("Tensor") and not isinstance(value, torch.Tensor):
                 given[name] = torch.as_tensor(value)
@@ -132,7 +96,7 @@ class Operators:
         """Register an operator, and return it: of the value, the gradient, or what goes through the gradient."""
         name += ("", "_backward", "_double_backward")[level]
         is_single = self._is_single and not level
-        declared = [_declared(n, kind, self._defaults[n]) for n, kind in self._types.items()]
+        arguments = [declared(n, kind, self._defaults[n]) for n, kind in self._types.items()]
         result = "Tensor" if is_single else "Tensor[]"
 
         def of_results(compute: Callable[..., Any]) -> Callable[..., Any]:
@@ -171,7 +135,7 @@ class Operators:
             ]
 
         known = f"fastact::{name}"
-        schema = f"({', '.join((*_LISTS[level], *declared))}) -> {result}"
+        schema = f"({', '.join((*_LISTS[level], *arguments))}) -> {result}"
         torch.library.define(known, schema, tags=torch.Tag.pt2_compliant_tag)
         torch.library.impl(known, "cpu", of_results(self._computed))
         torch.library.register_fake(known, of_results(self._without_elements))
