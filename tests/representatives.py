@@ -15,6 +15,23 @@ import pytest
 REPRESENTATIVES = ("sigmoid", "tanh", "relu", "leaky_relu", "prelu", "elu", "maxout")
 
 
+#: Functions whose methods stand for those of their family, which are written once.
+OF_EACH_FAMILY = (
+    *REPRESENTATIVES,
+    *(
+        "softmax",
+        "gumbel_softmax",
+        "logsumexp",
+        "swiglu",
+        "crelu",
+        "lstm_cell",
+        "gru_cell",
+        "dropout",
+    ),
+    *("layer_norm", "batch_norm", "softmax_cross_entropy", "huber", "linear_cross_entropy"),
+)
+
+
 def only_long(*values: Any) -> list[Any]:
     """Return parameters of a test that only ``--long`` runs: others stand for them by default."""
     return [pytest.param(value, marks=pytest.mark.long) for value in values]

@@ -6,10 +6,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from array_cases import cases
+from representatives import OF_EACH_FAMILY
 
+import fastact as fa
 from fastact import catalogue
 from fastact.catalogue.definition import Definition
 from fastact.functions import registry
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make `case` a call of every operation: of some functions, with ``--long`` of all."""
+    if "case" in metafunc.fixturenames:
+        names = fa.names() if metafunc.config.getoption("--long") else OF_EACH_FAMILY
+        metafunc.parametrize("case", list(cases(names)), ids=str)
 
 
 class _Uncached(Definition):

@@ -16,7 +16,7 @@ pytest.importorskip("dask.array")
 import dask
 import dask.array as da
 import own_activations
-from array_cases import CASES, Case, check
+from array_cases import Case, check
 from fresh_process import assert_clean, run_python
 
 import fastact.backends.dask as fd
@@ -38,8 +38,9 @@ def computed(array: Any) -> Any:
     return found
 
 
-@pytest.mark.parametrize("case", [each for each in CASES if not each.draws], ids=str)
 def test_chunks_give_what_the_whole_gives(case: Case) -> None:
+    if case.draws:
+        pytest.skip("chunks draw numbers of their own")
     check(case, getattr(fd, case.name), lazy, computed)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from representatives import REPRESENTATIVES, with_long
+from representatives import OF_EACH_FAMILY, with_long
 
 import fastact as fa
 import fastact.ufuncs
@@ -49,21 +49,6 @@ def others() -> Iterator[tuple[str, Any]]:
 OTHERS = dict(others())
 every_function = pytest.mark.parametrize("name", FUNCTIONS)
 every_other = pytest.mark.parametrize("name", OTHERS)
-
-
-#: Functions whose methods' examples stand for those of their family, which are written once.
-FIRST = (
-    *REPRESENTATIVES,
-    "softmax",
-    "gumbel_softmax",
-    "logsumexp",
-    "swiglu",
-    "crelu",
-    "lstm_cell",
-    "gru_cell",
-    "dropout",
-)
-FIRST += ("layer_norm", "batch_norm", "softmax_cross_entropy", "huber", "linear_cross_entropy")
 
 
 def documented(name: str) -> dict[str, Any]:
@@ -102,7 +87,7 @@ def test_examples_of_functions(name: str) -> None:
     run_examples(f"fa.{name}", fa.get(name).__doc__)
 
 
-@pytest.mark.parametrize("name", with_long(FUNCTIONS, FIRST))
+@pytest.mark.parametrize("name", with_long(FUNCTIONS, OF_EACH_FAMILY))
 def test_examples_of_methods(name: str) -> None:
     for each, method in methods(fa.get(name)):
         run_examples(each, method.__doc__)
