@@ -50,7 +50,10 @@ def test_names_and_metadata_need_no_compiler() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_any_module_may_be_the_first() -> None:
-    """No order of imports is the only one that works: each module in a process that has none."""
+    """No order of imports is the only one that works: each module in a process that has none.
+
+    Backends may lack their library.
+    """
     script = """
         import os, pkgutil, sys
         import matplotlib, numba, numpy, rich, typer
@@ -66,8 +69,10 @@ def test_any_module_may_be_the_first() -> None:
                     import fastact
                     fastact.relu, fastact.set_num_threads, fastact.activation
                 except BaseException as error:
-                    print(name, repr(error), flush=True)
-                    os._exit(1)
+                    is_backend = name.startswith("fastact.backends.")
+                    if not (is_backend and isinstance(error, ImportError)):
+                        print(name, repr(error), flush=True)
+                        os._exit(1)
                 os._exit(0)
             os.waitpid(child, 0)
     """

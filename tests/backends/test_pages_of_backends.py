@@ -11,12 +11,13 @@ from fresh_process import run_python
 ROOT = Path(__file__).parents[2]
 PAGES, BACKENDS = ROOT / "docs" / "backends", ROOT / "fastact" / "backends"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LIBRARY = re.compile(r"^(?:from|import) (?!fastact|onnx_runner)(\w+)", re.MULTILINE)
 MODULE = re.compile(r"fastact\.backends(?:\.| import )(\w+)")
 
 
 def run_cleanly(script: str) -> None:
     """Run a script, whose libraries may warn."""
-    done = run_python(script)
+    done = run_python(script, path=ROOT / "examples")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -24,6 +25,8 @@ def run_cleanly(script: str) -> None:
 def test_code_runs(page: str) -> None:
     code = "\n".join(BLOCK.findall((PAGES / f"{page}.md").read_text(encoding="utf-8")))
     assert code
+    for module in LIBRARY.findall(code):
+        pytest.importorskip(module)
     for module in MODULE.findall(code):
         pytest.importorskip(f"fastact.backends.{module}", exc_type=ImportError)
     run_cleanly(code)
