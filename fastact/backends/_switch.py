@@ -1,27 +1,25 @@
-"""Attributes of another package, replaced for a time or for good."""
+"""What another package looks up, replaced for a time or for good."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import RLock
 from typing import Any
 
 
 class Switch:
-    """Attributes of a module or class and what replaces them.
+    """Attributes of modules and classes, or entries of dicts, and what replaces them.
 
     Parameters
     ----------
-    owner : module or class
-        Whose attributes they are.
     replacements : callable
-        Takes nothing and returns a dict from their names to what replaces them.
+        Takes nothing and returns the owner, the name and the replacement of each.
     """
 
-    def __init__(self, owner: Any, replacements: Callable[[], Mapping[str, Any]]) -> None:
-        self._owner, self._replacements = owner, replacements
-        self._originals: dict[str, Any] = {}
+    def __init__(self, replacements: Callable[[], Iterable[tuple[Any, str, Any]]]) -> None:
+        self._replacements = replacements
+        self._originals: list[tuple[Any, str, Any]] = []
         self._is_permanent, self._blocks = False, 0
         self._lock = RLock()
 
@@ -56,7 +54,14 @@ class Switch:
         is_wanted, originals = self._is_permanent or self._blocks > 0, self._originals
         if is_wanted == bool(originals):
             return
-        wanted = self._replacements() if is_wanted else originals
-        self._originals = {name: vars(self._owner)[name] for name in wanted} if is_wanted else {}
-        for name, each in wanted.items():
-            setattr(self._owner, name, each)
+        wanted = list(self._replacements()) if is_wanted else originals
+        self._originals = [(o, n, _namespace(o)[n]) for o, n, _ in wanted] if is_wanted else []
+        for owner, name, each in wanted:
+            if isinstance(owner, dict):
+                owner[name] = each
+            else:
+                setattr(owner, name, each)
+
+
+def _namespace(owner: Any) -> Mapping[str, Any]:
+    return owner if isinstance(owner, dict) else vars(owner)

@@ -85,5 +85,5 @@ def _replacements() -> dict[str, Callable[..., Any]]:
     return {name: _replacement(vars(nn)[name], each) for name, each in counterparts().items()}
 
 
-_switch = Switch(nn, _replacements)
+_switch = Switch(lambda: [(nn, name, each) for name, each in _replacements().items()])
 patch, unpatch, patched = _switch.patch, _switch.unpatch, _switch.patched

@@ -98,7 +98,7 @@ def _from_str(self: Any, act_str: str) -> Any:
     return Activation(found[1], **{name.strip(): literal_eval(each) for name, each in pairs})
 
 
-_switch = Switch(ActivationInitializer, lambda: {"init_from_str": _from_str})
+_switch = Switch(lambda: [(ActivationInitializer, "init_from_str", _from_str)])
 patch, unpatch, patched = _switch.patch, _switch.unpatch, _switch.patched
 
 __getattr__, __dir__ = exports(__name__, _class_of, "activation", spell=class_name)

@@ -1,7 +1,15 @@
 """scikit-learn's multilayer perceptrons with fastact's kernels, and estimators that take any activation.
 
-`patch` and ``with patched():`` replace the activations of scikit-learn's own estimators; `MLPClassifier` and `MLPRegressor` need
-neither.
+`patch` and ``with patched():`` replace the activations of scikit-learn's own estimators, in all threads of the process, until
+`unpatch` and the end of the last block; `MLPClassifier` and `MLPRegressor` need neither.
+
+Examples
+--------
+>>> from sklearn.neural_network import MLPRegressor
+>>> with patched():
+...     net = MLPRegressor(max_iter=500, random_state=0).fit([[0.0], [1.0]], [1.0, 3.0])
+>>> net.predict([[1.0]]).round(1)
+array([3.])
 """
 
 from __future__ import annotations
@@ -10,10 +18,8 @@ from fastact.backends._requirements import require
 
 require(__name__)
 
-import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from types import FunctionType
 from typing import Any
@@ -22,6 +28,7 @@ import numpy as np
 from sklearn import neural_network
 from sklearn.neural_network import _base, _multilayer_perceptron
 
+from fastact.backends._switch import Switch
 from fastact.catalogue.definition import REQUIRED
 from fastact.functions import Function
 from fastact.functions.registry import aliases, get, names
@@ -152,48 +159,12 @@ class MLPRegressor(_AnyActivation, neural_network.MLPRegressor):
     _parameter_constraints = neural_network.MLPRegressor._parameter_constraints | _CONSTRAINTS
 
 
-_TABLES = [(_base.ACTIVATIONS, _INFERENCE), (_base.DERIVATIVES, _DERIVATIVES)]
-_ORIGINALS = [dict(table) for table, _ in _TABLES]
-_lock = threading.Lock()
-_wanted_by: set[Any] = set()
+def _replacements() -> Iterator[tuple[Any, str, Any]]:
+    """Yield scikit-learn's functions that the registry has, and ours: see `Switch`."""
+    known = {*names(), *aliases()}
+    for table, ours in ((_base.ACTIVATIONS, _INFERENCE), (_base.DERIVATIVES, _DERIVATIVES)):
+        yield from ((table, name, ours[name]) for name in table if name in known)
 
 
-def _switch(change: Callable[[Any], None], who: Any) -> None:
-    """Change who wants our functions, and fill scikit-learn's tables accordingly."""
-    with _lock:
-        change(who)
-        known = {*names(), *aliases()} if _wanted_by else set()
-        for (table, ours), originals in zip(_TABLES, _ORIGINALS, strict=True):
-            table.update({n: ours[n] if n in known else own for n, own in originals.items()})
-
-
-def patch() -> None:
-    """Let scikit-learn's own `MLPClassifier` and `MLPRegressor` use fastact's kernels, in all threads of this process."""
-    _switch(_wanted_by.add, patch)
-
-
-def unpatch() -> None:
-    """Undo `patch`; a surrounding ``with patched():`` stays in effect."""
-    _switch(_wanted_by.discard, patch)
-
-
-@contextmanager
-def patched() -> Iterator[None]:
-    """Let scikit-learn's own perceptrons use fastact's kernels in a ``with`` block, in all threads of this process.
-
-    Blocks may be nested, and overlap in several threads: scikit-learn's functions are back after the last one.
-
-    Examples
-    --------
-    >>> from sklearn.neural_network import MLPRegressor
-    >>> with patched():
-    ...     net = MLPRegressor(max_iter=500, random_state=0).fit([[0.0], [1.0]], [1.0, 3.0])
-    >>> net.predict([[1.0]]).round(1)
-    array([3.])
-    """
-    who = object()
-    _switch(_wanted_by.add, who)
-    try:
-        yield
-    finally:
-        _switch(_wanted_by.discard, who)
+_switch = Switch(_replacements)
+patch, unpatch, patched = _switch.patch, _switch.unpatch, _switch.patched

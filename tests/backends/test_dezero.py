@@ -21,15 +21,11 @@ from dezero.utils import gradient_check
 from representatives import with_long
 
 from fastact.backends import dezero as fad
-from fastact.backends._tape import TapedCall
 
 N, D = 4, 6
 LABELS = np.array([0, 5, 2, 2])
 POINTWISE = [name for name in fa.names("activation") if "derivative" in fa.get(name).operations]
 ROWS = [name for name in fa.names("row") if not fa.get(name)._definition.is_random]
-needs_second_order = pytest.mark.skipif(
-    not hasattr(TapedCall, "gradient"), reason="tapes have gradients of gradients elsewhere"
-)
 
 
 def numbers(*shape: int, seed: int = 0, dtype: Any = np.float64) -> Any:
@@ -145,7 +141,6 @@ def test_inputs_of_all_layouts() -> None:
         np.testing.assert_array_equal(x.grad.data, array > 0)
 
 
-@needs_second_order
 @pytest.mark.parametrize("name", ["tanh", "gelu", "relu", "softmax"])
 def test_gradients_of_gradients(name: str) -> None:
     """Of a penalty on the gradient, by central differences."""
@@ -167,7 +162,6 @@ def test_gradients_of_gradients(name: str) -> None:
     np.testing.assert_allclose(np.sum(gradient * direction), expected, rtol=1e-6, atol=1e-9)
 
 
-@needs_second_order
 def test_what_has_no_second_derivative_has_a_gradient_of_zeros() -> None:
     x = dezero.Variable(numbers(N, D))
     F.sum(fad.relu(x)).backward(create_graph=True)
