@@ -129,7 +129,6 @@ def twin_of(name: str) -> type[torch.nn.Module] | None:
     return classes.get(_plain(theirs)) if theirs else None
 
 
-@cache
 def modules() -> dict[str, str]:
     """Return the function of each class: PyTorch's name if it has one, and else the function's in camel case."""
     found = {}
