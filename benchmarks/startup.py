@@ -1,4 +1,4 @@
-"""The time to import fastact, and to its first result."""
+"""How long does one wait for the import, and for the first result?"""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+
+from benchmarks.pairs import declare
+
+IMPORT = """
+import time
+start = time.perf_counter()
+import {package}
+print(time.perf_counter() - start)
+"""
 
 FIRST_CALL = """
 import time
@@ -21,50 +30,51 @@ fa.tanh.forward_backward(x, dy)
 print(first - start, time.perf_counter() - first)
 """
 
-
-class Import:
-    """The import in a new process; fastact's includes NumPy's."""
-
-    version = "1"
-    param_names = ("package",)
-    params = ("numpy", "fastact")
-
-    def timeraw_import(self, package: str) -> str:
-        return f"import {package}"
+#: Whether the kernel is found on disk.
+FIRST = ("loaded", "compiled")
 
 
-class FirstCall:
-    """From ``import fastact`` to the first result, with NumPy imported; and one more activation."""
-
-    version = "2"
-    timeout = 300
-    unit = "seconds"
-
-    def track_with_empty_cache(self) -> float:
-        """Return the seconds with compilation."""
-        return statistics.median(self.measure(1)[0][0] for _ in range(3))
-
-    def track_further_with_empty_cache(self) -> float:
-        """Return the seconds for one more activation, with compilation."""
-        return statistics.median(self.measure(1)[0][1] for _ in range(3))
-
-    def track_with_filled_cache(self) -> float:
-        """Return the seconds with kernels loaded from the cache."""
-        return statistics.median(first for first, _ in self.measure(6)[1:])
-
-    def measure(self, processes: int) -> list[tuple[float, float]]:
-        """Run processes one after another that share a cache, empty at first."""
+def setup_cache() -> dict[str, float]:
+    """Measure all, in turn; each of three caches is empty at first."""
+    found: dict[str, list[float]] = {name: [] for name in ("numpy", "fastact", *FIRST, "further")}
+    for _ in range(3):
         with tempfile.TemporaryDirectory() as folder:
-            return [_first_and_further(folder) for _ in range(processes)]
+            for package in ("numpy", "fastact"):
+                found[package] += [run(IMPORT.format(package=package), folder)[0] for _ in range(3)]
+            (cold, further), *warm = (run(FIRST_CALL, folder) for _ in range(3))
+            found["compiled"].append(cold)
+            found["further"].append(further)
+            found["loaded"] += [first for first, _ in warm]
+    return {name: statistics.median(times) for name, times in found.items()}
 
 
-def _first_and_further(folder: str) -> tuple[float, float]:
+def track_import(found: dict[str, float], package: str) -> float:
+    """Return the seconds of an import; fastact's includes NumPy's."""
+    return found[package]
+
+
+def track_first_call(found: dict[str, float], kernel: str) -> float:
+    """Return the seconds from ``import fastact`` to the first result, with NumPy imported."""
+    return found[kernel]
+
+
+def track_further_function(found: dict[str, float]) -> float:
+    """Return the seconds to compile one more activation."""
+    return found["further"]
+
+
+def run(code: str, folder: str) -> list[float]:
+    """Return the numbers that a new process prints."""
     done = subprocess.run(
-        [sys.executable, "-c", FIRST_CALL],
+        [sys.executable, "-c", code],
         cwd=folder,  # no source tree here hides the installed package
         env=os.environ | {"FASTACT_CACHE": os.path.join(folder, "cache")},
         stdout=subprocess.PIPE,
         check=True,
     )
-    first, further = map(float, done.stdout.split())
-    return first, further
+    return list(map(float, done.stdout.split()))
+
+
+declare(track_import, "import", "seconds", package=("fastact", "numpy"))
+declare(track_first_call, "first call", "seconds", kernel=FIRST)
+declare(track_further_function, "one more function", "seconds")

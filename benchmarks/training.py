@@ -1,40 +1,55 @@
-"""A step of training of the small nets in `benchmarks.nets`, and how much faster it is."""
+"""How long does a step of training take, of small nets in plain NumPy and with fastact's functions in their place?
+
+On one thread, as products of matrices on several vary more than all activations take.
+"""
 
 from __future__ import annotations
 
-from benchmarks.nets import NETS
-from benchmarks.nets.measure import STARTS, keep_memory, limited_to, measure
-from fastact.bench.contenders import NATIVE
+from typing import Any
+
+from benchmarks.pairs import (
+    IMPLEMENTATIONS,
+    Pair,
+    declare,
+    in_fresh_processes,
+    medians,
+    reported,
+)
+
+NETS = ("MLP, relu, batch 32", "MLP, gelu, batch 1000", "LSTM language model")
+ROUNDS = 3
 
 
-class TrainingStep:
-    """A step in plain NumPy and with fastact, in one plot."""
-
-    version = "1"
-    timeout = 180
-    param_names = ("net", "implementation")
-    params = (tuple(NETS), NATIVE)
-
-    def setup(self, net: str, implementation: str) -> None:
-        keep_memory()
-        self.run = STARTS[implementation](NETS[net])
-        self.run.step()
-
-    def time_step(self, net: str, implementation: str) -> None:
-        self.run.step()
+def setup_cache() -> dict[str, Pair]:
+    """Train all nets."""
+    return medians(in_fresh_processes(train, count=2))
 
 
-class TrainingRatio:
-    """How many times longer plain NumPy takes, measured in turn on one thread."""
+def train() -> dict[str, Pair]:
+    """Return the seconds of a step."""
+    from benchmarks import nets
+    from benchmarks.nets.measure import keep_memory, limited_to, measure
 
-    version = "1"
-    timeout = 180
-    unit = "times"
-    param_names = ("net",)
-    params = (tuple(NETS),)
-    rounds = 9
+    found = {}
+    keep_memory()
+    for name in NETS:
+        with reported(name), limited_to(1):
+            steps = measure(name, nets.NETS[name], ROUNDS, IMPLEMENTATIONS).steps
+            found[name] = Pair(
+                steps["fastact"], steps["numpy"], steps["fastact"] / steps["numpy"]
+            )
+    return found
 
-    def track_step(self, net: str) -> float:
-        keep_memory()
-        with limited_to(1):
-            return measure(net, NETS[net], self.rounds, NATIVE).speedup()
+
+def track_time(found: dict[str, Pair], implementation: str, net: str) -> float:
+    """Return the seconds of a step."""
+    return getattr(found.get(net, Pair()), implementation)
+
+
+def track_ratio(found: dict[str, Pair], net: str) -> float:
+    """Return fastact's part of NumPy's time."""
+    return found.get(net, Pair()).ratio
+
+
+declare(track_time, "time of a step", "seconds", implementation=IMPLEMENTATIONS, net=NETS)
+declare(track_ratio, "ratio to NumPy", "of NumPy's time", net=NETS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,7 +24,9 @@ from fastact.baseline.base import (
     result,
     times,
 )
-from fastact.catalogue.definition import Definition
+
+if TYPE_CHECKING:
+    from fastact.catalogue.definition import Definition
 
 #: Writes the value of an activation to `y`, and its derivative to `d` unless that is None.
 ValueAndDerivative = Callable[..., None]
