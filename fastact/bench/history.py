@@ -127,9 +127,7 @@ def _register_machine() -> None:
     """Tell asv what this machine is, which it would ask on the terminal."""
     from asv.machine import Machine, MachineCollection
 
-    MachineCollection.save(
-        machine_name(), {**Machine.get_defaults(), "machine": machine_name()}
-    )
+    MachineCollection.save(machine_name(), {**Machine.get_defaults(), "machine": machine_name()})
 
 
 @contextmanager
@@ -147,9 +145,7 @@ def _file_of_lines(clone: Path, lines: Sequence[str]) -> Iterator[Path]:
 
 def _asv(clone: Path, *arguments: str, capture_output: bool = False) -> Any:
     command = [sys.executable, "-m", "asv", *arguments]
-    return subprocess.run(
-        command, cwd=clone, text=True, check=False, capture_output=capture_output
-    )
+    return subprocess.run(command, cwd=clone, text=True, check=False, capture_output=capture_output)
 
 
 def _git(clone: Path, *arguments: str) -> str:

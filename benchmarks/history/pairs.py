@@ -25,6 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+ROOT = Path(__file__).parents[2]
 #: Processes differ by where their memory and code lie: the medians of several stand for a commit.
 PROCESSES = 3
 SAMPLES = 7
@@ -81,7 +82,7 @@ class Suite:
             return getattr(found.get((function, shape), Pair()), implementation)
 
         def track_ratio(found: Any, function: str, shape: str) -> float:
-            return found.get((function, shape), Pair()).ratio
+            return round(found.get((function, shape), Pair()).ratio, 4)
 
         arrays = {"function": self.functions, "shape": self.shapes}
         declare(track_time, "time", "seconds", implementation=IMPLEMENTATIONS, **arrays)
@@ -201,7 +202,7 @@ def use_todays_baseline() -> None:
     import fastact
 
     package = ModuleType("fastact.baseline")
-    package.__path__ = [str(Path(__file__).parents[1] / "fastact" / "baseline")]
+    package.__path__ = [str(ROOT / "fastact" / "baseline")]
     sys.modules["fastact.baseline"] = package
     fastact.baseline = package  # type: ignore[attr-defined]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from benchmarks.pairs import Call, Pair, Suite, deviates, functions_of
+from .pairs import Call, Pair, Suite, deviates, functions_of
 
 FUNCTIONS = ("softmax", "log_softmax", "layer_norm", "swiglu", "logsumexp", "geglu_tanh")
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 
-from benchmarks.pairs import declare
+from .pairs import declare
 
 IMPORT = """
 import time

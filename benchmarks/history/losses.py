@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from benchmarks.pairs import Call, Pair, Suite, deviates, functions_of
+from .pairs import Call, Pair, Suite, deviates, functions_of
 
 FUNCTIONS = ("softmax_cross_entropy", "sigmoid_binary_cross_entropy", "mse", "huber")
 

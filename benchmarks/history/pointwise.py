@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from benchmarks.pairs import Call, Pair, Suite, deviates, functions_of
+from .pairs import Call, Pair, Suite, deviates, functions_of
 
 #: Those with parameters of their own come last.
 FUNCTIONS = (

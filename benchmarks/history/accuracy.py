@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import pointwise
-from benchmarks.pairs import declare, functions_of, in_fresh_processes, reported
+from . import pointwise
+from .pairs import declare, functions_of, in_fresh_processes, reported
 
 #: Derivatives that vanish somewhere have no relative error there.
 WITH_ROOTS = ("gelu_tanh", "silu", "mish")
@@ -43,9 +43,7 @@ def largest_errors(name: str, elements: int = ELEMENTS) -> dict[str, float]:
     dy = np.ones(len(x) // 2 if name == "maxout" else len(x), np.float32)
     with np.errstate(all="ignore"):  # the weights' gradients overflow in float32
         y, dx, *_ = ours(x, dy, *parameters)
-        value, derivative, *_ = theirs(
-            x.astype(np.float64), dy.astype(np.float64), *parameters
-        )
+        value, derivative, *_ = theirs(x.astype(np.float64), dy.astype(np.float64), *parameters)
         if name in DERIVATIVES:
             derivative = DERIVATIVES[name](x.astype(np.float64))
     return {

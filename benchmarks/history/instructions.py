@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.pairs import aligned, declare, deviates, in_fresh_processes, reported
+from .pairs import aligned, declare, deviates, in_fresh_processes, reported
 
 FUNCTIONS = ("sigmoid", "tanh", "relu", "elu", "gelu_tanh", "mish")
 ELEMENTS = 2048
