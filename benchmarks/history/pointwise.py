@@ -6,7 +6,6 @@ On one number, which is what a call costs; on a batch of 32 with 100 features; a
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from .pairs import Call, Pair, Suite, deviates, functions_of
 

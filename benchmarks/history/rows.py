@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from .pairs import Call, Pair, Suite, deviates, functions_of
 

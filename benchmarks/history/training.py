@@ -6,7 +6,6 @@ On one thread, as products of matrices on several vary more than all activations
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from .pairs import (
     IMPLEMENTATIONS,
