@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import itertools
@@ -31,9 +32,6 @@ from fastact.bench.workloads import Workload
 from fastact.cli import app
 
 ROOT = Path(__file__).parents[2]
-#: asv takes what is called so for a benchmark.
-PREFIXES = ("time_", "timeraw_", "track_", "peakmem_", "mem_")
-TINY = 11
 
 
 @pytest.fixture(autouse=True)
@@ -55,100 +53,109 @@ def few(**changes: Any) -> report.Settings:
     return dataclasses.replace(settings, samples=2, warm_up=0, **changes)
 
 
-def benchmark_classes() -> Iterator[type]:
-    """Find the classes that asv finds."""
-    for found in pkgutil.iter_modules([str(ROOT / "benchmarks")]):
-        for name, value in vars(module(found.name)).items():
-            if isinstance(value, type) and not name.startswith("_") and methods(value):
-                yield value
+def suites() -> Iterator[ModuleType]:
+    """Import the modules of the history."""
+    for found in pkgutil.iter_modules([str(ROOT / "benchmarks" / "history")]):
+        if found.name != "pairs":
+            yield module(f"history.{found.name}")
 
 
-def methods(benchmarks: type) -> list[str]:
-    return [name for name in dir(benchmarks) if name.startswith(PREFIXES)]
-
-
-def axes(benchmarks: Any) -> dict[str, list[Any]]:
-    """Return the values of each parameter, as asv reads them."""
-    params = list(getattr(benchmarks, "params", ()))
-    if params and not isinstance(params[0], (tuple, list)):
-        params = [params]
-    return dict(zip(getattr(benchmarks, "param_names", ()), map(list, params), strict=True))
-
-
-def test_every_activation_is_benchmarked() -> None:
-    """Speed, memory and accuracy are measured for all that the registry has, by all who have it."""
-    covered = set()
-    for benchmarks in benchmark_classes():
-        parameters = axes(benchmarks)
-        if "activation" in parameters:
-            assert parameters["activation"] == list(baseline.names())
-            covered |= {benchmarks.__name__}
-        if "implementation" in parameters:
-            assert parameters["implementation"] == ["fastact", "numpy"]
-        if "function" in parameters:
-            assert parameters["function"] == [
-                *fa.names("row"),
-                *fa.names("packed", "cell", "dropout", "normalization", "loss"),
-            ]
-            covered |= {benchmarks.__name__}
-    assert covered >= {"Forward", "Backward", "ForwardBackward", "Accuracy", "RowsAndLayers"}
+def tracks(suite: ModuleType) -> dict[str, Any]:
+    """Return the benchmarks of a suite, which asv finds by their names."""
+    return {name: each for name, each in vars(suite).items() if name.startswith("track_")}
 
 
 def test_histories_survive() -> None:
     """A version that is stated keeps the results of a benchmark whose code is only rewritten."""
     names = set()
-    for benchmarks in benchmark_classes():
-        assert isinstance(vars(benchmarks).get("version", benchmarks.version), str)  # type: ignore[attr-defined]
-        assert benchmarks.__name__.lower() != "setup"  # asv would call it as one
-        names |= {f"{benchmarks.__module__}.{benchmarks.__name__}.{n}" for n in methods(benchmarks)}
-        for values in axes(benchmarks).values():
-            assert all(type(value) in (str, int) for value in values)  # identified by their repr
-    assert len(names) <= 16  # few, or nobody reads them
+    for suite in suites():
+        for name, track in tracks(suite).items():
+            assert isinstance(track.version, str)
+            assert isinstance(track.unit, str)
+            for values in track.params:
+                assert all(isinstance(value, str) for value in values)  # identified by their repr
+            names |= {f"{suite.__name__}.{name}"}
+    assert 10 <= len(names) <= 16  # few, or nobody reads them
 
 
-def test_benchmarks_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every benchmark runs with every combination of parameters, on a few elements."""
-    for benchmarks in benchmark_classes():
-        parameters = axes(benchmarks)
-        if "elements" in parameters:
-            parameters["elements"] = [TINY]
-        if "shape" in parameters:
-            parameters["shape"] = ["3x4"]
-        if hasattr(benchmarks, "elements"):
-            monkeypatch.setattr(benchmarks, "elements", 2 * TINY)
-        if hasattr(benchmarks, "rounds"):
-            monkeypatch.setattr(benchmarks, "rounds", 1)
-        for values in itertools.product(*parameters.values()):
-            instance = benchmarks()
-            if hasattr(instance, "setup"):
-                try:
-                    instance.setup(*values)
-                except NotImplementedError:  # to asv, this says: skip it
-                    assert "numpy" in values
-                    continue
-            for name in methods(benchmarks):
-                if benchmarks.__name__ == "FirstCall":
-                    continue  # below
-                result = getattr(instance, name)(*values)
-                if name.startswith("track_"):
-                    assert 0 <= result < 10
-                elif name.startswith("timeraw_"):
-                    assert result == f"import {values[0]}"
-                else:
-                    assert result is None
+def test_numpy_is_in_the_first_graph() -> None:
+    """The page opens with eight lines: the values of the first parameter with the first of the others."""
+    for suite in suites():
+        for track in tracks(suite).values():
+            if "implementation" in track.param_names:
+                assert track.param_names[0] == "implementation"
+                assert track.params[0] == ["fastact", "numpy"]
+
+
+def test_suites_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every suite measures in processes of its own, and its benchmarks hand out what was found."""
+    pairs = module("history.pairs")
+    monkeypatch.setattr(pairs, "SECONDS_PER_SAMPLE", 1e-5)
+    monkeypatch.setattr(pairs, "SAMPLES", 2)
+    monkeypatch.setattr(pairs, "PROCESSES", 1)
+    monkeypatch.setattr(module("history.accuracy"), "ELEMENTS", 1000)
+    monkeypatch.setattr(module("history.training"), "ROUNDS", 1)
+    for suite in suites():
+        if suite.__name__.endswith("startup"):
+            continue  # below
+        found = suite.setup_cache()
+        for name, track in tracks(suite).items():
+            numbers = [track(found, *each) for each in itertools.product(*track.params)]
+            assert all(0 <= number < 10 for number in numbers), (suite.__name__, name, numbers)
+            assert any(numbers)
+            missing = [track({}, *each) for each in itertools.product(*track.params)]
+            assert all(np.isnan(missing))
+
+
+def test_pairs() -> None:
+    """What takes twice as long has twice the ratio, and an error is a gap."""
+    pairs = module("history.pairs")
+    ours, theirs = (functools.partial(sum, range(20_000 * n)) for n in (2, 1))
+    pair = pairs.measure_pair(ours, theirs)
+    assert pair.fastact == pytest.approx(pair.ratio * pair.numpy, rel=0.5)
+    assert 1.2 < pair.ratio < 3.5
+    suite = pairs.Suite(["sum"], ["2", "3"], lambda name, shape: (int, [int][shape[0] - 2]))
+    assert list(suite._measure_here()) == [("sum", "2")]
+    track_time, track_ratio = suite.benchmarks()
+    assert np.isnan(track_time({}, "numpy", "sum", "2"))
+    assert track_time({("sum", "2"): pairs.Pair(1.0, 2.0, 0.5)}, "numpy", "sum", "2") == 2
+    assert track_ratio({("sum", "2"): pairs.Pair(1.0, 2.0, 0.5)}, "sum", "2") == 0.5
+
+
+def test_medians_of_processes() -> None:
+    pairs = module("history.pairs")
+    found = [{"a": pairs.Pair(*[value] * 3)} for value in (1.0, 5.0, 2.0)] + [{}]
+    assert pairs.medians(found) == {"a": pairs.Pair(2.0, 2.0, 2.0)}
+    assert pairs.in_fresh_processes(os.getpid, 2) != pairs.in_fresh_processes(os.getpid, 2)
+    assert pairs.in_fresh_processes(lambda: os._exit(1), 2) == []
+
+
+def test_instructions() -> None:
+    """They are the same whenever they are counted, and a sine takes more than a sum."""
+    instructions = module("history.instructions")
+    pairs = module("history.pairs")
+
+    def count() -> tuple[int, ...]:
+        calls = [instructions.call_of(fa.get(name).ufuncs["forward_backward"]) for name in names]
+        return tuple(instructions.instructions(call) for call in calls)
+
+    names = ("relu", "tanh", "relu")
+    (found,) = pairs.in_fresh_processes(count, 1)
+    assert found[0] == found[2]
+    assert 2048 / 16 < found[0] < found[1] < 2048 * 100
 
 
 def test_first_call() -> None:
     """To load a kernel is faster than to compile it."""
-    startup = module("startup")
-    cold, *warm = startup.FirstCall().measure(3)
-    assert min(warm) < cold  # the first call
-    assert min(further for _, further in warm) < cold[1]
+    found = module("history.startup").setup_cache()
+    assert 0 < found["loaded"] < found["compiled"]
+    assert found["fastact"] > 0
+    assert 0 < found["further"] < found["compiled"]
 
 
 def test_lost_nan_counts_as_an_error() -> None:
     """The error of a wrong result is not overlooked because it is no number."""
-    accuracy = module("accuracy")
+    accuracy = module("history.accuracy")
     good = np.array([1, np.inf, -0.0], np.float32)
     bad = np.array([1 + 2**-23, np.nan, 0], np.float32)
     reference = good.astype(np.float64)
@@ -157,17 +164,20 @@ def test_lost_nan_counts_as_an_error() -> None:
 
 
 def test_asv_finds_the_same() -> None:
-    """The discovery of asv passes, and so does its check, without the packages of other files."""
+    """The discovery of asv passes, and so does its check, without importing fastact or what only other files need."""
     pytest.importorskip("asv_runner")
-    hidden = "import sys; sys.modules |= dict.fromkeys(['pytest', 'rich', 'torch', 'scipy']);"
+    hidden = ["fastact", "numba", "pytest", "rich", "torch", "scipy"]
+    folder = ROOT / "benchmarks" / "history"
     found = subprocess.run(
         [
             sys.executable,
             "-c",
-            hidden + "from asv_runner.discovery import disc_benchmarks, update_sys_path;"
-            f"root = {str(ROOT / 'benchmarks')!r}; update_sys_path(root);"
+            f"import sys; sys.modules |= dict.fromkeys({hidden});"
+            "from asv_runner.discovery import disc_benchmarks, update_sys_path;"
+            f"root = {str(folder)!r}; update_sys_path(root);"
             "found = list(disc_benchmarks(root));"
             "assert all(each.check(root) for each in found);"
+            "assert len({each.setup_cache_key for each in found}) == len({each.name.split('.')[0] for each in found});"
             "print(*(each.name for each in found))",
         ],
         capture_output=True,
@@ -176,11 +186,13 @@ def test_asv_finds_the_same() -> None:
     )
     assert found.returncode == 0, found.stderr
     expected = {
-        f"{benchmarks.__module__.removeprefix('benchmarks.')}.{benchmarks.__name__}.{name}"
-        for benchmarks in benchmark_classes()
-        for name in methods(benchmarks)
+        f"{suite.__name__.rpartition('.')[2]}.{name}"
+        for suite in suites()
+        for name in tracks(suite)
     }
     assert set(found.stdout.split()) == expected
+    kept = json.loads((ROOT / "benchmarks" / "results" / "benchmarks.json").read_text())
+    assert set(kept) - {"version"} == expected, "python -m asv run --bench just-discover"
 
 
 def contenders_agree(implementation: str) -> None:
@@ -226,7 +238,7 @@ def test_torch_does_the_same_work() -> None:
 def test_given_outputs_are_written() -> None:
     """The calls that the history times do not allocate their results."""
     for name, who in itertools.product(baseline.names(), NATIVE):
-        work = Workload.of(name, (TINY,))
+        work = Workload.of(name, (11,))
         for operation in contenders.OPERATIONS:
             call = make_call(work, who, operation, given_outputs=True)
             first, second = call(), call()
