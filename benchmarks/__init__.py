@@ -2,8 +2,8 @@
 
 - ``asv run`` and ``asv publish`` plot the history, commit by commit: ``operations``, ``layers``,
   ``calls``, ``training``, ``startup`` and ``accuracy``.
-- ``pytest benchmarks/test_side_by_side.py`` prints one table for each operation with all
-  implementations, for code reviews.
+- ``pytest benchmarks/test_side_by_side.py -k gelu`` prints tables for code reviews: NumPy's time, and how many times as
+  fast fastact and other libraries are. With ``--benchmark-disable`` it only checks that they compute the same.
 - ``fastact bench``, part of the package, compares all activations with all peers, each in a
   process of its own; with ``--layers`` it compares rows, layers and a bias.
 - ``python -m benchmarks.nets`` trains ten small nets in plain NumPy, with fastact and in PyTorch.

@@ -9,7 +9,7 @@ It is the yardstick of all benchmarks, and part of the package so that anybody c
     y, dx = baseline.sigmoid.forward_backward(x, dy)
     y, dx = baseline.softmax.forward_backward(x, dy)
     loss, dlogits = baseline.softmax_cross_entropy.forward_backward(logits, labels)
-    y, vjp = baseline.get("snake").vjp(x)  # any activation, row function, gated unit or loss
+    y, vjp = baseline.get("snake").vjp(x)  # any function of the catalogue
     dx = vjp(dy)
 
 Activations that nobody has written by hand are their formula, evaluated on arrays: right, and not tuned. For those by
@@ -41,6 +41,8 @@ must be finite: infinity times a derivative of 0 is NaN.
 from types import ModuleType
 
 from fastact.baseline import (
+    cells,
+    dropouts,
     elementwise,
     layers,
     losses,
@@ -51,6 +53,7 @@ from fastact.baseline import (
 )
 from fastact.baseline.base import Baseline, IndexedBaseline
 from fastact.baseline.cells import gru_cell, lstm_cell
+from fastact.baseline.dropouts import alpha_dropout, dropout
 from fastact.baseline.elementwise import by_formula, gelu_tanh, mish, silu, squared_relu
 from fastact.baseline.layers import (
     bilinear,
@@ -88,10 +91,12 @@ from fastact.catalogue import catalogue
 __all__ = [
     "Baseline",
     "IndexedBaseline",
+    "alpha_dropout",
     "batch_norm",
     "bilinear",
     "crelu",
     "cross_entropy",
+    "dropout",
     "elu",
     "entmax15",
     "geglu",
@@ -164,7 +169,7 @@ def is_by_hand(name: str) -> bool:
 
 
 def get(name: str) -> Baseline:
-    """Return the baseline of an activation, a row function, a gated unit or a loss of the catalogue.
+    """Return the baseline of a function of the catalogue.
 
     Where none is written by hand, it is the definition's formula, evaluated on arrays.
 
@@ -182,9 +187,22 @@ def get(name: str) -> Baseline:
     return found
 
 
+# The activations first: the gelu among the layers takes a bias.
+_MODULES = (
+    pointwise,
+    elementwise,
+    rows,
+    other_rows,
+    layers,
+    losses,
+    normalizations,
+    dropouts,
+    cells,
+)
+
+
 def _by_hand(name: str) -> Baseline | None:
-    # The activations first: the gelu among the layers takes a bias.
-    for module in (pointwise, elementwise, rows, other_rows, layers, losses, normalizations):
+    for module in _MODULES:
         found = vars(module).get(name)
         if isinstance(found, Baseline):
             return found

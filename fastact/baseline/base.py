@@ -42,7 +42,7 @@ class Baseline:
     def vjp(self, x: ArrayLike, *arguments: Any, out: Out = None, **parameters: Any) -> Any:
         """Return the value, and a function that takes `dy` and returns the gradients: by default from the input."""
         y = self.forward(x, *arguments, out=out, **parameters)
-        return y, lambda dy: self.backward(dy, x, *arguments, **parameters)
+        return y, lambda *dys: self.backward(*dys, x, *arguments, **parameters)
 
 
 class PointwiseBaseline(Baseline):

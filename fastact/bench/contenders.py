@@ -33,7 +33,7 @@ def _fastact(work: Workload, operation: str) -> Call:
     if operation == "backward" and takes_value and not work.has_bias:
         y = function(*work.inputs, **work.parameters)
         return partial(function.backward_from_output, work.dy, y, **work.parameters)
-    return _method_call(function, work, operation)
+    return method_call(function, work, operation)
 
 
 def _numpy(work: Workload, operation: str) -> Call:
@@ -42,7 +42,7 @@ def _numpy(work: Workload, operation: str) -> Call:
         raise NotImplementedError(f"there is no baseline of {work.title}")
     if work.name in _WITH_SCIPY and find_spec("scipy") is None:
         raise NotImplementedError(f"the baseline of {work.name} needs SciPy")
-    return _method_call(function, work, operation)
+    return method_call(function, work, operation)
 
 
 def _fits(function: Any, work: Workload) -> bool:
@@ -52,7 +52,7 @@ def _fits(function: Any, work: Workload) -> bool:
     return work.is_pointwise == (work.name in baseline.names())
 
 
-def _method_call(function: Any, work: Workload, operation: str) -> Call:
+def method_call(function: Any, work: Workload, operation: str) -> Call:
     """Return a call of an object with the methods of fastact's functions."""
     inputs, parameters = [*work.inputs], dict(work.parameters)
     if work.has_bias:
@@ -73,6 +73,8 @@ def _method_call(function: Any, work: Workload, operation: str) -> Call:
     if "y" in backward.saved:
         given["y"] = function(*inputs, **parameters)
     saved = (given[name] for name in backward.saved if name in given)
+    taken = signature(function.backward).parameters  # gumbel_softmax's takes no rng
+    parameters = {name: value for name, value in parameters.items() if name in taken}
     return partial(function.backward, *(work.dys or (1.0,)), *saved, **parameters)
 
 

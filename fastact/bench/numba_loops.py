@@ -143,20 +143,21 @@ def numba(work: Workload, operation: str) -> Callable[..., Any]:
     """Return such a loop as a call, which makes its outputs or takes them as ``out``."""
     if not work.is_pointwise or work.has_bias or work.name not in NAMES:
         raise NotImplementedError(f"there is no loop for {work.title}")
-    compiled, x, dy = loops(work.name, work.x.dtype.name), work.x, work.dy
+    compiled, shape = loops(work.name, work.x.dtype.name), work.x.shape
+    x, dy = (each.reshape(-1) for each in (work.x, *work.dys))  # as the loops take them
     inputs = {"forward": (x,), "backward": (dy, x, np.empty_like(x)), "forward_backward": (x, dy)}
     if operation == "backward":
         compiled["forward"](x, inputs["backward"][-1])
     loop, arrays = compiled[operation], inputs[operation]
 
     def one_output(out: Array | None = None) -> Array:
-        y = np.empty_like(x) if out is None else out
-        loop(*arrays, y)
+        y = np.empty(shape, x.dtype) if out is None else out
+        loop(*arrays, y.reshape(-1))
         return y
 
     def two_outputs(out: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
-        y, dx = (np.empty_like(x), np.empty_like(x)) if out is None else out
-        loop(*arrays, y, dx)
+        y, dx = (np.empty(shape, x.dtype) for _ in range(2)) if out is None else out
+        loop(*arrays, y.reshape(-1), dx.reshape(-1))
         return y, dx
 
     return two_outputs if operation == "forward_backward" else one_output

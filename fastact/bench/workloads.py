@@ -84,7 +84,9 @@ class Workload:
         if "forward_backward" not in function.operations:
             raise NotImplementedError(f"there are no arrays for {name}")
         arguments = inspect.signature(function.forward_backward).parameters
-        options = {"rng": 0} if "rng" in arguments else {}
+        options: dict[str, Any] = {"rng": 0} if "rng" in arguments else {}
+        if function.kind == "dropout":
+            options["p"] = 0.5  # the default, which the gradient takes too
         x = scale * deviates(shape)
         if function.kind != "loss":
             few = x if x.ndim == 1 else x[:2]  # not all: a peer's process keeps to one thread

@@ -1,4 +1,4 @@
-"""Every activation, row function, gated unit and loss has a NumPy baseline, and it computes what fastact computes."""
+"""Every function of the catalogue has a NumPy baseline, and it computes what fastact computes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from representatives import only_long
 
 import fastact as fa
 from fastact import baseline
+from fastact.bench.workloads import Workload
 
 LAYERS = fa.names("activation", "row", "packed")
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
@@ -69,6 +70,35 @@ def test_gumbel_softmax() -> None:
     np.testing.assert_allclose(
         baseline.get("gumbel_softmax")(x, rng=3), baseline.softmax(noise), 1e-6
     )
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("name", fa.names("dropout"))
+def test_dropouts(name: str, p: float) -> None:
+    """Elements are what fastact makes of those that are kept and of those that are dropped, in the right proportion."""
+    x, item = np.ones(100_000), baseline.get(name)
+    y, vjp = item.vjp(x, p, rng=4)
+    possible = np.unique(fa.get(name)(x[:1000], p, rng=5))
+    nearest = possible[np.argmin(np.abs(np.subtract.outer(y, possible)), axis=1)]
+    agree(nearest, y, "float64")
+    dx = vjp(x)
+    assert abs(np.mean(dx == 0) - p) < 0.01
+    agree(dx == 0, (y == possible[0]) & (p > 0), "float64")
+    for one, other in zip(item.forward_backward(x, x, p, rng=4), (y, dx), strict=True):
+        agree(one, other, "float64")
+    agree(item(x, p, rng=4), y, "float64")
+    agree(item.backward(x, p, rng=4), dx, "float64")
+    np.testing.assert_allclose(
+        np.unique(dx), np.unique(fa.get(name).backward(x[:1000], p, rng=5)), 1e-12
+    )
+
+
+@pytest.mark.parametrize("name", fa.names("cell"))
+def test_cells(name: str) -> None:
+    work = Workload.of(name, (6, 24), "float64")
+    ours, theirs = (each.vjp(*work.inputs) for each in (fa.get(name), baseline.get(name)))
+    agree(ours[:-1], theirs[0], "float64")
+    agree(ours[-1](*work.dys), theirs[-1](*work.dys), "float64")
 
 
 @pytest.mark.parametrize(

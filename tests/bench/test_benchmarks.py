@@ -11,17 +11,19 @@ import itertools
 import json
 import os
 import pkgutil
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import contestants
 import numpy as np
 import pytest
 from fresh_process import assert_clean, run_python
+from representatives import OF_EACH_FAMILY, only_long
 from typer.testing import CliRunner
 
 import fastact as fa
@@ -249,23 +251,74 @@ def test_given_outputs_are_written() -> None:
             assert all(a is b for a, b in arrays), (name, who, operation)
 
 
-def test_side_by_side() -> None:
-    """The suite for reviews has every activation, and runs."""
+def side_by_side(functions: Sequence[str], *options: str) -> str:
+    """Run the suite for reviews, value and gradient of a small array, and return what it prints."""
     pytest.importorskip("pytest_benchmark")
+    cases = [
+        f"benchmarks/test_side_by_side.py::test_speed[{each}-{name}-32x100-forward_backward]"
+        for name, each in itertools.product(functions, NATIVE)
+    ]
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "benchmarks/test_side_by_side.py"),
-            *("-v", "-p", "no:cacheprovider", "--benchmark-disable", "-k", "1000- and not torch"),
-        ],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, *cases],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    for case in itertools.product(NATIVE, baseline.names(), contenders.OPERATIONS):
-        implementation, name, operation = case
-        assert f"test_speed[{implementation}-1000-{name}-{operation}] PASSED" in done.stdout
+    assert f" {len(cases)} passed" in done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("functions", [OF_EACH_FAMILY, *only_long(fa.names())])
+def test_side_by_side(functions: Sequence[str]) -> None:
+    """Results are compared with NumPy's; nothing is measured, so there is no table."""
+    assert "Side by side" not in side_by_side(functions, "--benchmark-disable")
+
+
+def test_side_by_side_prints_a_table() -> None:
+    """It takes the place of pytest-benchmark's, unless that is asked for too."""
+    said = side_by_side(["relu"])
+    assert re.search(r"^relu  +[\d.]+ µs +[\d.]+x$", said, re.MULTILINE)
+    assert "StdDev" not in said
+    assert "Side by side" not in side_by_side(["relu"], "--benchmark-quiet")
+    both = side_by_side(["relu"], "--benchmark-verbose")
+    assert "Side by side" in both
+    assert "StdDev" in both
+
+
+def test_table_of_all_fits() -> None:
+    """With all libraries and all functions, a line has at most 100 columns; ratios are to NumPy."""
+    times = {"numpy": 1.234e-3, "fastact": 1e-4, "torch": 4e-3}
+    measured = [
+        SimpleNamespace(
+            params=dict(
+                zip(("operation", "shape", "function", "implementation"), key, strict=True)
+            ),
+            stats=SimpleNamespace(median=times.get(key[-1], 1e-6)),
+        )
+        for key in itertools.product(
+            contenders.OPERATIONS, [(1024, 1000)], fa.names(), side_by_side_implementations()
+        )
+    ]
+    lines = list(module("conftest").lines(measured))
+    assert max(map(len, lines)) <= 100
+    words = [line.split() for line in lines]
+    heads = [line for line in words if line[:1] == ["function"]]
+    rows = [line for line in words if line[:1] == ["relu"]]
+    assert len(heads) == len(rows) == len(contenders.OPERATIONS)
+    assert rows[0][1:3] == ["1.23", "ms"]
+    assert rows[0][3 + heads[0][2:].index("fastact")] == "12.3x"
+    assert rows[0][3 + heads[0][2:].index("PyTorch")] == "0.31x"
+    assert {line[0] for line in words if line[1:2] == ["~"]} == {
+        name for name in fa.names() if not baseline.is_by_hand(name)
+    }
+
+
+def side_by_side_implementations() -> list[str]:
+    """Return the first implementation of each library, installed or not."""
+    found = reversed(contenders.IMPLEMENTATIONS.items())
+    return [*{each.packages: name for name, each in found}.values()][::-1]
 
 
 @pytest.mark.parametrize(
