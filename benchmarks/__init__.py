@@ -1,7 +1,7 @@
 """Benchmarks of fastact beside plain NumPy, and of how that changes.
 
-- ``asv run`` and ``asv publish`` plot the history, commit by commit: ``operations``, ``layers``,
-  ``calls``, ``training``, ``startup`` and ``accuracy``.
+- ``fastact dashboard`` draws the history, commit by commit, which asv measures with `history`;
+  ``.ci/compare`` compares two commits.
 - ``pytest benchmarks/test_side_by_side.py -k gelu`` prints tables for code reviews: NumPy's time, and how many times as
   fast fastact and other libraries are. With ``--benchmark-disable`` it only checks that they compute the same.
 - ``fastact bench``, part of the package, compares all activations with all peers, each in a
@@ -13,6 +13,5 @@
   stores past the caches pay, ``python -m benchmarks.ratios`` the ratios of calls that should cost the
   same, and ``python -m benchmarks.magnitudes`` how times depend on the magnitude of the elements.
 
-All are run from the root of the repository. asv imports every file here, in an environment with
-fastact and nothing else: other packages are imported only inside functions.
+All are run from the root of the repository.
 """
