@@ -16,7 +16,6 @@ import multiprocessing
 import os
 import pkgutil
 import shutil
-import statistics
 import sys
 import time
 import traceback
@@ -26,19 +25,24 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
-#: Processes differ by where their memory and code lie: the medians of several stand for a commit.
+#: Processes differ by where their memory and code lie: the fastest of several stands for a commit. All noise adds time.
 PROCESSES = 3
-SAMPLES = 7
-SECONDS_PER_SAMPLE = 2e-3
+#: Many and short, so that some are not interrupted.
+SAMPLES = 25
+SECONDS_PER_SAMPLE = 5e-4
 IMPLEMENTATIONS = ("fastact", "numpy")
 
 
 class Pair(NamedTuple):
-    """The seconds that a call takes in both implementations, and fastact's as a part of NumPy's."""
+    """The seconds that a call takes in both implementations."""
 
     fastact: float = math.nan
     numpy: float = math.nan
-    ratio: float = math.nan
+
+    @property
+    def ratio(self) -> float:
+        """fastact's time as a part of NumPy's."""
+        return round(self.fastact / self.numpy, 4)
 
 
 Call = Callable[[], object]
@@ -64,7 +68,7 @@ class Suite:
 
     def measure(self) -> dict[tuple[str, str], Pair]:
         """Return what all calls take."""
-        return medians(in_fresh_processes(self._measure_here))
+        return fastest(in_fresh_processes(self._measure_here))
 
     def _measure_here(self) -> dict[tuple[str, str], Pair]:
         found = {}
@@ -82,7 +86,7 @@ class Suite:
             return getattr(found.get((function, shape), Pair()), implementation)
 
         def track_ratio(found: Any, function: str, shape: str) -> float:
-            return round(found.get((function, shape), Pair()).ratio, 4)
+            return found.get((function, shape), Pair()).ratio
 
         arrays = {"function": self.functions, "shape": self.shapes}
         declare(track_time, "time", "seconds", implementation=IMPLEMENTATIONS, **arrays)
@@ -101,11 +105,10 @@ def measure_pair(ours: Call, theirs: Call) -> Pair:
     calls = ours, theirs
     counts = [_calibrate(call) for call in calls]
     samples = [
-        tuple(_sample(call, count) for call, count in zip(calls, counts, strict=True))
+        [_sample(call, count) for call, count in zip(calls, counts, strict=True)]
         for _ in range(SAMPLES)
     ]
-    times = map(statistics.median, zip(*samples, strict=True))
-    return Pair(*times, statistics.median(our / their for our, their in samples))
+    return Pair(*map(min, zip(*samples, strict=True)))
 
 
 def _calibrate(call: Call) -> int:
@@ -123,16 +126,13 @@ def _sample(call: Call, count: int) -> float:
     return (time.perf_counter() - start) / count
 
 
-def medians(found: Iterable[Mapping[Any, tuple[float, ...]]]) -> dict[Any, Any]:
-    """Return the medians of what several processes have found under each key."""
-    by_key: dict[Any, list[Any]] = {}
+def fastest(found: Iterable[Mapping[Any, Pair]]) -> dict[Any, Pair]:
+    """Return the shortest times that several processes have found under each key."""
+    by_key: dict[Any, list[Pair]] = {}
     for each in found:
-        for key, values in each.items():
-            by_key.setdefault(key, []).append(values)
-    return {
-        key: type(values[0])(*map(statistics.median, zip(*values, strict=True)))
-        for key, values in by_key.items()
-    }
+        for key, pair in each.items():
+            by_key.setdefault(key, []).append(pair)
+    return {key: Pair(*map(min, zip(*pairs, strict=True))) for key, pairs in by_key.items()}
 
 
 class reported:

@@ -13,7 +13,7 @@ from .pairs import (
     Pair,
     declare,
     in_fresh_processes,
-    medians,
+    fastest,
     reported,
 )
 
@@ -23,7 +23,7 @@ ROUNDS = 3
 
 def setup_cache() -> dict[str, Pair]:
     """Train all nets."""
-    return medians(in_fresh_processes(train, count=2))
+    return fastest(in_fresh_processes(train, count=2))
 
 
 def train() -> dict[str, Pair]:
@@ -37,7 +37,7 @@ def train() -> dict[str, Pair]:
     for name in NETS:
         with reported(name), limited_to(1):
             steps = measure(name, nets.NETS[name], ROUNDS, IMPLEMENTATIONS).steps
-            found[name] = Pair(steps["fastact"], steps["numpy"], steps["fastact"] / steps["numpy"])
+            found[name] = Pair(steps["fastact"], steps["numpy"])
     return found
 
 
@@ -48,7 +48,7 @@ def track_time(found: dict[str, Pair], implementation: str, net: str) -> float:
 
 def track_ratio(found: dict[str, Pair], net: str) -> float:
     """Return fastact's part of NumPy's time."""
-    return round(found.get(net, Pair()).ratio, 4)
+    return found.get(net, Pair()).ratio
 
 
 declare(track_time, "time of a step", "seconds", implementation=IMPLEMENTATIONS, net=NETS)
