@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +19,19 @@ import fastact as fa
 from fastact.bench.contenders import IMPLEMENTATIONS
 from fastact.bench.workloads import Workload
 from fastact.catalogue.definition import Definition
-from fastact.runtime import kernel_cache
-from fastact.runtime.ufunc import LOOPS
 
 Array = NDArray[Any]
-DType = Literal["float32", "float64"]
-DTYPES: tuple[DType, ...] = ("float32", "float64")
+#: The types of what is compared: half types are these results, rounded.
+DTYPES = ("float32", "float64")
 
 #: The bound for functions that state none.
 TOLERANCE = 100.0
 _SHAPE = (16, 130)  # rows longer than any register, with a tail
 _SCALES = (1.0, 4.0, 30.0)
-_WIDER = {"float32": np.dtype(np.float64), "float64": np.dtype(np.longdouble)}
+_WIDER: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float64),
+    "float64": np.dtype(np.longdouble),
+}
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,21 @@ class Verdict:
     name, dtype : str
         The function and the type.
     reference : str
-        What it was held against; why it was not, if there are no errors.
+        What it was held against; empty if nothing can be.
     points : int
-        The number of results compared.
+        The number of inputs of an activation, or of results compared with NumPy's.
     errors : tuple of Error
         That of the value and that of the derivative.
+    why_not : str
+        Why it was not compared.
     """
 
     name: str
     dtype: str
-    reference: str
+    reference: str = ""
     points: int = 0
     errors: tuple[Error, ...] = ()
+    why_not: str = ""
 
     @property
     def is_wrong(self) -> bool:
@@ -86,7 +90,7 @@ class Verdict:
         return any(error.is_exceeded for error in self.errors)
 
 
-def verify(name: str, dtype: DType, count: int = 500) -> Verdict:
+def verify(name: str, dtype: str, count: int = 500) -> Verdict:
     """Return what comes of a function in a type.
 
     Parameters
@@ -101,17 +105,6 @@ def verify(name: str, dtype: DType, count: int = 500) -> Verdict:
     if fa.get(name)._definition.exact is None:
         return beside_baseline(name, dtype)
     return _beside_formula(name, dtype, count)
-
-
-def missing_kernels(name: str, dtype: str) -> bool:
-    """Whether a kernel that these comparisons need must be compiled."""
-    function = fa.get(name)
-    needed = {"value_and_derivative", "forward_backward"} & {*function.ufuncs} or {*function.ufuncs}
-    return any(
-        loop.name and loop.name.endswith(f".{dtype}") and kernel_cache.read(loop.name) is None
-        for operation in needed
-        for loop in LOOPS[function.ufuncs[operation]]
-    )
 
 
 def stated_errors(
@@ -157,7 +150,7 @@ def numbers(dtype: str, count: int, near: tuple[float, ...] = ()) -> Array:
 # Beside the formula ------------------------------------------------------------------------------
 
 
-def _beside_formula(name: str, dtype: DType, count: int) -> Verdict:
+def _beside_formula(name: str, dtype: str, count: int) -> Verdict:
     """Compare an activation with its formula in 50 digits, for all sets of parameters to test with."""
     from fastact.bench.exact import Formula
 
@@ -170,7 +163,7 @@ def _beside_formula(name: str, dtype: DType, count: int) -> Verdict:
         for error in _errors_beside_formula(formula, x, given):
             if error.what not in worst or _excess(error) > _excess(worst[error.what]):
                 worst[error.what] = error
-    return Verdict(name, dtype, "formula in 50 digits", points, tuple(worst.values()))
+    return Verdict(name, dtype, "their formulas in 50 digits", points, tuple(worst.values()))
 
 
 def _excess(error: Error) -> tuple[float, float]:
@@ -221,29 +214,30 @@ def _about_roots(
 # Beside the baseline -----------------------------------------------------------------------------
 
 
-def beside_baseline(name: str, dtype: DType) -> Verdict:
+def beside_baseline(name: str, dtype: str) -> Verdict:
     """Compare a function's values and gradients with its NumPy baseline in a wider type."""
     function = fa.get(name)
     definition = function._definition
     if getattr(definition, "is_random", function.kind == "dropout"):
-        return Verdict(name, dtype, "none: it draws random numbers")
+        return Verdict(name, dtype, why_not="as the results are random")
     is_pointwise = function.kind == "activation"
     works = [_of_all_magnitudes(name, dtype)] if is_pointwise else list(_of_rows(name, dtype))
     try:
         compared = [_compare(work, dtype) for work in works]
     except NotImplementedError as error:
-        return Verdict(name, dtype, f"none: {error}")
+        return Verdict(name, dtype, why_not=str(error))
     value, derivative = stated_errors(definition, {}, np.dtype(dtype))
+    derivative += 0.5 if definition.errors else 0  # a product with dy
     errors = (
         Error("value", max(each.value for each in compared), value),
-        Error("derivative", max(each.gradient for each in compared), derivative + 0.5),  # times dy
+        Error("derivative", max(each.gradient for each in compared), derivative),
     )
     return Verdict(
         name, dtype, f"NumPy in {compared[0].wide}", sum(each.points for each in compared), errors
     )
 
 
-def _of_all_magnitudes(name: str, dtype: DType) -> Workload:
+def _of_all_magnitudes(name: str, dtype: str) -> Workload:
     """Return the arrays of an activation, and its parameters as the kernel gets them."""
     work = Workload.of(name, (math.prod(_SHAPE),), dtype)
     given = {**fa.get(name)._definition.parameters, **work.parameters}
@@ -252,7 +246,7 @@ def _of_all_magnitudes(name: str, dtype: DType) -> Workload:
     return replace(work, inputs=(x,), parameters=exact)
 
 
-def _of_rows(name: str, dtype: DType) -> Iterator[Workload]:
+def _of_rows(name: str, dtype: str) -> Iterator[Workload]:
     for scale in _SCALES:
         yield Workload.of(name, _SHAPE, dtype, scale=scale)
 
@@ -266,7 +260,7 @@ class _Compared(NamedTuple):
     wide: str
 
 
-def _compare(work: Workload, dtype: DType) -> _Compared:
+def _compare(work: Workload, dtype: str) -> _Compared:
     got = _results(work, "fastact")
     right, wide = _wide_results(work, dtype)
     values = len(work.dys) or 1  # a loss
@@ -291,21 +285,25 @@ def _results(work: Workload, implementation: str) -> tuple[Array, ...]:
     return tuple(np.asarray(each) for each in (found if isinstance(found, tuple) else (found,)))
 
 
-def _wide_results(work: Workload, dtype: DType) -> tuple[tuple[Array, ...], str]:
+def _wide_results(work: Workload, dtype: str) -> tuple[tuple[Array, ...], str]:
     """Return the baseline's results in the wider type, or in float64 where SciPy has nothing wider."""
-
-    def widened(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-        with np.errstate(invalid="ignore"):  # signalling NaNs
-            return tuple(each.astype(wide) if each.dtype.kind == "f" else each for each in arrays)
-
     for wide in (_WIDER[dtype], np.dtype(np.float64)):
-        wider = {key: widened(getattr(work, key)) for key in ("inputs", "constants", "dys")}
         try:
-            return _results(replace(work, **wider), "numpy"), wide.type.__name__
+            return _results(_widened(work, wide), "numpy"), wide.type.__name__
         except TypeError:
             if wide == np.float64:
                 raise
     raise AssertionError
+
+
+def _widened(work: Workload, wide: np.dtype[Any]) -> Workload:
+    def widen(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        with np.errstate(invalid="ignore"):  # signalling NaNs
+            return tuple(each.astype(wide) if each.dtype.kind == "f" else each for each in arrays)
+
+    return replace(
+        work, inputs=widen(work.inputs), constants=widen(work.constants), dys=widen(work.dys)
+    )
 
 
 def _largest_error(got: Array, right: Array, least: float, elementwise: bool) -> float:

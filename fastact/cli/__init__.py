@@ -1,4 +1,4 @@
-"""The command line: ``fastact list``, ``show``, ``info``, ``tune``, ``bench``, ``cache`` and ``demo``.
+"""The command line: ``fastact list``, ``show``, ``info``, ``tune``, ``bench``, ``cache``, ``demo``, ``doctor``, ``verify``.
 
 Command modules import expensive packages inside the command that needs them, so that ``fastact
 --help`` answers at once.
@@ -9,7 +9,9 @@ from fastact.cli.bench import bench
 from fastact.cli.cache import cache_app
 from fastact.cli.catalogue import list_functions, show
 from fastact.cli.demo import demo
+from fastact.cli.doctor import doctor
 from fastact.cli.tune import info, tune
+from fastact.cli.verify import verify
 
 __all__ = ["app"]
 
@@ -20,3 +22,5 @@ app.command()(tune)
 app.command()(bench)
 app.add_typer(cache_app, name="cache")
 app.command()(demo)
+app.command()(doctor)
+app.command()(verify)

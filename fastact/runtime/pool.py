@@ -10,7 +10,6 @@ as a test, and if that fails calls stay on one thread.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import sys
