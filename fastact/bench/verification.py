@@ -131,10 +131,8 @@ def numbers(dtype: str, count: int, near: tuple[float, ...] = ()) -> Array:
     limits = np.finfo(kind)
     word = np.dtype(f"u{kind.itemsize}")
     patterns = random.integers(0, np.iinfo(word).max, count // 2, word, endpoint=True).view(kind)
-    special = np.array(
-        [0, limits.smallest_subnormal, limits.tiny, limits.eps, 1, 20, 90, limits.max, math.inf],
-        kind,
-    )
+    small = limits.smallest_subnormal, limits.tiny / kind.type(3), limits.tiny, limits.eps
+    special = np.array([0, *small, 1, 20, 90, limits.max, math.inf], kind)
     places = np.array([place for each in near for place in (each, -each)], kind)
     with np.errstate(all="ignore"):
         return np.concatenate(

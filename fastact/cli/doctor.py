@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,7 +46,7 @@ def doctor(
         content = {"state": str(state), "checks": [each.as_json() for each in found]}
         typer.echo(json.dumps(content, indent=2))
     else:
-        _echo(_summary([remark.state for each in found for remark in each.remarks]))
+        _print_wrapped(_summary([remark.state for each in found for remark in each.remarks]))
     raise typer.Exit(int(state is checkup.State.WRONG))
 
 
@@ -56,7 +55,8 @@ def _summary(states: list[State]) -> str:
     from fastact.bench.checkup import State
 
     wrong, better = (states.count(each) for each in (State.WRONG, State.BETTER))
-    return f"{wrong or 'Nothing'} {'are' if wrong > 1 else 'is'} wrong; {better or 'nothing'} could be better."
+    things = "1 thing" if better == 1 else f"{better} things" if better else "nothing"
+    return f"{wrong or 'Nothing'} {'are' if wrong > 1 else 'is'} wrong, {things} could be better."
 
 
 class Status(ExitStack):
@@ -97,27 +97,27 @@ class Status(ExitStack):
 
 def _print(finding: Finding) -> None:
     """Print what a check has found."""
-    is_colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    state = typer.style(str(finding.state), fg=_COLORS[finding.state] if is_colored else None)
-    title = typer.style(finding.title, bold=True) if is_colored else finding.title
+    title, state = finding.title, str(finding.state)
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        title, state = typer.style(title, bold=True), typer.style(state, fg=_COLORS[finding.state])
     _echo(f"{title}: {state}")
     for remark in finding.remarks:
-        for line in _wrapped(remark.found, "  "):
-            _echo(line)
-        for line in _wrapped(remark.advice, "  -> ") if remark.advice else ():
-            _echo(line)
+        _print_wrapped(remark.found, "  ")
+        if remark.advice:
+            _print_wrapped(remark.advice, "  -> ")
 
 
-def _wrapped(text: str, opening: str) -> Iterator[str]:
-    width = max(20, shutil.get_terminal_size().columns)
-    yield from textwrap.wrap(
+def _print_wrapped(text: str, opening: str = "") -> None:
+    lines = textwrap.wrap(
         text,
-        width,
+        max(20, shutil.get_terminal_size().columns),
         initial_indent=opening,
         subsequent_indent=" " * len(opening),
         break_long_words=False,  # a path or a command is to be copied
         break_on_hyphens=False,
     )
+    for line in lines:
+        _echo(line)
 
 
 def _echo(text: str) -> None:

@@ -44,7 +44,7 @@ def verify(
     import fastact
 
     try:
-        chosen = [fastact.get(name).name for name in names or fastact.names()]
+        chosen = [*dict.fromkeys(fastact.get(name).name for name in names or fastact.names())]
         check_names("type", dtypes or (), _DTYPES)
     except ValueError as error:
         fail(error)
@@ -77,7 +77,8 @@ def _verify(
 
     console = Console(stderr=True)
     with ExitStack() as stack:
-        progress = stack.enter_context(Progress(console=console, transient=True))
+        bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        progress = stack.enter_context(bar)
         task = progress.add_task("", total=len(names) * len(dtypes))
 
         def tell(text: str) -> None:
@@ -152,7 +153,7 @@ def _groups(verdicts: list[Verdict]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for each in verdicts:
         remark = (
-            f"compared with {each.reference}" if each.reference else f"not compared, {each.why_not}"
+            f"Compared with {each.reference}" if each.reference else f"Not compared, {each.why_not}"
         )
         found.setdefault(remark, set()).add(each.name)
     return found
