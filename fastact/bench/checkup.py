@@ -96,7 +96,7 @@ def wrong(found: str, advice: str = "") -> Remark:
 
 def examine(checks: Sequence[Check], tell: Tell) -> Iterator[Finding]:
     """Yield what comes of checks; one that fails is a finding itself."""
-    seen = set()
+    seen: set[str] = set()
     for check in checks:
         tell(check.title)
         remarks: list[Remark] = []
@@ -105,11 +105,18 @@ def examine(checks: Sequence[Check], tell: Tell) -> Iterator[Finding]:
             try:
                 remarks.extend(check.remarks(tell))
             except Exception as error:
-                said = f"{type(error).__name__}: {error}"
-                again = said in seen
-                remarks.append(wrong("the same error" if again else f"this failed with {said}"))
-                seen.add(said)
+                remarks.append(_failure(error, seen))
         yield Finding(check.title, tuple(remarks))
+
+
+def _failure(error: Exception, seen: set[str]) -> Remark:
+    """Return what to say of a check that failed: the same error only once."""
+    said = f"{type(error).__name__}: {error}"
+    if said in seen:
+        return wrong("the same error")
+    seen.add(said)
+    advice = "python -m pip check, then install anew" if isinstance(error, ImportError) else ""
+    return wrong(f"this failed with {said}", advice)
 
 
 # Versions ---------------------------------------------------------------------------------------

@@ -162,8 +162,16 @@ def test_references_are_in_a_wider_type() -> None:
     """The bits that float32 loses are there."""
     work = verification._of_all_magnitudes("sigmoid", "float32")
     (y, _), wide = verification._wide_results(work, "float32")
-    assert wide == "float64"
+    assert wide == np.float64
     assert (y != y.astype(np.float32)).any()
+
+
+def test_a_reference_that_is_no_wider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on machines whose longdouble is float64: its own errors are allowed for."""
+    monkeypatch.setitem(verification._WIDER, "float64", np.dtype(np.float64))
+    (found,) = results("maxout", "--dtype", "float64")
+    assert found["reference"] == "NumPy in float64"
+    assert [each["bound"] for each in found["errors"]] == [verification.TOLERANCE] * 2
 
 
 def test_wide_and_narrow() -> None:
