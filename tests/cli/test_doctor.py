@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import re
@@ -25,6 +26,7 @@ from fastact.bench.checkup import CHECKS, Check, Finding, Remark, State
 from fastact.bench.contenders import IMPLEMENTATIONS
 from fastact.bench.workloads import Workload
 from fastact.cli import app
+from fastact.system import machine
 from fastact.system.target import host
 
 STRANGER = 12_345  # a user that nobody is
@@ -148,6 +150,51 @@ def test_one_core() -> None:
     assert "affinity mask" in remark["found"]
     assert "taskset" in remark["advice"]
     assert found["threading layer"][0]["found"] == "none: calls stay on one thread"
+
+
+@pytest.mark.parametrize(("quota", "threads"), [(0.5, 1), (3.0, 3), (math.inf, 8)])
+def test_quota_of_a_container(quota: float, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(machine, "cpus_by_affinity", lambda: 8)
+    monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
+    remarks = of(checkup.cores)
+    assert (f"the container {quota:g} of them at a time" in remarks[0].found) == (quota < 8)
+    advice = [each.advice for each in remarks if each.state is State.BETTER]
+    assert ["docker run --cpus" in each for each in advice] == [True] * (threads == 1)
+
+
+@pytest.mark.parametrize(("left", "state"), [(2.0**20, State.BETTER), (math.inf, State.GOOD)])
+def test_memory_that_is_left(left: float, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "available_memory", lambda: left)
+    said = of(checkup.memory)[0]
+    assert said.state is state
+    assert said.found.startswith("1 MiB may be" if state is State.BETTER else "any amount may be")
+
+
+@pytest.mark.parametrize("chosen", ["never", "madvise"])
+def test_huge_pages(chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choices = "always madvise never".replace(chosen, f"[{chosen}]")
+    (tmp_path / "enabled").write_text(f"{choices}\n")
+    monkeypatch.setattr(checkup, "_HUGE_PAGES", tmp_path / "enabled")
+    is_advised = any("madvise" in each.advice for each in of(checkup.memory))
+    assert is_advised == (chosen == "never")
+
+
+@pytest.mark.parametrize(("load", "state"), [(50.0, State.BETTER), (0.0, State.GOOD)])
+def test_busy_machine(load: float, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load), raising=False)
+    (remark,) = of(checkup.load)
+    assert remark.state is state
+    assert f"the load is {load:.1f} on " in remark.found
+
+
+def test_tuned_machine(tmp_path: Path) -> None:
+    """What was measured here needs no advice."""
+    tune = "from fastact.runtime import tuned\ntuned.write({'chunk_size': 4096})\n"
+    found = diagnosed(prelude=tune, FASTACT_CACHE=str(tmp_path), FASTACT_NUM_THREADS="1")
+    assert {each["state"] for each in found["settings"]} == {str(State.GOOD)}
+    (said,) = [each["found"] for each in found["settings"] if "chunk_size" in each["found"]]
+    assert said.startswith("chunk_size: 4,096 elements (tuned: ")
 
 
 def test_open_cache(tmp_path: Path) -> None:
