@@ -22,7 +22,9 @@ from fresh_process import finish, run_python, start_python
 from typer.testing import CliRunner
 
 from fastact.bench import checkup
-from fastact.bench.checkup import CHECKS, Check, Finding, Remark, State
+from fastact.bench.checkup import CHECKS, Check, Finding, Remark, State, installation, results
+from fastact.bench.checkup import machine as on_machine
+from fastact.bench.checkup.remarks import good
 from fastact.bench.contenders import IMPLEMENTATIONS
 from fastact.bench.workloads import Workload
 from fastact.cli import app
@@ -157,7 +159,7 @@ def test_quota_of_a_container(quota: float, threads: int, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(machine, "cpus_by_affinity", lambda: 8)
     monkeypatch.setattr(machine, "cpu_quota", lambda: quota)
-    remarks = of(checkup.cores)
+    remarks = of(on_machine.cores)
     assert (f"the container {quota:g} of them at a time" in remarks[0].found) == (quota < 8)
     advice = [each.advice for each in remarks if each.state is State.BETTER]
     assert ["docker run --cpus" in each for each in advice] == [True] * (threads == 1)
@@ -166,7 +168,7 @@ def test_quota_of_a_container(quota: float, threads: int, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(("left", "state"), [(2.0**20, State.BETTER), (math.inf, State.GOOD)])
 def test_memory_that_is_left(left: float, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "available_memory", lambda: left)
-    said = of(checkup.memory)[0]
+    said = of(on_machine.memory)[0]
     assert said.state is state
     assert said.found.startswith("1 MiB may be" if state is State.BETTER else "any amount may be")
 
@@ -175,15 +177,15 @@ def test_memory_that_is_left(left: float, state: State, monkeypatch: pytest.Monk
 def test_huge_pages(chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     choices = "always madvise never".replace(chosen, f"[{chosen}]")
     (tmp_path / "enabled").write_text(f"{choices}\n")
-    monkeypatch.setattr(checkup, "_HUGE_PAGES", tmp_path / "enabled")
-    is_advised = any("madvise" in each.advice for each in of(checkup.memory))
+    monkeypatch.setattr(on_machine, "_HUGE_PAGES", tmp_path / "enabled")
+    is_advised = any("madvise" in each.advice for each in of(on_machine.memory))
     assert is_advised == (chosen == "never")
 
 
 @pytest.mark.parametrize(("load", "state"), [(50.0, State.BETTER), (0.0, State.GOOD)])
 def test_busy_machine(load: float, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load), raising=False)
-    (remark,) = of(checkup.load)
+    (remark,) = of(on_machine.load)
     assert remark.state is state
     assert f"the load is {load:.1f} on " in remark.found
 
@@ -269,9 +271,9 @@ def test_without_the_packages_of_other_commands() -> None:
 
 def test_releases_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = {"numba": "0.1", "numpy": ""}
-    original = checkup._version
-    monkeypatch.setattr(checkup, "_version", lambda name: numbers.get(name, original(name)))
-    wrong = [each for each in of(checkup.versions) if each.state is State.WRONG]
+    original = installation._version
+    monkeypatch.setattr(installation, "_version", lambda name: numbers.get(name, original(name)))
+    wrong = [each for each in of(installation.versions) if each.state is State.WRONG]
     names = {each.found.partition(">=")[0] for each in wrong}
     assert names == {"fastact needs numpy", "fastact needs numba"}
 
@@ -280,33 +282,33 @@ def test_a_check_that_fails_is_a_finding() -> None:
     """The others go on, and the same error is told once."""
 
     def fails(tell: Any) -> Iterator[Remark]:
-        yield checkup.good("so far")
+        yield good("so far")
         raise ImportError("no LLVM")
 
     def works(tell: Any) -> Iterator[Remark]:
-        yield checkup.good("fine")
+        yield good("fine")
 
     checks = [Check("first", fails), Check("second", fails), Check("third", works)]
     first, second, third = checkup.examine(checks, lambda text: None)
     assert first.remarks[0].found == "so far"
     assert "ImportError: no LLVM" in first.remarks[1].found
     assert second.remarks[1].found == "the same error"
-    assert (first.state, third) == (State.WRONG, Finding("third", (checkup.good("fine"),)))
+    assert (first.state, third) == (State.WRONG, Finding("third", (good("fine"),)))
 
 
 @pytest.mark.parametrize("names", [["relu", "swiglu"], pytest.param(None, marks=pytest.mark.long)])
 def test_self_test(names: list[str] | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels of this installation pass; what differs does not."""
     if names:
-        monkeypatch.setattr(checkup, "_representatives", lambda: names)
-    count = 2 * len(checkup._representatives())
-    (remark,) = of(checkup.self_test)
+        monkeypatch.setattr(results, "_representatives", lambda: names)
+    count = 2 * len(results._representatives())
+    (remark,) = of(results.self_test)
     assert remark.state is State.GOOD
     assert remark.found.startswith(f"{count} of {count} comparisons agree")
     planted = replace(IMPLEMENTATIONS["fastact"], make=different)
     monkeypatch.setitem(IMPLEMENTATIONS, "fastact", planted)
-    monkeypatch.setattr(checkup, "_representatives", lambda: ["relu"])
-    *wrong, summary = of(checkup.self_test)
+    monkeypatch.setattr(results, "_representatives", lambda: ["relu"])
+    *wrong, summary = of(results.self_test)
     assert [each.state for each in wrong] == [State.WRONG] * 2
     assert "relu in float32: the derivative is off by" in wrong[0].found
     assert summary.found.startswith("0 of 2")
@@ -315,14 +317,14 @@ def test_self_test(names: list[str] | None, monkeypatch: pytest.MonkeyPatch) -> 
 def test_every_family_stands_in_the_self_test() -> None:
     import fastact as fa
 
-    families = {fa.get(name)._definition.family for name in checkup._representatives()}
+    families = {fa.get(name)._definition.family for name in results._representatives()}
     assert families == {fa.get(name)._definition.family for name in fa.names()} - {"dropout"}
 
 
 def test_streaming_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bandwidth, and the part of it that relu reaches."""
-    monkeypatch.setattr(checkup, "_ELEMENTS", 2**16)
-    memory, share = of(checkup.streaming)
+    monkeypatch.setattr(results, "_ELEMENTS", 2**16)
+    memory, share = of(results.streaming)
     assert re.fullmatch(r"memory: [\d.e+]+ GB/s \(.+\)", memory.found)
     assert re.match(r"relu, .* reaches \d+ % of that", share.found)
 
@@ -366,8 +368,9 @@ def test_interrupt() -> None:
     slow = """
         import time
         from fastact.bench import checkup
+        from fastact.bench.checkup.remarks import good
         def wait(tell):
-            yield checkup.good("begun")
+            yield good("begun")
             print("waiting", flush=True)
             time.sleep(100)
         checkup.CHECKS = [checkup.Check("slow", wait)]
