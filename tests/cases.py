@@ -11,6 +11,7 @@ from references import REFERENCES, Array, context, float32_walk, float64_points,
 from representatives import REPRESENTATIVES
 
 import fastact as fa
+from fastact.bench.verification import stated_errors
 
 Parameters = dict[str, float]
 
@@ -38,16 +39,8 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def bounds(name: str, parameters: Parameters, dtype: Any) -> tuple[float, float]:
-    """Return the stated errors of value and derivative, in units in the last place.
-
-    In float64 they may be larger by one unit, unless the result is correctly rounded.
-    """
-    stated = list(fa.get(name)._definition.errors)
-    if parameters and fa.get(name)._definition.is_scaled:
-        stated = [2 * error + 0.5 for error in stated]
-    if dtype == np.float64:
-        stated = [error + (error > 0.5) for error in stated]
-    return stated[0], stated[1]
+    """Return the stated errors of value and derivative, in units in the last place."""
+    return stated_errors(fa.get(name)._definition, parameters, dtype)
 
 
 def complete(name: str, parameters: Parameters, dtype: Any) -> Parameters:

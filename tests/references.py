@@ -8,7 +8,7 @@ and float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from reference import Array, Number, Pair, Reference, context
 from scipy import special
 
+from fastact.bench.exact import errors_in_ulps as exact_errors_in_ulps
 from fastact.catalogue import catalogue
 from fastact.catalogue.definition import GroupDefinition
 
@@ -169,26 +170,6 @@ def _ulps_in_one(exact: Array, precision: Any) -> Array:
     exponents = np.where(exact == 0, precision.minexp, np.frexp(exact)[1])
     exponents = np.clip(exponents, precision.minexp + 1, precision.maxexp)
     return np.ldexp(exact.dtype.type(1), precision.nmant + 1 - exponents)
-
-
-def exact_errors_in_ulps(got: Array, exact: Iterable[Number]) -> Array:
-    """Return the same as `errors_in_ulps`, for exact results among mpmath's numbers."""
-    precision = np.finfo(got.dtype)
-    overflow = context.ldexp(1, int(precision.maxexp))
-    errors = []
-    for number, right in zip(got, exact, strict=True):
-        if np.isnan(number) or not context.isfinite(right):
-            is_same = np.isnan(number) if context.isnan(right) else number == right
-            errors.append(0.0 if is_same else math.inf)
-            continue
-        if np.isinf(number):
-            number = math.copysign(1, number) * overflow
-            right = min(max(right, -overflow), overflow)
-        exponent = max(context.mag(right), precision.minexp + 1) if right else precision.minexp + 1
-        exponent = min(int(exponent), int(precision.maxexp))
-        difference = abs(context.convert(number) - right)
-        errors.append(float(context.ldexp(difference, int(precision.nmant) + 1 - exponent)))
-    return np.array(errors)
 
 
 def assert_accurate(got: Array, exact: Array, bound: float, x: Array) -> tuple[float, Any]:

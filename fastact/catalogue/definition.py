@@ -70,10 +70,10 @@ class Definition:
     formula, derivative : str
         In TeX.
     exact : callable
-        The textbook formula that tests check the function against. Takes mpmath's context, one of its numbers and
-        the parameters, and returns a tuple of value and derivative, or a list of pieces: triples of condition, value
-        and derivative, where the first condition that holds counts. Tests evaluate it on arrays too, so it branches
-        by pieces only, and an intermediate result may overflow only to the right infinity or zero.
+        The textbook formula that tests and ``fastact verify`` check the function against. Takes mpmath's context, one
+        of its numbers and the parameters, and returns a tuple of value and derivative, or a list of pieces: triples of
+        condition, value and derivative, where the first condition that holds counts. Tests evaluate it on arrays too,
+        so it branches by pieces only, and an intermediate result may overflow only to the right infinity or zero.
     samples : tuple of dict
         Parameters to test with beside the defaults. Pictures and benchmarks take the first where a parameter has no
         default.

@@ -10,7 +10,9 @@ from fastact.cli.cache import cache_app
 from fastact.cli.catalogue import list_functions, show
 from fastact.cli.dashboard import dashboard
 from fastact.cli.demo import demo
+from fastact.cli.doctor import doctor
 from fastact.cli.tune import info, tune
+from fastact.cli.verify import verify
 
 __all__ = ["app"]
 
@@ -22,3 +24,5 @@ app.command()(bench)
 app.add_typer(cache_app, name="cache")
 app.command()(demo)
 app.command()(dashboard)
+app.command()(doctor)
+app.command()(verify)

@@ -94,6 +94,7 @@ def _load(name: str | None, compile_it: Callable[[], tuple[str, bytes]]) -> int:
         entry = None if name is None else kernel_cache.read(name)
         if entry is None:
             started = time.perf_counter()
+            _announce(name)
             symbol, code = compile_it()
             _tell(name, time.perf_counter() - started)
             if name is not None:
@@ -107,6 +108,13 @@ def _load(name: str | None, compile_it: Callable[[], tuple[str, bytes]]) -> int:
         address = int(engine.get_function_address(symbol))
         engine.detach()  # never unloaded: arrays may need the code during interpreter shutdown
         return address
+
+
+def _announce(name: str | None) -> None:
+    """Log a compilation that begins, for whoever shows progress."""
+    import logging
+
+    logging.getLogger("fastact").debug("compiling %s", name or "a kernel")
 
 
 def _tell(name: str | None, seconds: float) -> None:

@@ -10,7 +10,6 @@ as a test, and if that fails calls stay on one thread.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import sys
@@ -186,25 +185,42 @@ def _start_by_numba() -> Any:
     return _numbas_pool()
 
 
+def why_not_tbb() -> str:
+    """Return why the pool does not run on TBB, where it does not."""
+    return _why_not_chosen() or _fault_of_tbb() or "Numba's module for TBB cannot be loaded"
+
+
 def _would_choose_tbb() -> bool:
     """Whether Numba would choose TBB if it is installed."""
-    if sys.modules.get(_module_of("tbb"), 0) is None:  # its import is blocked
-        return False
+    return not _why_not_chosen()
+
+
+def _why_not_chosen() -> str:
+    """Return why Numba would not choose TBB even if it is installed, or an empty string if it would."""
+    if sys.modules.get(_module_of("tbb"), 0) is None:
+        return "its import is blocked"
     config = getattr(sys.modules.get("numba"), "config", None)
     if config is not None:
         layer, order = config.THREADING_LAYER, config.THREADING_LAYER_PRIORITY
     elif Path(".numba_config.yaml").exists():
-        return False
+        return "there is a .numba_config.yaml here, which is left to Numba"
     else:
         layer = os.environ.get("NUMBA_THREADING_LAYER", "default")
         order = os.environ.get("NUMBA_THREADING_LAYER_PRIORITY", "tbb").split()
-    return layer == "tbb" or (
-        layer in ("default", "safe", "threadsafe", "forksafe") and order[:1] == ["tbb"]
-    )
+    if layer == "tbb":
+        return ""
+    if layer not in ("default", "safe", "threadsafe", "forksafe"):
+        return f"NUMBA_THREADING_LAYER is {layer}"
+    return "" if order[:1] == ["tbb"] else "NUMBA_THREADING_LAYER_PRIORITY prefers another"
 
 
 def _preload_tbb() -> bool:
-    """Load the TBB library; return whether it is available.
+    """Load the TBB library; return whether it is available."""
+    return not _fault_of_tbb()
+
+
+def _fault_of_tbb() -> str:
+    """Load the TBB library; return why that fails, or an empty string.
 
     The wheel installs it into the environment's ``lib`` folder, where the dynamic loader does not
     look, so Numba reports TBB as unavailable (https://github.com/numba/numba/issues/6108). Once
@@ -213,12 +229,17 @@ def _preload_tbb() -> bool:
     import importlib.metadata  # here, because it takes 10 ms
 
     names = {"libtbb.so.12", "libtbb.12.dylib", "tbb12.dll"}
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError, OSError):
+    try:
         for file in importlib.metadata.files("tbb") or ():
             if file.name in names:
                 library = ctypes.CDLL(str(file.locate()), mode=ctypes.RTLD_GLOBAL)
-                return bool(library.TBB_runtime_interface_version() >= _MIN_TBB)
-    return False
+                version = int(library.TBB_runtime_interface_version())
+                return "" if version >= _MIN_TBB else f"TBB {version / 1000:g} is too old for Numba"
+    except importlib.metadata.PackageNotFoundError:
+        return "the package tbb is not installed"
+    except OSError as error:
+        return f"its library cannot be loaded: {error}"
+    return "the package tbb has no library for this system"
 
 
 def _thread_id() -> int:

@@ -7,6 +7,7 @@ to test narrower instruction sets and to share one cache between machines.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -20,10 +21,11 @@ if "llvmlite.binding" not in sys.modules:
 import llvmlite.binding as llvm
 
 # LLVM is imported from here, behind the check that there is room for it.
-__all__ = ["CPU_VARIABLES", "TARGET", "Target", "llvm", "target_machine"]
+__all__ = ["CPU_VARIABLES", "TARGET", "Target", "host", "llvm", "target_machine"]
 
 #: Numba's environment variables that select the CPU.
 CPU_VARIABLES = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX")
+_OF_VECTORS = re.compile(r"sse4|avx|fma$|f16c|neon|fullfp16|sve")
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,22 @@ class Target:
         return 32 if "avx" in self._enabled else 16
 
     @property
+    def instruction_sets(self) -> list[str]:
+        """The instruction sets for vectors, as LLVM names them."""
+        return sorted(each for each in self._enabled if _OF_VECTORS.match(each))
+
+    @property
     def vector_registers(self) -> int:
         """The number of vector registers."""
         return 16 if self.is_x86 and not self.has_avx512 else 32
 
 
-def _host() -> Target:
+def host() -> Target:
+    """Return the CPU of this machine, whatever the environment selects."""
+    return Target(llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+
+
+def _selected() -> Target:
     name, features, avx = map(os.environ.get, CPU_VARIABLES)
     if features is None:
         host = llvm.get_host_cpu_features()
@@ -91,7 +103,7 @@ def _host() -> Target:
     return Target(name or llvm.get_host_cpu_name(), features)
 
 
-TARGET = _host()
+TARGET = _selected()
 
 
 def target_machine() -> Any:

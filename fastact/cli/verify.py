@@ -1,0 +1,159 @@
+"""``fastact verify``."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fastact.cli._base import check_names, fail, require_extra
+from fastact.cli._compilations import compilations_told_to
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fastact.bench.verification import Verdict
+
+_DTYPES = ("float32", "float64")
+_INTERRUPTED = 130
+_WRONG = "red"
+
+
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Functions; all of them by default.")
+    ] = None,
+    dtypes: Annotated[
+        list[str] | None,
+        typer.Option("--dtype", help="float32 or float64; may be repeated. Default: both."),
+    ] = None,
+    points: Annotated[
+        int,
+        typer.Option(min=2, help="Random numbers for each activation, beside the special ones."),
+    ] = 500,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare all functions with references, and their errors with those stated.
+
+    Values and derivatives of activations with their formula in 50 digits; values and gradients of other functions with
+    NumPy in a wider type. The exit code is 1 if an error is larger than stated.
+    """
+    import fastact
+
+    try:
+        chosen = [*dict.fromkeys(fastact.get(name).name for name in names or fastact.names())]
+        check_names("type", dtypes or (), _DTYPES)
+    except ValueError as error:
+        fail(error)
+    with require_extra("cli"):
+        import mpmath  # noqa: F401
+        import rich  # noqa: F401
+    verdicts: list[Verdict] = []
+    is_interrupted = False
+    try:
+        _verify(chosen, dtypes or [*_DTYPES], points, verdicts)
+    except KeyboardInterrupt:
+        is_interrupted = True
+    (_print_json if as_json else _print)(verdicts)
+    if is_interrupted:
+        fail("interrupted", _INTERRUPTED)
+    raise typer.Exit(int(any(each.is_wrong for each in verdicts)))
+
+
+def _verify(
+    names: list[str],
+    dtypes: list[str],
+    points: int,
+    verdicts: list[Verdict],
+) -> None:
+    """Append what comes of each function, behind a progress bar."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from fastact.bench import verification
+
+    console = Console(stderr=True)
+    with ExitStack() as stack:
+        bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        progress = stack.enter_context(bar)
+        task = progress.add_task("", total=len(names) * len(dtypes))
+
+        def tell(text: str) -> None:
+            progress.update(task, description=text)
+
+        if console.is_terminal:
+            stack.enter_context(compilations_told_to(tell))
+        for name in names:
+            for dtype in dtypes:
+                tell(f"checking {name}")
+                verdicts.append(verification.verify(name, dtype, points))
+                progress.advance(task)
+
+
+def _print_json(verdicts: list[Verdict]) -> None:
+    results = [
+        {
+            **asdict(each),
+            "errors": [asdict(error) | {"is_exceeded": error.is_exceeded} for error in each.errors],
+        }
+        for each in verdicts
+    ]
+    is_wrong = any(each.is_wrong for each in verdicts)
+    typer.echo(json.dumps({"is_wrong": is_wrong, "results": results}, indent=2))
+
+
+def _print(verdicts: list[Verdict]) -> None:
+    """Print the errors as a table for each type, what they were measured against, and which are too large."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for dtype in dict.fromkeys(each.dtype for each in verdicts if each.errors):
+        console.print(_table(dtype, [each for each in verdicts if each.dtype == dtype]), "")
+    if any(each.errors for each in verdicts):
+        console.print(
+            "Largest error found/allowed, in units in the last place; where the reference is NumPy, in those of the "
+            "largest result or gradient."
+        )
+    for remark, names in _groups(verdicts).items():
+        console.print(f"{remark}: {len(names)} function{'s' * (len(names) != 1)}.")
+    for verdict in verdicts:
+        for error in verdict.errors:
+            if error.is_exceeded:
+                where = f" at {error.where}" if error.where else ""
+                console.print(
+                    f"wrong: {verdict.name} in {verdict.dtype}: the {error.what} is off by {error.found:.4g}{where}; "
+                    f"{error.bound:g} are allowed.",
+                    style=_WRONG,
+                )
+
+
+def _table(dtype: str, verdicts: list[Verdict]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="")
+    table.add_column(dtype, overflow="fold")
+    for column in ("value", "derivative"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for verdict in verdicts:
+        cells = [
+            Text(f"{each.found:.2f}/{each.bound:g}", _WRONG if each.is_exceeded else "")
+            for each in verdict.errors
+        ]
+        if cells:
+            table.add_row(verdict.name, *cells)
+    return table
+
+
+def _groups(verdicts: list[Verdict]) -> dict[str, set[str]]:
+    """Return the names of functions by what they were compared with, or why not."""
+    found: dict[str, set[str]] = {}
+    for each in verdicts:
+        remark = (
+            f"Compared with {each.reference}" if each.reference else f"Not compared, {each.why_not}"
+        )
+        found.setdefault(remark, set()).add(each.name)
+    return found
