@@ -1,26 +1,132 @@
-"""The application, and error messages that all commands share.
+"""The application: its help, its errors and exit codes, whatever the command.
 
 Imported before all command modules, so that a missing typer is reported in one line.
 """
 
+from __future__ import annotations
+
 import logging
-from collections.abc import Iterable, Iterator
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, NoReturn
+from itertools import groupby
+from typing import Annotated, Any, NoReturn
+
+from fastact.cli._streams import adapt_streams, discard_output
+from fastact.system import hooks
 
 MISSING = 'fastact: this needs the package {}, which is not installed: pip install "fastact[{}]"'
+_WIDEST = 100  # columns of help
 
 try:
     import typer
+    from typer.core import TyperCommand, TyperGroup
 except ModuleNotFoundError as error:
-    raise SystemExit(MISSING.format(error.name, "demo")) from None
+    raise SystemExit(MISSING.format(error.name, "cli")) from None
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
-app = typer.Typer(
-    help="Fast activation functions for NumPy.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_show_locals=False,
-)
+# Help ------------------------------------------------------------------------------------------
+
+
+_HelpFormatter: Any = (
+    typer.Context.formatter_class
+)  # of Click, which some releases of Typer contain
+
+
+class _Formatter(_HelpFormatter):
+    """Leaves half of a narrow terminal to the descriptions."""
+
+    def write_dl(self, rows: Any, col_max: int = 30, col_spacing: int = 2) -> None:
+        super().write_dl(rows, min(col_max, self.width // 3), col_spacing)
+
+
+class _Help:
+    """The help of a command; an epilog consists of examples, one on each line."""
+
+    def get_help(self, ctx: Any) -> str:
+        ctx.formatter_class = _Formatter
+        return str(super().get_help(ctx))  # type: ignore[misc]
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        if examples := self.epilog:  # type: ignore[attr-defined]
+            with formatter.section("Examples"):
+                for line in examples.splitlines():
+                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
+class Command(_Help, TyperCommand):
+    """A command."""
+
+
+class Group(_Help, TyperGroup):
+    """A command with subcommands; of the whole application, the place where all errors arrive."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands, those of a panel together."""
+        commands: Any = self.commands
+        panels = groupby(commands.items(), lambda each: each[1].rich_help_panel)
+        for panel, members in panels:
+            with formatter.section(panel if isinstance(panel, str) else "Commands"):
+                formatter.write_dl(
+                    [(name, each.get_short_help_str(1000)) for name, each in members]
+                )
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command, and exit."""
+        adapt_streams()
+        extra["standalone_mode"] = False  # errors arrive here
+        extra.setdefault("terminal_width", min(shutil.get_terminal_size().columns, _WIDEST))
+        try:
+            code = super().main(*args, **extra)
+            if sys.stdout:
+                sys.stdout.flush()
+        except OSError as error:
+            discard_output()  # what is left of it would fail again
+            code = 1
+            if not isinstance(error, BrokenPipeError):
+                _complain(f"{error.filename}: {error.strerror}" if error.filename else error)
+        except Exception as error:
+            if not hasattr(error, "show"):
+                raise
+            code = _report_usage(error)
+        sys.exit(code)
+
+
+def _report_usage(error: Any) -> int:
+    """Print what is wrong with the arguments in one line; return the exit code."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        message = error.format_message().replace("Value error, ", "").rstrip(".")
+        command = error.ctx.command_path if error.ctx else "fastact"
+        _complain(f"{message[:1].lower()}{message[1:]}; see {command} -h")
+    return int(error.exit_code)
+
+
+# The application -------------------------------------------------------------------------------
+
+
+class App(typer.Typer):
+    """An application, or a group of commands, in plain text: no frames, no colors, any width."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            cls=Group,
+            no_args_is_help=True,
+            rich_markup_mode=None,
+            pretty_exceptions_enable=False,
+            context_settings={"help_option_names": ["-h", "--help"]},
+            **settings,
+        )
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
+        """Register a command; `epilog` has its examples, `rich_help_panel` the heading it stands under."""
+        return super().command(name, cls=Command, **settings)
+
+
+app = App()
 
 
 def _print_version(wanted: bool) -> None:
@@ -37,21 +143,33 @@ def main(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+            "--version",
+            "-V",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
         ),
     ] = False,
 ) -> None:
     """Fast activation functions for NumPy."""
+    from fastact.cli._output import tell_compilation
+
+    hooks.compiling = tell_compilation
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("fastact: %(message)s"))
-    logger = logging.getLogger("fastact")
-    logger.setLevel(logging.INFO)
-    logger.handlers = [handler]  # one, however often a process runs commands
+    logging.getLogger("fastact").handlers = [handler]  # one, however often a process runs commands
+
+
+# Errors ----------------------------------------------------------------------------------------
+
+
+def _complain(message: object) -> None:
+    typer.echo(f"fastact: {message}", err=True)
 
 
 def fail(message: object, code: int = 2) -> NoReturn:
     """Print an error and exit; code 2 means wrong arguments."""
-    typer.echo(f"fastact: {message}", err=True)
+    _complain(message)
     raise typer.Exit(code) from None
 
 

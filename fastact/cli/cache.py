@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from fastact.cli._base import fail, require_extra
+from fastact.cli._base import App, fail, require_extra
 
-cache_app = typer.Typer(help="Manage the compiled kernels on disk.", no_args_is_help=True)
+cache_app = App(help="Manage the compiled kernels on disk.")
 
 
 @cache_app.command()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastact.runtime import kernel_cache
+from fastact.system import hooks
 from fastact.system.first_use import first_use
 from fastact.system.machine import require_address_space
 from fastact.system.target import llvm, target_machine
@@ -93,6 +94,7 @@ def _load(name: str | None, compile_it: Callable[[], tuple[str, bytes]]) -> int:
         require_address_space(2**26, "load a kernel")
         entry = None if name is None else kernel_cache.read(name)
         if entry is None:
+            hooks.compiling(name)
             started = time.perf_counter()
             symbol, code = compile_it()
             _tell(name, time.perf_counter() - started)

@@ -1,0 +1,153 @@
+"""What all commands share of their output: consoles, progress and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+# Text ------------------------------------------------------------------------------------------
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console of rich; without escape codes if ``NO_COLOR`` is set, those of bold text included."""
+    from rich.console import Console
+
+    colors = None if os.environ.get("NO_COLOR") else "auto"
+    return Console(stderr=stderr, highlight=False, color_system=colors)  # type: ignore[arg-type]
+
+
+def print_table(to: Console, table: Table) -> None:
+    """Print a table, wider than the console where its words would be cut off."""
+    limitless = to.options.update(max_width=10_000)
+    before = to.width
+    to.width = max(before, to.measure(table, options=limitless).minimum)
+    to.print(table)
+    to.width = before
+
+
+# JSON ------------------------------------------------------------------------------------------
+
+#: The option of a command that only prints.
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+#: The option of a command that measures.
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write JSON to a file; - prints it instead.", dir_okay=False),
+]
+
+
+def is_stdout(file: Path | None) -> bool:
+    """Whether a file stands for standard output."""
+    return file is not None and str(file) == "-"
+
+
+def write_json(content: object, file: Path | None = None) -> None:
+    """Write something as JSON: to a file, or to standard output.
+
+    Infinities and NaN, which JSON lacks, become null.
+    """
+    text = json.dumps(_finite(content), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    if file is None or is_stdout(file):
+        typer.echo(text, nl=False)
+    else:
+        file.write_text(text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# Progress --------------------------------------------------------------------------------------
+
+
+class Progress:
+    """The steps of something that takes long, on standard error: a bar in a terminal, else a line now and then.
+
+    It is drawn when something changes: a thread that drew it would take a core from who is measured.
+
+    Attributes
+    ----------
+    total : int or None
+        The number of steps, once it is known.
+    done : int
+        How many have ended.
+    """
+
+    #: Where there is no bar: seconds before the first line, and between lines.
+    FIRST, NEXT = 2.0, 15.0
+
+    def __init__(self, title: str, total: int | None) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+
+        self.total, self.done, self._title = total, 0, title
+        self._due = time.monotonic() + self.FIRST
+        to = console(stderr=True)
+        has_bar = to.is_terminal and not to.is_dumb_terminal and not os.environ.get("NO_COLOR")
+        self.bar = Bar(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=to,
+            auto_refresh=False,
+            transient=True,
+            disable=not has_bar,
+        )
+        self._task = self.bar.add_task(title, total=total)
+
+    def advance(self) -> None:
+        """Count a step as done."""
+        self.done += 1
+        self.tell()
+
+    def tell(self, what: str = "") -> None:
+        """Say what is done at the moment."""
+        said = what or self._title
+        self.bar.update(self._task, completed=self.done, total=self.total, description=said)
+        self.bar.refresh()
+        if self.bar.disable and time.monotonic() >= self._due:
+            self._due = time.monotonic() + self.NEXT
+            of = f", {self.done} of {self.total} done" if self.total else ""
+            typer.echo(f"fastact: {said}{of}", err=True)
+
+
+_shown: list[Progress] = []
+
+
+@contextmanager
+def progress(title: str, total: int | None = None) -> Iterator[Progress]:
+    """Show the steps of something that takes long: call `Progress.advance` after each."""
+    shown = Progress(title, total)
+    _shown.append(shown)
+    try:
+        with shown.bar:
+            shown.tell()
+            yield shown
+    finally:
+        _shown.remove(shown)
+
+
+def tell_compilation(kernel: str | None) -> None:
+    """Say that a kernel is compiled now: on the bar, if there is one, else in a line."""
+    said = f"compiling {kernel or 'a kernel'}"
+    if _shown:
+        _shown[-1].tell(said)
+    else:
+        typer.echo(f"fastact: {said}", err=True)
