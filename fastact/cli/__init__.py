@@ -1,4 +1,4 @@
-"""The command line: ``fastact list``, ``show``, ``info``, ``tune``, ``bench``, ``cache`` and ``demo``.
+"""The command line: all commands, the headings that they stand under, and examples of each.
 
 Command modules import expensive packages inside the command that needs them, so that ``fastact
 --help`` answers at once.
@@ -7,16 +7,42 @@ Command modules import expensive packages inside the command that needs them, so
 from fastact.cli._base import app
 from fastact.cli.bench import bench
 from fastact.cli.cache import cache_app
-from fastact.cli.catalogue import list_functions, show
+from fastact.cli.catalogue import list_functions, plot, show
 from fastact.cli.demo import demo
 from fastact.cli.tune import info, tune
 
 __all__ = ["app"]
 
-app.command("list")(list_functions)
-app.command()(show)
-app.command()(info)
-app.command()(tune)
-app.command()(bench)
-app.add_typer(cache_app, name="cache")
-app.command()(demo)
+LOOK_UP, MEASURE, MACHINE = "Look up", "Try and measure", "This machine"
+
+app.command(
+    "list",
+    rich_help_panel=LOOK_UP,
+    epilog="fastact list --kind loss\nfastact list --library jax --smooth",
+)(list_functions)
+app.command(
+    rich_help_panel=LOOK_UP,
+    epilog="fastact show gelu\nfastact show elu --set alpha=0.5\nfastact show leaky_relu --convention jax",
+)(show)
+app.command(
+    rich_help_panel=LOOK_UP,
+    epilog="fastact plot gelu\nfastact plot relu silu mish -o curves.png\nfastact plot prelu --set weight=0.25 --from -2 --to 2",
+)(plot)
+app.command(
+    rich_help_panel=MEASURE,
+    epilog="fastact demo\nfastact demo --activation silu --epochs 10",
+)(demo)
+app.command(
+    rich_help_panel=MEASURE,
+    epilog="fastact bench --quick\nfastact bench --activation gelu --elements 100000 --json times.json",
+)(bench)
+app.command(rich_help_panel=MACHINE, epilog="fastact info\nfastact info --json")(info)
+app.command(rich_help_panel=MACHINE, epilog="fastact tune\nfastact tune --seconds 20 --dry-run")(
+    tune
+)
+app.add_typer(
+    cache_app,
+    name="cache",
+    rich_help_panel=MACHINE,
+    epilog="fastact cache info\nfastact cache warm relu gelu",
+)

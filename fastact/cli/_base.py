@@ -10,7 +10,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import groupby
 from typing import Annotated, Any, NoReturn
 
 from fastact.cli._streams import adapt_streams, discard_output
@@ -65,13 +64,14 @@ class Group(_Help, TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the commands, those of a panel together."""
+        panels: dict[str, list[tuple[str, str]]] = {}
         commands: Any = self.commands
-        panels = groupby(commands.items(), lambda each: each[1].rich_help_panel)
-        for panel, members in panels:
-            with formatter.section(panel if isinstance(panel, str) else "Commands"):
-                formatter.write_dl(
-                    [(name, each.get_short_help_str(1000)) for name, each in members]
-                )
+        for name, each in commands.items():
+            panel = each.rich_help_panel if isinstance(each.rich_help_panel, str) else "Commands"
+            panels.setdefault(panel, []).append((name, each.get_short_help_str(1000)))
+        for panel, rows in panels.items():
+            with formatter.section(panel):
+                formatter.write_dl(rows)
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command, and exit."""

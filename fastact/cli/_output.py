@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.console import Console, RenderableType
 
 # Text ------------------------------------------------------------------------------------------
 
@@ -25,16 +24,23 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     colors = None if os.environ.get("NO_COLOR") else "auto"
-    return Console(stderr=stderr, highlight=False, color_system=colors)  # type: ignore[arg-type]
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        color_system=colors,  # type: ignore[arg-type]
+    )
 
 
-def print_table(to: Console, table: Table) -> None:
-    """Print a table, wider than the console where its words would be cut off."""
+def print_rich(*parts: RenderableType) -> None:
+    """Print text and tables on standard output, wider than the console where words would be cut off."""
+    to = console()
     limitless = to.options.update(max_width=10_000)
-    before = to.width
-    to.width = max(before, to.measure(table, options=limitless).minimum)
-    to.print(table)
-    to.width = before
+    to.width = max(to.width, *(to.measure(each, options=limitless).minimum for each in parts))
+    with to.capture() as captured:
+        to.print(*parts, sep="\n")
+    typer.echo("\n".join(map(str.rstrip, captured.get().splitlines())), color=True)
 
 
 # JSON ------------------------------------------------------------------------------------------
