@@ -40,3 +40,17 @@ def types(incomplete: str) -> list[str]:
     from fastact.runtime.dtypes import dtypes
 
     return [each for each in dtypes() if each.startswith(incomplete)]
+
+
+def operations(incomplete: str) -> list[str]:
+    """Return what the benchmarks measure that begins so."""
+    from fastact.bench.contenders import OPERATIONS
+
+    return [each for each in OPERATIONS if each.startswith(incomplete)]
+
+
+def implementations(incomplete: str) -> list[str]:
+    """Return the competitors of the benchmarks that begin so."""
+    from fastact.bench.contenders import IMPLEMENTATIONS
+
+    return [each for each in IMPLEMENTATIONS if each.startswith(incomplete)]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastact.cli._base import fail
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -52,6 +54,14 @@ JsonFile = Annotated[
     Path | None,
     typer.Option("--json", help="Write JSON to a file; - prints it instead.", dir_okay=False),
 ]
+
+
+def check_file(option: str, file: Path | None) -> None:
+    """Fail before the work, rather than after it, if a file cannot be written."""
+    if file and not is_stdout(file) and not os.access(file.parent, os.W_OK):
+        is_there = file.parent.is_dir()
+        why = "cannot be written to" if is_there else "does not exist"
+        fail(f"{option}: the folder {str(file.parent)!r} {why}")
 
 
 def is_stdout(file: Path | None) -> bool:
