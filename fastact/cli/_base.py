@@ -15,14 +15,14 @@ from typing import Annotated, Any, NoReturn
 from fastact.cli._streams import adapt_streams, discard_output
 from fastact.system import hooks
 
-MISSING = 'fastact: this needs the package {}, which is not installed: pip install "fastact[{}]"'
+MISSING = 'this needs the package {}, which is not installed: pip install "fastact[{}]"'
 _WIDEST = 100  # columns of help
 
 try:
     import typer
     from typer.core import TyperCommand, TyperGroup
 except ModuleNotFoundError as error:
-    raise SystemExit(MISSING.format(error.name, "cli")) from None
+    raise SystemExit(f"fastact: {MISSING.format(error.name, 'cli')}") from None
 except KeyboardInterrupt:
     raise SystemExit(130) from None
 
@@ -86,7 +86,7 @@ class Group(_Help, TyperGroup):
             discard_output()  # what is left of it would fail again
             code = 1
             if not isinstance(error, BrokenPipeError):
-                _complain(f"{error.filename}: {error.strerror}" if error.filename else error)
+                complain(f"{error.filename}: {error.strerror}" if error.filename else error)
         except Exception as error:
             if not hasattr(error, "show"):
                 raise
@@ -101,7 +101,7 @@ def _report_usage(error: Any) -> int:
     else:
         message = error.format_message().replace("Value error, ", "").rstrip(".")
         command = error.ctx.command_path if error.ctx else "fastact"
-        _complain(f"{message[:1].lower()}{message[1:]}; see {command} -h")
+        complain(f"{message[:1].lower()}{message[1:]}; see {command} -h")
     return int(error.exit_code)
 
 
@@ -134,7 +134,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         import fastact
 
-        typer.echo(f"fastact {fastact.__version__}")
+        print(f"fastact {fastact.__version__}")
         raise typer.Exit
 
 
@@ -163,13 +163,14 @@ def main(
 # Errors ----------------------------------------------------------------------------------------
 
 
-def _complain(message: object) -> None:
-    typer.echo(f"fastact: {message}", err=True)
+def complain(message: object) -> None:
+    """Print a line on standard error."""
+    print(f"fastact: {message}", file=sys.stderr, flush=True)
 
 
 def fail(message: object, code: int = 2) -> NoReturn:
     """Print an error and exit; code 2 means wrong arguments."""
-    _complain(message)
+    complain(message)
     raise typer.Exit(code) from None
 
 
@@ -181,7 +182,7 @@ def require_extra(extra: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "fastact").startswith("fastact"):
             raise  # a bug in fastact
-        typer.echo(MISSING.format(error.name, extra), err=True)
+        complain(MISSING.format(error.name, extra))
         raise typer.Exit(1) from None
 
 

@@ -6,19 +6,23 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastact.cli._base import fail
+from fastact.cli._base import complain, fail
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
 # Text ------------------------------------------------------------------------------------------
+
+#: Consoles with fewer columns have no room for tables.
+NARROW = 60
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -42,7 +46,43 @@ def print_rich(*parts: RenderableType) -> None:
     to.width = max(to.width, *(to.measure(each, options=limitless).minimum for each in parts))
     with to.capture() as captured:
         to.print(*parts, sep="\n")
-    typer.echo("\n".join(map(str.rstrip, captured.get().splitlines())), color=True)
+    print("\n".join(map(str.rstrip, captured.get().splitlines())))
+
+
+def listing(headings: Sequence[str], rows: Iterable[Sequence[Text]]) -> RenderableType:
+    """Return rows as a table; on a narrow console what follows the first column stands below it.
+
+    Parameters
+    ----------
+    headings : sequence of str
+        Those of the columns; none if empty.
+    rows : iterable of sequences
+        What stands in the columns. Only the last one is wrapped.
+    """
+    from rich import box
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    if console().width < NARROW:
+        below: list[RenderableType] = [f"{', '.join(headings[:-1])}\n"] if headings else []
+        for first, *others in rows:
+            below += [first, Padding(Text("; ").join(others), (0, 0, 0, 2))]
+        return Group(*below)
+    table = Table(
+        box=box.SIMPLE_HEAD if headings else None,
+        show_header=bool(headings),
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for heading in headings[:-1] or [""]:
+        table.add_column(heading, no_wrap=True)
+    table.add_column(headings[-1] if headings else "")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 # JSON ------------------------------------------------------------------------------------------
@@ -76,7 +116,7 @@ def write_json(content: object, file: Path | None = None) -> None:
     """
     text = json.dumps(_finite(content), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
     if file is None or is_stdout(file):
-        typer.echo(text, nl=False)
+        print(text, end="")
     else:
         file.write_text(text)
 
@@ -141,7 +181,7 @@ class Progress:
         if self.bar.disable and time.monotonic() >= self._due:
             self._due = time.monotonic() + self.NEXT
             of = f", {self.done} of {self.total} done" if self.total else ""
-            typer.echo(f"fastact: {said}{of}", err=True)
+            complain(f"{said}{of}")
 
 
 _shown: list[Progress] = []
@@ -166,4 +206,4 @@ def tell_compilation(kernel: str | None) -> None:
     if _shown:
         _shown[-1].tell(said)
     else:
-        typer.echo(f"fastact: {said}", err=True)
+        complain(said)

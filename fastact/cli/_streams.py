@@ -6,8 +6,10 @@ import codecs
 import os
 import sys
 import unicodedata
+from itertools import groupby
 
 _HANDLER = "fastact.ascii"
+_SCRIPTS = {"<super>": "^", "<sub>": "_"}
 _SPELLED = str.maketrans(
     {
         **dict.fromkeys("─━═", "-"),
@@ -38,12 +40,23 @@ def discard_output() -> None:
 def _spell(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    text = error.object[error.start : error.end]
-    return "".join(map(_in_ascii, text)), error.end
+    runs = groupby(error.object[error.start : error.end], _script)
+    return "".join(_written(script, "".join(run)) for script, run in runs), error.end
+
+
+def _script(character: str) -> str:
+    """Return ^ for a superscript and _ for a subscript."""
+    return _SCRIPTS.get(unicodedata.decomposition(character).partition(" ")[0], "")
+
+
+def _written(script: str, text: str) -> str:
+    """Return a run of characters in ASCII, behind the sign of its script."""
+    plain = "".join(map(_in_ascii, text))
+    return f"{script}({plain})" if script and len(text) > 1 else script + plain
 
 
 def _in_ascii(character: str) -> str:
-    spelled = character.translate(_SPELLED)
+    spelled = unicodedata.normalize("NFKD", character).translate(_SPELLED)
     if spelled.isascii():
         return spelled
     name = unicodedata.name(character, "")
@@ -51,8 +64,7 @@ def _in_ascii(character: str) -> str:
         return " " if name.endswith("BLANK") else "*"
     if unicodedata.category(character) == "Pd":
         return "-"
-    if name.startswith("GREEK SMALL LETTER"):
-        return name.split()[3].lower()
-    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-    script = {"<super>": "^", "<sub>": "_"}.get(unicodedata.decomposition(character).split(" ")[0])
-    return f"{script or ''}{plain}" if plain else "?"
+    if name.startswith("GREEK"):  # GREEK SMALL LETTER ALPHA
+        _, case, _, letter, *_ = name.split()
+        return letter.capitalize() if case == "CAPITAL" else letter.lower()
+    return spelled.encode("ascii", "ignore").decode() or "?"

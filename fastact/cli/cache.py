@@ -29,9 +29,9 @@ def info(as_json: AsJson = False) -> None:
         }
         write_json({"folder": folder and str(folder), "unusable": reason, **kernels})
         return
-    typer.echo(f"folder: {folder or 'none'}{f' ({reason})' if reason else ''}")
+    print(f"folder: {folder or 'none'}{f' ({reason})' if reason else ''}")
     for name, some in groups.items():
-        typer.echo(f"{name}: {len(some)} kernels, {sizes[name] / 2**20:.1f} MiB")
+        print(f"{name}: {len(some)} kernels, {sizes[name] / 2**20:.1f} MiB")
 
 
 @cache_app.command(epilog="fastact cache clear --others\nfastact cache clear")
@@ -47,7 +47,7 @@ def clear(
     files = found.others if others else found.own + found.others
     for file in files if others else files + found.metadata:
         file.unlink(missing_ok=True)
-    typer.echo(f"deleted {len(files)} kernels")
+    print(f"deleted {len(files)} kernels")
 
 
 @cache_app.command(

@@ -11,7 +11,7 @@ import typer
 
 from fastact.cli import _completion
 from fastact.cli._base import check_names, fail, require_extra
-from fastact.cli._output import AsJson, console, print_rich, write_json
+from fastact.cli._output import AsJson, check_file, console, listing, print_rich, write_json
 
 if TYPE_CHECKING:
     from fastact.functions import Function
@@ -78,15 +78,16 @@ def list_functions(
     if as_json:
         write_json(list(map(record, chosen)))
     elif names:
-        typer.echo("".join(f"{each.name}\n" for each in chosen), nl=False)
+        print("".join(f"{each.name}\n" for each in chosen), end="")
     else:
         with require_extra("cli"):
-            from fastact.show.terminal import table
+            from fastact.show.terminal import rows
 
+            in_library = [f"in {LIBRARIES[library]}"] if library else []
             for kind, some in groupby(chosen, lambda each: each.kind):
-                print_rich(table(kind, some, library), "")
+                print_rich(listing([kind, *in_library, "what it is"], rows(some, library)), "")
         if sys.stdout.isatty():
-            typer.echo("fastact show NAME describes one.")
+            print("fastact show NAME describes one.")
 
 
 def show(
@@ -147,6 +148,7 @@ def plot(
     """
     import numpy as np
 
+    check_file("--output", output)
     if not low < high:
         fail("--from must be less than --to")
     found = _chosen(names, settings, convention)

@@ -100,7 +100,7 @@ def demo(
         if not is_stdout(json_file):
             print_rich(report.describe(result), "", report.table(result), "")
             for line in (*report.remarks(result), f"The picture is in {output}."):
-                typer.echo(line)
+                print(line)
     if not result.agrees:
         bound = comparison.TOLERANCE[dtype]
         fail(

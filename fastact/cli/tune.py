@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from fastact.cli._output import (
     JsonFile,
     check_file,
     is_stdout,
+    listing,
     print_rich,
     progress,
     write_json,
@@ -19,6 +21,7 @@ from fastact.cli._output import (
 
 if TYPE_CHECKING:
     from fastact.bench.tuning import Finding
+    from fastact.runtime.settings import Value
 
 
 def info(
@@ -30,8 +33,22 @@ def info(
     found = fastact.info()
     if as_json:
         write_json({name: each._asdict() for name, each in found.items()})
-    else:
-        typer.echo(repr(found))
+        return
+    with require_extra("cli"):
+        from rich.text import Text
+
+        rows = [
+            (Text(name, "bold"), Text(f"{_value(each)}; {each.source}: {each.reason}"))
+            for name, each in found.items()
+        ]
+        print_rich(listing((), rows))
+
+
+def _value(setting: Value) -> str:
+    """Return a setting with its unit."""
+    if isinstance(setting.value, int | float):
+        return f"{setting.value:,} {setting.unit}"
+    return str(setting.value)
 
 
 def tune(
@@ -74,7 +91,10 @@ def tune(
             tuned.write({each.setting.name: each.choice.value for each in found})
         except OSError as error:
             fail(f"the result cannot be kept: {error}", code=1)
-        typer.echo(f"Later processes use this: {tuned.file()}", err=is_stdout(json_file))
+        print(
+            f"Later processes use this: {tuned.file()}",
+            file=sys.stderr if is_stdout(json_file) else None,
+        )
 
 
 def _show() -> None:
@@ -83,9 +103,9 @@ def _show() -> None:
     found = settings.measured()
     if found is None:
         fail(f"nothing has been measured on this machine ({tuned.this_machine()})", code=1)
-    typer.echo(f"{tuned.file()} of {found.when}: {tuned.this_machine()}")
+    print(f"{tuned.file()} of {found.when}: {tuned.this_machine()}")
     for name, value in found.values.items():
-        typer.echo(f"{name}: {value:,}")
+        print(f"{name}: {value:,}")
 
 
 def _forget() -> None:
@@ -93,7 +113,7 @@ def _forget() -> None:
 
     path = tuned.file()
     try:
-        typer.echo(f"deleted {path}" if tuned.forget() else "there was nothing to forget")
+        print(f"deleted {path}" if tuned.forget() else "there was nothing to forget")
     except OSError as error:
         fail(f"{path} cannot be deleted: {error.strerror}", code=1)
 

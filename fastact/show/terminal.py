@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -13,29 +12,23 @@ from rich.text import Text
 
 from fastact.functions import Function
 from fastact.functions.documentation import equations, notes, parameter
-from fastact.show.facts import LIBRARIES, arguments, facts, signatures
+from fastact.show.facts import arguments, facts, signatures
 from fastact.show.formulas import unicode_equation
 from fastact.show.terminal_plot import plot_one
 
 # All functions -------------------------------------------------------------------------------
 
 
-def table(kind: str, functions: Iterable[Function], library: str | None = None) -> Table:
-    """Return a table of the functions of a kind, perhaps with their names in a library."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(kind, no_wrap=True)
-    if library:
-        table.add_column(f"in {LIBRARIES[library]}", no_wrap=True)
-    table.add_column("what it is")
+def rows(functions: Iterable[Function], library: str | None = None) -> Iterator[tuple[Text, ...]]:
+    """Yield the name of each function, perhaps that in a library, and what it is."""
     for each in functions:
         said = _in_brief(each)
-        aliases = [alias for alias in each.aliases if alias not in said]
-        table.add_row(
+        aliases = [] if library else [alias for alias in each.aliases if alias not in said]
+        yield (
             Text(each.name, "bold"),
-            *([each._definition.elsewhere[library]] if library else []),
+            *([Text(each._definition.elsewhere[library])] if library else []),
             Text(said).append(f"; also {', '.join(aliases)}" if aliases else "", "dim"),
         )
-    return table
 
 
 def _in_brief(function: Function) -> str:
