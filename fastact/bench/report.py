@@ -286,11 +286,11 @@ def columns_that_fit(cells: list[list[str]], width: int | None) -> Iterator[list
     first, *others = ((max(map(len, column)), column) for column in zip(*cells, strict=True))
     chosen, used = [first[1]], first[0]
     for needed, column in others:
-        if width and used + 1 + needed > width and len(chosen) > 1:
+        if width and used + 2 + needed > width and len(chosen) > 1:
             yield list(map(list, zip(*chosen, strict=True)))
             chosen, used = [first[1]], first[0]
         chosen.append(column)
-        used += 1 + needed
+        used += 2 + needed
     yield list(map(list, zip(*chosen, strict=True)))
 
 

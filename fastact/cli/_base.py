@@ -138,7 +138,9 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(
+    epilog="fastact list\nfastact show gelu\nfastact plot relu silu mish\nfastact demo\nfastact cache warm relu"
+)
 def main(
     version: Annotated[
         bool,
@@ -151,7 +153,10 @@ def main(
         ),
     ] = False,
 ) -> None:
-    """Fast activation functions for NumPy."""
+    """Fast activation functions for NumPy.
+
+    Each command has help of its own, with examples: fastact bench -h.
+    """
     from fastact.cli._output import tell_compilation
 
     hooks.compiling = tell_compilation

@@ -40,13 +40,18 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_rich(*parts: RenderableType) -> None:
-    """Print text and tables on standard output, wider than the console where words would be cut off."""
+    """Print text and tables on standard output; a table that cannot be wrapped may be wider than the console."""
+    from rich.table import Table
+
     to = console()
-    limitless = to.options.update(max_width=10_000)
-    to.width = max(to.width, *(to.measure(each, options=limitless).minimum for each in parts))
-    with to.capture() as captured:
-        to.print(*parts, sep="\n")
-    print("\n".join(map(str.rstrip, captured.get().splitlines())))
+    width, limitless = to.width, to.options.update(max_width=10_000)
+    for part in parts:
+        if isinstance(part, Table) and all(column.no_wrap for column in part.columns):
+            to.width = max(width, to.measure(part, options=limitless).maximum)
+        with to.capture() as captured:
+            to.print(part)
+        to.width = width
+        print("\n".join(map(str.rstrip, captured.get().splitlines())))
 
 
 def listing(headings: Sequence[str], rows: Iterable[Sequence[Text]]) -> RenderableType:

@@ -142,7 +142,7 @@ def _print(found: list[Finding], machine: str) -> None:
     table.add_column("setting", no_wrap=True)
     for column in ("default", "found", "gain"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("unit")
+    table.add_column("unit", no_wrap=True)
     for each in found:
         gain = f"{each.choice.gain:.2f}" if each.choice.gain > 1 else "-"
         values = (f"{value:,}" for value in (each.default, each.choice.value))

@@ -18,7 +18,8 @@ import pytest
 from fresh_process import finish, run_python, start_python
 
 import fastact
-from fastact.cli._output import tell_compilation
+from fastact.bench import report
+from fastact.cli._output import print_rich, tell_compilation
 from fastact.cli._streams import adapt_streams
 from fastact.functions.documentation import equations
 from fastact.runtime import loading
@@ -220,10 +221,20 @@ def test_full_disk() -> None:
     assert result.stderr == "fastact: [Errno 28] No space left on device\n"
 
 
-def test_table_in_a_pipe() -> None:
-    """A file gets whole tables, however wide."""
-    result = run_python(command("list", "--kind", "loss"), COLUMNS="20")
-    assert "sigmoid_binary_cross_entropy" in result.stdout
+def test_wide_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table of numbers is printed whole, whatever the width; in a terminal it is divided before."""
+    monkeypatch.setenv("COLUMNS", "40")
+    cells = [["function", *(f"contender {i}" for i in range(9))], ["relu"] + ["1234567.8"] * 9]
+    print_rich(report.rich_table(cells))
+    heading, _, row = capsys.readouterr().out.splitlines()
+    assert re.split(" {2,}", heading) == cells[0]
+    assert row.split() == cells[1]
+    parts = list(report.columns_that_fit(cells, 40))
+    assert [column for part in parts for column in part[0][1:]] == cells[0][1:]
+    for part in parts:
+        assert part[1][0] == "relu"
+        print_rich(report.rich_table(part))
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 40
 
 
 # Interrupts ------------------------------------------------------------------------------------

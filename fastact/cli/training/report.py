@@ -20,7 +20,7 @@ def table(result: Comparison) -> Table:
     from rich.table import Table
 
     runs = result.runs
-    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     found.add_column("a step, in ms", no_wrap=True)
     for heading in ("NumPy", "fastact", "faster", *list(runs)[2:]):
         found.add_column(heading, justify="right", no_wrap=True)
