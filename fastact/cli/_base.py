@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
-from fastact.cli._streams import adapt_streams, discard_output
+from fastact.cli._streams import adapt_streams, discard_output, flush_output
 from fastact.system import hooks
 
 MISSING = 'this needs the package {}, which is not installed: pip install "fastact[{}]"'
@@ -80,13 +80,12 @@ class Group(_Help, TyperGroup):
         extra.setdefault("terminal_width", min(shutil.get_terminal_size().columns, _WIDEST))
         try:
             code = super().main(*args, **extra)
-            if sys.stdout:
-                sys.stdout.flush()
+            flush_output()
         except OSError as error:
-            discard_output()  # what is left of it would fail again
             code = 1
             if not isinstance(error, BrokenPipeError):
                 complain(f"{error.filename}: {error.strerror}" if error.filename else error)
+            discard_output()
         except Exception as error:
             if not hasattr(error, "show"):
                 raise

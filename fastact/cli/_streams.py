@@ -30,11 +30,20 @@ def adapt_streams() -> None:
             stream.reconfigure(errors=_HANDLER)
 
 
+def flush_output() -> None:
+    """Write what is still buffered."""
+    if sys.stdout:  # it is None if it was closed from the start
+        sys.stdout.flush()
+
+
 def discard_output() -> None:
-    """Let what is still buffered go nowhere: the reader of standard output has left."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+    """Let what cannot be written go nowhere, so that Python does not try again, and complain, when it ends."""
+    try:
+        flush_output()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:

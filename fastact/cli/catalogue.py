@@ -77,6 +77,8 @@ def list_functions(
     ]
     if as_json:
         write_json(list(map(record, chosen)))
+    elif not chosen:
+        fail("there is no such function", code=1)
     elif names:
         print("".join(f"{each.name}\n" for each in chosen), end="")
     else:

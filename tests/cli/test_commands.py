@@ -17,6 +17,7 @@ import fastact
 from fastact.bench import report, tuning
 from fastact.bench.timing import Times
 from fastact.cli import app
+from fastact.cli._output import write_json
 
 
 def tree(command: Any, *path: str) -> Iterator[tuple[str, ...]]:
@@ -122,6 +123,26 @@ def test_python_m_fastact() -> None:
     assert run_python(script).stdout == f"fastact {fastact.__version__}\n"
 
 
+def test_error_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a line as well, behind what has been printed before."""
+
+    def denied(*arguments: object) -> None:
+        print("a table")
+        raise PermissionError(13, "Permission denied", "/etc/times.json")
+
+    monkeypatch.setattr("fastact.show.facts.as_json", denied)
+    result = run("show", "relu", "--json")
+    assert result.exit_code == 1
+    assert result.stdout == "a table\n"
+    assert result.stderr == "fastact: /etc/times.json: Permission denied\n"
+
+
+def test_nothing_is_listed() -> None:
+    result = run("list", "--smooth", "--kind", "loss")
+    assert (result.exit_code, result.stderr) == (1, "fastact: there is no such function\n")
+    assert json.loads(run("list", "--smooth", "--kind", "loss", "--json").stdout) == []
+
+
 # JSON ------------------------------------------------------------------------------------------
 
 QUICK = {
@@ -150,6 +171,11 @@ def test_json_of_each_command(
     result = run(*words)
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout, parse_constant=pytest.fail)
+
+
+def test_json_has_no_infinity(capsys: pytest.CaptureFixture[str]) -> None:
+    write_json({"a": [float("inf"), float("nan"), 1.5], "b": ("x", None)})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, None, 1.5], "b": ["x", None]}
 
 
 @pytest.mark.parametrize("command", ["bench", "tune"])
