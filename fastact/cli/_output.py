@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -198,7 +198,7 @@ def progress(title: str, total: int | None = None) -> Iterator[Progress]:
     shown = Progress(title, total)
     _shown.append(shown)
     try:
-        with shown.bar:
+        with nullcontext() if shown.bar.disable else shown.bar:
             shown.tell()
             yield shown
     finally:
