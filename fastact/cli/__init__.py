@@ -4,6 +4,7 @@ Command modules import expensive packages inside the command that needs them, so
 --help`` answers at once.
 """
 
+from fastact.cli import _errors  # noqa: F401 - before typer: it says what to install
 from fastact.cli._base import app
 from fastact.cli.bench import bench
 from fastact.cli.cache import cache_app

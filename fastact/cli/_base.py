@@ -1,37 +1,30 @@
-"""The application: its help, its errors and exit codes, whatever the command.
-
-Imported before all command modules, so that a missing typer is reported in one line.
-"""
+"""The application: its help, and the place where all its errors arrive, whatever the command."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any, NoReturn
+from collections.abc import Callable
+from typing import Annotated, Any
 
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from fastact.cli._errors import check_names, complain, fail, require_extra
+from fastact.cli._output import tell_compilation
 from fastact.cli._streams import adapt_streams, discard_output, flush_output
 from fastact.system import hooks
 
-MISSING = 'this needs the package {}, which is not installed: pip install "fastact[{}]"'
-_WIDEST = 100  # columns of help
+__all__ = ["App", "app", "check_names", "complain", "fail", "require_extra"]
 
-try:
-    import typer
-    from typer.core import TyperCommand, TyperGroup
-except ModuleNotFoundError as error:
-    raise SystemExit(f"fastact: {MISSING.format(error.name, 'cli')}") from None
-except KeyboardInterrupt:
-    raise SystemExit(130) from None
+_WIDEST = 100  # columns of help
 
 # Help ------------------------------------------------------------------------------------------
 
 
-_HelpFormatter: Any = (
-    typer.Context.formatter_class
-)  # of Click, which some releases of Typer contain
+# It is Click's, which some releases of Typer contain.
+_HelpFormatter: Any = typer.Context.formatter_class
 
 
 class _Formatter(_HelpFormatter):
@@ -156,42 +149,7 @@ def main(
 
     Each command has help of its own, with examples: fastact bench -h.
     """
-    from fastact.cli._output import tell_compilation
-
     hooks.compiling = tell_compilation
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("fastact: %(message)s"))
     logging.getLogger("fastact").handlers = [handler]  # one, however often a process runs commands
-
-
-# Errors ----------------------------------------------------------------------------------------
-
-
-def complain(message: object) -> None:
-    """Print a line on standard error."""
-    print(f"fastact: {message}", file=sys.stderr, flush=True)
-
-
-def fail(message: object, code: int = 2) -> NoReturn:
-    """Print an error and exit; code 2 means wrong arguments."""
-    complain(message)
-    raise typer.Exit(code) from None
-
-
-@contextmanager
-def require_extra(extra: str) -> Iterator[None]:
-    """Replace the traceback of a missing package by one line that says what to install."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "fastact").startswith("fastact"):
-            raise  # a bug in fastact
-        complain(MISSING.format(error.name, extra))
-        raise typer.Exit(1) from None
-
-
-def check_names(kind: str, names: Iterable[str], allowed: Iterable[str]) -> None:
-    """Raise a ValueError that lists the allowed names if one is unknown."""
-    for name in names:
-        if name not in allowed:
-            raise ValueError(f"there is no {kind} {name!r} here; there are {', '.join(allowed)}")

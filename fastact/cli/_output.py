@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastact.cli._base import complain, fail
+from fastact.cli._errors import complain, fail
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
