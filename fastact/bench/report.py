@@ -163,6 +163,8 @@ COLUMNS = (
 )
 #: The operations in words.
 WORDS = {"forward": "Value", "backward": "Gradient", "forward_backward": "Value and gradient"}
+#: A larger fraction of the streaming limit is no longer what the samples scatter.
+_ABOVE = 1.1
 #: So many of the cells where another implementation is faster are listed.
 _LISTED = 10
 
@@ -225,6 +227,13 @@ def _notes_of_limit(results: Sequence[Result]) -> Iterator[str]:
     for result in sorted(results, key=lambda each: each.elements):
         if result.limit_by:
             sizes.setdefault(result.limit_by, []).append(result.elements)
+    measured = [result for result in results if "fastact" in result.times]
+    above = sum(result.fraction_of_limit > _ABOVE for result in measured)
+    if above:
+        yield (
+            f"More than {_ABOVE:.0%} of the streaming limit, in {above} of {len(measured)} results, is an error of the "
+            "limit: the loop that moves the bytes was slowed down by what else ran on this machine."
+        )
     for loop, ascending in sizes.items():
         span = " to ".join(f"{each:,}" for each in dict.fromkeys((ascending[0], ascending[-1])))
         yield f"Streaming limit at {span} elements: {loop}."
@@ -270,6 +279,19 @@ def rich_table(cells: list[list[str]]) -> Table:
     for row in cells[1:]:
         table.add_row(*row)
     return table
+
+
+def columns_that_fit(cells: list[list[str]], width: int | None) -> Iterator[list[list[str]]]:
+    """Yield tables of at most this width, each with the first column and some of the others."""
+    first, *others = ((max(map(len, column)), column) for column in zip(*cells, strict=True))
+    chosen, used = [first[1]], first[0]
+    for needed, column in others:
+        if width and used + 2 + needed > width and len(chosen) > 1:
+            yield list(map(list, zip(*chosen, strict=True)))
+            chosen, used = [first[1]], first[0]
+        chosen.append(column)
+        used += 2 + needed
+    yield list(map(list, zip(*chosen, strict=True)))
 
 
 def markdown_table(title: str, cells: list[list[str]]) -> str:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fastact.cli import _completion
 from fastact.cli._base import check_names, fail, require_extra
+from fastact.cli._output import (
+    JsonFile,
+    check_file,
+    console,
+    is_stdout,
+    print_rich,
+    progress,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from fastact.bench.report import Result, Settings
@@ -18,24 +28,41 @@ if TYPE_CHECKING:
 def bench(
     activations: Annotated[
         list[str] | None,
-        typer.Option("--activation", help="An activation; may be repeated. Default: all."),
+        typer.Option(
+            "--activation",
+            help="An activation; may be repeated. Default: all.",
+            metavar="NAME",
+            autocompletion=_completion.functions,
+        ),
     ] = None,
     elements: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="A length of the input; may be repeated. Default: eight lengths."),
+        typer.Option(
+            min=1, help="A length of the input; may be repeated. Default: eight.", metavar="N"
+        ),
     ] = None,
     operations: Annotated[
         list[str] | None,
-        typer.Option("--operation", help="May be repeated. Default: all three."),
+        typer.Option(
+            "--operation",
+            help="forward, backward or forward_backward; may be repeated. Default: all three.",
+            metavar="NAME",
+            autocompletion=_completion.operations,
+        ),
     ] = None,
     implementations: Annotated[
         list[str] | None,
-        typer.Option("--implementation", help="A competitor; may be repeated."),
+        typer.Option(
+            "--implementation",
+            help="A competitor, such as numpy; may be repeated. Default: all that are installed.",
+            metavar="NAME",
+            autocompletion=_completion.implementations,
+        ),
     ] = None,
     dtype: Annotated[
         Literal["float32", "float64"], typer.Option(help="The type of all arrays.")
     ] = "float32",
-    samples: Annotated[int, typer.Option(min=1, help="Samples for each call.")] = 11,
+    samples: Annotated[int, typer.Option(min=1, help="Samples for each call.", metavar="N")] = 11,
     given_outputs: Annotated[
         bool, typer.Option("--given-outputs", help="Write to existing arrays.")
     ] = False,
@@ -49,26 +76,36 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="Few activations, sizes and samples: about a minute.")
     ] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write all results to a file.", dir_okay=False)
-    ] = None,
+    json_file: JsonFile = None,
     charts: Annotated[
         list[Path] | None,
-        typer.Option("--chart", help="Draw a chart to a .png or .svg file; may be repeated."),
+        typer.Option(
+            "--chart",
+            help="Draw a chart to a .png or .svg file; may be repeated.",
+            metavar="FILE",
+        ),
     ] = None,
     markdown: Annotated[
         Path | None,
         typer.Option(
             help="Write the results as a page; with --layers, as the last section of the page.",
+            metavar="FILE",
             dir_okay=False,
         ),
     ] = None,
 ) -> None:
-    """Compare fastact with plain NumPy, Numba, PyTorch, JAX and other installed peers, each in its own process.
+    """Compare fastact with plain NumPy, Numba, PyTorch, JAX and other installed peers.
 
-    Everything takes more than an hour: the options choose less.
+    Each runs in its own process. Everything takes more than an hour: the options choose less.
+    Ctrl-C ends it, and prints what has been measured.
     """
     samples = min(samples, 3) if quick else samples
+    for option, file in (
+        ("--json", json_file),
+        ("--markdown", markdown),
+        *(("--chart", each) for each in charts or ()),
+    ):
+        check_file(option, file)
     if layers:
         if activations or elements or dtype != "float32" or given_outputs or charts:
             fail(
@@ -91,14 +128,12 @@ def bench(
     except ValueError as error:
         fail(error)
     machine = timing.machine()
-    results = _track(report.measure(settings), len(settings))
-    tables = (
-        (report.heading(operation, count, settings), cells)
-        for operation, count, cells in report.tables(results, settings)
-    )
-    _print(tables, results, machine)
-    if json_file:
-        _write_json(json_file, results, settings, machine)
+    with _measured(report.measure(settings), len(settings)) as results:
+        tables = (
+            (report.heading(operation, count, settings), cells)
+            for operation, count, cells in report.tables(results, settings)
+        )
+        _tell(tables, results, settings, machine, json_file)
     if markdown:
         _write_page(markdown, results, settings, machine, charts or [])
     if charts:
@@ -124,10 +159,9 @@ def _bench_layers(
     names = [name for name, _ in layers.WORKLOADS]
     settings = report.Settings(names, [], chosen, competitors, samples=samples)
     machine = timing.machine()
-    results = _track(layers.measure(layers.WORKLOADS, settings), len(names) * len(chosen))
-    _print(layers.tables(results, settings), results, machine)
-    if json_file:
-        _write_json(json_file, results, settings, machine)
+    total = len(names) * len(chosen)
+    with _measured(layers.measure(layers.WORKLOADS, settings), total) as results:
+        _tell(layers.tables(results, settings), results, settings, machine, json_file)
     if markdown:
         section = layers.markdown_section(results, settings, timing.describe(machine))
         markdown.write_text(layers.replace_section(_read(markdown), section))
@@ -162,48 +196,49 @@ def _implementations(chosen: list[str] | None, installed: Sequence[str]) -> list
     return ["fastact", *(each for each in others if each != "fastact")]
 
 
-def _track(results: Generator[Result], total: int) -> list[Result]:
-    """Collect results behind a progress bar, and end what measures them, however that ends.
+@contextmanager
+def _measured(measurements: Generator[Result], total: int) -> Iterator[list[Result]]:
+    """Measure, and give the results to the caller: after Ctrl-C those that there are, and then end.
 
-    The bar is drawn between measurements only: a thread that drew it would take a core from who is measured.
+    What measures them is ended before, however that comes.
     """
-    with require_extra("cli"):
-        from rich.console import Console
-        from rich.progress import Progress
+    results: list[Result] = []
+    interrupted = False
+    try:
+        with require_extra("cli"), closing(measurements), progress("measuring", total) as shown:
+            shown.tell("starting all competitors")
+            for each in measurements:
+                results.append(each)
+                shown.advance()
+    except KeyboardInterrupt:
+        interrupted = True
+    if results or not interrupted:
+        yield results
+    if interrupted:
+        raise typer.Exit(130)
 
-    collected = []
-    console = Console(stderr=True)
-    with closing(results), Progress(console=console, auto_refresh=False, transient=True) as bar:
-        task = bar.add_task("measuring", total=total)
-        for result in results:
-            collected.append(result)
-            bar.advance(task)
-            bar.refresh()
-    return collected
 
-
-def _print(
-    tables: Iterable[tuple[str, list[list[str]]]], results: list[Result], machine: dict[str, Any]
+def _tell(
+    tables: Iterable[tuple[str, list[list[str]]]],
+    results: list[Result],
+    settings: Settings,
+    machine: dict[str, Any],
+    json_file: Path | None,
 ) -> None:
-    from rich.console import Console
-
+    """Print the results, and write them as JSON."""
     from fastact.bench import report, timing
 
-    console = Console(highlight=False)
+    if json_file:
+        write_json(report.as_json(results, settings, machine), json_file)
+    if is_stdout(json_file):
+        return
+    to = console()
+    width = to.width if to.is_terminal else None  # a file has lines of any length
     for title, cells in tables:
-        console.print(f"{title}.", report.rich_table(cells), "", sep="\n")
-    console.print(*report.notes(results), "", report.summary(results), "", sep="\n")
-    console.print(timing.describe(machine))
-
-
-def _write_json(
-    file: Path, results: list[Result], settings: Settings, machine: dict[str, Any]
-) -> None:
-    import json
-
-    from fastact.bench import report
-
-    file.write_text(json.dumps(report.as_json(results, settings, machine), indent=2) + "\n")
+        parts = [report.rich_table(each) for each in report.columns_that_fit(cells, width)]
+        if len(cells) > 1:
+            print_rich(f"{title}.", *parts, "")
+    print_rich(*report.notes(results), "", report.summary(results), "", timing.describe(machine))
 
 
 def _write_page(

@@ -6,24 +6,35 @@ from typing import Annotated
 
 import typer
 
-from fastact.cli._base import fail, require_extra
+from fastact.cli import _completion
+from fastact.cli._base import App, fail, require_extra
+from fastact.cli._output import AsJson, progress, write_json
 
-cache_app = typer.Typer(help="Manage the compiled kernels on disk.", no_args_is_help=True)
+cache_app = App(help="Manage the compiled kernels on disk.")
 
 
-@cache_app.command()
-def info() -> None:
+@cache_app.command(epilog="fastact cache info\nfastact cache info --json")
+def info(as_json: AsJson = False) -> None:
     """Print the folder, number and size of the compiled kernels."""
     from fastact.runtime import cache_folder, kernel_cache
 
     found, reason = kernel_cache.entries(), cache_folder.why_unusable()
-    typer.echo(f"folder: {cache_folder.directory() or 'none'}{f' ({reason})' if reason else ''}")
-    for title, files in (("of this installation", found.own), ("of others", found.others)):
-        size = sum(file.stat().st_size for file in files) / 2**20
-        typer.echo(f"{title}: {len(files)} kernels, {size:.1f} MiB")
+    folder = cache_folder.directory()
+    groups = {"of this installation": found.own, "of others": found.others}
+    sizes = {name: sum(file.stat().st_size for file in some) for name, some in groups.items()}
+    if as_json:
+        kernels = {
+            name.replace(" ", "_"): {"kernels": len(some), "bytes": sizes[name]}
+            for name, some in groups.items()
+        }
+        write_json({"folder": folder and str(folder), "unusable": reason, **kernels})
+        return
+    print(f"folder: {folder or 'none'}{f' ({reason})' if reason else ''}")
+    for name, some in groups.items():
+        print(f"{name}: {len(some)} kernels, {sizes[name] / 2**20:.1f} MiB")
 
 
-@cache_app.command()
+@cache_app.command(epilog="fastact cache clear --others\nfastact cache clear")
 def clear(
     others: Annotated[
         bool, typer.Option("--others", help="Only those of other versions and machines.")
@@ -36,20 +47,35 @@ def clear(
     files = found.others if others else found.own + found.others
     for file in files if others else files + found.metadata:
         file.unlink(missing_ok=True)
-    typer.echo(f"deleted {len(files)} kernels")
+    print(f"deleted {len(files)} kernels")
 
 
-@cache_app.command()
+@cache_app.command(
+    epilog="fastact cache warm relu gelu\nfastact cache warm --dtype float32 --dtype float64"
+)
 def warm(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Functions; all of them by default.")
+        list[str] | None,
+        typer.Argument(
+            help="Functions; all of them by default.",
+            metavar="[NAME...]",
+            autocompletion=_completion.functions,
+        ),
     ] = None,
     dtypes: Annotated[
         list[str] | None,
-        typer.Option("--dtype", help="A type; may be repeated. Default: float32."),
+        typer.Option(
+            "--dtype",
+            help="A type; may be repeated. Default: float32.",
+            metavar="TYPE",
+            autocompletion=_completion.types,
+        ),
     ] = None,
 ) -> None:
-    """Compile kernels ahead of time, so that no later process has to."""
+    """Compile kernels ahead of time, so that no later process has to.
+
+    Those of all functions take several minutes; after Ctrl-C the next call continues.
+    """
     from fastact.runtime import cache_folder
 
     reason = cache_folder.why_unusable()
@@ -59,13 +85,10 @@ def warm(
         kernels = list(_missing_kernels(names, dtypes or ["float32"]))
     except (TypeError, ValueError) as error:
         fail(error)
-    with require_extra("cli"):
-        from rich.console import Console
-        from rich.progress import track
-
-        console = Console(stderr=True)
-        for compile_kernel in track(kernels, "compiling", console=console, transient=True):
+    with require_extra("cli"), progress("compiling", len(kernels)) as shown:
+        for compile_kernel in kernels:
             compile_kernel()
+            shown.advance()
     info()
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fastact.cli._base import fail, require_extra
+from fastact.cli._base import complain, fail, require_extra
 
 
 def dashboard(
@@ -50,18 +50,18 @@ def dashboard(
     except FileNotFoundError as error:
         fail(f"{error}: git clone it, and call this there", 1)
     if measure and history.measure(clone, history.spread_commits(clone, commits)):
-        typer.echo("fastact: some benchmarks failed, see above", err=True)
+        complain("some benchmarks failed, see above")
     pages = output or clone / ".asv" / "html"
-    typer.echo("drawing the pages ...", err=True)
+    complain("drawing the pages")
     try:
         missing = history.publish(clone, pages)
     except RuntimeError as error:
         fail(error, 1)
     if missing:
-        typer.echo(f"offline, the pages lack {', '.join(missing)}", err=True)
+        complain(f"offline, the pages lack {', '.join(missing)}")
     if history.is_shallow(clone):
-        typer.echo("this clone is shallow: git fetch --unshallow brings all commits", err=True)
-    typer.echo(f"The pages are in {os.path.relpath(pages)}.")
+        complain("this clone is shallow: git fetch --unshallow brings all commits")
+    print(f"The pages are in {os.path.relpath(pages)}.")
     if serve:
         _serve(pages, port, open_browser)
 
@@ -74,10 +74,10 @@ def _serve(pages: Path, port: int, open_browser: bool) -> None:
 
     with history.server(pages, port) as server:
         address = f"http://127.0.0.1:{server.server_port}/"
-        typer.echo(f"They are served at {address} until Ctrl-C.")
+        print(f"They are served at {address} until Ctrl-C.")
         if open_browser:
             webbrowser.open(address)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            typer.echo("")
+            print()

@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from fastact.cli import _completion
 from fastact.cli._base import fail, require_extra
+from fastact.cli._output import (
+    JsonFile,
+    check_file,
+    is_stdout,
+    print_rich,
+    progress,
+    write_json,
+)
 
 
 def demo(
@@ -15,28 +24,43 @@ def demo(
         typer.Option(
             help="The hidden layers' activation: an activation, a row function or a gated unit of the catalogue.",
             metavar="NAME",
+            autocompletion=_completion.functions,
         ),
     ] = "gelu",
     torch: Annotated[
         bool, typer.Option("--torch", help="Train in PyTorch too: eager, on the CPU.")
     ] = False,
-    layers: Annotated[int, typer.Option(min=1, help="The number of hidden layers.")] = 3,
+    layers: Annotated[
+        int, typer.Option(min=1, help="The number of hidden layers.", metavar="N")
+    ] = 3,
     width: Annotated[
-        int, typer.Option(min=2, help="The units in each; wide layers gain less.")
+        int, typer.Option(min=2, help="The units in each; wide layers gain less.", metavar="N")
     ] = 256,
-    batch_size: Annotated[int, typer.Option(min=1, help="The number of images in a step.")] = 256,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="The number of images in a step.", metavar="N")
+    ] = 256,
     dtype: Annotated[
         Literal["float32", "float64"], typer.Option(help="The type of all arrays.")
     ] = "float32",
     learning_rate: Annotated[
-        float, typer.Option(min=0.0, help="The rate of gradient descent with momentum.")
+        float,
+        typer.Option(min=0.0, help="The rate of gradient descent with momentum.", metavar="N"),
     ] = 0.05,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="The seed of all random numbers.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.", metavar="N")] = 40,
+    seed: Annotated[
+        int, typer.Option(min=0, help="The seed of all random numbers.", metavar="N")
+    ] = 0,
     output: Annotated[
         Path,
-        typer.Option(dir_okay=False, writable=True, help="The file for the picture: .png or .svg."),
+        typer.Option(
+            "--output",
+            "-o",
+            dir_okay=False,
+            help="The file for the picture: .png or .svg.",
+            metavar="FILE",
+        ),
     ] = Path("fastact-demo.png"),
+    json_file: JsonFile = None,
 ) -> None:
     """Train a net on handwritten digits with fastact and with plain NumPy, and compare.
 
@@ -46,13 +70,11 @@ def demo(
     with require_extra("demo"):
         for package in ("matplotlib", "rich", "sklearn", "threadpoolctl"):
             import_module(package)  # report a missing package before training, not after it
-        from rich.console import Console
-        from rich.progress import Progress
 
         from fastact.cli.training import comparison, net, picture, report
 
-        if not output.parent.is_dir():
-            fail(f"--output: there is no directory {str(output.parent)!r}")
+        check_file("--output", output)
+        check_file("--json", json_file)
         if output.suffix not in (".png", ".svg"):
             fail(f"--output must end in .png or .svg, not in {output.suffix!r}")
         settings = net.Settings(
@@ -65,19 +87,20 @@ def demo(
             learning_rate=learning_rate,
             seed=seed,
         )
-        console = Console(highlight=False)
-        with Progress(console=console, transient=True) as progress:
-            task = progress.add_task(f"training with {settings.activation}", total=epochs)
+        with progress(f"training with {settings.activation}", epochs) as shown:
             try:
-                result = comparison.compare(settings, torch, lambda: progress.advance(task))
+                result = comparison.compare(settings, torch, shown.advance)
             except ValueError as error:
                 fail(error)
         if result.diverged:
             fail("the loss is not finite: a smaller --learning-rate or fewer --layers may help", 1)
         picture.draw(result, output)
-        console.print(report.describe(result), "", report.table(result), "", sep="\n")
-        for line in (*report.remarks(result), f"The picture is in {output}."):
-            console.print(line, soft_wrap=True)
+        if json_file:
+            write_json(report.as_json(result), json_file)
+        if not is_stdout(json_file):
+            print_rich(report.describe(result), "", report.table(result), "")
+            for line in (*report.remarks(result), f"The picture is in {output}."):
+                print(line)
     if not result.agrees:
         bound = comparison.TOLERANCE[dtype]
         fail(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
 import textwrap
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastact.cli._compilations import compilations_told_to
+from fastact.cli._output import AsJson, write_json
+from fastact.system import hooks
 
 if TYPE_CHECKING:
     from fastact.bench.checkup import Finding, State
@@ -24,7 +23,7 @@ def doctor(
     quick: Annotated[
         bool, typer.Option("--quick", help="Leave out what takes seconds: self-test and speed.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what this installation can do, and what to do about what could be better.
 
@@ -44,7 +43,7 @@ def doctor(
     state = max(each.state for each in found)
     if as_json:
         content = {"state": str(state), "checks": [each.as_json() for each in found]}
-        typer.echo(json.dumps(content, indent=2))
+        write_json(content)
     else:
         _print_wrapped(_summary([remark.state for each in found for remark in each.remarks]))
     raise typer.Exit(int(state is checkup.State.WRONG))
@@ -59,25 +58,25 @@ def _summary(states: list[State]) -> str:
     return f"{wrong or 'Nothing'} {'are' if wrong > 1 else 'is'} wrong, {things} could be better."
 
 
-class Status(ExitStack):
+class Status:
     """The line of a terminal that says what is being done, and what is compiled for it.
 
-    Elsewhere the log says what took long to compile.
+    It does without rich, whose bar other commands have.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._is_on = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._doing = ""
 
     def __enter__(self) -> Status:
-        super().__enter__()
-        self.callback(self.clear)
+        self._compiling = hooks.compiling
         if self._is_on:
-            self.enter_context(
-                compilations_told_to(lambda text: self._write(f"{self._doing}: {text}"))
-            )
+            hooks.compiling = lambda kernel: self._write(f"{self._doing}: compiling {kernel}")
         return self
+
+    def __exit__(self, *error: object) -> None:
+        hooks.compiling = self._compiling
+        self.clear()
 
     def show(self, text: str) -> None:
         """Replace the line."""
@@ -100,7 +99,7 @@ def _print(finding: Finding) -> None:
     title, state = finding.title, str(finding.state)
     if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
         title, state = typer.style(title, bold=True), typer.style(state, fg=_COLORS[finding.state])
-    _echo(f"{title}: {state}")
+    print(f"{title}: {state}")
     for remark in finding.remarks:
         _print_wrapped(remark.found, "  ")
         if remark.advice:
@@ -117,10 +116,4 @@ def _print_wrapped(text: str, opening: str = "") -> None:
         break_on_hyphens=False,
     )
     for line in lines:
-        _echo(line)
-
-
-def _echo(text: str) -> None:
-    """Print text; what the terminal's encoding lacks, as question marks."""
-    encoding = sys.stdout.encoding or "ascii"
-    typer.echo(text.encode(encoding, "replace").decode(encoding))
+        print(line)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fastact.cli import _completion
 from fastact.cli._base import check_names, fail, require_extra
-from fastact.cli._compilations import compilations_told_to
+from fastact.cli._output import AsJson, print_rich, progress, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,7 +23,10 @@ _WRONG = "red"
 
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Functions; all of them by default.")
+        list[str] | None,
+        typer.Argument(
+            help="Functions; all of them by default.", autocompletion=_completion.functions
+        ),
     ] = None,
     dtypes: Annotated[
         list[str] | None,
@@ -34,7 +36,7 @@ def verify(
         int,
         typer.Option(min=2, help="Random numbers for each activation, beside the special ones."),
     ] = 500,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare all functions with references, and their errors with those stated.
 
@@ -70,27 +72,14 @@ def _verify(
     verdicts: list[Verdict],
 ) -> None:
     """Append what comes of each function, behind a progress bar."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from fastact.bench import verification
 
-    console = Console(stderr=True)
-    with ExitStack() as stack:
-        bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-        progress = stack.enter_context(bar)
-        task = progress.add_task("", total=len(names) * len(dtypes))
-
-        def tell(text: str) -> None:
-            progress.update(task, description=text)
-
-        if console.is_terminal:
-            stack.enter_context(compilations_told_to(tell))
+    with progress("checking", len(names) * len(dtypes)) as shown:
         for name in names:
             for dtype in dtypes:
-                tell(f"checking {name}")
+                shown.tell(f"checking {name}")
                 verdicts.append(verification.verify(name, dtype, points))
-                progress.advance(task)
+                shown.advance()
 
 
 def _print_json(verdicts: list[Verdict]) -> None:
@@ -102,32 +91,31 @@ def _print_json(verdicts: list[Verdict]) -> None:
         for each in verdicts
     ]
     is_wrong = any(each.is_wrong for each in verdicts)
-    typer.echo(json.dumps({"is_wrong": is_wrong, "results": results}, indent=2))
+    write_json({"is_wrong": is_wrong, "results": results})
 
 
 def _print(verdicts: list[Verdict]) -> None:
     """Print the errors as a table for each type, what they were measured against, and which are too large."""
-    from rich.console import Console
+    from rich.text import Text
 
-    console = Console(highlight=False)
     for dtype in dict.fromkeys(each.dtype for each in verdicts if each.errors):
-        console.print(_table(dtype, [each for each in verdicts if each.dtype == dtype]), "")
+        print_rich(_table(dtype, [each for each in verdicts if each.dtype == dtype]), "")
     if any(each.errors for each in verdicts):
-        console.print(
+        print_rich(
             "Largest error found/allowed, in units in the last place; where the reference is NumPy, in those of the "
             "largest result or gradient."
         )
     for remark, names in _groups(verdicts).items():
-        console.print(f"{remark}: {len(names)} function{'s' * (len(names) != 1)}.")
+        print_rich(f"{remark}: {len(names)} function{'s' * (len(names) != 1)}.")
     for verdict in verdicts:
         for error in verdict.errors:
             if error.is_exceeded:
                 where = f" at {error.where}" if error.where else ""
-                console.print(
-                    f"wrong: {verdict.name} in {verdict.dtype}: the {error.what} is off by {error.found:.4g}{where}; "
-                    f"{error.bound:g} are allowed.",
-                    style=_WRONG,
+                said = (
+                    f"wrong: {verdict.name} in {verdict.dtype}: the {error.what} is off by "
+                    f"{error.found:.4g}{where}; {error.bound:g} are allowed."
                 )
+                print_rich(Text(said, _WRONG))
 
 
 def _table(dtype: str, verdicts: list[Verdict]) -> Table:

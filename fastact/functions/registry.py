@@ -84,7 +84,7 @@ def get(name: str, **parameters: Any) -> Any:
     Raises
     ------
     ValueError
-        If the name is unknown; the message lists the known ones.
+        If the name is unknown; the message has one that is near, or lists all.
     TypeError
         If a parameter is unknown, or the name is not a string.
 
@@ -102,9 +102,9 @@ def get(name: str, **parameters: Any) -> Any:
     own_name = aliases().get(name, name)
     definition = (catalogue() | _convention_variants()).get(own_name)
     if definition is None:
-        near = difflib.get_close_matches(name, [*names(), *aliases()], n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"there is no function {name!r}.{hint} The names are: {', '.join(names())}"
-        )
+        near = difflib.get_close_matches(name, [*names(), *aliases()])
+        # Of those that are near, one of the same letters comes first: gelu, not glu, for gleu.
+        near.sort(key=lambda each: sorted(each) != sorted(name))
+        hint = f"Did you mean {near[0]!r}?" if near else f"The names are: {', '.join(names())}"
+        raise ValueError(f"there is no function {name!r}. {hint}")
     return function_of(definition).choose(parameters).bind(**parameters)

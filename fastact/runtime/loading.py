@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastact.runtime import kernel_cache
+from fastact.system import hooks
 from fastact.system.first_use import first_use
 from fastact.system.machine import require_address_space
 from fastact.system.target import llvm, target_machine
@@ -93,8 +94,8 @@ def _load(name: str | None, compile_it: Callable[[], tuple[str, bytes]]) -> int:
         require_address_space(2**26, "load a kernel")
         entry = None if name is None else kernel_cache.read(name)
         if entry is None:
+            hooks.compiling(name)
             started = time.perf_counter()
-            _announce(name)
             symbol, code = compile_it()
             _tell(name, time.perf_counter() - started)
             if name is not None:
@@ -108,13 +109,6 @@ def _load(name: str | None, compile_it: Callable[[], tuple[str, bytes]]) -> int:
         address = int(engine.get_function_address(symbol))
         engine.detach()  # never unloaded: arrays may need the code during interpreter shutdown
         return address
-
-
-def _announce(name: str | None) -> None:
-    """Log a compilation that begins, for whoever shows progress."""
-    import logging
-
-    logging.getLogger("fastact").debug("compiling %s", name or "a kernel")
 
 
 def _tell(name: str | None, seconds: float) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from fastact.catalogue.definition import Definition
+from fastact.catalogue.definition import REQUIRED, Definition
 from fastact.functions import Function
 from fastact.functions.documentation import difference
 from fastact.functions.operation import Operation
@@ -60,6 +61,30 @@ def in_library(definition: Definition, library: str) -> str:
     if other is None:
         return name
     return f"{name} ({difference(definition, other)})".lstrip()
+
+
+def as_json(function: Function) -> dict[str, Any]:
+    """Return what there is to know about a function as plain data."""
+    definition = function._definition
+    return {
+        "name": function.name,
+        "kind": function.kind,
+        "aliases": list(function.aliases),
+        "summary": definition.summary,
+        "formula": function.formula,
+        "derivative_formula": function.derivative_formula,
+        "parameters": {
+            name: None if value is REQUIRED else value
+            for name, value in function.parameters.items()
+        },
+        "kinks": dict(function.kinks),
+        "limits": function.limits,
+        "errors_in_ulp": definition.errors,
+        "conventions": list(function.conventions),
+        "libraries": dict(definition.elsewhere),
+        "reference": function.reference,
+        "signatures": signatures(function),
+    }
 
 
 # Methods ----------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from fastact.functions import Function
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 
@@ -139,6 +140,20 @@ def plot(activation: Function, x: ArrayLike | None = None, ax: Axes | None = Non
     ax.grid(alpha=0.3)
     ax.legend()
     return ax
+
+
+def compare(activations: Sequence[Function], figure: Figure, x: ArrayLike | None = None) -> None:
+    """Plot the values of several activations, and their derivatives beside them."""
+    for what, ax in zip(("value", "derivative"), figure.subplots(1, 2), strict=True):
+        ax.axhline(0, color="gray", linewidth=0.8)
+        ax.axvline(0, color="gray", linewidth=0.8)
+        for each in activations:
+            sampled = curve(each, x)
+            ax.plot(sampled.x, sampled.clipped(getattr(sampled, what)), label=title(each))
+        ax.set_xlabel("x")
+        ax.set_title(what)
+        ax.grid(alpha=0.3)
+        ax.legend()
 
 
 def title(activation: Function) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-import plotext
-from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -14,53 +12,36 @@ from rich.text import Text
 
 from fastact.functions import Function
 from fastact.functions.documentation import equations, notes, parameter
-from fastact.show.facts import LIBRARIES, arguments, facts, signatures
+from fastact.show.facts import arguments, facts, signatures
 from fastact.show.formulas import unicode_equation
-from fastact.show.plotting import curve
+from fastact.show.terminal_plot import plot_one
 
-_LETTERS = dict(zip(LIBRARIES, "PJKOTCF", strict=True))
-
-
-# All activations -------------------------------------------------------------------------------
+# All functions -------------------------------------------------------------------------------
 
 
-def table(activations: Iterable[Function], library: str | None = None) -> Table:
-    """Return a table of activations, with their names in one library, or all their libraries."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("activation", no_wrap=True)
-    table.add_column(f"in {LIBRARIES[library]}" if library else "in", no_wrap=True)
-    table.add_column("what it is")
-    for each in activations:
-        elsewhere = each._definition.elsewhere
-        letters = (letter if key in elsewhere else "·" for key, letter in _LETTERS.items())
-        details = [*(parameter(*item) for item in each.parameters.items()), _shape(each)]
-        table.add_row(
-            Text(each.name, "bold").append("".join(f"\n {alias}" for alias in each.aliases), "dim"),
-            elsewhere[library] if library else "".join(letters),
-            Text(f"{_paragraphs(each._definition.summary)[0]}\n").append("; ".join(details), "dim"),
+def rows(functions: Iterable[Function], library: str | None = None) -> Iterator[tuple[Text, ...]]:
+    """Yield the name of each function, perhaps that in a library, and what it is."""
+    for each in functions:
+        said = _in_brief(each)
+        aliases = [] if library else [alias for alias in each.aliases if alias not in said]
+        yield (
+            Text(each.name, "bold"),
+            *([Text(each._definition.elsewhere[library])] if library else []),
+            Text(said).append(f"; also {', '.join(aliases)}" if aliases else "", "dim"),
         )
-    if library is None:
-        table.caption = ", ".join(f"{letter} {LIBRARIES[key]}" for key, letter in _LETTERS.items())
-    return table
 
 
-def layer_table(layers: Iterable[Function]) -> Table:
-    """Return a table of layers."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("layer", no_wrap=True)
-    table.add_column("what it is")
-    for each in layers:
-        table.add_row(Text(each.name, "bold"), Text(_paragraphs(each._definition.summary)[0]))
-    return table
+def _in_brief(function: Function) -> str:
+    """Return what a function is: its first sentence up to the colon, unless that only repeats the name."""
+    sentence = _paragraphs(function._definition.summary)[0].rstrip(".")
+    title = sentence.partition(":")[0]
+    repeated = re.sub(r"\W", "", title).lower() == function.name.replace("_", "")
+    return sentence if repeated else title
 
 
 def _paragraphs(text: str) -> list[str]:
     """Return the paragraphs of a description, each on one line; the first is one sentence."""
     return [" ".join(each.split()) for each in text.replace("`", "").split("\n\n") if each]
-
-
-def _shape(activation: Function) -> str:
-    return f"kinks at {', '.join(activation.kinks)}" if activation.kinks else "smooth"
 
 
 # One activation, or one layer ------------------------------------------------------------------
@@ -122,27 +103,6 @@ def _plot_or_why_not(activation: Function, width: int) -> Text:
     if activation.kind == "row":  # signatures instead
         return _calls(activation)
     try:
-        return Text.from_ansi(_plot(activation, width))
+        return Text.from_ansi(plot_one(activation, width))
     except TypeError as error:
         return Text(f"No plot. {error}", "dim")
-
-
-def _plot(activation: Function, width: int) -> str:
-    """Return a text plot of value and derivative."""
-    sampled = curve(activation, np.linspace(-5, 5, 2001))
-    figure = plotext.figure
-    figure.clear()
-    figure.theme("simple")
-    figure.plot_size(width, 16)
-    figure.ruler("x").ticks([-4, -2, 0, 2, 4])
-    value, derivative = sampled.clipped(sampled.value), sampled.clipped(sampled.derivative)
-    low, high = float(np.nanmin([value, derivative])), float(np.nanmax([value, derivative]))
-    gray = plotext.pixel(foreground="gray")
-    figure.draw(figure.segment((-5, 5), (0, 0), marker=plotext.marker("─").fill(gray)))
-    figure.draw(figure.segment((0, 0), (low, high), marker=plotext.marker("│").fill(gray)))
-    # Different markers: there is no colour in a pipe. A legend would cover the curves.
-    figure.title("value ⠒⠒⠒   derivative ···")
-    for y, marker in ((derivative, "·"), (value, "braille")):
-        valid = ~np.isnan(y)
-        figure.draw(figure.signal(sampled.x[valid].tolist(), y[valid].tolist(), marker=marker))
-    return str(figure.build()).rstrip("\n")

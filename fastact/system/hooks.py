@@ -13,12 +13,18 @@ def _missing(*args: Any) -> Any:
     raise RuntimeError("import fastact first")
 
 
+def _silent(kernel: str | None) -> None:
+    pass
+
+
 #: Plots a function; takes the function, `x` and `ax`.
 plot: Callable[..., Any] = _missing
 #: Returns the Numba type of a function.
 numba_type: Callable[[Any], Any] = _missing
 #: Takes a name and parameters and returns the function.
 lookup: Callable[..., Any] = _missing
+#: Called with the name of a kernel, or None, before it is compiled.
+compiling: Callable[[str | None], object] = _silent
 #: Makes a call with arrays of another library; takes the function, the operation, arrays, arguments and options.
 exchange: Callable[..., Any] = _missing
 

@@ -239,6 +239,9 @@ def test_ctrl_c(folder: Path) -> None:
 
 
 def test_info() -> None:
-    assert run("info").stdout == f"{fa.info()!r}\n"
+    said = " ".join(run("info").stdout.split())
+    for name, each in fa.info().items():
+        assert name in said
+        assert f"{each.source}: {each.reason}" in said
     found = json.loads(run("info", "--json").stdout)
     assert found == {name: each._asdict() for name, each in fa.info().items()}

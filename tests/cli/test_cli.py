@@ -1,14 +1,16 @@
-"""``fastact list`` and ``fastact show``."""
+"""``fastact list``, ``fastact show`` and ``fastact plot``."""
 
+import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 import fastact
-from fastact.catalogue.definition import LAYERS
+from fastact.catalogue.definition import KINDS, LAYERS
 from fastact.cli import app
 from fastact.show.facts import LIBRARIES, signatures
 from fastact.show.formulas import unicode_equation
@@ -38,24 +40,42 @@ def names(*arguments: str) -> list[str]:
 
 
 def test_list() -> None:
-    """The tables have all activations, rows and layers, and stay within the terminal."""
+    """All functions stand there, kind by kind and in alphabetical order, within the terminal."""
     output = run("list").stdout
     assert max(map(len, output.splitlines())) <= 80
     assert "\x1b" not in output
     listed = [line.split()[0] for line in output.splitlines() if re.match(r"\w", line)]
-    assert listed == [
-        *("activation", *fastact.names("activation"), *fastact.names("row")),
-        *("layer", *fastact.names(*LAYERS)),
-    ]
-    for said in ("Leaky rectifier:", "negative_slope=0.01; kinks at 0", "P PyTorch, J JAX"):
-        assert said in output
-    assert re.search(r"^relu +PJKOTCF ", output, re.MULTILINE)
+    assert listed == [each for kind in KINDS for each in (kind, *sorted(fastact.names(kind)))]
+    assert re.search(r"^elu +Exponential linear unit$", output, re.MULTILINE)
+    assert "dish              Dish: follows silu" in output  # the title alone would say nothing
+    assert "Logistic sigmoid; also logistic, expit" in output
+
+
+def test_list_of_a_kind() -> None:
+    assert names("--kind", "cell") == sorted(fastact.names("cell"))
+    assert set(names("--kind", "row", "--kind", "loss")) == set(fastact.names("row", "loss"))
+    result = run("list", "--kind", "losses")
+    assert result.exit_code == 2
+    assert ", ".join(KINDS) in result.stderr
+
+
+def test_json() -> None:
+    """What is listed and shown is there for programs, with all that it says."""
+    found = {each["name"]: each for each in json.loads(run("list", "--json").stdout)}
+    assert set(found) == set(fastact.names())
+    assert found["silu"]["aliases"] == ["swish"]
+    assert found["prelu"]["parameters"] == {"weight": None}
+    assert found["softmax"]["kind"] == "row"
+    assert found["relu"]["kinks"] == {"0": "0"}
+    assert json.loads(run("show", "silu", "--json").stdout) == found["silu"]
+    shown = json.loads(run("show", "elu", "--set", "alpha=0.5", "--json").stdout)
+    assert shown["parameters"] == {"alpha": 0.5}
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_list_of_a_library(library: str) -> None:
     """The names in a library stand beside ours."""
-    assert 0 < len(names("--library", library)) < len(fastact.names("activation"))
+    assert 0 < len(names("--library", library)) < len(fastact.names())
     output = run("list", "--library", library).stdout
     for name in names("--library", library):
         its_name = fastact.get(name)._definition.elsewhere[library]
@@ -64,8 +84,8 @@ def test_list_of_a_library(library: str) -> None:
 
 def test_names() -> None:
     """Names alone are there for scripts."""
-    assert names() == fastact.names()
-    assert "tanh" in names("--smooth")
+    assert set(names()) == set(fastact.names())
+    assert {"tanh", "softmax"} < set(names("--smooth"))
     assert "relu" not in names("--smooth")
 
 
@@ -133,6 +153,7 @@ def test_show_without_a_plot() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["gleu"], "there is no function 'gleu'. Did you mean 'gelu'?\n"),
         (["rellu"], "there is no function 'rellu'. Did you mean 'relu'?"),
         (["elu", "--set", "beta=1"], "elu: unknown parameter 'beta'"),
         (["elu", "--set", "alpha=much"], "elu: alpha has dtype"),
@@ -147,6 +168,51 @@ def test_wrong_arguments(arguments: list[str], said: str) -> None:
     assert result.stdout == ""
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_plot_of_one() -> None:
+    """Its value and derivative stand in one plot."""
+    output = run("plot", "sine", "--from", "1", "--to", "9").stdout
+    assert output.startswith("sine\n")
+    assert max(map(len, output.splitlines())) <= 80
+    assert "value ⠒⠒⠒   derivative ···" in output
+    assert re.search(r"^ +1.00┤", output, re.MULTILINE)
+
+
+def test_plot_of_several() -> None:
+    """Letters draw the curves: the largest value ends highest."""
+    output = run("plot", "identity", "tanh", "--to", "4").stdout
+    values, derivatives = output.split("derivative")
+    assert values.count("a identity   b tanh") == derivatives.count("a identity   b tanh") == 1
+    drawn = [line.rpartition("┤")[2].rstrip(" │") for line in values.splitlines() if "┤" in line]
+    assert drawn[0].endswith("a")
+    assert drawn[-1].startswith("a")
+
+
+@pytest.mark.parametrize("names", [["gelu"], ["relu", "gelu"]])
+def test_plot_to_a_file(tmp_path: Path, names: list[str]) -> None:
+    file = tmp_path / "curves.svg"
+    result = run("plot", *names, "-o", str(file))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert b"<svg" in file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rellu"], "Did you mean 'relu'?"),
+        (["softmax"], "softmax: a function of several inputs has no curve"),
+        (["prelu"], "prelu: its curve depends on weight"),
+        (["relu", "--from", "1", "--to", "1"], "--from must be less than --to"),
+        (["relu", "-o", "curves.txt"], "Format 'txt' is not supported"),
+        (["relu", "-o", "nowhere/curves.png"], "the folder 'nowhere' does not exist"),
+    ],
+)
+def test_wrong_plots(arguments: list[str], said: str) -> None:
+    result = run("plot", *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("fastact: ")
 
 
 @pytest.mark.parametrize("package", ["rich", "plotext", "pylatexenc"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastact
-from fastact.show.plotting import curve, kink_positions, plot
+from fastact.show.plotting import compare, curve, kink_positions, plot
 
 matplotlib = pytest.importorskip("matplotlib")
 
@@ -79,6 +79,22 @@ def test_plot_on_given_axes(pyplot: object) -> None:
     from matplotlib import pyplot as module
 
     assert module.get_fignums() == []
+
+
+def test_compare() -> None:
+    """Values on the left, derivatives on the right, and the names of all in both legends."""
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    compare([fastact.get("identity"), fastact.get("elu", alpha=0.5)], figure, [-1, 1])
+    for axes, what, ends in zip(
+        figure.axes, ("value", "derivative"), ([-1, 1], [1, 1]), strict=True
+    ):
+        assert axes.get_title() == what
+        labels = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert labels == ["identity", "elu, alpha=0.5"]
+        (line,) = (each for each in axes.get_lines() if each.get_label() == "identity")
+        assert line.get_ydata().tolist() == ends
 
 
 def test_no_curve() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastact import baseline
 from fastact.cli.training.comparison import COMPARED_STEPS, TOLERANCE, Comparison
@@ -19,7 +20,7 @@ def table(result: Comparison) -> Table:
     from rich.table import Table
 
     runs = result.runs
-    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     found.add_column("a step, in ms", no_wrap=True)
     for heading in ("NumPy", "fastact", "faster", *list(runs)[2:]):
         found.add_column(heading, justify="right", no_wrap=True)
@@ -44,6 +45,15 @@ def describe(result: Comparison) -> str:
         f"{count} steps on batches of {s.batch_size} handwritten digits: {s.layers} hidden {layers} of {s.width} units "
         f"with {s.activation}, {s.dtype}. Times are medians{own}."
     )
+
+
+def as_json(result: Comparison) -> dict[str, Any]:
+    """Return everything as plain data; times are in seconds."""
+    return {
+        **dataclasses.asdict(result),
+        "times_as_fast": {"step": result.faster(), **{part: result.faster(part) for part in PARTS}},
+        "losses_agree": result.agrees,
+    }
 
 
 def remarks(result: Comparison) -> Iterator[str]:
