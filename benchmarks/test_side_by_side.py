@@ -8,7 +8,7 @@ There is a table for each operation and shape, with a row for each function of t
 times as fast the others are. The last command measures nothing, but checks that all compute what NumPy computes. A library that
 computes something else by default is left out of the tables; if fastact does, that is a failure.
 
-Requires pytest-benchmark and SciPy. All of it takes about half an hour on two cores while kernels compile. All calls are made in one process,
+Requires pytest-benchmark and SciPy. All of it takes some 20 minutes on two cores. All calls are made in one process,
 in which threads of one library may disturb the next: `fastact bench`, which takes longer, gives each a process of its own.
 """
 

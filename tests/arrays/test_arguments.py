@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from representatives import only_long, with_long
 
 import fastact as fa
 
@@ -19,6 +20,7 @@ def numbers(*shape: int, seed: int = 0) -> Array:
 
 # Overlap: a call gives what it gives on copies, however it is cut ------------------------------------------------------
 
+ROWS = ("softmax", "log_softmax", "sparsemax", "entmax15")
 N = 40_000  # more than a block, and no multiple of one
 MASK = np.random.default_rng(5).random((4, N // 4)) < 0.7
 LENGTHS = [N // 8, 0, N // 8 - 7, N // 4 - 2 * (N // 8) + 7]
@@ -27,7 +29,7 @@ LENGTHS = [N // 8, 0, N // 8 - 7, N // 4 - 2 * (N // 8) + 7]
 def calls() -> Iterator[tuple[str, Callable[..., Any], int, int]]:
     """Yield a name, a call of an input of 4 rows and an output, and the sizes of both."""
     quarter = N // 4
-    for name in ("softmax", "log_softmax", "sparsemax", "entmax15"):
+    for name in ROWS:
         f = getattr(fa, name)
         yield f"{name} where", lambda x, out, f=f: f(x, where=MASK, out=out), N, N
         yield f"{name} lengths", lambda x, out, f=f: f(x, lengths=LENGTHS, out=out), N, N
@@ -72,7 +74,12 @@ CALLS = {name: rest for name, *rest in calls()}
 
 
 @pytest.mark.parametrize("shift", [0, 1, 3, 4096, "reversed"])
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(
+    "name",
+    with_long(
+        CALLS, [each for each in CALLS if each.split()[0] not in ("log_softmax", "entmax15")]
+    ),
+)
 def test_an_output_may_overlap_the_input(name: str, shift: Any) -> None:
     call, size, out_size = CALLS[name]
     memory = np.zeros(3 * N, np.float32)
@@ -223,13 +230,16 @@ def test_plain_ufuncs_leave_others_arrays_to_numpy() -> None:
 # Types of results ------------------------------------------------------------------------------------------------------
 
 
-def test_types_are_those_of_numpy() -> None:
-    for function in (fa.gelu, fa.softplus, fa.softmax, fa.logsumexp, fa.swiglu, fa.crelu):
-        for given in (np.int8([2, 4]), np.int16([2, 4]), np.array([2, 4]), [True, False], [2, 4]):
-            assert function(given).dtype == np.exp(given).dtype, (function, given)
-    for function in (fa.gelu, fa.softplus, fa.softmax, fa.logsumexp):
+@pytest.mark.parametrize(
+    "name", ["gelu", "softmax", "swiglu", "crelu", *only_long("softplus", "logsumexp")]
+)
+def test_types_are_those_of_numpy(name: str) -> None:
+    function = fa.get(name)
+    for given in (np.int8([2, 4]), np.int16([2, 4]), np.array([2, 4]), [True, False], [2, 4]):
+        assert function(given).dtype == np.exp(given).dtype, given
+    if function.kind != "packed":
         for scalar in (2, 2.5, np.int8(1), np.float16(2), np.float32(2), True):
-            assert function(scalar).dtype == np.exp(scalar).dtype, (function, scalar)
+            assert function(scalar).dtype == np.exp(scalar).dtype, scalar
     assert fa.softmax(100_000, None) == 1
 
 
@@ -269,15 +279,15 @@ def test_the_gradient_by_a_broadcast_input_is_summed() -> None:
     assert (dfirst.shape, dsecond.shape) == ((1, 3), (4, 3))
 
 
-def test_where_in_the_backward_pass_of_rows() -> None:
-    x, dy = numbers(4, 9), numbers(4, 9, seed=1)
+@pytest.mark.parametrize("name", with_long((*ROWS, "softmin"), ("softmax", "sparsemax")))
+def test_where_in_the_backward_pass_of_rows(name: str) -> None:
+    x, dy = (numbers(4, 9, seed=seed).astype(np.float32) for seed in (0, 1))
     mask = np.random.default_rng(2).random((4, 9)) < 0.6
     mask[2] = False
-    for name in ("softmax", "log_softmax", "softmin", "sparsemax", "entmax15"):
-        f = getattr(fa, name)
-        y, dx = f.forward_backward(x, dy, where=mask)
-        np.testing.assert_allclose(f.backward(dy, y, where=mask), dx, rtol=1e-12, atol=1e-14)
-        assert (dx[~mask] == 0).all()
+    f = getattr(fa, name)
+    y, dx = f.forward_backward(x, dy, where=mask)
+    np.testing.assert_allclose(f.backward(dy, y, where=mask), dx, rtol=1e-5, atol=1e-6)
+    assert (dx[~mask] == 0).all()
 
 
 def test_warnings_point_to_the_caller() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from references import needs_long_double
+from representatives import only_long
 
 import fastact as fa
 from fastact import baseline
@@ -124,7 +125,7 @@ def test_magnitudes_and_offsets(dtype: str, shape: tuple[int, ...]) -> None:
 
 @every_shape
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", *only_long("float64", "bfloat16")])
 def test_pytorch(shape: tuple[int, ...], training: bool, dtype: Any) -> None:
     torch = pytest.importorskip("torch")
     if dtype == "bfloat16":

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fresh_process import assert_clean, run_python
 from references import REFERENCES
+from representatives import with_long
 from scipy import special
 
 import fastact as fa
@@ -55,7 +56,7 @@ LAYOUTS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@every_unit
+@pytest.mark.parametrize("name", with_long(UNITS, ("swiglu", "bilinear")))
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_packed(name: str, layout: str) -> None:
     """Any axis, packed or interleaved, either half the gate, any layout."""

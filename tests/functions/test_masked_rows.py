@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from fresh_process import run_python
+from representatives import only_long, with_long
 
 import fastact as fa
 
 Array = np.ndarray[Any, Any]
-HALF_TYPES = [pytest.param(each, marks=pytest.mark.long) for each in ("float16", "bfloat16")]
+HALF_TYPES = only_long("float16", "bfloat16")
+# Of each algorithm one: the others differ in what they do with a row's sum or root.
+BY_DEFAULT = ("softmax", "log_softmax", "logsumexp", "sparsemax", "hardmax")
 # About the widths of short and long blocks, and one longer than what is kept between passes.
 LENGTHS = [1, 7, 16, 17, 33, 64, 65, 130, 1001, 70_001]
 
@@ -96,7 +99,7 @@ def test_where_and_causal(dtype: str, length: int) -> None:
         x[~mask], dy[~mask] = 1, 1
 
 
-@pytest.mark.parametrize("name", ["log_softmax", "softmin"])
+@pytest.mark.parametrize("name", ["log_softmax", *only_long("softmin")])
 @pytest.mark.parametrize("shape", [(9, 9), (5, 100), (100, 70)])
 def test_others_of_exponentials(name: str, shape: tuple[int, ...]) -> None:
     x, dy = numbers(shape, np.float64)
@@ -110,7 +113,7 @@ def test_others_of_exponentials(name: str, shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(f(x, where=mask), y)
 
 
-@pytest.mark.parametrize("name", ["logsumexp", "logmeanexp"])
+@pytest.mark.parametrize("name", ["logsumexp", *only_long("logmeanexp")])
 @pytest.mark.parametrize("shape", [(9, 9), (5, 100), (100, 70)])
 def test_reductions(name: str, shape: tuple[int, ...]) -> None:
     x, f = numbers(shape, np.float64)[0], getattr(fa, name)
@@ -128,7 +131,7 @@ def test_reductions(name: str, shape: tuple[int, ...]) -> None:
         np.testing.assert_array_equal(f.backward(ones, x, causal=True), dx)
 
 
-@pytest.mark.parametrize("name", ["sparsemax", "entmax15", "hardmax"])
+@pytest.mark.parametrize("name", ["sparsemax", "hardmax", *only_long("entmax15")])
 def test_causal_of_other_rows(name: str) -> None:
     """Each row is as if it were alone and shorter."""
     f, (x, dy) = getattr(fa, name), numbers((20, 20), np.float64)
@@ -148,7 +151,7 @@ def test_hard_samples_see_nothing_later() -> None:
     assert not y[~triangle(30, 30)].any()
 
 
-@pytest.mark.parametrize("name", fa.names("row"))
+@pytest.mark.parametrize("name", with_long(fa.names("row"), BY_DEFAULT))
 def test_same_bits_as_neutral_elements(name: str) -> None:
     """A mask gives the bits that elements without a share in the row give."""
     f = getattr(fa, name)

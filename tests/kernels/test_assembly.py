@@ -6,6 +6,7 @@ import re
 from functools import partial
 
 import pytest
+from representatives import REPRESENTATIVES
 
 import fastact as fa
 from fastact.catalogue import catalogue
@@ -19,13 +20,19 @@ POINTWISE = [name for name in fa.names("activation") if "derivative" in fa.get(n
 NAMED = re.compile(r"_ZN7fastact7kernels|fastact\.copy\.|lookup")
 # So long that LLVM leaves some of their functions on vectors to be called.
 NOT_INLINED = {"serf", "sine", "snake"}
+# Those that stand for all, and those with functions that are easily called instead of inlined.
+COMPILED = (*REPRESENTATIVES, "gelu", "mish", "serf", "snake", "softsign")
+CASES = [(name, "float32") for name in POINTWISE] + [("elu", "float64"), ("tanh", "float64")]
 REGISTER = {64: "zmm", 32: "ymm", 16: "xmm"}
 
 
 @pytest.mark.skipif(not TARGET.is_x86, reason="reads x86 assembly")
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [(name, "float32") for name in POINTWISE] + [(name, "float64") for name in ("elu", "tanh")],
+    [
+        case if case[0] in COMPILED else pytest.param(*case, marks=pytest.mark.long)
+        for case in CASES
+    ],
 )
 def test_widest_vectors_and_no_call(name: str, dtype: str) -> None:
     code = loading.assembly(partial(build, kernel(catalogue()[name], "forward_backward"), dtype))
