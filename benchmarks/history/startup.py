@@ -35,9 +35,9 @@ FIRST = ("loaded", "compiled")
 
 
 def setup_cache() -> dict[str, float]:
-    """Measure all, in turn; each of three caches is empty at first."""
+    """Measure all, in turn; each of two caches is empty at first."""
     found: dict[str, list[float]] = {name: [] for name in ("numpy", "fastact", *FIRST, "further")}
-    for _ in range(3):
+    for _ in range(2):
         with tempfile.TemporaryDirectory() as folder:
             for package in ("numpy", "fastact"):
                 found[package] += [run(IMPORT.format(package=package), folder)[0] for _ in range(3)]
