@@ -41,7 +41,7 @@ class Pair(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """fastact's time as a part of NumPy's."""
+        """Fastact's time as a part of NumPy's."""
         return round(self.fastact / self.numpy, 4)
 
 

@@ -12,8 +12,8 @@ from .pairs import (
     ROOT,
     Pair,
     declare,
-    in_fresh_processes,
     fastest,
+    in_fresh_processes,
     reported,
 )
 

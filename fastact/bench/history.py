@@ -71,7 +71,7 @@ def measure(clone: Path, commits: Sequence[str]) -> int:
     _register_machine()
     with _file_of_lines(clone, commits) as hashes:
         command = ["run", "--machine", machine_name(), "--skip-existing-commits", "--show-stderr"]
-        return _asv(clone, *command, f"HASHFILE:{hashes}").returncode
+        return int(_asv(clone, *command, f"HASHFILE:{hashes}").returncode)
 
 
 def publish(clone: Path, pages: Path) -> list[str]:

@@ -261,6 +261,7 @@ def side_by_side(functions: Sequence[str], *options: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, *cases],
         cwd=ROOT,
+        env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},  # xdist's
         capture_output=True,
         text=True,
         check=False,

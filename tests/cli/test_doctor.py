@@ -344,7 +344,7 @@ def test_ascii_terminal(tmp_path: Path) -> None:
         "--quick", PYTHONIOENCODING="ascii", FASTACT_CACHE=str(folder), FASTACT_NUM_THREADS="1"
     )
     assert done.returncode == 0, done.stderr
-    assert "Zwischenspeicher f?r Rechenkerne, trusted" in done.stdout
+    assert "Zwischenspeicher fur Rechenkerne, trusted" in done.stdout
 
 
 @pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}])
