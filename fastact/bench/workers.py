@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -41,12 +45,8 @@ class Worker:
             return
         self._pipe, theirs = _SPAWN.Pipe()
         self._process = _SPAWN.Process(target=_serve, args=(theirs, self._held), daemon=True)
-        # Ctrl-C reaches all processes of a terminal: this one tells the others, which inherit that it is blocked.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with _interrupts_kept():
             self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     def call(self, method: str, *arguments: Any) -> Any:
@@ -83,6 +83,30 @@ class Worker:
             self._process.close()
             self._pipe.close()
             self._process = None
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Let Ctrl-C wait while a process starts, which would fail half-way, and be blocked in it.
+
+    It reaches all processes of a terminal: this one tells the others. As it may reach any thread of this one, to block it
+    in the main thread is not enough here.
+    """
+    resource_tracker.ensure_running()  # which leaves it unblocked: it would start with the first process
+    kept: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    if is_main and handler is not None:
+        signal.signal(signal.SIGINT, lambda number, frame: kept.append(number))
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if is_main and handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        if kept:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _end(code: int) -> str:
