@@ -102,9 +102,10 @@ def get(name: str, **parameters: Any) -> Any:
     own_name = aliases().get(name, name)
     definition = (catalogue() | _convention_variants()).get(own_name)
     if definition is None:
-        near = difflib.get_close_matches(name, [*names(), *aliases()])
+        wanted = name.strip().lower()
+        near = difflib.get_close_matches(wanted, [*names(), *aliases()])
         # Of those that are near, one of the same letters comes first: gelu, not glu, for gleu.
-        near.sort(key=lambda each: sorted(each) != sorted(name))
+        near.sort(key=lambda each: sorted(each) != sorted(wanted))
         hint = f"Did you mean {near[0]!r}?" if near else f"The names are: {', '.join(names())}"
         raise ValueError(f"there is no function {name!r}. {hint}")
     return function_of(definition).choose(parameters).bind(**parameters)
