@@ -17,7 +17,7 @@ from fastact.bench import numba_loops, peers
 from fastact.bench.peers import Call
 from fastact.bench.workloads import Workload
 
-#: The activations with a baseline: asv tracks their history.
+#: The activations with a baseline by hand.
 ACTIVATIONS = baseline.names()
 OPERATIONS = ("forward", "backward", "forward_backward")
 # Their baselines need the normal distribution.
@@ -142,7 +142,7 @@ IMPLEMENTATIONS = {
     "thinc": Implementation("thinc", ("thinc",), peers.thinc),
     "onnxruntime": Implementation("ONNX R.", ("onnx", "onnxruntime"), peers.onnxruntime),
 }
-#: Those that the histories are of.
+#: Those that need nothing but fastact.
 NATIVE = ("fastact", "numpy")
 
 
@@ -175,7 +175,7 @@ def make_call(
     Raises
     ------
     NotImplementedError
-        If the implementation lacks the function. asv then skips the benchmark.
+        If the implementation lacks the function.
     """
     return warm_call(IMPLEMENTATIONS[implementation], work, operation, given_outputs)
 

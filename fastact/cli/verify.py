@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from fastact.bench.verification import Verdict
 
-_DTYPES = ("float32", "float64")
 _INTERRUPTED = 130
 _WRONG = "red"
 
@@ -44,10 +43,11 @@ def verify(
     NumPy in a wider type. The exit code is 1 if an error is larger than stated.
     """
     import fastact
+    from fastact.bench.verification import DTYPES
 
     try:
         chosen = [*dict.fromkeys(fastact.get(name).name for name in names or fastact.names())]
-        check_names("type", dtypes or (), _DTYPES)
+        check_names("type", dtypes or (), DTYPES)
     except ValueError as error:
         fail(error)
     with require_extra("cli"):
@@ -56,7 +56,7 @@ def verify(
     verdicts: list[Verdict] = []
     is_interrupted = False
     try:
-        _verify(chosen, dtypes or [*_DTYPES], points, verdicts)
+        _verify(chosen, dtypes or [*DTYPES], points, verdicts)
     except KeyboardInterrupt:
         is_interrupted = True
     (_print_json if as_json else _print)(verdicts)
