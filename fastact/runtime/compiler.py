@@ -23,6 +23,8 @@ from numba.core.registry import cpu_target
 
 from fastact.runtime import constant_arrays  # noqa: F401  registers a rewrite with Numba
 from fastact.simd.front_end import FrontEnd
+from fastact.simd.staged.compilation import SYMBOL, module_of
+from fastact.simd.staged.values import UnsupportedError
 from fastact.system.target import CPU_VARIABLES, target_machine
 
 _MATH = (
@@ -105,8 +107,27 @@ def compile_function(build: Callable[[], Callable[..., Any]], signature: Any) ->
 
 def llvm_module(build: Callable[[], Callable[..., Any]], signature: Any) -> tuple[str, Any]:
     """Return the symbol of a compiled function, and the LLVM module that defines it."""
-    with default_settings(), _no_garbage_collection():
-        compiled = cfunc(signature(), pipeline_class=FrontEnd, error_model="numpy")(build())
+    with _no_garbage_collection():
+        function = build()
+        try:
+            module = llvm.parse_assembly(module_of(function, signature()))
+        except UnsupportedError:
+            return _by_numba(function, signature())
+    _optimize(module)
+    return SYMBOL, module
+
+
+def _optimize(module: Any) -> None:
+    """Run LLVM's passes over a module."""
+    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+    tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_interleaving = False
+    builder = llvm.create_pass_builder(target_machine(), tuning)
+    builder.getModulePassManager().run(module, builder)
+
+
+def _by_numba(function: Callable[..., Any], signature: Any) -> tuple[str, Any]:
+    with default_settings():
+        compiled = cfunc(signature, pipeline_class=FrontEnd, error_model="numpy")(function)
     module = llvm.parse_assembly(compiled.inspect_llvm())
     _drop_error_handling(module, compiled.native_name)
     return compiled.native_name, module

@@ -6,12 +6,13 @@ Definitions and vector maths are written without Numba; they become Numba overlo
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from types import FunctionType
 from typing import Any
 
-from numba import njit
+from numba import njit, types
 from numba.core.dispatcher import Dispatcher
-from numba.extending import overload
+from numba.extending import overload, typeof_impl
 
 from fastact import simd
 from fastact.simd.differentiation import Dual
@@ -23,14 +24,38 @@ _compilable: set[Any] = set()
 _ELEMENTARY = (simd.polynomial, simd.scale)
 
 
+class Internal:
+    """A function for kernels; it may call plain functions. Numba compiles it only where its callers are users' functions.
+
+    Parameters
+    ----------
+    function : callable
+        The Python function.
+    is_outlined : bool, default False
+        Whether it is called, not inlined. It then has no result.
+    """
+
+    def __init__(self, function: Callable[..., Any], is_outlined: bool = False) -> None:
+        self.py_func = function
+        self.is_outlined = is_outlined
+
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        """The function for Numba."""
+        for used in used_by(self.py_func):
+            if isinstance(used, FunctionType):
+                make_compilable(used)
+        return njit(**(JIT_OPTIONS | {"forceinline": not self.is_outlined}))(self.py_func)
+
+
+@typeof_impl.register(Internal)
+def _(value: Internal, context: Any) -> types.Dispatcher:
+    return types.Dispatcher(value.dispatcher)
+
+
 def internal(function: Callable[..., Any]) -> Any:
-    """Compile a function for inlining into kernels; it may call plain functions."""
-    if isinstance(function, Dispatcher):
-        return function
-    for used in used_by(function):
-        if isinstance(used, FunctionType):
-            make_compilable(used)
-    return njit(**JIT_OPTIONS)(function)
+    """Return a function for inlining into kernels; it may call plain functions."""
+    return function if isinstance(function, Internal | Dispatcher) else Internal(function)
 
 
 def is_compilable(function: Any) -> bool:
@@ -60,7 +85,7 @@ def is_memory_bound(function: Any) -> bool:
     function = getattr(function, "py_func", function)
     if not str(function.__module__).startswith("fastact."):
         return False
-    kinds = FunctionType | Dispatcher
+    kinds = FunctionType | Internal | Dispatcher
     used = [each for each in used_by(function) if isinstance(each, kinds)]
     own = [each for each in used if each.__module__ != simd.__name__]
     return not any(each in _ELEMENTARY for each in used) and all(map(is_memory_bound, own))

@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from numba import njit
 from numba.core import cgutils, types
 from numba.core.errors import TypingError
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic, models, register_model
 
 from fastact import simd
 from fastact.simd import derivative_of, dual, fma, select, sqrt, value_of
-from fastact.simd.lowering import JIT_OPTIONS, Mask, PerDtypeType, Vector, coerce
+from fastact.simd.lowering import JIT_OPTIONS, Mask, PerDtypeType, Vector, coerce, taught
 
-# Not strict: the rules lack the annotations of their overloads.
-_overload = partial(overload, strict=False, jit_options=JIT_OPTIONS)
 
 
 class Dual(types.Type):
@@ -83,7 +80,7 @@ def _part(name: str) -> Any:
 _value_part, _derivative_part = _part("value"), _part("derivative")
 
 
-@_overload(simd.dual)
+@taught(simd.dual)
 def _(value: Any, derivative: Any) -> Any:
     if isinstance(value, Dual) and is_constant(derivative):
         return lambda value, derivative: _make(
@@ -92,17 +89,17 @@ def _(value: Any, derivative: Any) -> Any:
     return lambda value, derivative: _make(value, derivative)
 
 
-@_overload(simd.value_of)
+@taught(simd.value_of)
 def _(x: Any) -> Any:
     return (lambda x: _value_part(x)) if isinstance(x, Dual) else (lambda x: x)
 
 
-@_overload(simd.derivative_of)
+@taught(simd.derivative_of)
 def _(x: Any) -> Any:
     return (lambda x: _derivative_part(x)) if isinstance(x, Dual) else (lambda x: 0)
 
 
-@_overload(simd.value_and_derivative_of)
+@taught(simd.value_and_derivative_of)
 def _(result: Any) -> Any:
     if isinstance(result, types.BaseTuple):
         return lambda result: (value_of(result[0]), value_of(result[1]))
@@ -119,7 +116,7 @@ def _as_lanes(result: Any, like: Any) -> Any:
     raise NotImplementedError
 
 
-@_overload(_as_lanes)
+@taught(_as_lanes)
 def _(result: Any, like: Any) -> Any:
     if isinstance(result, Mask):
         return lambda result, like: select(result, 1, 0)
@@ -130,7 +127,7 @@ def _(result: Any, like: Any) -> Any:
     return None
 
 
-@_overload(simd.values_of, prefer_literal=True)
+@taught(simd.values_of, prefer_literal=True)
 def _(results: Any, like: Any, count: Any) -> Any:
     given = len(results) if isinstance(results, types.BaseTuple) else 1
     if given != count.literal_value:
@@ -145,7 +142,7 @@ def _(results: Any, like: Any, count: Any) -> Any:
     )
 
 
-@_overload(simd.weighted_derivative_of)
+@taught(simd.weighted_derivative_of)
 def _(results: Any, weights: Any) -> Any:
     if not isinstance(results, types.BaseTuple):
         if isinstance(results, Dual):
@@ -173,7 +170,7 @@ def _plus_term(total: Any, k: int) -> Callable[..., Any]:
 def _unary(stub: Any, rule: Callable[[Any], Any]) -> None:
     """Teach Numba `stub` on a dual number."""
 
-    @_overload(stub)
+    @taught(stub)
     def _(x: Any) -> Any:
         return rule if isinstance(x, Dual) else None
 
@@ -186,7 +183,7 @@ def _binary(
 ) -> None:
     """Teach Numba `stub` on two dual numbers, and on one as the first or as the second operand."""
 
-    @_overload(stub)
+    @taught(stub)
     def _(x: Any, y: Any) -> Any:
         if isinstance(x, Dual):
             return both if isinstance(y, Dual) else first if is_constant(y) else None
@@ -210,7 +207,7 @@ _unary(simd.isnan, lambda x: simd.isnan(value_of(x)))
 _unary(simd.round_to_integer, lambda x: simd.round_to_integer(value_of(x)))
 
 
-@_overload(simd.sqrt)
+@taught(simd.sqrt)
 def _(x: Any) -> Any:
     def rule(x: Any) -> Any:
         root = sqrt(value_of(x))
@@ -271,7 +268,7 @@ for stub in (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, op
     _comparison(stub)
 
 
-@_overload(simd.fma)
+@taught(simd.fma)
 def _(x: Any, y: Any, z: Any) -> Any:
     def rule(x: Any, y: Any, z: Any) -> Any:
         value = fma(value_of(x), value_of(y), value_of(z))
@@ -280,7 +277,7 @@ def _(x: Any, y: Any, z: Any) -> Any:
     return rule if any(isinstance(kind, Dual) for kind in (x, y, z)) else None
 
 
-@_overload(simd.select)
+@taught(simd.select)
 def _(mask: Any, if_true: Any, if_false: Any) -> Any:
     def rule(mask: Any, if_true: Any, if_false: Any) -> Any:
         return dual(
@@ -291,7 +288,7 @@ def _(mask: Any, if_true: Any, if_false: Any) -> Any:
     return rule if isinstance(if_true, Dual) or isinstance(if_false, Dual) else None
 
 
-@_overload(operator.pow, prefer_literal=True)
+@taught(operator.pow, prefer_literal=True)
 def _(x: Any, exponent: Any) -> Any:
     """Raise to a literal integer power by multiplication."""
     if not isinstance(x, Dual | Vector) or not isinstance(exponent, types.IntegerLiteral):

@@ -7,7 +7,7 @@ operation, add one `_operation` below: the stub in `fastact.simd`, the result ty
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -179,20 +179,53 @@ def _common_vector(kinds: tuple[types.Type, ...]) -> Vector | None:
     return vectors.pop() if len(vectors) == 1 and others else None
 
 
+#: What operations mean, for compilers other than Numba: for each stub, functions that take the types of operands and
+#: return a signature or None, and emitters as Numba's.
+OPERATIONS: dict[Any, list[tuple[Callable[..., Any], Callable[..., Any]]]] = {}
+#: Likewise for stubs whose meaning is a Python function: functions that take the types and return it or None, and whether
+#: these are literal types.
+OVERLOADS: dict[Any, list[tuple[Callable[..., Any], bool]]] = {}
+
+
+def _teach(stub: Any, kinds: Sequence[Any], typed: Any, lower: Any) -> None:
+    """Teach an operation: the types that its lowering is for, the signature for given types, and the lowering."""
+
+    class Template(AbstractTemplate):
+        key = stub
+
+        def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
+            return None if kwargs or len(args) != len(kinds) else typed(args)
+
+    infer_global(stub)(Template)
+    lower_builtin(stub, *kinds)(lower)
+    OPERATIONS.setdefault(stub, []).append(
+        (lambda args: typed(args) if len(args) == len(kinds) else None, lower)
+    )
+
+
+def taught(stub: Any, prefer_literal: bool = False) -> Callable[[Any], Any]:
+    """Teach a stub by overloads: the decorated function takes types, and returns a Python function or None."""
+
+    def register(choose: Callable[..., Any]) -> Callable[..., Any]:
+        options = {"strict": False, "prefer_literal": prefer_literal, "jit_options": JIT_OPTIONS}
+        overload(stub, **options)(choose)
+        OVERLOADS.setdefault(stub, []).append((choose, prefer_literal))
+        return choose
+
+    return register
+
+
 def _operation(
     stub: Any,
     arity: int,
     emit: Callable[[Any, Vector, list[Any]], Any],
     result: Callable[[Vector], types.Type] = lambda vector: vector,
 ) -> None:
-    """Teach Numba `stub` on `arity` operands of one vector type; Python numbers among them are weak."""
+    """Teach `stub` on `arity` operands of one vector type; Python numbers among them are weak."""
 
-    class Template(AbstractTemplate):
-        key = stub
-
-        def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
-            vector = _common_vector(args) if len(args) == arity and not kwargs else None
-            return vector and signature(result(vector), *args)
+    def typed(args: tuple[types.Type, ...]) -> Any:
+        vector = _common_vector(args)
+        return vector and signature(result(vector), *args)
 
     def lower(context: Any, builder: Any, call: Any, values: Any) -> Any:
         vector = _common_vector(call.args)
@@ -201,8 +234,7 @@ def _operation(
         operands = [coerce(context, builder, kind, value, vector) for kind, value in pairs]
         return emit(builder, vector, operands)
 
-    infer_global(stub)(Template)
-    lower_builtin(stub, *(types.Any,) * arity)(lower)
+    _teach(stub, (types.Any,) * arity, typed, lower)
 
 
 def _mask_of(vector: Vector) -> Mask:
@@ -393,7 +425,7 @@ _operation(
 # Not LLVM's sitofp: AVX2 has no instruction for it on 64-bit integers.
 
 
-@overload(simd.to_float, jit_options=JIT_OPTIONS)
+@taught(simd.to_float)
 def _(x: Any) -> Any:
     def to_float(x: Any) -> Any:
         return simd.from_bits(x + BITS_OF_ROUNDING_SHIFT) - ROUNDING_SHIFT
@@ -405,7 +437,7 @@ def _(x: Any) -> Any:
 _ONE_LESS_HALF = simd.PerDtype(float32=1 - 2.0**-24, float64=1 - 2.0**-33)
 
 
-@overload(simd.uniform, jit_options=JIT_OPTIONS)
+@taught(simd.uniform)
 def _(words: Any) -> Any:
     def to_float32(words: Any) -> Any:
         return simd.from_bits((words >> 9) & 0x7FFFFF | BITS_OF_ONE) - _ONE_LESS_HALF
@@ -418,17 +450,14 @@ def _(words: Any) -> Any:
     return {types.int32: to_float32, types.int64: to_float64}.get(words.dtype)
 
 
-@infer_global(simd.at_least)
-class _AtLeast(AbstractTemplate):
-    def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
-        words, threshold = args
-        if not isinstance(words, Vector) or not isinstance(threshold, types.Integer):
-            return None
-        return signature(Mask(_FLOAT[words.dtype], words.lanes), words, types.int64)
+def _type_of_at_least(args: tuple[types.Type, ...]) -> Any:
+    words, threshold = args
+    if not isinstance(words, Vector) or not isinstance(threshold, types.Integer):
+        return None
+    return signature(Mask(_FLOAT[words.dtype], words.lanes), words, types.int64)
 
 
-@lower_builtin(simd.at_least, Vector, types.int64)
-def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
+def _at_least(context: Any, builder: Any, call: Any, values: Any) -> Any:
     words, threshold = values
     vector = call.args[0]
     if vector.dtype == types.int64:
@@ -438,6 +467,8 @@ def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
     fits = builder.icmp_signed("<", threshold, ir.Constant(threshold.type, 2**32))
     return builder.and_(reached, splat(builder, fits, vector.lanes))
 
+
+_teach(simd.at_least, (Vector, types.int64), _type_of_at_least, _at_least)
 
 def _scale_by_instruction(builder: Any, vector: Vector, operands: list[Any]) -> Any:
     """Emit AVX-512's ``x * 2**n``: one instruction instead of the portable eight."""
@@ -488,7 +519,7 @@ def _power_of_two(n: Any) -> Any:
     return simd.from_bits(simd.bits(n + _POWER_OF_TWO) << MANTISSA_BITS)
 
 
-@overload(simd.scale, jit_options=JIT_OPTIONS)
+@taught(simd.scale)
 def _(x: Any, n: Any) -> Any:
     def by_instruction(x: Any, n: Any) -> Any:
         return _scale_instruction(x, n)
@@ -519,7 +550,7 @@ _LIFT, _DROP = 2.0**850, 2.0**-850
 _LIFTED_NORMAL, _BITS_OF_LIFTED_NORMAL = 2.0 ** (850 - 1022), (1023 + 850 - 1022) << 52
 
 
-@overload(simd.scale_down, jit_options=JIT_OPTIONS)
+@taught(simd.scale_down)
 def _(x: Any, power: Any) -> Any:
     def in_double(x: Any, power: Any) -> Any:
         return simd.product_in_double(x, power)
@@ -537,15 +568,12 @@ def _(x: Any, power: Any) -> Any:
     return {types.float32: in_double, types.float64: in_integers}.get(x.dtype)
 
 
-@infer_global(simd.polynomial)
-class _Polynomial(AbstractTemplate):
-    def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
-        fits = len(args) == 2 and isinstance(args[0], Vector) and isinstance(args[1], PerDtypeType)
-        return signature(args[0], *args) if fits else None
+def _type_of_polynomial(args: tuple[types.Type, ...]) -> Any:
+    fits = isinstance(args[0], Vector) and isinstance(args[1], PerDtypeType)
+    return signature(args[0], *args) if fits else None
 
 
-@lower_builtin(simd.polynomial, Vector, PerDtypeType)
-def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
+def _polynomial(context: Any, builder: Any, call: Any, values: Any) -> Any:
     vector, coefficients = call.args
     *lower, result = (
         constant(vector.llvm, coefficient) for coefficient in _value_for(coefficients, vector)
@@ -556,21 +584,21 @@ def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
     return result
 
 
+_teach(simd.polynomial, (Vector, PerDtypeType), _type_of_polynomial, _polynomial)
+
+
 def _looked_up(table: PerDtypeType, index: Vector) -> Vector:
     is_integer = all(isinstance(element, int) for element in _value_for(table, index))
     return index if is_integer else _as_float(index)
 
 
-@infer_global(simd.lookup)
-class _Lookup(AbstractTemplate):
-    def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
-        table, index = args
-        fits = isinstance(table, PerDtypeType) and isinstance(index, Vector)
-        return signature(_looked_up(table, index), *args) if fits else None
+def _type_of_lookup(args: tuple[types.Type, ...]) -> Any:
+    table, index = args
+    fits = isinstance(table, PerDtypeType) and isinstance(index, Vector)
+    return signature(_looked_up(table, index), *args) if fits else None
 
 
-@lower_builtin(simd.lookup, PerDtypeType, Vector)
-def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
+def _lookup(context: Any, builder: Any, call: Any, values: Any) -> Any:
     table, index = call.args
     result = call.return_type
     elements = _value_for(table, index)
@@ -594,18 +622,18 @@ def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
     return builder.load(found)
 
 
-@infer_global(simd.select)
-class _Select(AbstractTemplate):
-    def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
-        if len(args) != 3 or not isinstance(args[0], Mask):
-            return None
-        masked = Vector(args[0].dtype, args[0].lanes)
-        vector = _common_vector((masked, *args[1:]))
-        return vector and signature(vector, *args)
+_teach(simd.lookup, (PerDtypeType, Vector), _type_of_lookup, _lookup)
 
 
-@lower_builtin(simd.select, Mask, types.Any, types.Any)
-def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
+def _type_of_select(args: tuple[types.Type, ...]) -> Any:
+    if not isinstance(args[0], Mask):
+        return None
+    masked = Vector(args[0].dtype, args[0].lanes)
+    vector = _common_vector((masked, *args[1:]))
+    return vector and signature(vector, *args)
+
+
+def _select(context: Any, builder: Any, call: Any, values: Any) -> Any:
     mask, *operands = values
     if_true, if_false = (
         coerce(context, builder, kind, value, call.return_type)
@@ -614,18 +642,18 @@ def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
     return builder.select(mask, if_true, if_false)
 
 
+_teach(simd.select, (Mask, types.Any, types.Any), _type_of_select, _select)
+
+
 def _mask_operation(stub: Any, arity: int, emit: Callable[..., Any]) -> None:
-    class Template(AbstractTemplate):
-        key = stub
+    def typed(args: tuple[types.Type, ...]) -> Any:
+        fits = len(set(args)) == 1 and isinstance(args[0], Mask)
+        return signature(args[0], *args) if fits else None
 
-        def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
-            fits = len(args) == arity and len(set(args)) == 1 and isinstance(args[0], Mask)
-            return signature(args[0], *args) if fits else None
+    def lower(context: Any, builder: Any, call: Any, values: Any) -> Any:
+        return emit(builder, *values)
 
-    infer_global(stub)(Template)
-    lower_builtin(stub, *(Mask,) * arity)(
-        lambda context, builder, call, values: emit(builder, *values)
-    )
+    _teach(stub, (Mask,) * arity, typed, lower)
 
 
 _mask_operation(operator.and_, 2, lambda builder, x, y: builder.and_(x, y))
@@ -634,22 +662,16 @@ _mask_operation(operator.xor, 2, lambda builder, x, y: builder.xor(x, y))
 _mask_operation(operator.invert, 1, lambda builder, x: builder.not_(x))
 
 
-@infer_global(simd.any_lane)
-class _AnyLane(AbstractTemplate):
-    def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
-        fits = len(args) == 1 and isinstance(args[0], Mask)
-        return signature(types.boolean, *args) if fits else None
+def _type_of_any_lane(args: tuple[types.Type, ...]) -> Any:
+    return signature(types.boolean, *args) if isinstance(args[0], Mask) else None
 
 
-@infer_global(simd.any_above)
-class _AnyAbove(AbstractTemplate):
-    def generic(self, args: tuple[types.Type, ...], kwargs: Any) -> Any:
-        fits = len(args) == 2 and isinstance(args[0], Vector) and args[0].dtype in _FLOAT
-        return signature(types.boolean, *args) if fits else None
+def _type_of_any_above(args: tuple[types.Type, ...]) -> Any:
+    fits = isinstance(args[0], Vector) and args[0].dtype in _FLOAT
+    return signature(types.boolean, *args) if fits else None
 
 
-@lower_builtin(simd.any_above, Vector, PerDtypeType)
-def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
+def _any_above(context: Any, builder: Any, call: Any, values: Any) -> Any:
     vector, threshold = call.args
     (words, _), lanes = values, lanes_of(vector.dtype)
     while vector.lanes and words.type.count > lanes:
@@ -666,9 +688,12 @@ def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
     return call_llvm(builder, "llvm.expect.i1", ir.IntType(1), [is_above, expected])
 
 
-@lower_builtin(simd.any_lane, Mask)
-def _(context: Any, builder: Any, call: Any, values: Any) -> Any:
+def _any_lane(context: Any, builder: Any, call: Any, values: Any) -> Any:
     lanes = call.args[0].lanes
     if not lanes:
         return values[0]
     return call_llvm(builder, f"llvm.vector.reduce.or.v{lanes}i1", ir.IntType(1), values)
+
+
+_teach(simd.any_above, (Vector, PerDtypeType), _type_of_any_above, _any_above)
+_teach(simd.any_lane, (Mask,), _type_of_any_lane, _any_lane)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastact.simd.compilable import internal
+from fastact.simd.compilable import Internal, internal
 from fastact.simd.interned import Interned
-from fastact.simd.lowering import JIT_OPTIONS, Vector, shuffle_mask
+from fastact.simd.lowering import Vector, shuffle_mask
 from fastact.simd.memory import is_likely
 from fastact.simd.storage import INDEX, number
 from fastact.system.target import TARGET
@@ -100,8 +100,6 @@ _HEAD = max(4, TARGET.vector_bytes // 8)
 _WINDOW = 4 * GROUP
 
 
-# Not forced inline: a loop may use words at several points.
-@njit(**(JIT_OPTIONS | {"forceinline": False}))
 def _fill(window: Any, key: int, index: int, end: int) -> None:
     """Fill a window with the words from an element on: as many as fit, or up to `end`."""
     first, position = index // GROUP * GROUP, 0
@@ -110,6 +108,10 @@ def _fill(window: Any, key: int, index: int, end: int) -> None:
         _store_words(window, position, words_of_group(key, group))
         position += GROUP
     window[0], window[1] = first, position
+
+
+# Not inlined: a loop may use words at several points.
+_fill_outside = Internal(_fill, is_outlined=True)
 
 
 class RandomWords(metaclass=Interned):
@@ -176,7 +178,7 @@ class RandomWords(metaclass=Interned):
             position, wanted = index - window[0], min(lanes, end - index)
             # Spill registers for the call when it happens, not in every iteration of the caller's loop.
             if not is_likely((position >= 0) & (position <= window[1] - wanted)):
-                _fill(window, key, index, end)
+                _fill_outside(window, key, index, end)
             return load(window, index - window[0])
 
         self.reserve = reserve
