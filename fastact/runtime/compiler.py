@@ -120,7 +120,8 @@ def llvm_module(build: Callable[[], Callable[..., Any]], signature: Any) -> tupl
 def _optimize(module: Any) -> None:
     """Run LLVM's passes over a module."""
     tuning = llvm.create_pipeline_tuning_options(speed_level=2)
-    tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_interleaving = False
+    tuning.loop_vectorization = tuning.slp_vectorization = False
+    tuning.loop_interleaving = tuning.loop_unrolling = False
     builder = llvm.create_pass_builder(target_machine(), tuning)
     builder.getModulePassManager().run(module, builder)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -133,9 +134,14 @@ def lanes_of(dtype: types.Type) -> int:
 
 def shuffle_mask(lanes: Iterable[int]) -> Any:
     """Return the constant operand of a shuffle: the source lane of each lane of the result."""
+    return _shuffle_mask(tuple(lanes))
+
+
+# llvmlite keeps a constant's text, which is long for wide vectors: a third of the time that a kernel takes to lower.
+@cache
+def _shuffle_mask(lanes: tuple[int, ...]) -> Any:
     kind = ir.IntType(32)
-    indices = [kind(each) for each in lanes]
-    return ir.Constant(ir.VectorType(kind, len(indices)), indices)
+    return ir.Constant(ir.VectorType(kind, len(lanes)), [kind(each) for each in lanes])
 
 
 def splat(builder: Any, value: Any, lanes: int) -> Any:
@@ -144,17 +150,23 @@ def splat(builder: Any, value: Any, lanes: int) -> Any:
         return value
     kind = ir.VectorType(value.type, lanes)
     if isinstance(value, ir.Constant):
-        return ir.Constant(kind, [value] * lanes)
+        return _repeated(value, lanes)
     first = builder.insert_element(
         ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
     )
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
+    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), shuffle_mask([0] * lanes))
+
+
+@cache  # equal constants have equal texts
+def _repeated(value: ir.Constant, lanes: int) -> Any:
+    return ir.Constant(ir.VectorType(value.type, lanes), [value] * lanes)
 
 
 def constant(kind: ir.Type, number: Any) -> Any:
     """Return a constant of an LLVM type with one number in every lane."""
-    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
+    if isinstance(kind, ir.VectorType):
+        return _repeated(ir.Constant(kind.element, number), kind.count)
+    return ir.Constant(kind, number)
 
 
 def coerce(context: Any, builder: Any, kind: types.Type, value: Any, to: Vector) -> Any:
@@ -499,13 +511,15 @@ def _register_by_register(
 ) -> Any:
     """Apply a function on vectors of `lanes` lanes to vectors of a multiple of them."""
     width = operands[0].type.count
-    if width == lanes:
-        return function(*operands)
-    lower, upper = (
-        _register_by_register(builder, lanes, function, list(half))
-        for half in zip(*(_halves(builder, each) for each in operands), strict=True)
-    )
-    return builder.shuffle_vector(lower, upper, shuffle_mask(range(width)))
+    parts = []
+    for begin in range(0, width, lanes):
+        mask = shuffle_mask(range(begin, begin + lanes))
+        parts.append(function(*(builder.shuffle_vector(each, each, mask) for each in operands)))
+    while len(parts) > 1:
+        mask = shuffle_mask(range(2 * parts[0].type.count))
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        parts = [builder.shuffle_vector(*pair, mask) for pair in pairs]
+    return parts[0]
 
 
 # `ROUNDING_SHIFT` plus the exponent's bias: adding it leaves a biased exponent in the low bits of the sum; shifted
