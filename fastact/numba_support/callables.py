@@ -217,7 +217,7 @@ def _on_vectors(context: Any, builder: Any, of: Operation, result: Any, operands
     inputs = types.Tuple([kind for kind, _ in pairs])
     together = context.make_tuple(builder, inputs, [value for _, value in pairs])
     # Through the dispatcher: functions compiled by `compile_internal` are not always inlined.
-    called = types.Dispatcher(apply)
+    called = types.Dispatcher(apply.dispatcher)
     call = called.get_call_type(context.typing_context, (inputs,), {})
     outputs = context.get_function(called, call)(builder, [together])
     return list(cgutils.unpack_tuple(builder, outputs))

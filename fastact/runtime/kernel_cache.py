@@ -60,14 +60,20 @@ def _numba_version() -> bytes | str:
 
 
 def _semantics() -> str | None:
-    """Return `fastact.runtime.sources.semantic_digest`, cached on disk."""
+    """Return `fastact.runtime.sources.semantic_digest`, cached on disk; in an empty cache the digest of the text.
+
+    Where there is no kernel yet that other sources could share, the text identifies it just as well, without a second of
+    compiling to bytecode.
+    """
     if sources.AT_START is None:
         return None
-    key = _semantics_key(sources.AT_START)
-    cached = _read(cache_folder.trusted_directory(), key)
+    key, folder = _semantics_key(sources.AT_START), cache_folder.trusted_directory()
+    cached = _read(folder, key)
     if cached is not None:
         return cached.decode()
-    semantics = sources.semantic_digest()
+    is_empty = folder is None or not any(_ENTRY.fullmatch(each.name) for each in folder.iterdir())
+    is_simple = is_empty and sources.is_bytecode_newer()
+    semantics = sources.AT_START if is_simple else sources.semantic_digest()
     if semantics is not None:
         _write(cache_folder.create_directory(), key, semantics.encode())
     return semantics

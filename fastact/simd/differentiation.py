@@ -24,7 +24,6 @@ from fastact.simd import derivative_of, dual, fma, select, sqrt, value_of
 from fastact.simd.lowering import JIT_OPTIONS, Mask, PerDtypeType, Vector, coerce, taught
 
 
-
 class Dual(types.Type):
     """A vector of values and one of derivatives; nested, both are dual numbers, for second derivatives."""
 

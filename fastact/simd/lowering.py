@@ -482,6 +482,7 @@ def _at_least(context: Any, builder: Any, call: Any, values: Any) -> Any:
 
 _teach(simd.at_least, (Vector, types.int64), _type_of_at_least, _at_least)
 
+
 def _scale_by_instruction(builder: Any, vector: Vector, operands: list[Any]) -> Any:
     """Emit AVX-512's ``x * 2**n``: one instruction instead of the portable eight."""
     letter = {types.float32: "s", types.float64: "d"}[vector.dtype]

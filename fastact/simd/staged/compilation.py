@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 from llvmlite import ir
 from numba.core import types
 
-from fastact.simd.staged.evaluator import Evaluator
-from fastact.simd.staged.values import CONTEXT, Value, is_known, kind_of, llvm_of, lowered
+from fastact.simd.staged import calls
+from fastact.simd.staged.frame import Frame
+from fastact.simd.staged.values import Value, converted, is_known, kind_of, llvm_of, lowered
 from fastact.system.target import llvm, target_machine
 
 SYMBOL = "fastact_kernel"
@@ -33,43 +35,62 @@ def module_of(function: Callable[..., Any], signature: Any) -> str:
     module = ir.Module()
     module.triple = llvm.get_default_triple()
     module.data_layout = str(target_machine().target_data)
-    _define(module, SYMBOL, function, signature.args, signature.return_type)
+    code = _Code(module, SYMBOL, signature.args, signature.return_type)
+    code.define(function, code.arguments)
     return str(module)
 
 
-def _define(module: Any, name: str, function: Any, kinds: Any, returned: Any, known: Any = None) -> Any:
-    """Define a function of the machine; return it."""
-    has_result = returned.name != "none"
-    kind = ir.FunctionType(llvm_of(returned) if has_result else ir.VoidType(), [llvm_of(each) for each in kinds])
-    defined = ir.Function(module, kind, name)
-    defined.attributes.add("nounwind")
-    entry = defined.append_basic_block("entry")  # of stack space only
-    body = defined.append_basic_block("body")
-    ir.IRBuilder(entry).branch(body)
-    builder = ir.IRBuilder(body)
-    values = [Value(*pair) for pair in zip(kinds, defined.args, strict=True)]
-    arguments = known(values) if known else values
-    result = Evaluator(builder, _outline).call(function, *arguments)
-    if has_result:
-        builder.ret(CONTEXT.cast(builder, lowered(builder, result), kind_of(result), returned))
-    else:
-        builder.ret_void()
-    return defined
+class _Code:
+    """A function of the machine in the making; what it calls is inlined.
 
+    Parameters
+    ----------
+    module : llvmlite.ir.Module
+        Where it is defined.
+    name : str
+        Its symbol.
+    kinds : sequence of Numba types
+        Those of its arguments.
+    returned : Numba type
+        That of its result.
 
-def _outline(evaluator: Evaluator, function: Any, arguments: tuple[Any, ...]) -> None:
-    """Emit a call of a function without a result; known arguments are built into it."""
-    builder = evaluator.builder
-    varying = [each for each in arguments if not is_known(each)]
-    module = builder.module
+    Attributes
+    ----------
+    arguments : list of Value
+        Its arguments.
+    """
 
-    def restored(values: list[Value]) -> list[Any]:
-        given = iter(values)
-        return [each if is_known(each) else next(given) for each in arguments]
+    def __init__(self, module: Any, name: str, kinds: Sequence[Any], returned: Any) -> None:
+        self._returned = returned
+        result = ir.VoidType() if returned == types.void else llvm_of(returned)
+        kind = ir.FunctionType(result, [llvm_of(each) for each in kinds])
+        self.function = ir.Function(module, kind, name)
+        self.function.attributes.add("nounwind")
+        # The first block reserves stack space only.
+        stack, body = map(self.function.append_basic_block, ("stack", "body"))
+        ir.IRBuilder(stack).branch(body)
+        self.builder = ir.IRBuilder(body)
+        self.arguments = list(map(Value, kinds, self.function.args))
 
-    name = module.get_unique_name(function.__name__)
-    kinds = [kind_of(each) for each in varying]
-    defined = _define(module, name, function, kinds, types.void, restored)
-    defined.linkage = "internal"
-    defined.attributes.add("noinline")
-    builder.call(defined, [lowered(builder, each) for each in varying])
+    def define(self, function: Any, arguments: Sequence[Any]) -> None:
+        """Let it do what a Python function does."""
+        result = calls.call(self, function, tuple(arguments))
+        if self._returned == types.void:
+            self.builder.ret_void()
+        else:
+            self.builder.ret(converted(self.builder, result, self._returned))
+
+    def inline(self, function: FunctionType, arguments: tuple[Any, ...], keywords: Any) -> Any:
+        """Evaluate a call of a Python function."""
+        return Frame(self, function).run(arguments, keywords)
+
+    def outline(self, function: FunctionType, arguments: tuple[Any, ...]) -> None:
+        """Call a Python function without a result that becomes a function; known arguments are built into it."""
+        module, varying = self.builder.module, [each for each in arguments if not is_known(each)]
+        name = module.get_unique_name(function.__name__)
+        code = _Code(module, name, list(map(kind_of, varying)), types.void)
+        given = iter(code.arguments)
+        code.define(function, [each if is_known(each) else next(given) for each in arguments])
+        code.function.linkage = "internal"
+        code.function.attributes.add("noinline")
+        self.builder.call(code.function, [lowered(self.builder, each) for each in varying])

@@ -21,7 +21,12 @@ _COMPARISONS = {
     operator.eq: "==",
     operator.ne: "!=",
 }
-_OF_FLOATS = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul", operator.truediv: "fdiv"}
+_OF_FLOATS = {
+    operator.add: "fadd",
+    operator.sub: "fsub",
+    operator.mul: "fmul",
+    operator.truediv: "fdiv",
+}
 _OF_INTEGERS = {
     operator.add: "add",
     operator.sub: "sub",
@@ -41,7 +46,10 @@ def binary(builder: Any, function: Any, x: Any, y: Any) -> Value:
     if not all(isinstance(each, types.Number | types.Boolean) for each in kinds):
         raise UnsupportedError(f"{function.__name__} of {kinds}")
     if kinds == (types.boolean, types.boolean) and function in _BITWISE:
-        return Value(types.boolean, getattr(builder, _OF_INTEGERS[function])(lowered(builder, x), lowered(builder, y)))
+        return Value(
+            types.boolean,
+            getattr(builder, _OF_INTEGERS[function])(lowered(builder, x), lowered(builder, y)),
+        )
     is_float = function is operator.truediv or any(isinstance(each, types.Float) for each in kinds)
     kind = _common_float(kinds) if is_float else types.int64
     a, b = (converted(builder, each, kind) for each in (x, y))

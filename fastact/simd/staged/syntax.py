@@ -58,7 +58,9 @@ def _tree_of_code(code: CodeType, module: str) -> _Tree:
     found = _trees(module).get((code.co_name, code.co_firstlineno), [])
     if len(found) > 1:  # lambdas on one line
         places = set(code.co_positions())
-        found = [each for each in found if isinstance(each, ast.Lambda) and _place(each.body) in places]
+        found = [
+            each for each in found if isinstance(each, ast.Lambda) and _place(each.body) in places
+        ]
     if len(found) != 1:
         raise UnsupportedError(f"no source of {code.co_name}")
     return found[0]
@@ -82,5 +84,9 @@ def tree_of(function: FunctionType) -> _Tree:
 @cache
 def assigned_in(node: ast.For | ast.While) -> tuple[str, ...]:
     """Return the names that a loop assigns."""
-    names = (each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store))
+    names = (
+        each.id
+        for each in ast.walk(node)
+        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
+    )
     return tuple(dict.fromkeys(names))

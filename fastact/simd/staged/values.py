@@ -68,10 +68,16 @@ class Context:
         target, is_float = llvm_of(to), isinstance(kind, types.Float)
         if isinstance(value, ir.Constant) and to != types.boolean:
             number = value.constant
-            return ir.Constant(target, int(number) if isinstance(to, types.Integer) else float(number))
+            return ir.Constant(
+                target, int(number) if isinstance(to, types.Integer) else float(number)
+            )
         if to == types.boolean:
             zero = ir.Constant(value.type, 0)
-            return builder.fcmp_unordered("!=", value, zero) if is_float else builder.icmp_signed("!=", value, zero)
+            return (
+                builder.fcmp_unordered("!=", value, zero)
+                if is_float
+                else builder.icmp_signed("!=", value, zero)
+            )
         if isinstance(to, types.Float):
             if is_float:
                 return (builder.fpext if to == types.float64 else builder.fptrunc)(value, target)
@@ -150,7 +156,9 @@ def unified(first: Any, second: Any) -> Any:
         return first
     if isinstance(first, tuple) and isinstance(second, tuple) and len(first) == len(second):
         return mapped(unified, first, second)
-    if isinstance(first, types.Number | types.Boolean) and isinstance(second, types.Number | types.Boolean):
+    if isinstance(first, types.Number | types.Boolean) and isinstance(
+        second, types.Number | types.Boolean
+    ):
         is_float = isinstance(first, types.Float) or isinstance(second, types.Float)
         return types.float64 if is_float else types.int64
     raise UnsupportedError(f"a variable of the types {first} and {second}")
@@ -163,3 +171,15 @@ def converted(builder: Any, value: Any, kind: Any) -> Any:
     if isinstance(kind, Vector) and kind_of(value) != kind:
         raise UnsupportedError(f"{kind_of(value)} as {kind}")
     return CONTEXT.cast(builder, lowered(builder, value), kind_of(value), kind)
+
+
+def is_same(x: Any, y: Any) -> bool:
+    """Return whether two values are one."""
+    if x is y:
+        return True
+    if isinstance(x, Value) and isinstance(y, Value):
+        return bool(x.kind == y.kind) and x.llvm is y.llvm
+    if isinstance(x, tuple) and isinstance(y, tuple):
+        return len(x) == len(y) and all(map(is_same, x, y))
+    numbers = (bool, int)  # not floats: 0.0 == -0.0
+    return isinstance(x, numbers) and type(x) is type(y) and x == y
