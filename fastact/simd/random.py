@@ -111,7 +111,7 @@ def _fill(window: Any, key: int, index: int, end: int) -> None:
 
 
 # Not inlined: a loop may use words at several points.
-_fill_outside = Internal(_fill, is_outlined=True)
+_fill_outside: Any = Internal(_fill, is_outlined=True)
 
 
 class RandomWords(metaclass=Interned):
