@@ -1,0 +1,50 @@
+"""How a call is divided among threads: what the inner loop and the simulation of it share.
+
+`benchmarks.schedule` shows what these rules cost and gain on up to 128 cores. They are integer
+arithmetic in plain Python, which is compiled into the inner loop.
+"""
+
+from __future__ import annotations
+
+# A thread that loses its core for a while, or has a slow one, holds up the call for one chunk. TBB
+# splits no further than it must: more chunks only let it.
+CHUNKS_PER_THREAD = 8
+# Whole cache lines of any type, so that no two threads write to the same one.
+CHUNK_MULTIPLE = 64
+# A team of fixed size starts if there is work for one of so many of its threads.
+FIXED_TEAM_SHARE = 16
+
+
+def wanted_threads(elements: int, threshold: int) -> int:
+    """Return how many threads a call is worth: each has at least half of what the first two share."""
+    return 1 if elements < threshold else 2 * elements // threshold
+
+
+def thread_count(wanted: int, available: int, has_fixed_team: int) -> int:
+    """Return how many threads take part.
+
+    TBB forms a team for each call, which takes longer the larger it is. OpenMP starts and ends
+    threads whenever the size of its team changes: all take part, or one.
+    """
+    if has_fixed_team != 0:
+        return available if wanted > 1 and wanted * FIXED_TEAM_SHARE >= available else 1
+    return min(wanted, available)
+
+
+def chunk_length(iterations: int, elements: int, threads: int, least: int) -> int:
+    """Return how many iterations of a loop are one chunk.
+
+    Parameters
+    ----------
+    iterations : int
+        Those of the whole call.
+    elements : int
+        The elements of one iteration.
+    threads : int
+        How many take part.
+    least : int
+        The fewest elements worth a chunk.
+    """
+    length = max(least // elements, iterations // (threads * CHUNKS_PER_THREAD))
+    multiple = max(1, CHUNK_MULTIPLE // elements)
+    return max(1, -(-length // multiple)) * multiple
