@@ -62,7 +62,9 @@ class SettingLayout(NamedTuple):
     output_pool: int = 36
     pool_handler: int = 37
     default_handler: int = 38
-    has_fixed_team: int = 39  # whether all threads take part in a call or one; see `fastact.runtime.schedule`
+    has_fixed_team: int = (
+        39  # whether all threads take part in a call or one; see `fastact.runtime.schedule`
+    )
 
 
 class LoopDataLayout(NamedTuple):
