@@ -21,12 +21,12 @@ from fastact.arrays.arguments import (
 )
 from fastact.arrays.contiguous import (
     BLOCK,
-    MAX_SUMS,
     ONE_CALL,
     RANDOM_OPERANDS,
     as_contiguous,
     computed_dtype,
     copy_back,
+    most_sums,
     parts,
 )
 from fastact.arrays.plans import (
@@ -46,6 +46,8 @@ from fastact.runtime.replays import Input, Output
 
 # Random numbers depend on indices in the whole array, where the channels of a block may be further apart.
 CHANNEL_RANDOM_OPERANDS = (*RANDOM_OPERANDS, "channel_stride")
+# Adjacent channels of a block where they are cut: a page of float32 in each row.
+_WIDTH = 1024
 
 
 def channel_axis(caller: str, name: str, x: NDArray[Any], value: Any, axis: Any) -> int | None:
@@ -349,7 +351,11 @@ def _with_number(outputs: int) -> Callable[..., Any]:
 
 def total_of_blocks(partials: list[NDArray[np.float64]], channels: int) -> NDArray[np.float64]:
     """Add up the sums of all blocks."""
-    return np.concatenate(partials).sum(axis=0) if partials else np.zeros(channels)
+    if not partials:
+        return np.zeros(channels)
+    sums = partials[0] if len(partials) == 1 else np.concatenate(partials)
+    found: NDArray[np.float64] = sums.sum(axis=0)
+    return found
 
 
 def run_in_blocks(
@@ -365,63 +371,78 @@ def run_in_blocks(
     partials: list[list[NDArray[np.float64]]] = [[] for _ in range(sums)]
     if inputs[0].size == 0:
         return partials
-    blocks = _blocks_of(inputs[0].shape, axis)
+    blocks = _blocks_of(inputs[0].shape, axis, key_and_threshold is not None)
     _, channels, length = blocks.core
     arrays = [array.reshape(blocks.core) for array in (*inputs, *outputs)]
     for part in blocks.parts:
         views = [part.view(array) for array in arrays]
         results = views[len(inputs) :]
         for each in partials:
-            results.append(np.empty((*part.count, channels)))
-            each.append(results[-1].reshape(-1, channels))
+            if part.is_first_of_channels:
+                each.append(np.empty((part.blocks_of_channel, channels)))
+            results.append(part.view_of_sums(each[-1]))
         draws: tuple[Any, ...] = ()
         if key_and_threshold is not None:
             key, threshold = key_and_threshold
             draws = key, part.first_indices, threshold, np.int64(length)
-        ufunc(*draws, *views[: len(inputs)], *parameters, out=tuple(results))
+        own = [part.view_of_parameter(each) if each.ndim else each for each in parameters]
+        ufunc(*draws, *views[: len(inputs)], *own, out=tuple(results), order="C")
     return partials
 
 
 class _Part:
     """A part of arrays (rows, channels, length) that is cut into blocks of one shape.
 
+    Blocks lie along two of the three axes at most. NumPy calls the inner loop, and that the threads, for the last
+    dimension of a call alone: the axis with most blocks.
+
     Parameters
     ----------
     core : tuple of int
         The shape of the arrays.
-    rows, lengths : tuple of int
+    rows, channels, lengths : tuple of int
         Begin, end and the size of a block.
 
     Attributes
     ----------
-    count : tuple of int
+    blocks_of_channel : int
         The number of blocks along the rows and along the length.
+    is_first_of_channels : bool
+        Whether this part begins with the first channel.
     """
 
-    def __init__(
-        self,
-        core: tuple[int, int, int],
-        rows: tuple[int, int, int],
-        lengths: tuple[int, int, int],
-    ) -> None:
-        self._core, self._rows, self._lengths = core, rows, lengths
-        (first, last, row), (start, stop, length) = rows, lengths
-        self.count = (last - first) // row, (stop - start) // length
-        whole = (first, last) == (0, core[0]), (start, stop) == (0, core[2])
-        self._slices = None if all(whole) else (slice(first, last), slice(None), slice(start, stop))
-        self._split = self.count[0], row, core[1], self.count[1], length
+    def __init__(self, core: tuple[int, int, int], *cuts: tuple[int, int, int]) -> None:
+        self._core, self._cuts = core, cuts
+        counts = [(last - first) // size for first, last, size in cuts]
+        self.blocks_of_channel = counts[0] * counts[2]
+        self.is_first_of_channels = cuts[1][0] == 0
+        self._order = sorted(range(3), key=counts.__getitem__)
+        self._slices = tuple(slice(first, last) for first, last, _ in cuts)
+        self._counts, (self._row, self._channels, self._length) = counts, [cut[2] for cut in cuts]
 
     def view(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return a view of shape (row blocks, length blocks, rows, channels, length)."""
-        part = array if self._slices is None else array[self._slices]
-        return part.reshape(self._split).transpose(0, 3, 1, 2, 4)
+        """Return a view of shape (blocks along three axes, rows, channels, length)."""
+        rows, channels, lengths = self._counts
+        split = rows, self._row, channels, self._channels, lengths, self._length
+        return array[self._slices].reshape(split).transpose(*(2 * k for k in self._order), 1, 3, 5)
+
+    def view_of_parameter(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return a view of one value for each channel: (blocks, channels)."""
+        split = values[self._slices[1]].reshape(1, -1, 1, self._channels)
+        return split.transpose(*self._order, 3)
+
+    def view_of_sums(self, sums: NDArray[Any]) -> NDArray[Any]:
+        """Return a view of one sum for each block and channel: (blocks, channels)."""
+        rows, channels, lengths = self._counts
+        split = sums[:, self._slices[1]].reshape(rows, lengths, channels, self._channels)
+        return split.swapaxes(1, 2).transpose(*self._order, 3)
 
     @cached_property
     def first_indices(self) -> NDArray[np.int64]:
-        """The index in C order of the first element of each block: (row blocks, length blocks)."""
+        """The index in C order of the first element of each block, where channels are not cut."""
         _, channels, length = self._core
-        of_rows = np.arange(*self._rows, dtype=np.int64)[:, None] * (channels * length)
-        return of_rows + np.arange(*self._lengths, dtype=np.int64)
+        of_rows = np.arange(*self._cuts[0], dtype=np.int64)[:, None, None] * (channels * length)
+        return (of_rows + np.arange(*self._cuts[2], dtype=np.int64)).transpose(self._order)
 
 
 class _Blocks(NamedTuple):
@@ -432,15 +453,22 @@ class _Blocks(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _blocks_of(shape: tuple[int, ...], axis: int | None) -> _Blocks:
-    """Return the blocks of an array, which depend only on its shape."""
+def _blocks_of(shape: tuple[int, ...], axis: int | None, is_random: bool) -> _Blocks:
+    """Return the blocks of an array, which depend only on its shape.
+
+    The sums of a channel depend on where its rows and its length are cut. The channels of wide arrays are cut as well,
+    for the threads' sake; not with random numbers, whose indices would be further apart.
+    """
     core = rows, channels, length = core_shape(shape, axis)
     block_length = min(length, BLOCK)
-    fewest_rows = -(-rows * channels * -(-length // block_length) // MAX_SUMS)
+    sums_of_row = channels * -(-length // block_length)
+    fewest_rows = -(-rows * sums_of_row // most_sums(rows * channels * length))
     block_rows = max(1, min(rows, max(fewest_rows, BLOCK // (channels * block_length))))
+    is_wide = length == 1 and not is_random and channels // _WIDTH > rows // block_rows
     found = [
-        _Part(core, row_part, part)
+        _Part(core, row_part, channel_part, part)
         for row_part in parts(rows, block_rows)
         for part in parts(length, block_length)
+        for channel_part in parts(channels, _WIDTH if is_wide else channels)
     ]
     return _Blocks(core, found)
