@@ -103,10 +103,15 @@ def warm(
         jobs, shown.total = jobs or warming.default_jobs(), missing.total
         shown.tell()
         failed = []
-        for result in warming.compile_in_processes(missing.kernels, jobs):
-            shown.advance()
-            if result.error:
-                failed.append(result)
+        try:
+            for result in warming.compile_in_processes(missing.kernels, jobs):
+                shown.advance()
+                if result.error:
+                    failed.append(result)
+        except KeyboardInterrupt:
+            done = shown.done - len(failed)
+            complain(f"{done} of {missing.total} kernels compiled; the same command continues")
+            raise typer.Exit(130) from None
     for result in failed:
         complain(f"{result.kernel}: {result.error}")
     done, seconds = missing.total - len(failed), time.monotonic() - start
