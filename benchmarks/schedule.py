@@ -135,13 +135,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = vars(parser.parse_args(arguments))
     row, is_asleep = options.pop("row"), options.pop("asleep")
     machine = Machine(**options | ({"wake": ASLEEP} if is_asleep else {}))
-    print(f"{'elements':>12}" + "".join(f"{threads:>13}" for threads in THREADS))
+    print(f"{'elements':>12}" + "".join(f"{threads:>8}     " for threads in THREADS).rstrip())
     for size in SIZES:
-        print(f"{max(1, size // row) * row:12,}", end="")
-        for available in THREADS:
-            gain, loss = cell(machine, max(1, size // row), row, available)
-            print(f"{gain:8.1f}" + (f" {loss:<4.2f}" if loss > 1.01 else 5 * " "), end="")
-        print()
+        cells = (cell(machine, max(1, size // row), row, available) for available in THREADS)
+        texts = (
+            f"{gain:8.1f}" + (f" {loss:.2f}" if loss > 1.01 else 5 * " ") for gain, loss in cells
+        )
+        print(f"{max(1, size // row) * row:12,}{''.join(texts)}".rstrip())
 
 
 if __name__ == "__main__":
