@@ -385,7 +385,7 @@ def run_in_blocks(
         if key_and_threshold is not None:
             key, threshold = key_and_threshold
             draws = key, part.first_indices, threshold, np.int64(length)
-        own = [part.view_of_parameter(each) if each.ndim else each for each in parameters]
+        own = map(part.view_of_parameter, parameters)
         ufunc(*draws, *views[: len(inputs)], *own, out=tuple(results), order="C")
     return partials
 
@@ -416,33 +416,70 @@ class _Part:
         counts = [(last - first) // size for first, last, size in cuts]
         self.blocks_of_channel = counts[0] * counts[2]
         self.is_first_of_channels = cuts[1][0] == 0
-        self._order = sorted(range(3), key=counts.__getitem__)
-        self._slices = tuple(slice(first, last) for first, last, _ in cuts)
-        self._counts, (self._row, self._channels, self._length) = counts, [cut[2] for cut in cuts]
+        slices = tuple(slice(first, last) for first, last, _ in cuts)
+        is_whole = all((cut[0], cut[1]) == (0, n) for cut, n in zip(cuts, core, strict=True))
+        self._slices = None if is_whole else slices
+        self._channels = None if (cuts[1][0], cuts[1][1]) == (0, core[1]) else slices[1]
+        self._split, self._order = _split(counts, [size for _, _, size in cuts], range(3))
+        kept = [counts[0], counts[2], counts[1]], [1, 1, cuts[1][2]]
+        self._split_sums, self._order_of_sums = _split(*kept, (2,))
 
     def view(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return a view of shape (blocks along three axes, rows, channels, length)."""
-        rows, channels, lengths = self._counts
-        split = rows, self._row, channels, self._channels, lengths, self._length
-        return array[self._slices].reshape(split).transpose(*(2 * k for k in self._order), 1, 3, 5)
+        """Return a view of shape (blocks, rows, channels, length); one dimension for each axis with several blocks."""
+        part = array if self._slices is None else array[self._slices]
+        return _in_order(part.reshape(self._split), self._order)
 
     def view_of_parameter(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return a view of one value for each channel: (blocks, channels)."""
-        split = values[self._slices[1]].reshape(1, -1, 1, self._channels)
-        return split.transpose(*self._order, 3)
+        if self._channels is None or not values.ndim:
+            return values
+        size = self._cuts[1][2]
+        own = values[self._channels]
+        return own if own.size == size else own.reshape(-1, size)
 
     def view_of_sums(self, sums: NDArray[Any]) -> NDArray[Any]:
         """Return a view of one sum for each block and channel: (blocks, channels)."""
-        rows, channels, lengths = self._counts
-        split = sums[:, self._slices[1]].reshape(rows, lengths, channels, self._channels)
-        return split.swapaxes(1, 2).transpose(*self._order, 3)
+        part = sums if self._channels is None else sums[:, self._channels]
+        return _in_order(part.reshape(self._split_sums), self._order_of_sums)
 
     @cached_property
     def first_indices(self) -> NDArray[np.int64]:
         """The index in C order of the first element of each block, where channels are not cut."""
         _, channels, length = self._core
-        of_rows = np.arange(*self._cuts[0], dtype=np.int64)[:, None, None] * (channels * length)
-        return (of_rows + np.arange(*self._cuts[2], dtype=np.int64)).transpose(self._order)
+        of_rows = np.arange(*self._cuts[0], dtype=np.int64)[:, None] * (channels * length)
+        indices = of_rows + np.arange(*self._cuts[2], dtype=np.int64)
+        return _in_order(indices.squeeze(), (1, 0) if len(indices) > indices.shape[1] > 1 else None)
+
+
+def _split(
+    counts: Sequence[int], sizes: Sequence[int], core: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Return the shape of an array whose axes are cut into blocks, and the order that puts those first.
+
+    The axis with most blocks is the last of them. The order is None if it is that of the shape.
+
+    Parameters
+    ----------
+    counts, sizes : sequence of int
+        The number of blocks along each axis, and their size.
+    core : sequence of int
+        The axes that blocks have.
+    """
+    shape: list[int] = []
+    blocks, inside = [], []
+    for axis, (count, size) in enumerate(zip(counts, sizes, strict=True)):
+        if count > 1:
+            blocks.append((count, len(shape)))
+            shape.append(count)
+        if axis in core:
+            inside.append(len(shape))
+            shape.append(size)
+    order = (*(place for _, place in sorted(blocks)), *inside)
+    return tuple(shape), None if order == tuple(range(len(order))) else order
+
+
+def _in_order(array: NDArray[Any], order: tuple[int, ...] | None) -> NDArray[Any]:
+    return array if order is None else array.transpose(order)
 
 
 class _Blocks(NamedTuple):
