@@ -44,7 +44,8 @@ _RUNS = 7  # of which the median counts, with noise
 class Machine:
     """The costs of a call: microseconds, bytes, and bytes a nanosecond.
 
-    The first four are of two cores of Emerald Rapids with TBB; the bandwidth is that of twelve channels of DDR5.
+    The first two were measured on two cores of Emerald Rapids with TBB 2023.2; the bandwidth is that of twelve channels of DDR5,
+    and the rest is assumed.
     """
 
     launch: float = 2.0
