@@ -12,6 +12,8 @@
 - ``python -m benchmarks.thresholds`` sweeps around the sizes from which threads, reuse of memory and
   stores past the caches pay, ``python -m benchmarks.ratios`` the ratios of calls that should cost the
   same, and ``python -m benchmarks.magnitudes`` how times depend on the magnitude of the elements.
+- ``python -m benchmarks.cold_start`` measures the first calls of a process, and ``python -m benchmarks.schedule`` simulates
+  calls on up to 128 threads.
 
 All are run from the root of the repository.
 """

@@ -21,12 +21,12 @@ from fastact.arrays.arguments import (
 )
 from fastact.arrays.contiguous import (
     BLOCK,
-    MAX_SUMS,
     ONE_CALL,
     RANDOM_OPERANDS,
     as_contiguous,
     computed_dtype,
     copy_back,
+    most_sums,
     parts,
 )
 from fastact.arrays.plans import (
@@ -46,6 +46,8 @@ from fastact.runtime.replays import Input, Output
 
 # Random numbers depend on indices in the whole array, where the channels of a block may be further apart.
 CHANNEL_RANDOM_OPERANDS = (*RANDOM_OPERANDS, "channel_stride")
+# Adjacent channels of a block where they are cut: a page of float32 in each row.
+_WIDTH = 1024
 
 
 def channel_axis(caller: str, name: str, x: NDArray[Any], value: Any, axis: Any) -> int | None:
@@ -349,7 +351,11 @@ def _with_number(outputs: int) -> Callable[..., Any]:
 
 def total_of_blocks(partials: list[NDArray[np.float64]], channels: int) -> NDArray[np.float64]:
     """Add up the sums of all blocks."""
-    return np.concatenate(partials).sum(axis=0) if partials else np.zeros(channels)
+    if not partials:
+        return np.zeros(channels)
+    sums = partials[0] if len(partials) == 1 else np.concatenate(partials)
+    found: NDArray[np.float64] = sums.sum(axis=0)
+    return found
 
 
 def run_in_blocks(
@@ -365,63 +371,115 @@ def run_in_blocks(
     partials: list[list[NDArray[np.float64]]] = [[] for _ in range(sums)]
     if inputs[0].size == 0:
         return partials
-    blocks = _blocks_of(inputs[0].shape, axis)
+    blocks = _blocks_of(inputs[0].shape, axis, key_and_threshold is not None)
     _, channels, length = blocks.core
     arrays = [array.reshape(blocks.core) for array in (*inputs, *outputs)]
     for part in blocks.parts:
         views = [part.view(array) for array in arrays]
         results = views[len(inputs) :]
         for each in partials:
-            results.append(np.empty((*part.count, channels)))
-            each.append(results[-1].reshape(-1, channels))
+            if part.is_first_of_channels:
+                each.append(np.empty((part.blocks_of_channel, channels)))
+            results.append(part.view_of_sums(each[-1]))
         draws: tuple[Any, ...] = ()
         if key_and_threshold is not None:
             key, threshold = key_and_threshold
             draws = key, part.first_indices, threshold, np.int64(length)
-        ufunc(*draws, *views[: len(inputs)], *parameters, out=tuple(results))
+        own = map(part.view_of_parameter, parameters)
+        ufunc(*draws, *views[: len(inputs)], *own, out=tuple(results), order="C")
     return partials
 
 
 class _Part:
     """A part of arrays (rows, channels, length) that is cut into blocks of one shape.
 
+    Blocks lie along two of the three axes at most. NumPy calls the inner loop, and that the threads, for the last
+    dimension of a call alone: the axis with most blocks.
+
     Parameters
     ----------
     core : tuple of int
         The shape of the arrays.
-    rows, lengths : tuple of int
+    rows, channels, lengths : tuple of int
         Begin, end and the size of a block.
 
     Attributes
     ----------
-    count : tuple of int
+    blocks_of_channel : int
         The number of blocks along the rows and along the length.
+    is_first_of_channels : bool
+        Whether this part begins with the first channel.
     """
 
-    def __init__(
-        self,
-        core: tuple[int, int, int],
-        rows: tuple[int, int, int],
-        lengths: tuple[int, int, int],
-    ) -> None:
-        self._core, self._rows, self._lengths = core, rows, lengths
-        (first, last, row), (start, stop, length) = rows, lengths
-        self.count = (last - first) // row, (stop - start) // length
-        whole = (first, last) == (0, core[0]), (start, stop) == (0, core[2])
-        self._slices = None if all(whole) else (slice(first, last), slice(None), slice(start, stop))
-        self._split = self.count[0], row, core[1], self.count[1], length
+    def __init__(self, core: tuple[int, int, int], *cuts: tuple[int, int, int]) -> None:
+        self._core, self._cuts = core, cuts
+        counts = [(last - first) // size for first, last, size in cuts]
+        self.blocks_of_channel = counts[0] * counts[2]
+        self.is_first_of_channels = cuts[1][0] == 0
+        slices = tuple(slice(first, last) for first, last, _ in cuts)
+        is_whole = all((cut[0], cut[1]) == (0, n) for cut, n in zip(cuts, core, strict=True))
+        self._slices = None if is_whole else slices
+        self._channels = None if (cuts[1][0], cuts[1][1]) == (0, core[1]) else slices[1]
+        self._split, self._order = _split(counts, [size for _, _, size in cuts], range(3))
+        kept = [counts[0], counts[2], counts[1]], [1, 1, cuts[1][2]]
+        self._split_sums, self._order_of_sums = _split(*kept, (2,))
 
     def view(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return a view of shape (row blocks, length blocks, rows, channels, length)."""
+        """Return a view of shape (blocks, rows, channels, length); one dimension for each axis with several blocks."""
         part = array if self._slices is None else array[self._slices]
-        return part.reshape(self._split).transpose(0, 3, 1, 2, 4)
+        return _in_order(part.reshape(self._split), self._order)
+
+    def view_of_parameter(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return a view of one value for each channel: (blocks, channels)."""
+        if self._channels is None or not values.ndim:
+            return values
+        size = self._cuts[1][2]
+        own = values[self._channels]
+        return own if own.size == size else own.reshape(-1, size)
+
+    def view_of_sums(self, sums: NDArray[Any]) -> NDArray[Any]:
+        """Return a view of one sum for each block and channel: (blocks, channels)."""
+        part = sums if self._channels is None else sums[:, self._channels]
+        return _in_order(part.reshape(self._split_sums), self._order_of_sums)
 
     @cached_property
     def first_indices(self) -> NDArray[np.int64]:
-        """The index in C order of the first element of each block: (row blocks, length blocks)."""
+        """The index in C order of the first element of each block, where channels are not cut."""
         _, channels, length = self._core
-        of_rows = np.arange(*self._rows, dtype=np.int64)[:, None] * (channels * length)
-        return of_rows + np.arange(*self._lengths, dtype=np.int64)
+        of_rows = np.arange(*self._cuts[0], dtype=np.int64)[:, None] * (channels * length)
+        indices = of_rows + np.arange(*self._cuts[2], dtype=np.int64)
+        return _in_order(indices.squeeze(), (1, 0) if len(indices) > indices.shape[1] > 1 else None)
+
+
+def _split(
+    counts: Sequence[int], sizes: Sequence[int], core: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Return the shape of an array whose axes are cut into blocks, and the order that puts those first.
+
+    The axis with most blocks is the last of them. The order is None if it is that of the shape.
+
+    Parameters
+    ----------
+    counts, sizes : sequence of int
+        The number of blocks along each axis, and their size.
+    core : sequence of int
+        The axes that blocks have.
+    """
+    shape: list[int] = []
+    blocks, inside = [], []
+    for axis, (count, size) in enumerate(zip(counts, sizes, strict=True)):
+        if count > 1:
+            blocks.append((count, len(shape)))
+            shape.append(count)
+        if axis in core:
+            inside.append(len(shape))
+            shape.append(size)
+    order = (*(place for _, place in sorted(blocks)), *inside)
+    return tuple(shape), None if order == tuple(range(len(order))) else order
+
+
+def _in_order(array: NDArray[Any], order: tuple[int, ...] | None) -> NDArray[Any]:
+    return array if order is None else array.transpose(order)
 
 
 class _Blocks(NamedTuple):
@@ -432,15 +490,22 @@ class _Blocks(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _blocks_of(shape: tuple[int, ...], axis: int | None) -> _Blocks:
-    """Return the blocks of an array, which depend only on its shape."""
+def _blocks_of(shape: tuple[int, ...], axis: int | None, is_random: bool) -> _Blocks:
+    """Return the blocks of an array, which depend only on its shape.
+
+    The sums of a channel depend on where its rows and its length are cut. The channels of wide arrays are cut as well,
+    for the threads' sake; not with random numbers, whose indices would be further apart.
+    """
     core = rows, channels, length = core_shape(shape, axis)
     block_length = min(length, BLOCK)
-    fewest_rows = -(-rows * channels * -(-length // block_length) // MAX_SUMS)
+    sums_of_row = channels * -(-length // block_length)
+    fewest_rows = -(-rows * sums_of_row // most_sums(rows * channels * length))
     block_rows = max(1, min(rows, max(fewest_rows, BLOCK // (channels * block_length))))
+    is_wide = length == 1 and not is_random and channels // _WIDTH > rows // block_rows
     found = [
-        _Part(core, row_part, part)
+        _Part(core, row_part, channel_part, part)
         for row_part in parts(rows, block_rows)
         for part in parts(length, block_length)
+        for channel_part in parts(channels, _WIDTH if is_wide else channels)
     ]
     return _Blocks(core, found)

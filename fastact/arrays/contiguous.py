@@ -28,8 +28,10 @@ from fastact.runtime.settings import PARALLEL_ELEMENTS
 BLOCK = 16_384
 # Arrays of at most so many elements are computed on one thread by default, and need no blocks except for sums.
 ONE_CALL = PARALLEL_ELEMENTS
-# Partial sums of all blocks: at most half a MiB, unless there are more of them in one block than that.
-MAX_SUMS = 65_536
+# Partial sums of all blocks: at most half a MiB, or one for so many elements, unless there are more of them in one block.
+# One thread adds them up: of 8,192 rows of 4,096 elements there are 64 blocks, whose sums cost it 2 % of what two threads
+# take for the rest.
+_MAX_SUMS, _ELEMENTS_OF_SUM = 65_536, 128
 # Elements of the parts that arrays are broadcast in: 1 MiB of float32, which fits the processor's cache.
 _PART = 2**18
 # The leading operands of kernels with random numbers.
@@ -64,6 +66,11 @@ def parts(length: int, block: int) -> list[tuple[int, int, int]]:
     whole = length - length % block
     parts = [(0, whole, block), (whole, length, length - whole)]
     return [part for part in parts if part[0] < part[1]]
+
+
+def most_sums(elements: int) -> int:
+    """Return how many partial sums the blocks of an array may have."""
+    return max(_MAX_SUMS, elements // _ELEMENTS_OF_SUM)
 
 
 def broadcast_in_parts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,12 +73,15 @@ class PackedCall(Call):
         length = views[0].shape[-1]
         whole = length - length % _LONGEST_ROW if length > _LONGEST_ROW else 0
         if whole:
-            pieces = []
+            pieces, count = [], whole // _LONGEST_ROW
             for view, parts in zip(views, self.parts, strict=True):
                 part = view[..., :whole]
-                cut = part.reshape(*part.shape[:-1], whole // _LONGEST_ROW, _LONGEST_ROW)
-                pieces.append(np.swapaxes(cut, -3, -2) if parts > 1 else cut)
-            _call(self.ufunc, pieces)
+                cut = part.reshape(*part.shape[:-1], count, _LONGEST_ROW)
+                rows = view.shape[: -2 if parts > 1 else -1]
+                cut = np.swapaxes(cut, -3, -2) if parts > 1 else cut
+                # Threads divide the last dimension: that of the pieces, or if those are few that of the rows.
+                pieces.append(np.moveaxis(cut, len(rows), 0) if math.prod(rows) > count else cut)
+            _call(self.ufunc, pieces, order="C")
         if whole < length:
             tail = [view[..., whole:] for view in views]
             _call(self.ufunc, tail)
@@ -123,12 +126,12 @@ def _view_of_rows(
     return lambda array: array.reshape(row)
 
 
-def _call(ufunc: np.ufunc, operands: list[NDArray[Any]]) -> None:
+def _call(ufunc: np.ufunc, operands: list[NDArray[Any]], order: Literal["C", "K"] = "K") -> None:
     inputs, outputs = operands[: ufunc.nin], tuple(operands[ufunc.nin :])
     try:
-        ufunc(*inputs, out=outputs)
+        ufunc(*inputs, out=outputs, order=order)
     except MemoryError:
-        retry_without_pool(ufunc, *inputs, out=outputs)
+        retry_without_pool(ufunc, *inputs, out=outputs, order=order)
 
 
 def _rows(

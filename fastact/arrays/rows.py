@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastact.arrays.arguments import as_array, as_axis
-from fastact.arrays.contiguous import BLOCK, MAX_SUMS, parts
+from fastact.arrays.contiguous import BLOCK, most_sums, parts
 from fastact.runtime.output_pool import POOLED, empty, with_output_pool
 
 # The number of elements of ragged rows that are gathered at a time.
@@ -201,7 +201,7 @@ def run_in_blocks_of_rows(
     length = inputs[0].shape[-1]
     shape = count, _ = math.prod(inputs[0].shape[:-1]), length
     given, found = ([each.reshape(shape) for each in some] for some in (inputs, outputs))
-    fewest = -(-count * length // MAX_SUMS)
+    fewest = -(-count * length // most_sums(count * length))
     partials = []
     for start, stop, rows in parts(count, max(1, min(count, max(fewest, BLOCK // max(1, length))))):
         blocks = (stop - start) // rows, rows, length

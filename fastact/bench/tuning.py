@@ -199,6 +199,8 @@ class Stage:
         Its part of the time.
     alone : bool
         Whether each case and size has a process of its own.
+    graded : bool
+        Whether the threshold also says how much is switched on: then each size is measured as one.
     """
 
     setting: Setting
@@ -208,6 +210,7 @@ class Stage:
     values: Sequence[int] = (sys.maxsize, 1)
     share: float = 0.25
     alone: bool = False
+    graded: bool = False
 
     @property
     def is_threshold(self) -> bool:
@@ -223,7 +226,8 @@ class Stage:
         measure = _times_of_new_process if self.alone else times_of
         for case, size in itertools.product(self.cases, self.sizes):
             elements = max(1, size // self.per_element(case))
-            yield case, size, measure(self.setting, self.values, case, elements, each)
+            values = (self.values[0], size) if self.graded else self.values
+            yield case, size, measure(self.setting, values, case, elements, each)
 
     def choose(self, measured: Sequence[tuple[Case, int, list[float]]]) -> Choice:
         """Return the best value of the setting."""
@@ -334,6 +338,7 @@ def stages() -> list[Stage]:
                 (*awake, *paused),
                 geometric(4_096, 2**19, 11),
                 share=0.35,
+                graded=True,  # from the threshold on, threads are as many as get a sixth of it
             ),
             Stage(
                 settings.CHUNK_SIZE,

@@ -1,13 +1,11 @@
 """``fastact cache``: info, clear and warm."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Annotated
 
 import typer
 
 from fastact.cli import _completion
-from fastact.cli._base import App, fail, require_extra
+from fastact.cli._base import App, complain, fail, require_extra
 from fastact.cli._output import AsJson, progress, write_json
 
 cache_app = App(help="Manage the compiled kernels on disk.")
@@ -51,7 +49,7 @@ def clear(
 
 
 @cache_app.command(
-    epilog="fastact cache warm relu gelu\nfastact cache warm --dtype float32 --dtype float64"
+    epilog="fastact cache warm\nfastact cache warm relu gelu --dtype float32 --dtype float64"
 )
 def warm(
     names: Annotated[
@@ -71,62 +69,57 @@ def warm(
             autocompletion=_completion.types,
         ),
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="Processes that compile. Default: as many as there are CPUs and memory for.",
+            metavar="N",
+        ),
+    ] = None,
 ) -> None:
     """Compile kernels ahead of time, so that no later process has to.
 
-    Those of all functions take several minutes; after Ctrl-C the next call continues.
+    What is compiled before Ctrl-C is kept, and the same command continues.
     """
+    import time
+
     from fastact.runtime import cache_folder
 
     reason = cache_folder.why_unusable()
     if reason:
         fail(f"there is no cache: {reason}", code=1)
-    try:
-        kernels = list(_missing_kernels(names, dtypes or ["float32"]))
-    except (TypeError, ValueError) as error:
-        fail(error)
-    with require_extra("cli"), progress("compiling", len(kernels)) as shown:
-        for compile_kernel in kernels:
-            compile_kernel()
-            shown.advance()
-    info()
+    start = time.monotonic()
+    with require_extra("cli"), progress("compiling") as shown:
+        from fastact.bench import warming
 
-
-def _missing_kernels(
-    names: Sequence[str] | None, types: Sequence[str]
-) -> Iterator[Callable[[], object]]:
-    """Yield functions that compile the kernels that are not cached yet.
-
-    Parameters
-    ----------
-    names : sequence of str, optional
-        Names or aliases of functions; all by default.
-    types : sequence of str
-        Names of dtypes.
-
-    Raises
-    ------
-    ValueError
-        If there is no such function or type.
-    """
-    from fastact.functions.registry import get
-    from fastact.functions.registry import names as all_names
-    from fastact.runtime import kernel_cache, loading
-    from fastact.runtime.dtypes import dtypes
-    from fastact.runtime.output_pool import with_output_pool
-    from fastact.runtime.pool import inner_loop_function
-    from fastact.runtime.ufunc import LOOPS
-
-    for name in types:
-        if name not in dtypes():
-            raise ValueError(f"there is no type {name!r}; there are {', '.join(dtypes())}")
-    yield partial(with_output_pool, int)  # the kernels of the output pool
-    yield partial(inner_loop_function, "barrier")  # starts the threads
-    for function in [get(name) for name in names or all_names()]:
-        for ufunc in function.ufuncs.values():
-            for loop in LOOPS[ufunc]:
-                # The name of a kernel ends with its dtype.
-                if loop.name is None or loop.name.rpartition(".")[2] not in types:
-                    continue
-                if kernel_cache.read(loop.name) is None:
-                    yield partial(loading.load, loop.name, loop.build)
+        try:
+            missing = warming.missing(names or [], dtypes or ["float32"])
+        except (TypeError, ValueError) as error:
+            fail(error)
+        warming.compile_shared()
+        jobs, shown.total = jobs or warming.default_jobs(), missing.total
+        shown.tell()
+        failed = []
+        try:
+            for result in warming.compile_in_processes(missing.kernels, jobs):
+                shown.advance()
+                if result.error:
+                    failed.append(result)
+        except KeyboardInterrupt:
+            done = shown.done - len(failed)
+            complain(f"{done} of {missing.total} kernels compiled; the same command continues")
+            raise typer.Exit(130) from None
+    for result in failed:
+        complain(f"{result.kernel}: {result.error}")
+    done, seconds = missing.total - len(failed), time.monotonic() - start
+    processes = f"{jobs} processes" if jobs > 1 else "one process"
+    print(
+        f"{done} kernels compiled in {seconds:.0f} s by {processes}; {missing.found} were there"
+        if missing.total
+        else f"nothing to compile: all {missing.found} kernels are there"
+    )
+    if failed:
+        raise typer.Exit(1)

@@ -14,6 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastact.runtime.schedule import chunk_length, thread_count, wanted_threads
 from fastact.simd.compilable import internal
 from fastact.simd.lowering import call_llvm
 from fastact.simd.memory import address_of, call_at, reserve_words, stack, words, words_behind
@@ -35,8 +36,6 @@ class _TaskLayout(NamedTuple):
 
 
 _TASK = _TaskLayout()
-_CHUNKS_PER_THREAD = 4
-_CHUNK_MULTIPLE = 64
 
 _call_kernel = call_at(types.void, 4)
 _call_parallel_for = call_at(types.void, 8)
@@ -147,7 +146,8 @@ def _thread_count(args: Any, dimensions: Any, steps: Any, loop_data: Any, settin
     """Return the number of threads for this call."""
     n, core_dimensions = dimensions[0], loop_data[LOOP_DATA.core_dimensions]
     elements = n * _elements_per_step(dimensions, core_dimensions)
-    if elements < settings[SETTING.threshold] or settings[SETTING.threads] <= 1:
+    wanted = wanted_threads(elements, settings[SETTING.threshold])
+    if wanted <= 1 or settings[SETTING.threads] <= 1:
         return 1
     if core_dimensions == 0 and not _is_order_free(
         args, steps, n, loop_data[LOOP_DATA.inputs], loop_data[LOOP_DATA.operands]
@@ -157,13 +157,13 @@ def _thread_count(args: Any, dimensions: Any, steps: Any, loop_data: Any, settin
         _call_python(settings, settings[SETTING.start_pool])
         if settings[SETTING.parallel_for] == 0:
             return 1
-    threads = settings[SETTING.threads]
+    available = settings[SETTING.threads]
     mask = _thread_mask(settings)
     if mask > 0:
-        threads = min(threads, mask)
-    if threads > 1 and settings[SETTING.teams] != 0:
-        return _team_size(settings, threads)
-    return threads
+        available = min(available, mask)
+    if available > 1 and settings[SETTING.teams] != 0:
+        available = _team_size(settings, available)
+    return thread_count(wanted, available, settings[SETTING.has_fixed_team])
 
 
 @internal
@@ -212,17 +212,14 @@ def _run_in_parallel(
     task[_TASK.operands] = loop_data[LOOP_DATA.operands]
     task[_TASK.core_dimensions] = core_dimensions
     task[_TASK.streaming] = streaming
-    # At least this many chunks for each thread: a thread that loses its core for a while then does
-    # not hold up the call, and few blocks are balanced evenly. Whole cache lines of any type: no
-    # two threads write to the same one.
     elements = _elements_per_step(dimensions, core_dimensions)
-    chunk = max(settings[SETTING.chunk] // elements, n // (threads * _CHUNKS_PER_THREAD))
-    multiple = max(1, _CHUNK_MULTIPLE // elements)
-    chunk = max(1, -(-chunk // multiple)) * multiple
+    chunk = chunk_length(n, elements, threads, settings[SETTING.chunk])
     task[_TASK.chunk] = chunk
 
     chunks, first, one = _new_word(), _new_word(), _new_word()
     chunks[0] = -(-n // chunk)
+    if settings[SETTING.has_fixed_team] == 0:
+        threads = min(threads, chunks[0])  # a few long rows
     first[0] = address_of(task)
     one[0] = 1
     mask = _thread_mask(settings)

@@ -77,6 +77,7 @@ class Pool:
         # A pool that Numba started gets new threads: OpenMP for each Python thread, TBB after a
         # fork.
         SETTINGS[SETTING.teams] = self._teams.ctypes.data if own is None else 0
+        SETTINGS[SETTING.has_fixed_team] = self.layer == "omp"
         if self.layer == "tbb":
             _start_threads(module.parallel_for, threads)
         SETTINGS[SETTING.threads] = threads

@@ -81,7 +81,8 @@ def get_parallel_threshold() -> int:
 def set_parallel_threshold(elements: int) -> None:
     """Set the number of elements from which a call runs in parallel.
 
-    The environment variable ``FASTACT_PARALLEL_THRESHOLD`` sets the same.
+    As many threads take part as get a sixth of it each, if there are so many. The environment
+    variable ``FASTACT_PARALLEL_THRESHOLD`` sets the same.
 
     Parameters
     ----------
@@ -125,7 +126,7 @@ def get_chunk_size() -> int:
 def set_chunk_size(elements: int) -> None:
     """Set the fewest elements that a thread takes at a time.
 
-    A parallel call is divided into chunks, four for each thread if they are not smaller than this.
+    A parallel call is divided into chunks, 16 for each thread if they are not smaller than this.
     The environment variable ``FASTACT_CHUNK_SIZE`` sets the same. Results never depend on this
     number.
 
@@ -201,7 +202,7 @@ def set_streaming_threshold(size: int) -> None:
 def returning_error(function: Callable[[], None]) -> Callable[[], type[BaseException] | None]:
     """Wrap a function for the inner loop, which takes its error as a return value.
 
-    The error is returned as a class, which Python expects there.     The inner loop also raises
+    The error is returned as a class, which Python expects there. The inner loop also raises
     errors from outside the try block, in the first or last instruction of the wrapper, but then
     knows only their class.
     """

@@ -62,6 +62,9 @@ class SettingLayout(NamedTuple):
     output_pool: int = 36
     pool_handler: int = 37
     default_handler: int = 38
+    has_fixed_team: int = (
+        39  # whether all threads take part in a call or one; see `fastact.runtime.schedule`
+    )
 
 
 class LoopDataLayout(NamedTuple):
@@ -190,8 +193,9 @@ OUTPUT = OutputLayout()
 IS_ARRAY, IS_KEY, IS_OBJECT = range(3)  # kinds of arguments
 OUTPUT_POOL_BLOCKS = 64
 # The team of a Python thread is one word, ``(thread id * TEAM_SIZES + threads wanted) * TEAM_SIZES
-# + threads granted``, at the index ``thread id % TEAMS``.
-TEAMS = 64
+# + threads granted``, at the index ``thread id % TEAMS``: two threads that share one form theirs anew
+# with each call in turn.
+TEAMS = 1024
 TEAM_SIZES = 2**12
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,6 +116,22 @@ def test_cases(is_fresh: bool, is_read: bool) -> None:
         case.make(1000)()
         assert str(case).startswith(f"{case.function}.{case.operation}")
         assert ("fresh" in str(case), "read" in str(case)) == (is_fresh, is_read)
+
+
+def test_each_size_is_measured_as_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of threads follows from the threshold: with a threshold of 1, all of many would be woken for any size."""
+    seen = []
+
+    def times_of(setting: Any, values: Any, case: Case, elements: int, seconds: float) -> Any:
+        seen.append((values, elements))
+        return [1.0, 1.0]
+
+    monkeypatch.setattr(tuning, "times_of", times_of)
+    monkeypatch.setattr(settings.THREADS, "_word", np.array([64]))
+    (stage,) = (each for each in tuning.stages() if each.setting is settings.PARALLEL_THRESHOLD)
+    list(stage.measure(1.0))
+    assert len(seen) == len(stage)
+    assert all(values == (sys.maxsize, elements) for values, elements in seen)
 
 
 def test_outputs_begin_with_a_page() -> None:

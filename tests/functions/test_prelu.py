@@ -567,3 +567,18 @@ def test_like_torch(dtype: Any, shape: tuple[int, ...], channels: int | None) ->
     np.testing.assert_array_equal(y, value.detach().numpy())
     np.testing.assert_array_equal(dx, tensor.grad.numpy())
     assert_close(np.atleast_1d(dweight), slope.grad.numpy(), dtype, 4 * size)
+
+
+@pytest.mark.parametrize("shape", [(1, 20_000), (5, 40_000), (3, 70_001), (40, 30_000)])
+def test_wide(shape: tuple[int, int]) -> None:
+    """Arrays of so many channels that these are cut into blocks, too: values, gradients and sums of each channel."""
+    random = np.random.default_rng(0)
+    x, dy = random.standard_normal((2, *shape), np.float32)
+    slopes = random.standard_normal(shape[1], np.float32)
+    wanted = np.where(x > 0, x, slopes * x)
+    np.testing.assert_array_equal(fa.prelu(x, slopes), wanted)
+    y, dx, dslopes = fa.prelu.forward_backward(x, dy, slopes)
+    np.testing.assert_array_equal(y, wanted)
+    np.testing.assert_array_equal(dx, np.where(x > 0, dy, slopes * dy))
+    sums = np.sum(dy.astype(float) * np.minimum(x, 0), axis=0)
+    np.testing.assert_allclose(dslopes, sums, rtol=1e-6, atol=1e-6)

@@ -220,7 +220,8 @@ def command(folder: Path, *arguments: str) -> str:
 def test_commands(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     assert "of this installation: 0 kernels" in command(folder, "info")
-    command(folder, "warm", "sigmoid")
+    assert " kernels compiled in " in command(folder, "warm", "sigmoid", "--jobs", "1")
+    assert command(folder, "warm", "sigmoid", "logistic").startswith("nothing to compile: all ")
     # Nothing is left to compile, for small arrays and for large ones.
     assert one_result(folder) == (RIGHT, False)
     large = "fa.sigmoid.forward_backward(*2 * [np.ones(2**20, np.float32)])"
