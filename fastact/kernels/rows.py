@@ -16,7 +16,7 @@ from fastact.kernels.kernel import Kernel, Operand, Rows
 from fastact.simd import any_lane, fold_to_double, isnan, largest_lane, select, sum_lanes
 from fastact.simd.blocks import Blocks
 from fastact.simd.compilable import internal
-from fastact.simd.lowering import Vector, lanes_of
+from fastact.simd.lowering import Vector, lanes_of_sums
 from fastact.simd.memory import (
     Scratch,
     address_of,
@@ -33,10 +33,11 @@ from fastact.simd.operands import Operands
 from fastact.simd.storage import Storage
 from fastact.simd.sums import Sums
 
-#: One register of float64 accumulators.
-DOUBLES = Vector(types.float64, lanes_of(types.float64))
-# Registers of a block; accumulators need some as well. Short rows would leave most of a wide block empty, so they are
-# one narrow block each.
+#: Accumulators in float64.
+DOUBLES = Vector(types.float64, lanes_of_sums(types.float64))
+# Blocks in vectors of `BYTES_OF_SUMS`: where that is one register, accumulators need some as well. Short rows would leave
+# most of a wide block empty, so they are one narrow block each. A block is as long on every processor, and its halves are
+# summed, so that neither the processor nor the padding changes a sum.
 _WIDE, _NARROW = 4, 2
 # Per-element results needed in a later pass are cached in up to 256 KiB, which fits L2. On 64 rows of 32,000 or 50,257,
 # the cross-entropy with its gradient takes a fifth less time than with 64 KiB, where it computes exponentials twice, and
@@ -96,8 +97,8 @@ class RowAccess:
         With ``(r,n)``, one call has ``r`` rows, whose sums go to the outputs ``(n)`` of float64.
     dtype : str
         The dtype of the kernel's arrays.
-    registers : int
-        The number of registers of a block.
+    vectors : int
+        The length of a block, in vectors of `lanes_of_sums`.
     are_short : bool
         Whether no row is empty or longer than a block: without loops over blocks, the processor overlaps several
         rows.
@@ -130,7 +131,7 @@ class RowAccess:
         self,
         kernel: Kernel,
         dtype: str,
-        registers: int,
+        vectors: int,
         are_short: bool,
     ) -> None:
         assert isinstance(kernel.schedule, Rows)
@@ -145,7 +146,8 @@ class RowAccess:
         self.storage = Storage(dtype)
         storages = tuple(Storage(each.dtype(dtype)) for each in self._rows)
         self._operands = Operands(storages, self.inputs - parameters, parameters)
-        self._blocks = Blocks(self._operands, registers)
+        lanes = lanes_of_sums(self.storage.computed_in)
+        self._blocks = Blocks(self._operands, vectors * lanes // self._operands.lanes)
         self.width = width = self._blocks.width
         order = tuple(k // 2 + width // 2 * (k % 2) for k in range(width))
         is_in_order = not self._blocks.is_deinterleaved
