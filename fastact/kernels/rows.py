@@ -38,7 +38,7 @@ DOUBLES = Vector(types.float64, lanes_of_sums(types.float64))
 # Blocks in vectors of `BYTES_OF_SUMS`: where that is one register, accumulators need some as well. Short rows would leave
 # most of a wide block empty, so they are one narrow block each. A block is as long on every processor, and its halves are
 # summed, so that neither the processor nor the padding changes a sum.
-_WIDE, _NARROW = 4, 2
+_WIDE, _NARROW, _NARROWEST = 4, 2, 1
 # Per-element results needed in a later pass are cached in up to 256 KiB, which fits L2. On 64 rows of 32,000 or 50,257,
 # the cross-entropy with its gradient takes a fifth less time than with 64 KiB, where it computes exponentials twice, and
 # the softmax with its gradient a tenth less (Zen 4); 512 KiB gain nothing on rows of 100,000.
@@ -537,11 +537,21 @@ def rows(
     """
     wide = RowAccess(kernel, dtype, _WIDE, are_short=False)
     narrow = RowAccess(kernel, dtype, _NARROW, are_short=True)
-    of_long, of_short = (internal(each.loop(internal(algorithm(each)))) for each in (wide, narrow))
-    most, last = narrow.width, max(len(each.core) for each in kernel.operands)
+    narrowest = RowAccess(kernel, dtype, _NARROWEST, are_short=True)
+    of_long, of_short, of_shortest = (
+        internal(each.loop(internal(algorithm(each)))) for each in (wide, narrow, narrowest)
+    )
+    most, few, last = (
+        narrow.width,
+        narrowest.width,
+        max(len(each.core) for each in kernel.operands),
+    )
 
     def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
-        if 0 < dimensions[last] <= most:
+        n = dimensions[last]
+        if 0 < n <= few:
+            of_shortest(arguments, dimensions, steps, data)
+        elif 0 < n <= most:
             of_short(arguments, dimensions, steps, data)
         else:
             of_long(arguments, dimensions, steps, data)

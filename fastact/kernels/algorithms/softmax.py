@@ -6,27 +6,46 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from fastact.simd import PerDtype, fold_to_double, select, sum_lanes
-from fastact.vecmath.double_double import two_difference
+from fastact.vecmath.exponential import reduce
 from fastact.vecmath.logarithm import log, log1p
-from fastact.vecmath.products import double_double_quotient, exp_of_difference
+from fastact.vecmath.relative_exponential import (
+    at_least,
+    exponential_of_top,
+    reduced_quotient,
+    relative_exponential,
+    relative_to,
+)
 from fastact.vecmath.scaling import zero_below
 
 if TYPE_CHECKING:
     from fastact.kernels.rows import RowAccess
 
 
+class Relative(NamedTuple):
+    """What the exponentials of a row are relative to: operands of `fastact.vecmath.relative_exponential`."""
+
+    origin: Any
+    least: Any
+    exponent: Any
+    shifted: Any
+    temperature: Any
+    reciprocal: Any
+
+
 class Sums(NamedTuple):
-    """Reductions of a row, from which its results are computed.
+    """Reductions of a row, from which its results are computed; exponentials are all relative to the same number.
 
     Attributes
     ----------
     top : float
         The maximum, divided by the temperature.
     excess : float
-        The sum of ``exp(x / temperature - top)`` minus the 1 of the maximum itself; it may be tiny.
+        The sum of the exponentials without that of the maximum; it may be tiny.
     total : float
-        The whole sum, ``1 + excess``.
+        The whole sum.
     log_total : float
         The logarithm of `total`, without cancellation where it is small.
     log_mean : float
@@ -92,8 +111,10 @@ class Exponentials:
     ----------
     padding : list of float
         Padding whose exponentials are 0.
+    relative_to : callable
+        ``relative_to(top, temperature, reciprocal)`` returns the `Relative` of a row.
     exponential : callable
-        ``exponential(x, top, temperature, reciprocal)`` returns differences and exponentials.
+        ``exponential(x, relative)`` returns exponentials, and which elements are the maximum.
     """
 
     def __init__(
@@ -105,19 +126,41 @@ class Exponentials:
         self._takes_logarithm = takes_logarithm
         self.padding = rows.padding("x", -math.inf * sign)
         self.exponential = self._exponential()
+        self.relative_to = self._relative_to()
 
     def _exponential(self) -> Any:
-        """Return a function that computes differences to the maximum, and their exponentials."""
         sign = self._sign
 
         @self._rows.internal
-        def exponential(x: Any, top: Any, temperature: Any, reciprocal: Any) -> Any:
-            difference, low = two_difference(sign * x, top)
+        def exponential(x: Any, relative: Any) -> Any:
+            origin, least, exponent, highest, temperature, reciprocal = relative
+            shifted = sign * x - origin
+            bounded = at_least(shifted, least)
+            n, r = reduce(bounded)
             if temperature != 1:
-                difference, low = double_double_quotient(difference, low, temperature, reciprocal)
-            return difference, exp_of_difference(difference, low)
+                n, r = reduced_quotient(bounded, temperature, reciprocal)
+            return relative_exponential(shifted, least, exponent, n, r), shifted == highest
 
         return exponential
+
+    def _relative_to(self) -> Any:
+        one = self._rows.one_lane(1.0)
+
+        @self._rows.internal
+        def of_row(top: Any, temperature: Any, reciprocal: Any) -> Any:
+            origin, least, exponent, highest = relative_to(
+                top * one(), temperature * one(), reciprocal * one()
+            )
+            return Relative(
+                sum_lanes(origin),
+                sum_lanes(least),
+                sum_lanes(exponent),
+                sum_lanes(highest),
+                temperature,
+                reciprocal,
+            )
+
+        return of_row
 
     def again(self) -> Any:
         """Return a function for passes after `sums`, which loads cached exponentials or recomputes them."""
@@ -125,17 +168,15 @@ class Exponentials:
         cached, load_cached = self._rows.cached.count, self._rows.cached.load
 
         @self._rows.internal
-        def again(
-            arrays: Any, begin: Any, top: Any, temperature: Any, reciprocal: Any, row: Any
-        ) -> Any:
+        def again(arrays: Any, begin: Any, relative: Any, row: Any) -> Any:
             if row.n <= cached:
                 return load_cached(row.cache, begin)
-            return exponential(arrays[x_at], top, temperature, reciprocal)[1]
+            return exponential(arrays[x_at], relative)[0]
 
         return again
 
     def sums(self) -> Any:
-        """Return a function that sums the exponentials of a row: ``sums(row, top, temperature, reciprocal)``.
+        """Return a function that sums the exponentials of a row: ``sums(row, top, relative)``.
 
         They are cached unless the row is too long.
         """
@@ -144,19 +185,18 @@ class Exponentials:
         cached, store_cached = self._rows.cached.count, self._rows.cached.store
         exponential = self.exponential
         zeros, doubles = self._rows.zeros, self._rows.doubles
-        one, add = self._rows.one_double, adding(self._rows)
+        one, one_double, add = self._rows.one_lane(1.0), self._rows.one_double, adding(self._rows)
         count = self._count
 
         def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
             others, equal, weighted, dy_sum = sums
-            top, temperature, reciprocal, memory = state
-            difference, e = exponential(arrays[x_at], top, temperature, reciprocal)
+            relative, memory = state
+            e, is_top = exponential(arrays[x_at], relative)
             store_cached(memory, begin if begin < cached else 0, e)
             weighted = add(weighted, fold_to_double(zero_below(e, _LOW) * arrays[dy_at]))
             dy_sum = add(dy_sum, fold_to_double(arrays[dy_at]))
             if takes_logarithm:
-                is_top = difference == 0
-                equal += select(is_top, e, 0)
+                equal += select(is_top, 1, 0)
                 e = select(is_top, 0, e)
             others = add(others, fold_to_double(e))
             return others, equal, weighted, dy_sum
@@ -164,20 +204,31 @@ class Exponentials:
         fold = self._rows.fold(step, self.padding, prefetches=True)
 
         @self._rows.internal
-        def sums(row: Any, top: Any, temperature: Any, reciprocal: Any) -> Any:
+        def sums(row: Any, top: Any, relative: Any) -> Any:
             nothing = doubles(), doubles()
             start = nothing, zeros(), nothing, nothing
-            state = top, temperature, reciprocal, row.cache
-            others, equal, weighted, dy_sum = fold(row, start, state)
+            others, equal, weighted, dy_sum = fold(row, start, (relative, row.cache))
+            excess = total = total_of(others)
             log_total = log_mean = 0.0
-            # The exponential of the maximum, which is 1, is left out: the sum of the others may be tiny.
-            excess = total_of(others) + (sum_lanes(fold_to_double(equal)) - 1)
             if takes_logarithm:
-                log_total = sum_lanes(log1p(excess * one()))
-                log_mean = sum_lanes(log((1 + excess) / count(row) * one()))
+                # The exponential of the maximum is left out: the sum of the others may be tiny.
+                of_top, low = exponential_of_top(
+                    relative.shifted * one(),
+                    relative.temperature * one(),
+                    relative.reciprocal * one(),
+                    relative.exponent * one(),
+                )
+                top_share = np.float64(sum_lanes(of_top))
+                excess += (sum_lanes(fold_to_double(equal)) - 1) * top_share
+                total = excess + top_share
+                ratio = excess / top_share
+                ratio -= ratio * (sum_lanes(low) / top_share)
+                log_total = sum_lanes(log1p(ratio * one_double()))
+                log_mean = sum_lanes(log((1 + ratio) / count(row) * one_double()))
+            temperature = relative.temperature
             top = top if temperature == 1 else top / temperature
             return Sums(
-                top, excess, 1 + excess, log_total, log_mean, total_of(weighted), total_of(dy_sum)
+                top, excess, total, log_total, log_mean, total_of(weighted), total_of(dy_sum)
             )
 
         return sums
@@ -205,15 +256,16 @@ def _from_input(definition: Any, rows: RowAccess) -> Callable[..., None]:
         rows.largest("x", sign, exponentials.padding),
         exponentials.sums(),
     )
-    exponential_again = exponentials.again()
+    exponential_again, relative_to = exponentials.again(), exponentials.relative_to
     x_at, dy_at = rows.index("x"), rows.index("dy")
     temperature_of = rows.scalar("temperature")
     compute = rows.internal(definition.function)
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
-        sums, top, temperature, reciprocal, row = state
+        sums, top, relative, row = state
+        temperature, reciprocal = relative.temperature, relative.reciprocal
         x, dy = arrays[x_at], arrays[dy_at]
-        e = exponential_again(arrays, begin, top, temperature, reciprocal, row)
+        e = exponential_again(arrays, begin, relative, row)
         difference = sign * x - top
         if temperature != 1:
             difference = difference * reciprocal
@@ -227,11 +279,9 @@ def _from_input(definition: Any, rows: RowAccess) -> Callable[..., None]:
 
     def one_row(row: Any) -> None:
         prepare(row)
-        temperature = temperature_of(row)
-        reciprocal = 1 / temperature
-        top = top_of(row)
-        sums = sums_of(row, top, temperature, reciprocal)
-        write(row, (sums, top, temperature, reciprocal, row))
+        temperature, top = temperature_of(row), top_of(row)
+        relative = relative_to(top, temperature, 1 / temperature)
+        write(row, (sums_of(row, top, relative), top, relative, row))
 
     return one_row
 
@@ -280,7 +330,7 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
         exponentials.sums(),
         rows.has_nan("x", exponentials.padding),
     )
-    exponential_again = exponentials.again()
+    exponential_again, relative_to = exponentials.again(), exponentials.relative_to
     temperature_of = rows.scalar("temperature")
     has_value, has_gradient = rows.has("y"), rows.has("dx")
     dy_of = rows.scalar("dy") if has_gradient else temperature_of
@@ -288,17 +338,16 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
     value_and_factor = rows.internal(definition.function)
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
-        factor, top, temperature, reciprocal, row = state
-        return (exponential_again(arrays, begin, top, temperature, reciprocal, row) * factor,)
+        factor, relative, row = state
+        return (exponential_again(arrays, begin, relative, row) * factor,)
 
     write: Any = rows.write(results) if has_gradient else None
 
     def one_row(row: Any) -> None:
         prepare(row)
-        temperature = temperature_of(row)
-        reciprocal = 1 / temperature
-        top = top_of(row)
-        sums = sums_of(row, top, temperature, reciprocal)
+        temperature, top = temperature_of(row), top_of(row)
+        relative = relative_to(top, temperature, 1 / temperature)
+        sums = sums_of(row, top, relative)
         value, derivative_factor = value_and_factor(sums)
         if has_value:
             # Differences to an infinite maximum are NaN.
@@ -307,7 +356,7 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
                 is_infinite = is_infinite and count(row) > 0
             set_y(row, top if is_infinite and not has_nan(row) else value)
         if has_gradient:
-            factor = dy_of(row) * derivative_factor * reciprocal
-            write(row, (factor, top, temperature, reciprocal, row))
+            factor = dy_of(row) * derivative_factor * relative.reciprocal
+            write(row, (factor, relative, row))
 
     return one_row
