@@ -25,7 +25,9 @@ def relative_to(
 
     The exponential of the maximum is then between 0.3 and 0.8.
     """
-    origin = select(abs(top * reciprocal) > _FAR, top, NUDGE)  # keeps arguments from being subnormal
+    origin = select(
+        abs(top * reciprocal) > _FAR, top, NUDGE
+    )  # keeps arguments from being subnormal
     shifted = top - origin
     exponent = round_product(shifted * reciprocal, LOG2_E) + 1
     return origin, shifted - temperature * _NEGLIGIBLE, exponent, shifted

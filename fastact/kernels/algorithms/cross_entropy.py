@@ -123,7 +123,9 @@ def label_cross_entropy(rows: RowAccess) -> Callable[..., None]:
                 loss = weight * (sums.log_total - difference)
                 factor = scale_of(row) * weight / sums.total
                 # One minus the label's probability, without cancellation.
-                others = sums.excess if logit == top else sums.total - exponential_of(logit, relative)
+                others = (
+                    sums.excess if logit == top else sums.total - exponential_of(logit, relative)
+                )
                 at_label = -factor * others
         set_loss(row, loss)
         if writes:
