@@ -105,6 +105,8 @@ class RowAccess:
 
     Attributes
     ----------
+    are_short : bool
+        Whether a row is at most a block.
     inputs : int
         The number of rows that are read, the mask among them.
     width : int
@@ -135,7 +137,7 @@ class RowAccess:
         are_short: bool,
     ) -> None:
         assert isinstance(kernel.schedule, Rows)
-        self._are_short = are_short
+        self.are_short = are_short
         self._dtype = dtype
         self._all = operands = kernel.operands
         self._sums = [each for each in kernel.outputs if each.core and each.kind == "float64"]
@@ -200,7 +202,7 @@ class RowAccess:
     def prepare(self, padding: Sequence[float]) -> Any:
         """Return a function to be called once for each row before `fold`, with the same padding."""
         width, (fill, copy_in) = self.width, self._padded(padding)
-        are_short, has_masked_moves = self._are_short, self._blocks.has_masked_moves
+        are_short, has_masked_moves = self.are_short, self._blocks.has_masked_moves
 
         @internal
         def prepare(row: Any) -> None:
@@ -309,7 +311,7 @@ class RowAccess:
                 result = one_step(load(pointers), begin, result, state)
             return result
 
-        return of_short if self._are_short else fold
+        return of_short if self.are_short else fold
 
     def largest(self, name: str, sign: int, padding: Sequence[float]) -> Any:
         """Return a function that finds the maximum of a row times `sign`, ignoring NaN: ``largest(row)``."""
@@ -413,7 +415,7 @@ class RowAccess:
                     add_to_sums(row.sums, size * begin, end - begin, outputs)
                 begin, end = end, min(row.end, end + width)
 
-        return write_short if self._are_short else write
+        return write_short if self.are_short else write
 
     def _with_absent(self, compute: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function of all loaded blocks that writes what absent elements are.

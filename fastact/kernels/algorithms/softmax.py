@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastact.simd import PerDtype, fold_to_double, select, sum_lanes
+from fastact.simd import PerDtype, any_above, bits, fold_to_double, select, sum_lanes
 from fastact.vecmath.exponential import reduce
 from fastact.vecmath.logarithm import log, log1p
 from fastact.vecmath.relative_exponential import (
@@ -93,6 +93,12 @@ def total_of(accumulator: Any) -> Any:
 _LOW = PerDtype(float32=2.0**-80, float64=2.0**-600)
 
 
+# A row of numbers of at most this size needs no maximum: its exponentials may be relative to another power of two without
+# a change of bits. To find the maximum of a short row takes as long as a third of the rest.
+_NEAR = 16.0
+_BITS_OF_NEAR = PerDtype(float32=0x41800000, float64=0x4030000000000000)
+
+
 class Exponentials:
     """The pass over a row that computes exponentials of differences to the maximum, and their sums.
 
@@ -127,6 +133,7 @@ class Exponentials:
         self.padding = rows.padding("x", -math.inf * sign)
         self.exponential = self._exponential()
         self.relative_to = self._relative_to()
+        self.of_row = self._of_row()
 
     def _exponential(self) -> Any:
         sign = self._sign
@@ -161,6 +168,34 @@ class Exponentials:
             )
 
         return of_row
+
+    def _of_row(self) -> Any:
+        """Return a function that returns the maximum of a row, and the `Relative`: ``of_row(row, temperature)``.
+
+        Without logarithms no result takes the maximum, and that of a short row is not looked for if all are near.
+        """
+        rows, x_at, relative_to = self._rows, self._rows.index("x"), self.relative_to
+        top_of = rows.largest("x", self._sign, self.padding)
+        one, near = rows.one_lane(1.0), rows.one_lane(_NEAR)
+
+        def step(arrays: Any, begin: Any, found: Any, state: Any) -> Any:
+            return found or any_above(bits(abs(arrays[x_at])), _BITS_OF_NEAR)  # NaN is above
+
+        find_far = rows.fold(step, [0.0] * rows.inputs)
+
+        @rows.internal
+        def by_maximum(row: Any, temperature: Any) -> Any:
+            top = top_of(row)
+            return top, relative_to(top, temperature, 1 / temperature)
+
+        @rows.internal
+        def of_near(row: Any, temperature: Any) -> Any:
+            if temperature != 1 or find_far(row, False, 0):
+                return by_maximum(row, temperature)
+            top, number = sum_lanes(near()), sum_lanes(one())
+            return top, relative_to(top, number, 1 / number)
+
+        return of_near if rows.are_short and not self._takes_logarithm else by_maximum
 
     def again(self) -> Any:
         """Return a function for passes after `sums`, which loads cached exponentials or recomputes them."""
@@ -251,12 +286,8 @@ def _from_input(definition: Any, rows: RowAccess) -> Callable[..., None]:
     sign = -1 if definition.of_minus_x else 1
     has_gradient = rows.has("dy")
     exponentials = Exponentials(rows, sign, definition.takes_logarithm)
-    prepare, top_of, sums_of = (
-        rows.prepare(exponentials.padding),
-        rows.largest("x", sign, exponentials.padding),
-        exponentials.sums(),
-    )
-    exponential_again, relative_to = exponentials.again(), exponentials.relative_to
+    prepare, relative_of = rows.prepare(exponentials.padding), exponentials.of_row
+    sums_of, exponential_again = exponentials.sums(), exponentials.again()
     x_at, dy_at = rows.index("x"), rows.index("dy")
     temperature_of = rows.scalar("temperature")
     compute = rows.internal(definition.function)
@@ -279,8 +310,7 @@ def _from_input(definition: Any, rows: RowAccess) -> Callable[..., None]:
 
     def one_row(row: Any) -> None:
         prepare(row)
-        temperature, top = temperature_of(row), top_of(row)
-        relative = relative_to(top, temperature, 1 / temperature)
+        top, relative = relative_of(row, temperature_of(row))
         write(row, (sums_of(row, top, relative), top, relative, row))
 
     return one_row
@@ -324,13 +354,9 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
     is_mean = definition.is_mean
     count: Any = rows.count() if is_mean else None
     exponentials = Exponentials(rows, 1, takes_logarithm=True, count=count)
-    prepare, top_of, sums_of, has_nan = (
-        rows.prepare(exponentials.padding),
-        rows.largest("x", 1, exponentials.padding),
-        exponentials.sums(),
-        rows.has_nan("x", exponentials.padding),
-    )
-    exponential_again, relative_to = exponentials.again(), exponentials.relative_to
+    prepare, relative_of = rows.prepare(exponentials.padding), exponentials.of_row
+    sums_of, exponential_again = exponentials.sums(), exponentials.again()
+    has_nan = rows.has_nan("x", exponentials.padding)
     temperature_of = rows.scalar("temperature")
     has_value, has_gradient = rows.has("y"), rows.has("dx")
     dy_of = rows.scalar("dy") if has_gradient else temperature_of
@@ -345,8 +371,7 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
 
     def one_row(row: Any) -> None:
         prepare(row)
-        temperature, top = temperature_of(row), top_of(row)
-        relative = relative_to(top, temperature, 1 / temperature)
+        top, relative = relative_of(row, temperature_of(row))
         sums = sums_of(row, top, relative)
         value, derivative_factor = value_and_factor(sums)
         if has_value:
