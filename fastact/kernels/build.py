@@ -20,6 +20,7 @@ from fastact.kernels.kernel import (
 from fastact.kernels.packed import packed
 from fastact.kernels.rows import rows
 from fastact.simd.compilable import is_memory_bound
+from fastact.simd.lowering import lanes_of_sums
 from fastact.simd.operands import Operands
 from fastact.simd.storage import Storage
 
@@ -39,9 +40,11 @@ def build(kernel: Kernel, dtype: str) -> LoopFunction:
         case Channels():
             sums = sum(each.kind == "float64" for each in kernel.outputs)
             per_channel = sum(each.core == ("c",) for each in kernel.inputs)
-            operands, is_light = _operands(kernel, dtype), is_memory_bound(compute)
+            is_light = is_memory_bound(compute)
             if sums:
+                operands = _operands(kernel, dtype, lanes_of_sums(Storage(dtype).computed_in))
                 return channel_sums(compute, operands, sums, draws, per_channel, is_light)
+            operands = _operands(kernel, dtype)
             return channels_in_blocks(compute, operands, draws, per_channel, is_light)
         case Packed():
             parts = tuple(_parts(each.core) for each in kernel.operands)
@@ -54,7 +57,7 @@ def build(kernel: Kernel, dtype: str) -> LoopFunction:
             raise TypeError(f"unknown schedule: {kernel.schedule!r}")
 
 
-def _operands(kernel: Kernel, dtype: str) -> Operands:
+def _operands(kernel: Kernel, dtype: str, lanes: int | None = None) -> Operands:
     """Return the memory layout of arrays, parameters and outputs, without random operands and sums."""
     inputs, outputs = (
         [
@@ -67,7 +70,7 @@ def _operands(kernel: Kernel, dtype: str) -> Operands:
     )
     storages = tuple(Storage(each.dtype(dtype)) for each in (*inputs, *outputs))
     arrays = sum(each.kind == "array" for each in inputs)
-    return Operands(storages, arrays, len(inputs) - arrays)
+    return Operands(storages, arrays, len(inputs) - arrays, lanes)
 
 
 def _parts(core: tuple[str, ...]) -> int:

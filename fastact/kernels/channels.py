@@ -8,6 +8,7 @@ from typing import Any
 from fastact.kernels.random_operands import NoRandomOperands, RandomOperands
 from fastact.simd.blocks import MEMORY_BOUND_UNROLL_FACTOR, UNROLL_FACTOR, Blocks
 from fastact.simd.compilable import internal
+from fastact.simd.lowering import lanes_of
 from fastact.simd.memory import (
     address_of,
     number_at,
@@ -23,7 +24,7 @@ from fastact.simd.sums import Sums
 
 # In blocks: longer rows are run one by one, as their ends no longer matter.
 _LONGEST_PERIOD = 16
-# Terms are widened to float64, which takes registers.
+# Registers: terms are widened to float64, which takes some.
 _UNROLL_FACTOR_OF_SUMS = UNROLL_FACTOR // 2
 
 
@@ -209,7 +210,8 @@ def channel_sums(
         Takes random words and the threshold (only if it is random), and one vector for each input; returns the
         results, those to be summed last.
     operands : Operands
-        The memory layout of all operands but the random ones and the sums.
+        The memory layout of all operands but the random ones and the sums. There is a partial sum for each lane of its
+        vectors, which are as wide on every processor.
     sums : int, default 1
         How many of the last results are summed; the others are stored.
     is_random : bool, default False
@@ -240,7 +242,8 @@ def channel_sums(
         wide_width, broadcast_wide = lanes, operands.broadcast
         load_wide, store_wide = operands.load, operands.store
     else:
-        wide = Blocks(operands, _UNROLL_FACTOR_OF_SUMS)
+        registers = lanes // lanes_of(operands.vector.dtype)
+        wide = Blocks(operands, max(1, _UNROLL_FACTOR_OF_SUMS // registers))
         wide_width, broadcast_wide = wide.width, wide.broadcast
         pointers_at, load_block, store_block = wide.pointers_at, wide.load_arrays, wide.store
         load_wide = internal(lambda base, i: load_block(pointers_at(base, i)))

@@ -16,7 +16,7 @@ from fastact.kernels.kernel import Kernel, Operand, Rows
 from fastact.simd import any_lane, fold_to_double, isnan, largest_lane, select, sum_lanes
 from fastact.simd.blocks import Blocks
 from fastact.simd.compilable import internal
-from fastact.simd.lowering import Vector, lanes_of
+from fastact.simd.lowering import Vector, lanes_of_sums
 from fastact.simd.memory import (
     Scratch,
     address_of,
@@ -33,11 +33,12 @@ from fastact.simd.operands import Operands
 from fastact.simd.storage import Storage
 from fastact.simd.sums import Sums
 
-#: One register of float64 accumulators.
-DOUBLES = Vector(types.float64, lanes_of(types.float64))
-# Registers of a block; accumulators need some as well. Short rows would leave most of a wide block empty, so they are
-# one narrow block each.
-_WIDE, _NARROW = 4, 2
+#: Accumulators in float64.
+DOUBLES = Vector(types.float64, lanes_of_sums(types.float64))
+# Blocks in vectors of `BYTES_OF_SUMS`: where that is one register, accumulators need some as well. Short rows would leave
+# most of a wide block empty, so they are one narrow block each. A block is as long on every processor, and its halves are
+# summed, so that neither the processor nor the padding changes a sum.
+_WIDE, _NARROW, _NARROWEST = 4, 2, 1
 # Per-element results needed in a later pass are cached in up to 256 KiB, which fits L2. On 64 rows of 32,000 or 50,257,
 # the cross-entropy with its gradient takes a fifth less time than with 64 KiB, where it computes exponentials twice, and
 # the softmax with its gradient a tenth less (Zen 4); 512 KiB gain nothing on rows of 100,000.
@@ -96,14 +97,16 @@ class RowAccess:
         With ``(r,n)``, one call has ``r`` rows, whose sums go to the outputs ``(n)`` of float64.
     dtype : str
         The dtype of the kernel's arrays.
-    registers : int
-        The number of registers of a block.
+    vectors : int
+        The length of a block, in vectors of `lanes_of_sums`.
     are_short : bool
         Whether no row is empty or longer than a block: without loops over blocks, the processor overlaps several
         rows.
 
     Attributes
     ----------
+    are_short : bool
+        Whether a row is at most a block.
     inputs : int
         The number of rows that are read, the mask among them.
     width : int
@@ -130,11 +133,11 @@ class RowAccess:
         self,
         kernel: Kernel,
         dtype: str,
-        registers: int,
+        vectors: int,
         are_short: bool,
     ) -> None:
         assert isinstance(kernel.schedule, Rows)
-        self._are_short = are_short
+        self.are_short = are_short
         self._dtype = dtype
         self._all = operands = kernel.operands
         self._sums = [each for each in kernel.outputs if each.core and each.kind == "float64"]
@@ -145,7 +148,8 @@ class RowAccess:
         self.storage = Storage(dtype)
         storages = tuple(Storage(each.dtype(dtype)) for each in self._rows)
         self._operands = Operands(storages, self.inputs - parameters, parameters)
-        self._blocks = Blocks(self._operands, registers)
+        lanes = lanes_of_sums(self.storage.computed_in)
+        self._blocks = Blocks(self._operands, vectors * lanes // self._operands.lanes)
         self.width = width = self._blocks.width
         order = tuple(k // 2 + width // 2 * (k % 2) for k in range(width))
         is_in_order = not self._blocks.is_deinterleaved
@@ -198,7 +202,7 @@ class RowAccess:
     def prepare(self, padding: Sequence[float]) -> Any:
         """Return a function to be called once for each row before `fold`, with the same padding."""
         width, (fill, copy_in) = self.width, self._padded(padding)
-        are_short, has_masked_moves = self._are_short, self._blocks.has_masked_moves
+        are_short, has_masked_moves = self.are_short, self._blocks.has_masked_moves
 
         @internal
         def prepare(row: Any) -> None:
@@ -307,7 +311,7 @@ class RowAccess:
                 result = one_step(load(pointers), begin, result, state)
             return result
 
-        return of_short if self._are_short else fold
+        return of_short if self.are_short else fold
 
     def largest(self, name: str, sign: int, padding: Sequence[float]) -> Any:
         """Return a function that finds the maximum of a row times `sign`, ignoring NaN: ``largest(row)``."""
@@ -411,7 +415,7 @@ class RowAccess:
                     add_to_sums(row.sums, size * begin, end - begin, outputs)
                 begin, end = end, min(row.end, end + width)
 
-        return write_short if self._are_short else write
+        return write_short if self.are_short else write
 
     def _with_absent(self, compute: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function of all loaded blocks that writes what absent elements are.
@@ -535,11 +539,21 @@ def rows(
     """
     wide = RowAccess(kernel, dtype, _WIDE, are_short=False)
     narrow = RowAccess(kernel, dtype, _NARROW, are_short=True)
-    of_long, of_short = (internal(each.loop(internal(algorithm(each)))) for each in (wide, narrow))
-    most, last = narrow.width, max(len(each.core) for each in kernel.operands)
+    narrowest = RowAccess(kernel, dtype, _NARROWEST, are_short=True)
+    of_long, of_short, of_shortest = (
+        internal(each.loop(internal(algorithm(each)))) for each in (wide, narrow, narrowest)
+    )
+    most, few, last = (
+        narrow.width,
+        narrowest.width,
+        max(len(each.core) for each in kernel.operands),
+    )
 
     def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
-        if 0 < dimensions[last] <= most:
+        n = dimensions[last]
+        if 0 < n <= few:
+            of_shortest(arguments, dimensions, steps, data)
+        elif 0 < n <= most:
             of_short(arguments, dimensions, steps, data)
         else:
             of_long(arguments, dimensions, steps, data)

@@ -185,7 +185,7 @@ def product_in_double(x: Vector, y: Vector) -> Vector:
 
 
 def fold_to_double(x: Vector) -> Vector:
-    """Sum the registers of a block into one register of float64."""
+    """Sum a block into a vector of float64 that is as wide on every processor, in an order that is the same on each."""
     _compiled_only("fold_to_double")
 
 

@@ -132,6 +132,16 @@ def lanes_of(dtype: types.Type) -> int:
     return TARGET.vector_bytes * 8 // int(dtype.bitwidth)
 
 
+#: The bytes that sums take in at once: those of the widest vectors. The order of a sum depends on nothing but the
+#: number of its terms, so that narrower processors, on which this is several registers, give the same bits.
+BYTES_OF_SUMS = 64
+
+
+def lanes_of_sums(dtype: types.Type) -> int:
+    """Return the lanes of a vector of terms to be summed, which is as wide on every processor."""
+    return BYTES_OF_SUMS * 8 // int(dtype.bitwidth)
+
+
 def shuffle_mask(lanes: Iterable[int]) -> Any:
     """Return the constant operand of a shuffle: the source lane of each lane of the result."""
     return _shuffle_mask(tuple(lanes))
@@ -383,16 +393,16 @@ def _largest_lane(builder: Any, vector: Vector, operands: list[Any]) -> Any:
 
 
 def _fold_to_double(builder: Any, vector: Vector, operands: list[Any]) -> Any:
-    """Sum the registers in their own type, with at most two roundings, then the halves of the result in float64.
+    """Sum halves of a block in their own type, with at most two roundings, then the halves of the result in float64.
 
     Conversions are slower than sums: converting each register first takes three times as long.
     """
     (value,) = operands
-    while value.type.count > lanes_of(vector.dtype):
+    while value.type.count > lanes_of_sums(vector.dtype):
         value = builder.fadd(*_halves(builder, value))
     if vector.dtype == types.float64:
         return value
-    wide = ir.VectorType(ir.DoubleType(), lanes_of(types.float64))
+    wide = ir.VectorType(ir.DoubleType(), lanes_of_sums(types.float64))
     return builder.fadd(*(builder.fpext(half, wide) for half in _halves(builder, value)))
 
 
@@ -408,7 +418,7 @@ _operation(
     simd.fold_to_double,
     1,
     _fold_to_double,
-    lambda vector: Vector(types.float64, lanes_of(types.float64)),
+    lambda vector: Vector(types.float64, lanes_of_sums(types.float64)),
 )
 
 

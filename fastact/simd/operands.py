@@ -8,6 +8,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastact.simd.interned import Interned
+from fastact.simd.lowering import Vector
 from fastact.simd.memory import first_lanes
 from fastact.simd.storage import (
     BYTE,
@@ -22,7 +23,7 @@ from fastact.simd.storage import (
 
 
 class Operands(metaclass=Interned):
-    """Access to the operands of one ufunc loop, as functions for Numba-compiled code.
+    """Access to the operands of one ufunc loop, as functions for compiled code.
 
     Every function takes the tuple of base pointers that `addresses` returns. Inputs are loaded as a tuple of
     vectors; outputs are stored from one.
@@ -33,16 +34,21 @@ class Operands(metaclass=Interned):
         One per operand: arrays, then parameters, then outputs, all with one computation type.
     arrays, parameters : int
         The number of array inputs, and of parameters, which are rarely arrays.
+    lanes : int, optional
+        The lanes of a vector, in place of those of one register.
     """
 
-    def __init__(self, storages: tuple[Storage, ...], arrays: int, parameters: int) -> None:
+    def __init__(
+        self, storages: tuple[Storage, ...], arrays: int, parameters: int, lanes: int | None = None
+    ) -> None:
         self.storages = storages
         self.arrays = arrays
         self.parameters = parameters
         self.inputs = arrays + parameters
         self.count = len(storages)
         self.itemsize = storages[0].itemsize  # of arrays and outputs
-        self.vector = storages[0].vector
+        vector = storages[0].vector
+        self.vector = vector if lanes is None else Vector(vector.dtype, lanes)
         self.lanes = self.vector.lanes
         is_array = range(arrays)
         is_parameter = range(arrays, self.inputs)

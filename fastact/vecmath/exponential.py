@@ -29,7 +29,7 @@ from fastact.vecmath.scaling import (
 EXP = PerDtype(**coefficients.EXP)
 _EXPM1 = PerDtype(**coefficients.EXPM1)
 _RECIPROCAL = PerDtype(**coefficients.RECIPROCAL)
-_LOG2_E = PerDtype(**coefficients.LOG2_E)
+LOG2_E = PerDtype(**coefficients.LOG2_E)
 _MINUS_LN2_HIGH = -PerDtype(**coefficients.LN2_HIGH)
 _MINUS_LN2_LOW = -PerDtype(**coefficients.LN2_LOW)
 
@@ -62,7 +62,7 @@ def round_product(x: Vector, factor: Vector) -> Vector:
 
 def _reduce_by_high_part(x: Vector) -> tuple[Vector, Vector]:
     """Return the n of `reduce`, and ``x - n * LN2_HIGH`` exactly."""
-    n = round_product(x, _LOG2_E)
+    n = round_product(x, LOG2_E)
     return n, fma(n, _MINUS_LN2_HIGH, x)
 
 

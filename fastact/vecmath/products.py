@@ -68,23 +68,6 @@ def _exp_times_parts(x: Vector, x_low: Vector, factor: Vector) -> tuple[Vector, 
     return n, fma(fma(polynomial(r, EXP), r * r, r), factor, factor)
 
 
-def double_double_quotient(
-    x: Vector, x_low: Vector, divisor: Vector, reciprocal: Vector
-) -> DoubleDouble:
-    """Return (x + x_low) / divisor, given the divisor's rounded reciprocal."""
-    quotient = x * reciprocal
-    return quotient, (fma(-quotient, divisor, x) + x_low) * reciprocal
-
-
-def exp_of_difference(difference: Vector, low: Vector) -> Vector:
-    """Compute the exponential of a difference and its low part, which is ignored where the result vanishes.
-
-    Valid range: difference <= 0.
-    """
-    n, y = _exp_times_parts(difference, low, 1)
-    return select(difference < _ZERO, 0, ldexp(y, n))
-
-
 def logistic_gate(
     x: Vector, argument: Vector, low: Vector, growth: Vector
 ) -> tuple[Vector, Vector]:

@@ -11,6 +11,7 @@ tiny product and a normal number. ``tests/vecmath/test_assists.py`` holds every 
 from __future__ import annotations
 
 from fastact.simd import (
+    Mask,
     PerDtype,
     Vector,
     any_above,
@@ -95,6 +96,14 @@ def ldexp(x: Vector, n: Vector) -> Vector:
     to 1024.
     """
     return dropped(scale(x, _at_least_lowest(n)), n)
+
+
+def ldexp_or_zero(x: Vector, n: Vector, is_zero: Mask) -> Vector:
+    """Do the same, but return 0 where the mask is set. There `n` must be so low that the result is subnormal or zero."""
+    y = scale(x, _at_least_lowest(n))
+    if any_above(bits(n), _BITS_OF_LOWEST):
+        y = select(is_zero, 0, select(n < _LOWEST, _dropped(y, n), y))
+    return y
 
 
 def ldexp_beside_one(x: Vector, n: Vector) -> Vector:

@@ -18,7 +18,9 @@ from tracing import Trace, Traced, traced
 import fastact as fa
 from fastact import vecmath
 from fastact.functions.pointwise import OPERATIONS, compute, missing
-from fastact.vecmath.products import exp_of_difference, exp_times, logistic_times
+from fastact.vecmath.exponential import NUDGE, reduce
+from fastact.vecmath.products import exp_times, logistic_times
+from fastact.vecmath.relative_exponential import at_least, relative_exponential
 from fastact.vecmath.scaling import ldexp, product
 
 Array = Any
@@ -123,7 +125,13 @@ def test_products_of_parts_take_no_assists(dtype: type) -> None:
     x = points(dtype)
     nonpositive = -np.abs(x)
     assert_few_assists(exp_times, nonpositive, 0.0, -3.0)
-    assert_few_assists(exp_of_difference, nonpositive, 0.0)
+    least = {np.float32: -120.0, np.float64: -768.0}[dtype]
+    reduced, bounded, exponential = map(traced, (reduce, at_least, relative_exponential))
+    # Relative to a maximum of 0; see `relative_to`.
+    assert_few_assists(
+        lambda x: exponential(x - NUDGE, least, 1.0, *reduced(bounded(x - NUDGE, least))),
+        nonpositive,
+    )
     assert_few_assists(logistic_times, x, 0.0, 3.0)
     assert_few_assists(product, 0.75, x)
 

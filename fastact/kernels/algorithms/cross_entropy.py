@@ -29,18 +29,20 @@ class _Softmax:
         self.prepare = rows.prepare(self.padding)
         self.top_of = rows.largest("x", 1, self.padding)
         self.sums_of = exponentials.sums()
-        exponential = exponentials.exponential
+        exponential, relative_to = exponentials.exponential, exponentials.relative_to
         self.exponential_again = exponentials.again()
-        one = rows.one_lane(1.0)
+        one, nothing = rows.one_lane(1.0), rows.one_lane(0.0)
+        self.zero = rows.internal(lambda: sum_lanes(nothing()))
+        self.relative_to = rows.internal(lambda top: relative_to(top, 1.0, 1.0))
         self.exponential_of = rows.internal(
-            lambda x, top: sum_lanes(exponential(x * one(), top, 1, 1)[1])
+            lambda x, relative: sum_lanes(exponential(x * one(), relative)[0])
         )
         self.has_gradient, self.has_probabilities = rows.has("dx"), rows.has("probabilities")
 
     def write(self, gradient: Callable[..., Any]) -> Any:
         """Return a function that writes the gradient, the softmax or both: ``write(row, state)``, None without either.
 
-        Its state is the maximum of the row, the reciprocal of its sum, whether the row is ignored, the state of
+        Its state is what exponentials are relative to, the reciprocal of their sum, whether the row is ignored, the state of
         `gradient`, and the row.
 
         Parameters
@@ -58,15 +60,15 @@ class _Softmax:
         gradient_of = self._rows.internal(gradient)
 
         def gradients(arrays: Any, begin: Any, state: Any) -> Any:
-            top, _, is_ignored, of_gradient, row = state
+            relative, _, is_ignored, of_gradient, row = state
             if is_ignored:
                 return (zeros(),)
-            e = exponential_again(arrays, begin, top, 1, 1, row)
+            e = exponential_again(arrays, begin, relative, row)
             return (gradient_of(e, arrays, begin, of_gradient),)
 
         def with_probabilities(arrays: Any, begin: Any, state: Any) -> Any:
-            top, reciprocal, is_ignored, of_gradient, row = state
-            e = exponential_again(arrays, begin, top, 1, 1, row)
+            relative, reciprocal, is_ignored, of_gradient, row = state
+            e = exponential_again(arrays, begin, relative, row)
             if not has_gradient:
                 return (product_of_number(reciprocal, e),)
             dx = zeros() if is_ignored else gradient_of(e, arrays, begin, of_gradient)
@@ -85,6 +87,7 @@ def label_cross_entropy(rows: RowAccess) -> Callable[..., None]:
     """
     softmax = _Softmax(rows)
     prepare, top_of, sums_of = softmax.prepare, softmax.top_of, softmax.sums_of
+    relative_to, zero = softmax.relative_to, softmax.zero
     exponential_of, has_probabilities = softmax.exponential_of, softmax.has_probabilities
     label_of = rows.integer("label")
     weight_of, scale_of = rows.scalar("weight"), rows.scalar("scale")
@@ -102,13 +105,15 @@ def label_cross_entropy(rows: RowAccess) -> Callable[..., None]:
     def one_row(row: Any) -> None:
         label = label_of(row)
         is_ignored = label == IGNORED
-        loss = factor = at_label = top = reciprocal = 0.0
+        loss = factor = at_label = reciprocal = 0.0
+        relative = relative_to(zero())
         if label >= row.n or (label < 0 and not is_ignored):
             loss = factor = reciprocal = math.nan
         elif not is_ignored or has_probabilities:
             prepare(row)
             top = top_of(row)
-            sums = sums_of(row, top, 1.0, 1.0)
+            relative = relative_to(top)
+            sums = sums_of(row, top, relative)
             reciprocal = 1 / sums.total
             if not is_ignored:
                 logit = logit_at(address_of(row.base[0]) + label * row.core[0])
@@ -118,11 +123,13 @@ def label_cross_entropy(rows: RowAccess) -> Callable[..., None]:
                 loss = weight * (sums.log_total - difference)
                 factor = scale_of(row) * weight / sums.total
                 # One minus the label's probability, without cancellation.
-                others = sums.excess if logit == top else sums.total - exponential_of(logit, top)
+                others = (
+                    sums.excess if logit == top else sums.total - exponential_of(logit, relative)
+                )
                 at_label = -factor * others
         set_loss(row, loss)
         if writes:
-            write(row, (top, reciprocal, is_ignored, (factor, label, at_label), row))
+            write(row, (relative, reciprocal, is_ignored, (factor, label, at_label), row))
 
     return one_row
 
@@ -137,6 +144,7 @@ def dense_cross_entropy(rows: RowAccess) -> Callable[..., None]:
     """
     softmax = _Softmax(rows)
     prepare, top_of, sums_of = softmax.prepare, softmax.top_of, softmax.sums_of
+    relative_to, zero = softmax.relative_to, softmax.zero
     padding, has_probabilities = softmax.padding, softmax.has_probabilities
     label_of = rows.integer("label")
     spike_of, keep_of, uniform_of, scale_of = (
@@ -172,13 +180,15 @@ def dense_cross_entropy(rows: RowAccess) -> Callable[..., None]:
         label = label_of(row)
         is_ignored = label == IGNORED or (label == -1 and row.n == 0)
         spike, keep, uniform, scale = spike_of(row), keep_of(row), uniform_of(row), scale_of(row)
-        loss = factor = top = reciprocal = 0.0
+        loss = factor = reciprocal = 0.0
+        relative = relative_to(zero())
         if label >= row.n or (label < -1 and not is_ignored):
             loss = factor = reciprocal = math.nan
         elif not is_ignored or has_probabilities:
             prepare(row)
             top = top_of(row)
-            sums = sums_of(row, top, 1.0, 1.0)
+            relative = relative_to(top)
+            sums = sums_of(row, top, relative)
             reciprocal = 1 / sums.total
             if not is_ignored:
                 nothing = doubles(), doubles()
@@ -197,6 +207,6 @@ def dense_cross_entropy(rows: RowAccess) -> Callable[..., None]:
         if writes:
             # Scaled in float64, before rounding to the row's type.
             weighting = label, scale * spike, scale * keep, scale * uniform, factor
-            write(row, (top, reciprocal, is_ignored, weighting, row))
+            write(row, (relative, reciprocal, is_ignored, weighting, row))
 
     return one_row

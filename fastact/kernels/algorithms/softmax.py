@@ -6,27 +6,46 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastact.simd import PerDtype, fold_to_double, select, sum_lanes
-from fastact.vecmath.double_double import two_difference
+import numpy as np
+
+from fastact.simd import PerDtype, any_above, bits, fold_to_double, select, sum_lanes
+from fastact.vecmath.exponential import reduce
 from fastact.vecmath.logarithm import log, log1p
-from fastact.vecmath.products import double_double_quotient, exp_of_difference
+from fastact.vecmath.relative_exponential import (
+    at_least,
+    exponential_of_top,
+    reduced_quotient,
+    relative_exponential,
+    relative_to,
+)
 from fastact.vecmath.scaling import zero_below
 
 if TYPE_CHECKING:
     from fastact.kernels.rows import RowAccess
 
 
+class Relative(NamedTuple):
+    """What the exponentials of a row are relative to: operands of `fastact.vecmath.relative_exponential`."""
+
+    origin: Any
+    least: Any
+    exponent: Any
+    shifted: Any
+    temperature: Any
+    reciprocal: Any
+
+
 class Sums(NamedTuple):
-    """Reductions of a row, from which its results are computed.
+    """Reductions of a row, from which its results are computed; exponentials are all relative to the same number.
 
     Attributes
     ----------
     top : float
         The maximum, divided by the temperature.
     excess : float
-        The sum of ``exp(x / temperature - top)`` minus the 1 of the maximum itself; it may be tiny.
+        The sum of the exponentials without that of the maximum; it may be tiny.
     total : float
-        The whole sum, ``1 + excess``.
+        The whole sum.
     log_total : float
         The logarithm of `total`, without cancellation where it is small.
     log_mean : float
@@ -74,6 +93,12 @@ def total_of(accumulator: Any) -> Any:
 _LOW = PerDtype(float32=2.0**-80, float64=2.0**-600)
 
 
+# A row of numbers of at most this size needs no maximum: its exponentials may be relative to another power of two without
+# a change of bits. To find the maximum of a short row takes as long as a third of the rest.
+_NEAR = 16.0
+_BITS_OF_NEAR = PerDtype(float32=0x41800000, float64=0x4030000000000000)
+
+
 class Exponentials:
     """The pass over a row that computes exponentials of differences to the maximum, and their sums.
 
@@ -92,8 +117,10 @@ class Exponentials:
     ----------
     padding : list of float
         Padding whose exponentials are 0.
+    relative_to : callable
+        ``relative_to(top, temperature, reciprocal)`` returns the `Relative` of a row.
     exponential : callable
-        ``exponential(x, top, temperature, reciprocal)`` returns differences and exponentials.
+        ``exponential(x, relative)`` returns exponentials, and which elements are the maximum.
     """
 
     def __init__(
@@ -105,19 +132,70 @@ class Exponentials:
         self._takes_logarithm = takes_logarithm
         self.padding = rows.padding("x", -math.inf * sign)
         self.exponential = self._exponential()
+        self.relative_to = self._relative_to()
+        self.of_row = self._of_row()
 
     def _exponential(self) -> Any:
-        """Return a function that computes differences to the maximum, and their exponentials."""
         sign = self._sign
 
         @self._rows.internal
-        def exponential(x: Any, top: Any, temperature: Any, reciprocal: Any) -> Any:
-            difference, low = two_difference(sign * x, top)
+        def exponential(x: Any, relative: Any) -> Any:
+            origin, least, exponent, highest, temperature, reciprocal = relative
+            shifted = sign * x - origin
+            bounded = at_least(shifted, least)
+            n, r = reduce(bounded)
             if temperature != 1:
-                difference, low = double_double_quotient(difference, low, temperature, reciprocal)
-            return difference, exp_of_difference(difference, low)
+                n, r = reduced_quotient(bounded, temperature, reciprocal)
+            return relative_exponential(shifted, least, exponent, n, r), shifted == highest
 
         return exponential
+
+    def _relative_to(self) -> Any:
+        one = self._rows.one_lane(1.0)
+
+        @self._rows.internal
+        def of_row(top: Any, temperature: Any, reciprocal: Any) -> Any:
+            origin, least, exponent, highest = relative_to(
+                top * one(), temperature * one(), reciprocal * one()
+            )
+            return Relative(
+                sum_lanes(origin),
+                sum_lanes(least),
+                sum_lanes(exponent),
+                sum_lanes(highest),
+                temperature,
+                reciprocal,
+            )
+
+        return of_row
+
+    def _of_row(self) -> Any:
+        """Return a function that returns the maximum of a row, and the `Relative`: ``of_row(row, temperature)``.
+
+        Without logarithms no result takes the maximum, and that of a short row is not looked for if all are near.
+        """
+        rows, x_at, relative_to = self._rows, self._rows.index("x"), self.relative_to
+        top_of = rows.largest("x", self._sign, self.padding)
+        one, near = rows.one_lane(1.0), rows.one_lane(_NEAR)
+
+        def step(arrays: Any, begin: Any, found: Any, state: Any) -> Any:
+            return found or any_above(bits(abs(arrays[x_at])), _BITS_OF_NEAR)  # NaN is above
+
+        find_far = rows.fold(step, [0.0] * rows.inputs)
+
+        @rows.internal
+        def by_maximum(row: Any, temperature: Any) -> Any:
+            top = top_of(row)
+            return top, relative_to(top, temperature, 1 / temperature)
+
+        @rows.internal
+        def of_near(row: Any, temperature: Any) -> Any:
+            if temperature != 1 or find_far(row, False, 0):
+                return by_maximum(row, temperature)
+            top, number = sum_lanes(near()), sum_lanes(one())
+            return top, relative_to(top, number, 1 / number)
+
+        return of_near if rows.are_short and not self._takes_logarithm else by_maximum
 
     def again(self) -> Any:
         """Return a function for passes after `sums`, which loads cached exponentials or recomputes them."""
@@ -125,17 +203,15 @@ class Exponentials:
         cached, load_cached = self._rows.cached.count, self._rows.cached.load
 
         @self._rows.internal
-        def again(
-            arrays: Any, begin: Any, top: Any, temperature: Any, reciprocal: Any, row: Any
-        ) -> Any:
+        def again(arrays: Any, begin: Any, relative: Any, row: Any) -> Any:
             if row.n <= cached:
                 return load_cached(row.cache, begin)
-            return exponential(arrays[x_at], top, temperature, reciprocal)[1]
+            return exponential(arrays[x_at], relative)[0]
 
         return again
 
     def sums(self) -> Any:
-        """Return a function that sums the exponentials of a row: ``sums(row, top, temperature, reciprocal)``.
+        """Return a function that sums the exponentials of a row: ``sums(row, top, relative)``.
 
         They are cached unless the row is too long.
         """
@@ -144,19 +220,18 @@ class Exponentials:
         cached, store_cached = self._rows.cached.count, self._rows.cached.store
         exponential = self.exponential
         zeros, doubles = self._rows.zeros, self._rows.doubles
-        one, add = self._rows.one_double, adding(self._rows)
+        one, one_double, add = self._rows.one_lane(1.0), self._rows.one_double, adding(self._rows)
         count = self._count
 
         def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
             others, equal, weighted, dy_sum = sums
-            top, temperature, reciprocal, memory = state
-            difference, e = exponential(arrays[x_at], top, temperature, reciprocal)
+            relative, memory = state
+            e, is_top = exponential(arrays[x_at], relative)
             store_cached(memory, begin if begin < cached else 0, e)
             weighted = add(weighted, fold_to_double(zero_below(e, _LOW) * arrays[dy_at]))
             dy_sum = add(dy_sum, fold_to_double(arrays[dy_at]))
             if takes_logarithm:
-                is_top = difference == 0
-                equal += select(is_top, e, 0)
+                equal += select(is_top, 1, 0)
                 e = select(is_top, 0, e)
             others = add(others, fold_to_double(e))
             return others, equal, weighted, dy_sum
@@ -164,20 +239,31 @@ class Exponentials:
         fold = self._rows.fold(step, self.padding, prefetches=True)
 
         @self._rows.internal
-        def sums(row: Any, top: Any, temperature: Any, reciprocal: Any) -> Any:
+        def sums(row: Any, top: Any, relative: Any) -> Any:
             nothing = doubles(), doubles()
             start = nothing, zeros(), nothing, nothing
-            state = top, temperature, reciprocal, row.cache
-            others, equal, weighted, dy_sum = fold(row, start, state)
+            others, equal, weighted, dy_sum = fold(row, start, (relative, row.cache))
+            excess = total = total_of(others)
             log_total = log_mean = 0.0
-            # The exponential of the maximum, which is 1, is left out: the sum of the others may be tiny.
-            excess = total_of(others) + (sum_lanes(fold_to_double(equal)) - 1)
             if takes_logarithm:
-                log_total = sum_lanes(log1p(excess * one()))
-                log_mean = sum_lanes(log((1 + excess) / count(row) * one()))
+                # The exponential of the maximum is left out: the sum of the others may be tiny.
+                of_top, low = exponential_of_top(
+                    relative.shifted * one(),
+                    relative.temperature * one(),
+                    relative.reciprocal * one(),
+                    relative.exponent * one(),
+                )
+                top_share = np.float64(sum_lanes(of_top))
+                excess += (sum_lanes(fold_to_double(equal)) - 1) * top_share
+                total = excess + top_share
+                ratio = excess / top_share
+                ratio -= ratio * (sum_lanes(low) / top_share)
+                log_total = sum_lanes(log1p(ratio * one_double()))
+                log_mean = sum_lanes(log((1 + ratio) / count(row) * one_double()))
+            temperature = relative.temperature
             top = top if temperature == 1 else top / temperature
             return Sums(
-                top, excess, 1 + excess, log_total, log_mean, total_of(weighted), total_of(dy_sum)
+                top, excess, total, log_total, log_mean, total_of(weighted), total_of(dy_sum)
             )
 
         return sums
@@ -200,20 +286,17 @@ def _from_input(definition: Any, rows: RowAccess) -> Callable[..., None]:
     sign = -1 if definition.of_minus_x else 1
     has_gradient = rows.has("dy")
     exponentials = Exponentials(rows, sign, definition.takes_logarithm)
-    prepare, top_of, sums_of = (
-        rows.prepare(exponentials.padding),
-        rows.largest("x", sign, exponentials.padding),
-        exponentials.sums(),
-    )
-    exponential_again = exponentials.again()
+    prepare, relative_of = rows.prepare(exponentials.padding), exponentials.of_row
+    sums_of, exponential_again = exponentials.sums(), exponentials.again()
     x_at, dy_at = rows.index("x"), rows.index("dy")
     temperature_of = rows.scalar("temperature")
     compute = rows.internal(definition.function)
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
-        sums, top, temperature, reciprocal, row = state
+        sums, top, relative, row = state
+        temperature, reciprocal = relative.temperature, relative.reciprocal
         x, dy = arrays[x_at], arrays[dy_at]
-        e = exponential_again(arrays, begin, top, temperature, reciprocal, row)
+        e = exponential_again(arrays, begin, relative, row)
         difference = sign * x - top
         if temperature != 1:
             difference = difference * reciprocal
@@ -227,11 +310,8 @@ def _from_input(definition: Any, rows: RowAccess) -> Callable[..., None]:
 
     def one_row(row: Any) -> None:
         prepare(row)
-        temperature = temperature_of(row)
-        reciprocal = 1 / temperature
-        top = top_of(row)
-        sums = sums_of(row, top, temperature, reciprocal)
-        write(row, (sums, top, temperature, reciprocal, row))
+        top, relative = relative_of(row, temperature_of(row))
+        write(row, (sums_of(row, top, relative), top, relative, row))
 
     return one_row
 
@@ -274,13 +354,9 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
     is_mean = definition.is_mean
     count: Any = rows.count() if is_mean else None
     exponentials = Exponentials(rows, 1, takes_logarithm=True, count=count)
-    prepare, top_of, sums_of, has_nan = (
-        rows.prepare(exponentials.padding),
-        rows.largest("x", 1, exponentials.padding),
-        exponentials.sums(),
-        rows.has_nan("x", exponentials.padding),
-    )
-    exponential_again = exponentials.again()
+    prepare, relative_of = rows.prepare(exponentials.padding), exponentials.of_row
+    sums_of, exponential_again = exponentials.sums(), exponentials.again()
+    has_nan = rows.has_nan("x", exponentials.padding)
     temperature_of = rows.scalar("temperature")
     has_value, has_gradient = rows.has("y"), rows.has("dx")
     dy_of = rows.scalar("dy") if has_gradient else temperature_of
@@ -288,17 +364,15 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
     value_and_factor = rows.internal(definition.function)
 
     def results(arrays: Any, begin: Any, state: Any) -> Any:
-        factor, top, temperature, reciprocal, row = state
-        return (exponential_again(arrays, begin, top, temperature, reciprocal, row) * factor,)
+        factor, relative, row = state
+        return (exponential_again(arrays, begin, relative, row) * factor,)
 
     write: Any = rows.write(results) if has_gradient else None
 
     def one_row(row: Any) -> None:
         prepare(row)
-        temperature = temperature_of(row)
-        reciprocal = 1 / temperature
-        top = top_of(row)
-        sums = sums_of(row, top, temperature, reciprocal)
+        top, relative = relative_of(row, temperature_of(row))
+        sums = sums_of(row, top, relative)
         value, derivative_factor = value_and_factor(sums)
         if has_value:
             # Differences to an infinite maximum are NaN.
@@ -307,7 +381,7 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
                 is_infinite = is_infinite and count(row) > 0
             set_y(row, top if is_infinite and not has_nan(row) else value)
         if has_gradient:
-            factor = dy_of(row) * derivative_factor * reciprocal
-            write(row, (factor, top, temperature, reciprocal, row))
+            factor = dy_of(row) * derivative_factor * relative.reciprocal
+            write(row, (factor, relative, row))
 
     return one_row
