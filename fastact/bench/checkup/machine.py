@@ -32,8 +32,8 @@ def processor(tell: Tell) -> Iterator[Remark]:
         )
     else:
         yield good(f"vectors of {width} bits, the widest that it has")
-    if not TARGET.converts_float16:
-        yield better("no float16, which the processor cannot convert")
+    if not TARGET.has_fma:
+        yield better("no fused multiply-add, which takes a call for each number")
 
 
 def cores(tell: Tell) -> Iterator[Remark]:
