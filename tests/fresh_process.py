@@ -55,9 +55,7 @@ def start_python(
     tests = Path(__file__).parent
     folders = [path, tests, *filter(Path.is_dir, tests.iterdir()), os.environ.get("PYTHONPATH")]
     kept = {
-        k: v
-        for k, v in os.environ.items()
-        if not k.startswith(_CHOSEN_BY_TESTS) or k in _SHARED
+        k: v for k, v in os.environ.items() if not k.startswith(_CHOSEN_BY_TESTS) or k in _SHARED
     }
     kept["PYTHONPATH"] = os.pathsep.join(str(folder) for folder in folders if folder)
     kept["PYTHONDONTWRITEBYTECODE"] = kept["PYTHONFAULTHANDLER"] = "1"

@@ -49,6 +49,7 @@ _call_set_async_exc = call_at(types.void, 2)
 _new_task = stack(len(_TASK))
 _new_word = stack(1)
 
+
 # Comparing with NaN, or an exponential that underflows in an intermediate result, raises a
 # floating-point flag that NumPy would report as a warning. So the flags are saved and restored. So
 # is the mode: other libraries set one that flushes subnormal numbers to zero, such as

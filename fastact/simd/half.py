@@ -44,7 +44,9 @@ def emit_half_to_float(builder: Any, half: Any, vector: Vector) -> Any:
     infinity = number(_INFINITY << _SHIFT)
     is_finite = builder.icmp_unsigned("<", shifted, infinity)
     is_nan = builder.icmp_unsigned(">", shifted, infinity)
-    quiet = builder.select(is_nan, number(_WIDE_INFINITY | _QUIET << _SHIFT), number(_WIDE_INFINITY))
+    quiet = builder.select(
+        is_nan, number(_WIDE_INFINITY | _QUIET << _SHIFT), number(_WIDE_INFINITY)
+    )
     magnitude = builder.select(is_finite, finite, builder.or_(shifted, quiet))
     return as_float(builder.or_(magnitude, sign))
 
