@@ -78,7 +78,7 @@ class Target:
 
     @property
     def has_fma(self) -> bool:
-        """Whether the CPU has fused multiply-add; otherwise kernels call the C library's."""
+        """Whether the CPU has fused multiply-add; otherwise kernels do it in plain arithmetic."""
         return not self.is_x86 or "fma" in self._enabled
 
     @property

@@ -16,9 +16,10 @@ from fastact.runtime import loading
 from fastact.system.target import TARGET
 
 POINTWISE = [name for name in fa.names("activation") if "derivative" in fa.get(name).operations]
-# What a kernel may name: its loop, the copies of what is less than a block, tables, and what the CPU lacks.
+# What a kernel may name: its loop, the copies of what is less than a block, tables, and an instruction that the CPU lacks.
 NAMED = re.compile(
-    r"_ZN7fastact7kernels|fastact\.copy\.|lookup" + ("" if TARGET.has_fma else "|fmaf?$")
+    r"_ZN7fastact7kernels|fastact\.copy\.|lookup"
+    + ("" if TARGET.has_fma else r"|fastact\.fma\.|fma$")
 )
 # So long that LLVM leaves some of their functions on vectors to be called.
 NOT_INLINED = {"serf", "sine", "snake"}
