@@ -18,11 +18,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import bits  # type: ignore[import-not-found]  # noqa: E402
+
 
 def hashes() -> Iterator[tuple[tuple[str, str], str]]:
     """Yield label and type of each result, and its hash."""
-    import bits
-
     cases = list(product(bits.CALLS, bits.DTYPES))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(mp_context=context) as pool:
@@ -34,15 +34,11 @@ def hashes() -> Iterator[tuple[tuple[str, str], str]]:
 
 
 def _hash(case: tuple[str, str]) -> Any:
-    import bits
-
     return bits.computed(*case)
 
 
 def main() -> None:
     """Write the file, and say what is different from before."""
-    import bits
-
     before = bits.recorded() if bits.FILE.exists() else {}
     after = dict(hashes())
     bits.FILE.write_text(bits.table(after))

@@ -41,10 +41,9 @@ def _function(module: Any, kind: ir.VectorType) -> Any:
 
 
 def _through_double(builder: Any, kind: ir.VectorType, x: Any, y: Any, z: Any) -> Any:
-    """The product is exact in float64, and a sum rounded to odd there is rounded to float32 as the exact one."""
-    wide = _registers_of(kind.count)
+    """Compute it in float64, where the product is exact, and a sum rounded to odd tells how to round it to float32."""
     results = []
-    for lanes in wide:
+    for lanes in _registers_of(kind.count):
         a, b, c = (
             builder.fpext(_part(builder, value, lanes), ir.VectorType(_DOUBLE, len(lanes)))
             for value in (x, y, z)
