@@ -32,8 +32,11 @@ def processor(tell: Tell) -> Iterator[Remark]:
         )
     else:
         yield good(f"vectors of {width} bits, the widest that it has")
-    if not TARGET.has_fma:
-        yield better("no fused multiply-add, which takes a call for each number")
+    if not host().has_fma:
+        yield better(
+            "no fused multiply-add: functions with an exponential take many times as long",
+            "if this is a virtual machine, give it the processor model of its host",
+        )
 
 
 def cores(tell: Tell) -> Iterator[Remark]:
