@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-import bits  # type: ignore[import-not-found]  # noqa: E402
+import bits  # type: ignore[import-not-found]
 
 
 def hashes() -> Iterator[tuple[tuple[str, str], str]]:
