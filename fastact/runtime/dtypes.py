@@ -8,22 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from fastact.system.first_use import first_use
-
 
 @cache
-@first_use()
 def dtypes() -> tuple[str, ...]:
     """Return the names of the types that there are loops for.
 
     Narrowest first: integers go to the first type that holds them, as in NumPy's own ufuncs.
     """
-    from fastact.system.target import TARGET  # which asks LLVM: not when fastact is imported
-
-    # An x86 without F16C (before 2012) would need a C library's conversions, which are not there.
-    half = ("float16",) if TARGET.converts_float16 else ()
     foreign = ("bfloat16",) if find_spec("ml_dtypes") else ()
-    return (*half, "float32", "float64", *foreign)
+    return ("float16", "float32", "float64", *foreign)
 
 
 def dtype_of(name: str) -> np.dtype[Any]:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastact.runtime.schedule import chunk_length, thread_count, wanted_threads
 from fastact.simd.compilable import internal
-from fastact.simd.lowering import call_llvm
+from fastact.simd.float_status import (
+    DEFAULT_FLOAT_STATUS,
+    emit_read_float_status,
+    emit_write_float_status,
+)
 from fastact.simd.memory import address_of, call_at, reserve_words, stack, words, words_behind
 from fastact.system.memory_layout import BARRIER, LOOP_DATA, SETTING, TEAM_SIZES, TEAMS
-from fastact.system.target import TARGET
 
 
 class _TaskLayout(NamedTuple):
@@ -47,42 +48,23 @@ _call_set_async_exc = call_at(types.void, 2)
 _new_task = stack(len(_TASK))
 _new_word = stack(1)
 
+
 # Comparing with NaN, or an exponential that underflows in an intermediate result, raises a
 # floating-point flag that NumPy would report as a warning. So the flags are saved and restored. So
 # is the mode: other libraries set one that flushes subnormal numbers to zero, such as
 # `torch.set_flush_denormal`, and kernels must give the same bits in it.
-_ON_X86 = TARGET.is_x86
-_DEFAULT_STATUS = (
-    0x1F80  # of MXCSR: no flags, exceptions masked, to nearest, subnormal numbers kept
-)
-
-
 @intrinsic
 def _read_float_status(context: Any) -> Any:
-    def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
-        if not _ON_X86:
-            return ir.Constant(ir.IntType(32), 0)
-        slot = cgutils.alloca_once(builder, ir.IntType(32))
-        call_llvm(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [_byte_pointer(builder, slot)])
-        return builder.load(slot)
-
-    return types.int32(), emit
+    return types.int64(), lambda context, builder, call, values: emit_read_float_status(builder)
 
 
 @intrinsic
 def _write_float_status(context: Any, status: Any) -> Any:
     def emit(context: Any, builder: Any, call: Any, values: Any) -> Any:
-        if _ON_X86:
-            slot = cgutils.alloca_once_value(builder, values[0])
-            pointer = _byte_pointer(builder, slot)
-            call_llvm(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [pointer])
+        emit_write_float_status(builder, values[0])
         return context.get_dummy_value()
 
-    return types.void(types.int32), emit
-
-
-def _byte_pointer(builder: Any, pointer: Any) -> Any:
-    return builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    return types.void(types.int64), emit
 
 
 @internal
@@ -249,7 +231,7 @@ def run_chunk(position: Any, count: Any, one: Any, data: Any) -> None:
     for k in range(task[_TASK.operands]):
         own_args[k] = args[k] + begin * steps[k]
     status = _read_float_status()
-    _write_float_status(_DEFAULT_STATUS)
+    _write_float_status(DEFAULT_FLOAT_STATUS)
     _call_kernel(task[_TASK.kernel], (own_args, own_dimensions, steps, task[_TASK.streaming]))
     _write_float_status(status)
 
@@ -341,7 +323,7 @@ def inner_loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
         if loop_data[LOOP_DATA.kernel] == 0:
             return
     status = _read_float_status()
-    _write_float_status(_DEFAULT_STATUS)
+    _write_float_status(DEFAULT_FLOAT_STATUS)
     args = words(arguments)
     is_recurrence = (
         dimensions[0] > 1

@@ -32,6 +32,7 @@ from fastact.simd.formats import (
     ROUNDING_SHIFT,
 )
 from fastact.simd.front_end import FrontEnd
+from fastact.simd.multiply_add import emit_fma
 from fastact.system.target import TARGET
 
 # Compiler options of functions that only kernels call. The wrappers for calls from Python would take a fifth of the
@@ -334,8 +335,16 @@ _operation(operator.pos, 1, lambda builder, vector, operands: operands[0])
 _operation(operator.neg, 1, _by_kind("fneg", "neg"))
 _operation(abs, 1, _llvm_intrinsic("fabs"))
 _operation(simd.sqrt, 1, _llvm_intrinsic("sqrt"))
-# A CPU without fused multiply-add calls the C library's fma here: slow, but the same bits everywhere.
-_operation(simd.fma, 3, _llvm_intrinsic("fma"))
+
+
+def _multiply_add(builder: Any, vector: Vector, operands: list[Any]) -> Any:
+    # A scalar of a user's loop goes to the C library where the CPU lacks the instruction: LLVM may vectorize others.
+    if TARGET.has_fma or not vector.lanes:
+        return _llvm_intrinsic("fma")(builder, vector, operands)
+    return emit_fma(builder, *operands)
+
+
+_operation(simd.fma, 3, _multiply_add)
 _operation(simd.copysign, 2, _llvm_intrinsic("copysign"))
 _operation(simd.round_to_integer, 1, _llvm_intrinsic("roundeven"))
 _operation(
@@ -603,9 +612,8 @@ def _polynomial(context: Any, builder: Any, call: Any, values: Any) -> Any:
     *lower, result = (
         constant(vector.llvm, coefficient) for coefficient in _value_for(coefficients, vector)
     )
-    multiply_add = _llvm_intrinsic("fma")
     for coefficient in reversed(lower):
-        result = multiply_add(builder, vector, [result, values[0], coefficient])
+        result = _multiply_add(builder, vector, [result, values[0], coefficient])
     return result
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
+from fastact.simd.half import emit_float_to_half, emit_half_to_float
 from fastact.simd.lowering import Vector, call_llvm, constant, lanes_of, shuffle_mask, splat
 from fastact.system.target import TARGET
 
@@ -58,6 +59,8 @@ class Storage:
     def widen(self, builder: Any, value: Any, vector: Vector) -> Any:
         """Convert a loaded vector to the computation type."""
         if self.name == "float16":
+            if not TARGET.converts_float16:
+                return emit_half_to_float(builder, value, vector)
             half = ir.VectorType(ir.HalfType(), vector.lanes)
             return builder.fpext(builder.bitcast(value, half), vector.llvm)
         if self.name == "bfloat16":
@@ -72,6 +75,8 @@ class Storage:
         """Convert a computed vector to the storage type: rounds to nearest, ties to even."""
         memory = self.in_memory(vector)
         if self.name == "float16":
+            if not TARGET.converts_float16:
+                return emit_float_to_half(builder, value, vector)
             half = ir.VectorType(ir.HalfType(), vector.lanes)
             return builder.bitcast(builder.fptrunc(value, half), memory)
         if self.name == "bfloat16":

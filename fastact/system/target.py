@@ -1,7 +1,8 @@
 """The CPU that kernels are compiled for.
 
 Numba's variables ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` select a CPU other than the host's,
-to test narrower instruction sets and to share one cache between machines.
+to test narrower instruction sets and to share one cache between machines. A name alone means that
+CPU's own features; to Numba, it means the host's.
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ class Target:
         return str(llvm.get_default_triple()).startswith(("x86_64", "i686"))
 
     @property
+    def is_arm(self) -> bool:
+        """Whether this is a 64-bit ARM."""
+        return str(llvm.get_default_triple()).startswith(("aarch64", "arm64"))
+
+    @property
     def has_avx512(self) -> bool:
         """Whether the CPU has 512-bit vectors and masks (AVX-512F)."""
         return "avx512f" in self._enabled
@@ -69,6 +75,11 @@ class Target:
     def converts_float16(self) -> bool:
         """Whether the CPU has conversions from and to float16."""
         return not self.is_x86 or "f16c" in self._enabled
+
+    @property
+    def has_fma(self) -> bool:
+        """Whether the CPU has fused multiply-add; otherwise kernels do it in plain arithmetic."""
+        return not self.is_x86 or "fma" in self._enabled
 
     @property
     def vector_bytes(self) -> int:
@@ -95,7 +106,9 @@ def host() -> Target:
 
 def _selected() -> Target:
     name, features, avx = map(os.environ.get, CPU_VARIABLES)
-    if features is None:
+    if features is None and name:
+        features = _features_of(name)
+    elif features is None:
         host = llvm.get_host_cpu_features()
         if avx == "0":  # Numba's front end then turns all of these off
             host.update({name: False for name in host if name.startswith("avx")})
@@ -103,15 +116,42 @@ def _selected() -> Target:
     return Target(name or llvm.get_host_cpu_name(), features)
 
 
-TARGET = _selected()
+# LLVM does not tell what a CPU has, but uses it: instructions that show the features that kernels ask about.
+_PROBE = """
+define void @probe(ptr %p, <16 x float> %x, <16 x half> %h, <64 x i8> %b, <64 x i1> %m) #0 {
+  %y = fpext <16 x half> %h to <16 x float>
+  %z = call <16 x float> @llvm.fma.v16f32(<16 x float> %x, <16 x float> %x, <16 x float> %y)
+  store <16 x float> %z, ptr %p
+  call void @llvm.masked.store.v64i8.p0(<64 x i8> %b, ptr %p, i32 1, <64 x i1> %m)
+  ret void
+}
+declare <16 x float> @llvm.fma.v16f32(<16 x float>, <16 x float>, <16 x float>)
+declare void @llvm.masked.store.v64i8.p0(<64 x i8>, ptr, i32, <64 x i1>)
+attributes #0 = { "prefer-vector-width"="512" }
+"""
+_SHOWN_BY = {
+    "avx": r"%[yz]mm",
+    "avx512bw": r"vmovdqu8.*\{%k",
+    "avx512f": r"%zmm",
+    "f16c": r"vcvtph2ps",
+    "fma": r"vfn?m(add|sub)",
+}
 
 
-def target_machine() -> Any:
-    """Return a new code generator for this CPU; an execution engine takes ownership of it."""
+def _features_of(cpu: str) -> str:
+    """Return the features of a CPU that kernels ask about."""
+    module = llvm.parse_assembly(_PROBE)
+    code = str(target_machine(Target(cpu, "")).emit_assembly(module))
+    return ",".join(f"+{name}" for name, shown in _SHOWN_BY.items() if re.search(shown, code))
+
+
+def target_machine(target: Target | None = None) -> Any:
+    """Return a new code generator for a CPU, that of kernels by default; an execution engine takes ownership of it."""
     _initialize_llvm()
+    target = target or TARGET
     return llvm.Target.from_default_triple().create_target_machine(
-        cpu=TARGET.cpu,
-        features=TARGET.features,
+        cpu=target.cpu,
+        features=target.features,
         opt=3,
         reloc="pic",
         codemodel="jitdefault",
@@ -123,3 +163,6 @@ def target_machine() -> Any:
 def _initialize_llvm() -> None:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+
+
+TARGET = _selected()

@@ -28,8 +28,8 @@ from fastact.bench.checkup.remarks import good
 from fastact.bench.contenders import IMPLEMENTATIONS
 from fastact.bench.workloads import Workload
 from fastact.cli import app
-from fastact.system import machine
-from fastact.system.target import host
+from fastact.system import machine, target
+from fastact.system.target import Target, host
 
 STRANGER = 12_345  # a user that nobody is
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
@@ -236,13 +236,24 @@ def test_leftovers_in_the_cache(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(host().vector_bytes < 32, reason="the processor has no wider vectors")
 def test_narrower_vectors() -> None:
-    found = diagnosed(NUMBA_ENABLE_AVX="0", FASTACT_NUM_THREADS="1")
+    found = diagnosed(NUMBA_CPU_NAME="x86-64-v2", FASTACT_NUM_THREADS="1")
     remark = only(found["processor"], State.BETTER)
     assert (
         f"vectors of 128 bits, though the processor has {8 * host().vector_bytes}"
         in remark["found"]
     )
-    assert "unset NUMBA_ENABLE_AVX" in remark["advice"]
+    assert "unset NUMBA_CPU_NAME" in remark["advice"]
+
+
+@pytest.mark.skipif(not host().is_x86, reason="other processors have it")
+def test_no_fused_multiply_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtual machine may hide what its host has."""
+    old = Target("x86-64-v2", "")
+    monkeypatch.setattr(target, "TARGET", old)
+    monkeypatch.setattr(target, "host", lambda: old)
+    (remark,) = (each for each in of(on_machine.processor) if each.state != State.GOOD)
+    assert "fused multiply-add" in remark.found
+    assert "virtual machine" in remark.advice
 
 
 def test_misspelt_variable() -> None:

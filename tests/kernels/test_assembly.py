@@ -16,8 +16,11 @@ from fastact.runtime import loading
 from fastact.system.target import TARGET
 
 POINTWISE = [name for name in fa.names("activation") if "derivative" in fa.get(name).operations]
-# What a kernel may name: its loop, the copies of what is less than a block, and tables.
-NAMED = re.compile(r"_ZN7fastact7kernels|fastact\.copy\.|lookup")
+# What a kernel may name: its loop, the copies of what is less than a block, tables, and an instruction that the CPU lacks.
+NAMED = re.compile(
+    r"_ZN7fastact7kernels|fastact\.copy\.|lookup"
+    + ("" if TARGET.has_fma else r"|fastact\.fma\.|fma$")
+)
 # So long that LLVM leaves some of their functions on vectors to be called.
 NOT_INLINED = {"serf", "sine", "snake"}
 # Those that stand for all, and those with functions that are easily called instead of inlined.

@@ -10,7 +10,6 @@ import sys
 from typing import Any
 
 import guard_pages
-import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from fresh_process import assert_clean, run_python
@@ -20,6 +19,7 @@ from test_same_bits import NARROWER
 import fastact as fa
 import fastact.ufuncs
 from fastact.runtime.dtypes import dtypes
+from fastact.system.target import host
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
 
@@ -60,13 +60,11 @@ def test_every_ufunc(name: str, dtype: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.skipif(
-    not llvm.get_host_cpu_features().get("avx512f", False), reason="this CPU has no AVX-512"
-)
+@pytest.mark.skipif(not host().has_avx512, reason="this CPU has no AVX-512")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("instructions", NARROWER)
-def test_narrower_vectors(instructions: str, dtype: str) -> None:
-    check(dtype, FEW, TELLING, **NARROWER[instructions])
+@pytest.mark.parametrize("cpu", NARROWER)
+def test_narrower_vectors(cpu: str, dtype: str) -> None:
+    check(dtype, FEW, TELLING, NUMBA_CPU_NAME=cpu)
 
 
 def test_all_that_is_public_is_there() -> None:

@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from fresh_process import assert_clean, run_python
@@ -20,6 +19,7 @@ from representatives import REPRESENTATIVES
 
 import fastact as fa
 import fastact.math
+from fastact.system.target import host
 
 Array = NDArray[Any]
 
@@ -301,30 +301,14 @@ def outputs_of_groups(ufunc: np.ufunc, *inputs: Array) -> tuple[Array, ...]:
     return tuple(outputs)
 
 
-def features(without: tuple[str, ...]) -> str:
-    """Return LLVM's feature string of this CPU with every feature of these prefixes turned off."""
-    return ",".join(
-        f"{'+' if is_on and not name.startswith(without) else '-'}{name}"
-        for name, is_on in llvm.get_host_cpu_features().items()
-    )
-
-
-#: Environment variables with which a process compiles for another CPU.
-NARROWER = {
-    "avx2": {
-        "NUMBA_CPU_NAME": "haswell",
-        "NUMBA_CPU_FEATURES": features(without=("avx512", "amx", "avx10")),
-    },
-    "sse": {"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "+sse4.2"},
-}
+#: CPUs with narrower vectors: with 32 bytes, and with 16, no fused multiply-add and no conversions of float16.
+NARROWER = ("haswell", "x86-64-v2")
 
 # There, where all must be compiled anew, operations that show all of a definition must do.
 TELLING = ("math.", "value_and_derivative", "backward_from_output", "forward_with_index")
 
 
-@pytest.mark.skipif(
-    not llvm.get_host_cpu_features().get("avx512f", False), reason="this CPU has no AVX-512"
-)
+@pytest.mark.skipif(not host().has_avx512, reason="this CPU has no AVX-512")
 @pytest.mark.parametrize(
     "dtype",
     [
@@ -332,10 +316,8 @@ TELLING = ("math.", "value_and_derivative", "backward_from_output", "forward_wit
         *(pytest.param(each, marks=pytest.mark.long) for each in (np.float16, np.float64)),
     ],
 )
-@pytest.mark.parametrize("instructions", NARROWER)
-def test_narrower_vectors(instructions: str, dtype: Any, tmp_path: Path) -> None:
-    if instructions == "sse" and dtype is np.float16:
-        pytest.skip("there is no float16 without the CPU's conversions")
+@pytest.mark.parametrize("cpu", NARROWER)
+def test_narrower_vectors(cpu: str, dtype: Any, tmp_path: Path) -> None:
     file = tmp_path / "outputs.npz"
     script = f"""
         import numpy as np
@@ -343,7 +325,7 @@ def test_narrower_vectors(instructions: str, dtype: Any, tmp_path: Path) -> None
 
         np.savez({str(file)!r}, **test_same_bits.outputs_to_compare(np.{dtype.__name__}))
     """
-    assert_clean(run_python(script, **NARROWER[instructions]))
+    assert_clean(run_python(script, NUMBA_CPU_NAME=cpu))
     expected = outputs_to_compare(dtype)
     kind = UNSIGNED[np.dtype(dtype).itemsize]
     different = []

@@ -32,8 +32,11 @@ def processor(tell: Tell) -> Iterator[Remark]:
         )
     else:
         yield good(f"vectors of {width} bits, the widest that it has")
-    if not TARGET.converts_float16:
-        yield better("no float16, which the processor cannot convert")
+    if not host().has_fma:
+        yield better(
+            "no fused multiply-add: functions with an exponential take many times as long",
+            "if this is a virtual machine, give it the processor model of its host",
+        )
 
 
 def cores(tell: Tell) -> Iterator[Remark]:
