@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
@@ -38,10 +38,13 @@ class Target:
         LLVM's name for the CPU.
     features : str
         LLVM's feature string, such as ``"+avx2,+fma,-avx512f"``.
+    triple : str
+        LLVM's name for architecture, vendor and system; this machine's by default.
     """
 
     cpu: str
     features: str
+    triple: str = field(default_factory=llvm.get_default_triple)
 
     @cached_property
     def _enabled(self) -> frozenset[str]:
@@ -52,7 +55,7 @@ class Target:
     @property
     def is_x86(self) -> bool:
         """Whether this is a 32- or 64-bit x86."""
-        return str(llvm.get_default_triple()).startswith(("x86_64", "i686"))
+        return self.triple.startswith(("x86_64", "i686"))
 
     @property
     def has_avx512(self) -> bool:
@@ -109,7 +112,7 @@ TARGET = _selected()
 def target_machine() -> Any:
     """Return a new code generator for this CPU; an execution engine takes ownership of it."""
     _initialize_llvm()
-    return llvm.Target.from_default_triple().create_target_machine(
+    return llvm.Target.from_triple(TARGET.triple).create_target_machine(
         cpu=TARGET.cpu,
         features=TARGET.features,
         opt=3,
