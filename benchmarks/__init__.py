@@ -12,6 +12,8 @@
 - ``python -m benchmarks.thresholds`` sweeps around the sizes from which threads, reuse of memory and
   stores past the caches pay, ``python -m benchmarks.ratios`` the ratios of calls that should cost the
   same, and ``python -m benchmarks.magnitudes`` how times depend on the magnitude of the elements.
+- ``python -m benchmarks.throughput`` counts the instructions of each function's inner loop, and LLVM's estimates of their
+  cycles, for processors that need not be at hand.
 
 All are run from the root of the repository.
 """

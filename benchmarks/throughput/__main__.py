@@ -64,7 +64,9 @@ def _results(options: argparse.Namespace) -> list[Result]:
     processors = options.processor or list(PROCESSORS)
     if options.file:
         found = read(options.file)
-        return [each for each in found if each.function in functions and each.processor in processors]
+        return [
+            each for each in found if each.function in functions and each.processor in processors
+        ]
     found = []
     try:
         for result in analyse(functions, processors):

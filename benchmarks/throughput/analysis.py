@@ -62,12 +62,14 @@ def llvm_mca() -> str:
         version = re.search(r"version (\d+)", text)
         found = [plain] if version and int(version[1]) >= 18 else []
     if not found:
-        raise MissingError("needs llvm-mca of LLVM 18 or newer (Debian, Ubuntu: apt install llvm-19)")
+        raise MissingError(
+            "needs llvm-mca of LLVM 18 or newer (Debian, Ubuntu: apt install llvm-19)"
+        )
     return found[0]
 
 
 def analyse(functions: Sequence[str], processors: Sequence[str]) -> Iterator[Result]:
-    """Yield the results of all functions, one group of processors with the same vectors after the other."""
+    """Yield the results of all functions on one group of processors, those with the same vectors, after the other."""
     program = llvm_mca()
     ordered = sorted(processors, key=lambda name: _vectors(PROCESSORS[name]))
     for _, group in groupby(ordered, key=lambda name: _vectors(PROCESSORS[name])):
@@ -115,7 +117,9 @@ def _summary(program: str, processor: Processor, block: HotBlock) -> dict[str, A
         f"-iterations={_ITERATIONS}",
         "-json",
     ]
-    done = subprocess.run(command, input="\n".join(block.lines) + "\n", capture_output=True, text=True)
+    done = subprocess.run(
+        command, input="\n".join(block.lines) + "\n", capture_output=True, text=True
+    )
     if done.returncode:
         raise RuntimeError(done.stderr.splitlines()[0])
     return json.loads(done.stdout)["CodeRegions"][0]["SummaryView"]  # type: ignore[no-any-return]

@@ -53,10 +53,15 @@ PROCESSORS = {
 
 def function_names() -> list[str]:
     """Return the names of all pointwise functions, and of those of `fastact.math`."""
-    import fastact as fa
     from fastact import vecmath
+    from fastact.catalogue import catalogue
 
-    return [*fa.names("activation"), *(f"math.{each.__name__}" for each in vecmath.FUNCTIONS)]
+    pointwise = [
+        name
+        for name, definition in catalogue("activation").items()
+        if definition.family == "activations"
+    ]
+    return [*pointwise, *(f"math.{each.__name__}" for each in vecmath.FUNCTIONS)]
 
 
 def assemblies(processors: Sequence[Processor], name: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from .analysis import Result
 
@@ -34,13 +34,13 @@ def _processors(results: Sequence[Result]) -> list[str]:
 
 
 def _headings(before: Sequence[Result]) -> list[str]:
-    return [*_COLUMNS, *(["was"] if before else [])]
+    return [*_COLUMNS, *(["chain before"] if before else [])]
 
 
 def _rows(
     processor: str, results: Sequence[Result], before: Sequence[Result]
 ) -> Iterator[list[str]]:
-    """Yield the cells of each function: a ratio is that of the cycles to those before."""
+    """Yield the cells of each function."""
     old = {each.function: each for each in before if each.processor == processor}
     for each in results:
         if each.processor == processor:
@@ -83,6 +83,51 @@ def summaries(results: Sequence[Result], before: Sequence[Result]) -> Iterator[s
             )
 
 
+_PAGE = """\
+# Instructions
+
+What the inner loop of each function costs on processors that need not be at hand, for float32: value and gradient of an
+activation (`forward_backward`), the value of the functions of `fastact.math`. Kernels are compiled for each processor, and
+`llvm-mca` analyses the code that runs for a block of contiguous elements with LLVM's model of it. The models are
+simplified: that of Sapphire Rapids has one unit for 512-bit products where servers have two, that of Zen 5 is Zen 4's, and
+that of the Apple M1 is its forerunner's. All data are taken to be in the first-level cache.
+
+`python -m benchmarks.throughput --docs` writes this page; it needs LLVM's tools (Debian, Ubuntu: `apt install llvm-19`).
+"""
+
+
 def page(results: Sequence[Result], before: Sequence[Result]) -> str:
     """Return the page of the documentation."""
-    raise NotImplementedError
+    lines = [_PAGE]
+    if before:
+        lines += [
+            "## Before and after",
+            "",
+            *(f"- {each}" for each in summaries(results, before)),
+            "",
+        ]
+    lines += [
+        "## Cycles an element",
+        "",
+        "By throughput alone, as if no instruction waited for another, and in brackets as they do.",
+        "",
+        *_markdown(results, lambda each: f"{each.throughput:.2f} ({each.chain:.2f})"),
+        "",
+        "## Vector instructions for each register",
+        "",
+        "In brackets, how many of them read or write the stack.",
+        "",
+        *_markdown(results, lambda each: f"{each.instructions:.0f} ({each.spills:.0f})"),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(results: Sequence[Result], cell: Callable[[Result], str]) -> Iterator[str]:
+    """Yield the lines of a table of functions and processors."""
+    processors = _processors(results)
+    found = {(each.function, each.processor): cell(each) for each in results}
+    yield f"| function | {' | '.join(processors)} |"
+    yield f"| :-- |{' --: |' * len(processors)}"
+    for function in dict.fromkeys(each.function for each in results):
+        cells = [found.get((function, each), "") for each in processors]
+        yield f"| {function} | {' | '.join(cells)} |"
