@@ -102,8 +102,10 @@ def logistic_gate(
     is_left, exponent = argument < 0, -abs(argument) - NUDGE
     exponent_low = select(is_left, low, -low)
     lower, upper = logistic_parts(exponent, exponent_low)
-    gate, shut = select(is_left, lower, upper), select(is_left, upper, lower)
-    value, derivative = x * gate, gate * fma(growth, shut, 1)
+    gate = select(is_left, lower, upper)
+    # On the left, 1 + growth * upper by way of the smaller one, whose error is.
+    factor = fma(select(is_left, -growth, growth), lower, select(is_left, 1 + growth, 1))
+    value, derivative = x * gate, gate * factor
     if any_above(bits(exponent), BITS_OF_NEAR):
         is_far = exponent < NEAR
         vanishes = exponent < FAR  # with factors that may be infinite
