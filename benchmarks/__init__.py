@@ -14,6 +14,8 @@
   same, and ``python -m benchmarks.magnitudes`` how times depend on the magnitude of the elements.
 - ``python -m benchmarks.cold_start`` measures the first calls of a process, and ``python -m benchmarks.schedule`` simulates
   calls on up to 128 threads.
+- ``python -m benchmarks.throughput`` counts the instructions of each function's inner loop, and LLVM's estimates of their
+  cycles, for processors that need not be at hand.
 
 All are run from the root of the repository.
 """

@@ -235,14 +235,6 @@ POLYNOMIALS = (
         degree={"float32": 5, "float64": 10},
     ),
     Polynomial(
-        name="RECIPROCAL",
-        comment="1 / (1 + e) ~ Q(e) for 0 <= e <= 1, the start of Newton's method",
-        target=lambda e: 1 / (1 + e),
-        weight=lambda e: 1 + e,
-        interval=everywhere(0, 1),
-        degree={"float32": 5, "float64": 12},
-    ),
-    Polynomial(
         name="LOG",
         comment=(
             "log(1 + f) ~ 2 s + s z Q(z), s = f / (2 + f), z = s^2,"

@@ -10,7 +10,7 @@ from fastact.simd.formats import SMALLEST_NORMAL
 from fastact.vecmath import exp, expm1, expm1_and_exp, softplus_and_derivative
 from fastact.vecmath import log1mexp as log_of_one_minus_exp
 from fastact.vecmath.double_double import two_product
-from fastact.vecmath.exponential import NUDGE, expm1_and_exp_parts, reciprocal_of_expm1
+from fastact.vecmath.exponential import NUDGE, expm1_and_exp_parts, reciprocal_of_expm1, tail
 from fastact.vecmath.logarithm import softplus_parts_of_minus_abs
 from fastact.vecmath.products import exp_times, finite, finite_two_product
 from fastact.vecmath.scaling import (
@@ -268,10 +268,11 @@ def softplus(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector]:
     # The low part of an argument beyond which there is nothing left of the result may be any number.
     low = select(abs(argument) > 2000, 0, low)
     size_low = select(argument < 0, -low, low)
-    left, lower, upper, n = softplus_parts_of_minus_abs(argument)
+    left, lower, upper, exponent = softplus_parts_of_minus_abs(argument)
     # softplus(x) = max(x, 0) + softplus(-abs(x)), with the argument's low part to first order.
-    value = select(argument < 0, -0.0, x) + dropped(fma(-size_low, lower, left) / beta, n)
-    lower = dropped(fma(-size_low * upper, lower, lower), n)
+    left = tail(fma(-size_low, lower, left) / beta, exponent, -size_low, 1 / beta)
+    lower = tail(fma(-size_low * upper, lower, lower), exponent, -size_low, 1)
+    value = select(argument < 0, -0.0, x) + left
     return value, select(argument < 0, lower, 1 - lower)
 
 

@@ -23,7 +23,8 @@ from fastact.vecmath.exponential import (
     TINY_SQUARE,
     VANISHING,
     exp_and_logistic_double_double,
-    exp_parts_of_minus_abs,
+    near_exp_parts,
+    tail,
     tanh_and_derivative_parts,
 )
 from fastact.vecmath.logarithm import log1p_double_double
@@ -32,9 +33,6 @@ from fastact.vecmath.scaling import (
     SQUARE_ZERO,
     away_from_zero,
     bound,
-    dropped,
-    ldexp_beside_one,
-    power_of_two,
     zero_below,
 )
 
@@ -292,8 +290,9 @@ def mish(x: Vector) -> tuple[Vector, Vector]:
     """
     # Both quotients in powers of exp(-abs(x)), not of exp(x): on the right, coefficients are reversed.
     is_left, near = x < 0, _clamp(x, 1000)
-    n, p = exp_parts_of_minus_abs(near)
-    e, outer, inner = ldexp_beside_one(1 + p, n), fma(4, near, 4), fma(4, near, 6)
+    exponent = -abs(near) - NUDGE
+    power, p = near_exp_parts(exponent)
+    e, outer, inner = fma(power, p, power), fma(4, near, 4), fma(4, near, 6)
     factor, constant = select(is_left, e + 2, 2 * e), select(is_left, 2, fma(2, e, 1))
     bottom = fma(e, factor, constant)
     one_minus_gate = fma(e, select(is_left, 1 + e, 2 * e), TINY_SQUARE) / bottom
@@ -301,8 +300,8 @@ def mish(x: Vector) -> tuple[Vector, Vector]:
     top = fma(e, select(is_left, 1, outer), select(is_left, 4, inner))
     top = fma(e, fma(e, top, select(is_left, inner, 4)), select(is_left, outer, 1))
     slope = top / fma(2 * bottom, fma(e, factor, constant - bottom + TINY_SQUARE), bottom * bottom)
-    left = dropped(fma(p, value, value) * power_of_two(n), n)
-    left_slope = dropped(fma(p, slope, slope) * power_of_two(n), n)
+    left = tail(fma(p, value, value) * power, exponent, 0, value)
+    left_slope = tail(fma(p, slope, slope) * power, exponent, 0, slope)
     return select(is_left, left, value), select(is_left, left_slope, slope)
 
 

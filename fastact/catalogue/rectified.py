@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastact.catalogue.definition import Number, Pieces, define
 from fastact.simd import Vector, isnan, select
 from fastact.vecmath import INFINITY, sqrt
-from fastact.vecmath.exponential import expm1_and_exp_parts
-from fastact.vecmath.scaling import MINUS_TINY, at_most_minus_tiny, dropped, power_of_two
+from fastact.vecmath.exponential import near_expm1_and_exp, tail
+from fastact.vecmath.scaling import MINUS_TINY, at_most_minus_tiny
 
 
 def _slope(x: Vector, right: Vector, left: Vector, kink: Vector = 0) -> Vector:
@@ -36,9 +36,10 @@ def _mean(lower: Vector, upper: Vector) -> Vector:
 
 def _elu(x: Vector, alpha: Vector) -> tuple[Vector, Vector]:
     is_x = x > MINUS_TINY
-    value, n, q = expm1_and_exp_parts(at_most_minus_tiny(x))
+    exponent = at_most_minus_tiny(x)
+    value, power, q = near_expm1_and_exp(exponent)
     left = alpha * select(is_x, select(x > 0, 0, x), value)
-    return select(x >= 0, x, left), dropped(alpha * (1 + q) * power_of_two(n), n)
+    return select(x >= 0, x, left), tail(alpha * (1 + q) * power, exponent, 0, alpha)
 
 
 def _identity_from_output(y: Vector) -> Vector:

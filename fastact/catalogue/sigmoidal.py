@@ -6,8 +6,12 @@ from fastact.catalogue.definition import Context, Number, Pieces, define
 from fastact.simd import PerDtype, Vector, copysign, fma, select
 from fastact.vecmath import logistic_and_derivative, tanh_and_derivative
 from fastact.vecmath.double_double import select_double_double
-from fastact.vecmath.exponential import exp_and_logistic_double_double, tanh_and_derivative_parts
-from fastact.vecmath.scaling import SQUARE_ZERO, bound, dropped, zero_below
+from fastact.vecmath.exponential import (
+    exp_and_logistic_double_double,
+    tail,
+    tanh_and_derivative_parts,
+)
+from fastact.vecmath.scaling import SQUARE_ZERO, bound, zero_below
 
 
 def _sigmoid_from_output(y: Vector) -> Vector:
@@ -152,9 +156,9 @@ def penalized_tanh(x: Vector) -> tuple[Vector, Vector]:
     >>> fa.penalized_tanh.derivative([-1.0, 0.0, 1.0])
     array([0.10499359, 0.25      , 0.41997434])
     """
-    value, derivative, n = tanh_and_derivative_parts(x)
+    value, derivative, exponent = tanh_and_derivative_parts(x)
     penalty = select(x > 0, 1, 0.25)
-    return penalty * value, dropped(penalty * derivative, n)
+    return penalty * value, tail(penalty * derivative, exponent, 0, 4 * penalty)
 
 
 @define(

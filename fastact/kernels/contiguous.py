@@ -78,28 +78,35 @@ def contiguous(
             constants = broadcast(base)
             random = begin_random((window, args, steps, row))
             head = elements_to_alignment(base) if is_plain and address_of(data) else -1
-            begin, end = 0, min(n, head if head > 0 else width)
+            streams, begin = head >= 0, 0
             while begin < n:
-                # All loads of a block precede its stores, so that an output may alias its input.
-                in_place = is_plain and end - begin == width
+                # All whole blocks that are contiguous, or one by way of the scratch buffers.
+                length = min(n - begin, head if begin == 0 and head > 0 else width)
+                in_place = is_plain and length == width
                 if in_place:
-                    pointers = pointers_at(base, begin)
-                    if prefetches and head >= 0:
+                    length = n - begin - (n - begin) % width
+                    start = pointers_at(base, begin)
+                else:
+                    copy_in(base, operand_steps, scratch, begin, length)
+                    start = scratch
+                done = 0
+                while done < length:
+                    # All loads of a block precede its stores, so that an output may alias its input.
+                    pointers = pointers_at(start, done)
+                    if prefetches and streams:
                         prefetch(pointers)
-                else:
-                    copy_in(base, operand_steps, scratch, begin, end - begin)
-                    pointers = scratch
-                outputs = compute(
-                    *(random_at(random, begin, n) + load_arrays(pointers) + constants)
-                )
-                if in_place and head >= 0:
-                    stream(pointers, outputs)
-                else:
-                    store(pointers, outputs)
+                    outputs = compute(
+                        *(random_at(random, begin + done, n) + load_arrays(pointers) + constants)
+                    )
+                    if in_place and streams:
+                        stream(pointers, outputs)
+                    else:
+                        store(pointers, outputs)
+                    done += width
                 if not in_place:
-                    copy_out(base, operand_steps, scratch, begin, end - begin)
-                begin, end = end, min(n, end + width)
-            if head >= 0:
+                    copy_out(base, operand_steps, scratch, begin, length)
+                begin += length
+            if streams:
                 finish_streaming()
 
     return loop

@@ -48,31 +48,39 @@ def elementwise(
         base, scratch, n = addresses(args), reserve(), dimensions[0]
         fill_broadcast(base, steps, scratch)
         constants = broadcast(base)  # parameters that vary are loaded like arrays instead
+        are_constant = have_one_value(steps)
         is_plain = is_contiguous(steps)
         head = elements_to_alignment(base) if is_plain and address_of(data) else -1
-        begin, end = 0, min(n, head if head > 0 else width)
+        streams, begin = head >= 0, 0
         while begin < n:
-            # All loads of a block precede its stores, so that an output may alias its input.
-            in_place = is_likely(is_plain and end - begin == width)
+            # All whole blocks that are contiguous, or one by way of the scratch buffers.
+            count = min(n - begin, head if begin == 0 and head > 0 else width)
+            in_place = is_likely(is_plain and count == width)
             if in_place:
-                pointers = pointers_at(base, begin)
-                if prefetches and head >= 0:
+                count = n - begin - (n - begin) % width
+                start = pointers_at(base, begin)
+            else:
+                copy_in(base, steps, scratch, begin, count)
+                start = scratch
+            done = 0
+            while done < count:
+                # All loads of a block precede its stores, so that an output may alias its input.
+                pointers = pointers_at(start, done)
+                if prefetches and streams:
                     prefetch(pointers)
-            else:
-                copy_in(base, steps, scratch, begin, end - begin)
-                pointers = scratch
-            if has_parameters and not have_one_value(steps):
-                outputs = compute(*load_inputs(pointers))
-            else:
-                outputs = compute(*(load_arrays(pointers) + constants))
-            if in_place and head >= 0:
-                stream(pointers, outputs)
-            else:
-                store(pointers, outputs)
+                if has_parameters and not are_constant:
+                    outputs = compute(*load_inputs(pointers))
+                else:
+                    outputs = compute(*(load_arrays(pointers) + constants))
+                if in_place and streams:
+                    stream(pointers, outputs)
+                else:
+                    store(pointers, outputs)
+                done += width
             if not in_place:
-                copy_out(base, steps, scratch, begin, end - begin)
-            begin, end = end, min(n, end + width)
-        if head >= 0:
+                copy_out(base, steps, scratch, begin, count)
+            begin += count
+        if streams:
             finish_streaming()
 
     return loop

@@ -122,7 +122,11 @@ def _tell(name: str | None, seconds: float) -> None:
 
 def assembly(build: Callable[[], LoopFunction]) -> str:
     """Return the assembly code of a kernel, for inspection."""
+    return str(target_machine().emit_assembly(loop_module(build)))
+
+
+def loop_module(build: Callable[[], LoopFunction]) -> Any:
+    """Return the LLVM module of a kernel, not yet optimized for a CPU."""
     from fastact.runtime.compiler import llvm_module
 
-    _, module = llvm_module(build, _loop_signature)
-    return str(target_machine().emit_assembly(module))
+    return llvm_module(build, _loop_signature)[1]

@@ -18,3 +18,5 @@ BITS_OF_FOUR = PerDtype(float32=0x40800000, float64=0x4010000000000000)
 # Numbers of this size have no fraction bits: adding it rounds to an integer, which the low bits of the sum hold.
 ROUNDING_SHIFT = PerDtype(float32=1.5 * 2.0**23, float64=1.5 * 2.0**52)
 BITS_OF_ROUNDING_SHIFT = PerDtype(float32=0x4B400000, float64=0x4338000000000000)
+# The same with the exponent's bias added: shifted up, the low bits of the sum are the power of two.
+SHIFT_TO_POWER = PerDtype(float32=1.5 * 2.0**23 + 127, float64=1.5 * 2.0**52 + 1023)

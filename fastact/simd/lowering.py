@@ -30,6 +30,7 @@ from fastact.simd.formats import (
     BITS_OF_ROUNDING_SHIFT,
     MANTISSA_BITS,
     ROUNDING_SHIFT,
+    SHIFT_TO_POWER,
 )
 from fastact.simd.front_end import FrontEnd
 from fastact.simd.multiply_add import emit_fma
@@ -542,15 +543,12 @@ def _register_by_register(
     return parts[0]
 
 
-# `ROUNDING_SHIFT` plus the exponent's bias: adding it leaves a biased exponent in the low bits of the sum; shifted
-# up, they are the power of two.
-_POWER_OF_TWO = simd.PerDtype(float32=1.5 * 2.0**23 + 127, float64=1.5 * 2.0**52 + 1023)
 _LEAST_POWER = simd.PerDtype(float32=-252.0, float64=-2044.0)
 
 
 @register_jitable(**JIT_OPTIONS)
 def _power_of_two(n: Any) -> Any:
-    return simd.from_bits(simd.bits(n + _POWER_OF_TWO) << MANTISSA_BITS)
+    return simd.from_bits(simd.bits(n + SHIFT_TO_POWER) << MANTISSA_BITS)
 
 
 @taught(simd.scale)

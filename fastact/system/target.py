@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
@@ -39,10 +39,13 @@ class Target:
         LLVM's name for the CPU.
     features : str
         LLVM's feature string, such as ``"+avx2,+fma,-avx512f"``.
+    triple : str
+        LLVM's name for architecture, vendor and system; this machine's by default.
     """
 
     cpu: str
     features: str
+    triple: str = field(default_factory=llvm.get_default_triple)
 
     @cached_property
     def _enabled(self) -> frozenset[str]:
@@ -53,12 +56,12 @@ class Target:
     @property
     def is_x86(self) -> bool:
         """Whether this is a 32- or 64-bit x86."""
-        return str(llvm.get_default_triple()).startswith(("x86_64", "i686"))
+        return self.triple.startswith(("x86_64", "i686"))
 
     @property
     def is_arm(self) -> bool:
         """Whether this is a 64-bit ARM."""
-        return str(llvm.get_default_triple()).startswith(("aarch64", "arm64"))
+        return self.triple.startswith(("aarch64", "arm64"))
 
     @property
     def has_avx512(self) -> bool:
@@ -149,7 +152,7 @@ def target_machine(target: Target | None = None) -> Any:
     """Return a new code generator for a CPU, that of kernels by default; an execution engine takes ownership of it."""
     _initialize_llvm()
     target = target or TARGET
-    return llvm.Target.from_default_triple().create_target_machine(
+    return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu,
         features=target.features,
         opt=3,

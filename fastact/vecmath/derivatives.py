@@ -21,14 +21,17 @@ from fastact.vecmath.exponential import (
     exp,
     exp_double_double,
     exp_double_double_beside_one,
-    exp_parts_of_minus_abs,
     expm1,
     expm1_and_exp,
     expm1_and_exp_parts,
     logistic,
     logistic_and_derivative,
     logistic_of_sum_and_derivative,
+    near_exp_parts,
+    near_expm1_and_exp,
     reciprocal_of_expm1,
+    tail,
+    tails_alike,
     tanh,
     tanh_and_derivative,
     tanh_and_derivative_parts,
@@ -42,7 +45,7 @@ from fastact.vecmath.logarithm import (
     softplus_and_derivative,
     softplus_parts_of_minus_abs,
 )
-from fastact.vecmath.scaling import dropped, dropped_alike, ldexp
+from fastact.vecmath.scaling import ldexp
 from fastact.vecmath.trigonometric import cos, sin, sin_and_cos, sin_and_cos_double_double
 
 TWO_OVER_SQRT_PI = 2 / math.sqrt(math.pi)
@@ -76,16 +79,32 @@ def _expm1_and_exp_parts(x: Vector) -> tuple[Vector, Vector, Vector]:
     return dual(y, ldexp(change, n)), n, dual(q, change)
 
 
+@derivative_rule(near_expm1_and_exp)
+def _near_expm1_and_exp(x: Vector) -> tuple[Vector, Vector, Vector]:
+    y, power, q = near_expm1_and_exp(value_of(x))
+    change = (1 + q) * derivative_of(x)
+    return dual(y, change * power), power, dual(q, change)
+
+
 @derivative_rule(reciprocal_of_expm1)
 def _reciprocal_of_expm1(x: Vector) -> Vector:
     y = reciprocal_of_expm1(value_of(x))
     return dual(y, -y * (1 + y) * derivative_of(x))
 
 
-@derivative_rule(exp_parts_of_minus_abs)
-def _exp_parts_of_minus_abs(x: Vector) -> tuple[Vector, Vector]:
-    n, p = exp_parts_of_minus_abs(value_of(x))
-    return n, dual(p, (1 + p) * select(value_of(x) < 0, derivative_of(x), -derivative_of(x)))
+@derivative_rule(near_exp_parts)
+def _near_exp_parts(x: Vector) -> tuple[Vector, Vector]:
+    power, p = near_exp_parts(value_of(x))
+    return power, dual(p, (1 + p) * derivative_of(x))
+
+
+@derivative_rule(tail)
+def _tail(near: Vector, exponent: Vector, low: Vector, factor: Vector) -> Vector:
+    change = value_of(factor) * (derivative_of(exponent) + derivative_of(low))
+    change = change + derivative_of(factor)
+    slope, near, factor = derivative_of(near), value_of(near), value_of(factor)
+    exponent, low = value_of(exponent), value_of(low)
+    return dual(tail(near, exponent, low, factor), tail(slope, exponent, low, change))
 
 
 @derivative_rule(log1p)
@@ -121,11 +140,15 @@ def _tanh_and_derivative(x: Vector) -> tuple[Vector, Vector]:
 
 @derivative_rule(tanh_and_derivative_parts)
 def _tanh_and_derivative_parts(x: Vector) -> tuple[Vector, Vector, Vector]:
-    value, y, n = tanh_and_derivative_parts(value_of(x))
-    slope = dropped(y, n)
+    value, derivative, exponent = tanh_and_derivative_parts(value_of(x))
+    slope = tail(derivative, exponent, 0, 4)
     change = slope * derivative_of(x)
-    # From here on there is nothing to drop.
-    return dual(value, change), dual(slope, -2 * value * change), select(n < 0, 0, n)
+    change_of_exponent = select(value_of(x) < 0, 2, -2) * derivative_of(x)
+    return (
+        dual(value, change),
+        dual(slope, -2 * value * change),
+        dual(exponent, change_of_exponent),
+    )
 
 
 @derivative_rule(log)
@@ -154,13 +177,17 @@ def _softplus_and_derivative(x: Vector) -> tuple[Vector, Vector]:
 
 @derivative_rule(softplus_parts_of_minus_abs)
 def _softplus_parts_of_minus_abs(x: Vector) -> tuple[Vector, Vector, Vector, Vector]:
-    y, lower, upper, n = softplus_parts_of_minus_abs(value_of(x))
-    y, lower = dropped_alike(y, lower, n)
+    y, lower, upper, exponent = softplus_parts_of_minus_abs(value_of(x))
+    y, lower = tails_alike(y, lower, exponent)
     change = select(value_of(x) < 0, derivative_of(x), -derivative_of(x))
     slope = lower * change
     curvature = slope * upper
-    # From here on there is nothing to drop.
-    return dual(y, slope), dual(lower, curvature), dual(upper, -curvature), select(n < 0, 0, n)
+    return (
+        dual(y, slope),
+        dual(lower, curvature),
+        dual(upper, -curvature),
+        dual(exponent, change),
+    )
 
 
 @derivative_rule(logistic_of_sum_and_derivative)

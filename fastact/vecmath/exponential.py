@@ -6,8 +6,24 @@ The range reduction follows W. J. Cody and W. Waite, "Software Manual for the El
 
 from __future__ import annotations
 
-from fastact.simd import Mask, PerDtype, Vector, copysign, fma, polynomial, scale, select
-from fastact.simd.formats import ROUNDING_SHIFT, SMALLEST_NORMAL
+from fastact.simd import (
+    PerDtype,
+    Vector,
+    any_above,
+    bits,
+    copysign,
+    fma,
+    from_bits,
+    polynomial,
+    scale,
+    select,
+)
+from fastact.simd.formats import (
+    MANTISSA_BITS,
+    ROUNDING_SHIFT,
+    SHIFT_TO_POWER,
+    SMALLEST_NORMAL,
+)
 from fastact.vecmath import coefficients
 from fastact.vecmath.double_double import (
     DoubleDouble,
@@ -20,7 +36,6 @@ from fastact.vecmath.scaling import (
     TINY,
     at_most_minus_tiny,
     dropped,
-    dropped_alike,
     integer_of_subnormal,
     ldexp,
     power_of_two,
@@ -28,13 +43,15 @@ from fastact.vecmath.scaling import (
 
 EXP = PerDtype(**coefficients.EXP)
 _EXPM1 = PerDtype(**coefficients.EXPM1)
-_RECIPROCAL = PerDtype(**coefficients.RECIPROCAL)
 LOG2_E = PerDtype(**coefficients.LOG2_E)
 _MINUS_LN2_HIGH = -PerDtype(**coefficients.LN2_HIGH)
 _MINUS_LN2_LOW = -PerDtype(**coefficients.LN2_LOW)
 
 # Below, exp(x) times any number up to 2**92, in float64 2**915, is zero, and `ldexp` is not valid.
 FAR = PerDtype(float32=-168.0, float64=-1380.0)
+# Down to this, exp(x) is not next to the subnormal numbers. Lower negative numbers have larger bits, as unsigned integers.
+NEAR = PerDtype(float32=-81.0, float64=-690.0)
+BITS_OF_NEAR = PerDtype(float32=0xC2A20000, float64=0xC085900000000000)
 # exp is zero below the first, and infinite above the second.
 EXP_ZERO = PerDtype(float32=-106.0, float64=-748.0)
 _EXP_INFINITE = PerDtype(float32=89.0, float64=710.0)
@@ -104,29 +121,6 @@ def exp(x: Vector) -> Vector:
     return ldexp(1 + fma(polynomial(r, EXP), fma(r, r, TINY_SQUARE), r), n)
 
 
-def exp_parts_of_minus_abs(x: Vector) -> tuple[Vector, Vector]:
-    """Return n and p, where ``exp(-abs(x)) = 2**n (1 + p)``, or is certain to underflow.
-
-    Valid range: all numbers.
-    """
-    exponent = at_most_minus_tiny(-abs(x))
-    n, r = reduce(select(exponent < FAR, FAR, exponent))
-    return n, fma(polynomial(r, EXP), r * r, r)
-
-
-def exp_parts_of_minus_abs_of_sum(x: Vector, x_low: Vector) -> tuple[Vector, Vector, Mask]:
-    """Return n and p, where ``exp(-abs(x + x_low)) = 2**n (1 + p)``, and the mask of certain underflow.
-
-    Valid range: all numbers. The low part is small against x, and is ignored where x is infinite.
-    """
-    exponent = at_most_minus_tiny(-abs(x))
-    is_far = exponent < FAR
-    n, first = _reduce_by_high_part(select(is_far, FAR, exponent))
-    low = select(is_far, 0, select(x < 0, x_low, -x_low))
-    r = first + fma(n, _MINUS_LN2_LOW, low)
-    return n, fma(polynomial(r, EXP), r * r, r), is_far
-
-
 def expm1(x: Vector) -> Vector:
     """Compute e to the power of x, less one, without cancellation near zero.
 
@@ -174,14 +168,25 @@ def expm1_and_exp_parts(x: Vector) -> tuple[Vector, Vector, Vector]:
     return fma(power, q, power - 1), n, q
 
 
+def near_expm1_and_exp(x: Vector) -> tuple[Vector, Vector, Vector]:
+    """Return expm1(x), and a power of two and q, where ``exp(x) = power (1 + q)``; below `NEAR`, x counts as that.
+
+    Valid range: x <= -TINY. Maximum error: 1.1 ULP.
+    """
+    power, n, first = _near_reduce(x)
+    r = fma(n, _MINUS_LN2_LOW, first)
+    q = fma(polynomial(r, _EXPM1), r * r, r)
+    return fma(power, q, power - 1), power, q
+
+
 def expm1_and_exp(x: Vector) -> tuple[Vector, Vector]:
     """Return expm1(x) and exp(x) from one reduction.
 
     Valid range: x <= 0. Maximum error: 1.1 ULP for both.
     """
-    is_x = x > MINUS_TINY
-    value, n, q = expm1_and_exp_parts(at_most_minus_tiny(x))
-    return select(is_x, x, value), dropped((1 + q) * power_of_two(n), n)
+    is_x, exponent = x > MINUS_TINY, at_most_minus_tiny(x)
+    value, power, q = near_expm1_and_exp(exponent)
+    return select(is_x, x, value), tail(fma(power, q, power), exponent, 0, 1)
 
 
 def reciprocal_of_expm1(x: Vector) -> Vector:
@@ -202,21 +207,76 @@ def reciprocal_of_one_plus(e: Vector) -> DoubleDouble:
 
     Valid range: 0 <= e <= 1.
     """
-    # A polynomial and a step of Newton's method: a division takes as long as ten multiplications.
-    y = polynomial(e, _RECIPROCAL)
-    return y, y * fma(-e, y, 1 - y)
+    divisor = 1 + e
+    y = 1 / divisor
+    return y, y * fma(divisor - 1 - e, y, fma(-divisor, y, 1))
 
 
-def _logistic_from_parts(x: Vector, n: Vector, p: Vector) -> tuple[Vector, Vector]:
-    """Return the logistic function of x and its derivative from ``exp(-abs(x)) = 2**n (1 + p)``."""
-    power = power_of_two(n)
+def near_exp_parts(x: Vector) -> tuple[Vector, Vector]:
+    """Return a power of two and p, where ``exp(x) = power (1 + p)``; below `NEAR`, x counts as that.
+
+    Valid range: x <= 1.
+    """
+    power, n, first = _near_reduce(x)
+    r = fma(n, _MINUS_LN2_LOW, first)
+    return power, fma(polynomial(r, EXP), r * r, r)
+
+
+def near_exp_parts_of_sum(x: Vector, x_low: Vector) -> tuple[Vector, Vector]:
+    """Do the same for a sum with a small low part."""
+    power, n, first = _near_reduce(x)
+    r = first + fma(n, _MINUS_LN2_LOW, x_low)
+    return power, fma(polynomial(r, EXP), r * r, r)
+
+
+def _near_reduce(x: Vector) -> tuple[Vector, Vector, Vector]:
+    """Return ``2**n``, n, and ``x - n * LN2_HIGH`` exactly; below `NEAR`, x counts as that."""
+    bounded = select(x < NEAR, NEAR, x)
+    shifted = fma(bounded, LOG2_E, SHIFT_TO_POWER)
+    n = shifted - SHIFT_TO_POWER
+    return from_bits(bits(shifted) << MANTISSA_BITS), n, fma(n, _MINUS_LN2_HIGH, bounded)
+
+
+def far_exp_times(x: Vector, x_low: Vector, factor: Vector) -> Vector:
+    """Compute ``exp(x + x_low) * factor`` of numbers below `NEAR`; subnormal results are rounded once."""
+    is_far = x < FAR
+    n, first = _reduce_by_high_part(select(is_far, FAR, x))
+    r = first + fma(n, _MINUS_LN2_LOW, select(is_far, 0, x_low))
+    p = fma(polynomial(r, EXP), r * r, r)
+    return dropped(factor * power_of_two(n) * (1 + p), n)
+
+
+def tail(near: Vector, exponent: Vector, low: Vector, factor: Vector) -> Vector:
+    """Return a number, or ``exp(exponent + low) * factor`` where the exponent is below `NEAR`."""
+    if any_above(bits(exponent), BITS_OF_NEAR):
+        near = select(exponent < NEAR, far_exp_times(exponent, low, factor), near)
+    return near
+
+
+def tails_alike(x: Vector, y: Vector, exponent: Vector) -> tuple[Vector, Vector]:
+    """Return two numbers, or ``exp(exponent)`` for both where the exponent is below `NEAR`."""
+    if any_above(bits(exponent), BITS_OF_NEAR):
+        is_far, power = exponent < NEAR, far_exp_times(exponent, 0, 1)
+        x, y = select(is_far, power, x), select(is_far, power, y)
+    return x, y
+
+
+def logistic_parts(exponent: Vector, low: Vector) -> tuple[Vector, Vector]:
+    """Return the logistic functions of ``exponent + low`` and of its opposite; below `NEAR`, the exponent counts as that.
+
+    Valid range: exponent <= 0.
+    """
+    return logistic_of_parts(*near_exp_parts_of_sum(exponent, low))
+
+
+def logistic_of_parts(power: Vector, p: Vector) -> tuple[Vector, Vector]:
+    """Return ``e / (1 + e)`` and ``1 / (1 + e)`` for ``e = power (1 + p) <= 1``."""
     e = fma(power, p, power)
-    y, y_low = reciprocal_of_one_plus(e)
-    # The power of two comes last: the product of `e` and the low part may be subnormal.
-    upper, factor = y + y_low, 1 + p
-    lower = fma(factor, y, factor * y_low) * power
-    lower, derivative = dropped_alike(lower, lower * upper, n)  # where n is low, both are e
-    return select(x < 0, lower, upper), derivative
+    divisor = 1 + e
+    # The rounding error of the divisor comes in with the dividend, times about (1 + p) / (1 + e).
+    divisor_low = e - (divisor - 1)
+    lower = (1 + fma(-divisor_low, fma(-0.5, e, 1 + p), p)) / divisor * power
+    return lower, 1 - lower
 
 
 def logistic_and_derivative(x: Vector) -> tuple[Vector, Vector]:
@@ -224,8 +284,10 @@ def logistic_and_derivative(x: Vector) -> tuple[Vector, Vector]:
 
     Valid range: all numbers. Maximum error: 1.8 ULP; derivative 3.0 ULP.
     """
-    n, p = exp_parts_of_minus_abs(x)
-    return _logistic_from_parts(x, n, p)
+    exponent = -abs(x) - NUDGE
+    lower, upper = logistic_of_parts(*near_exp_parts(exponent))
+    lower, derivative = tails_alike(lower, lower * upper, exponent)
+    return select(x < 0, lower, upper), derivative
 
 
 def logistic_of_sum_and_derivative(x: Vector, x_low: Vector) -> tuple[Vector, Vector]:
@@ -236,8 +298,14 @@ def logistic_of_sum_and_derivative(x: Vector, x_low: Vector) -> tuple[Vector, Ve
     Valid range: all x, and a low part of at most half a unit in the last place of x, or anything, NaN
     included, where x is infinite. Maximum error: 1.6 ULP; derivative 3.0 ULP.
     """
-    n, p, _ = exp_parts_of_minus_abs_of_sum(x, x_low)
-    return _logistic_from_parts(x, n, p)
+    exponent = -abs(x) - NUDGE
+    low = select(exponent < FAR, 0, select(x < 0, x_low, -x_low))
+    lower, upper = logistic_parts(exponent, low)
+    derivative = lower * upper
+    if any_above(bits(exponent), BITS_OF_NEAR):
+        is_far, power = exponent < NEAR, far_exp_times(exponent, low, 1)
+        lower, derivative = select(is_far, power, lower), select(is_far, power, derivative)
+    return select(x < 0, lower, upper), derivative
 
 
 def logistic(x: Vector) -> Vector:
@@ -254,22 +322,24 @@ def logistic(x: Vector) -> Vector:
 
 
 def tanh_and_derivative_parts(x: Vector) -> tuple[Vector, Vector, Vector]:
-    """Return the hyperbolic tangent, and the arguments of `dropped` that give its derivative, 1 / cosh(x)**2.
+    """Return the hyperbolic tangent, and its derivative, 1 / cosh(x)**2, but for its `tail`, and the exponent of that.
 
-    Valid range: all numbers. Maximum error: 1.8 ULP in float32, 2.2 ULP in float64; derivative 3.0 ULP
-    in float32.
+    Where the exponent is below `NEAR`, the derivative is four times the exponential of it. Valid range: all numbers.
+    Maximum error: 1.8 ULP in float32, 2.2 ULP in float64; derivative 3.0 ULP in float32.
     """
-    # With e = exp(-2 abs(x)): tanh = (1 - e) / (1 + e), derivative 4 e / (1 + e)**2.
+    # With e = exp(-2 abs(x)): tanh = (1 - e) / (1 + e), derivative 4 e / (1 + e)**2 = e (1 + tanh)**2.
     is_x = abs(x) < TINY
-    exponent = -2 * select(is_x, TINY, abs(x))
-    n, q = expm1_parts(select(exponent < FAR, FAR, exponent))
-    power = power_of_two(n)
-    difference, e = fma(-power, q, 1 - power), fma(power, q, power)
-    y, y_low = reciprocal_of_one_plus(e)
+    minus_abs = select(is_x, MINUS_TINY, -abs(x))
+    exponent = minus_abs + minus_abs
+    power, n, first = _near_reduce(exponent)
+    r = fma(n, _MINUS_LN2_LOW, first)
+    q = fma(polynomial(r, _EXPM1), r * r, r)
+    y, y_low = reciprocal_of_one_plus(fma(power, q, power))
+    difference = fma(-power, q, 1 - power)
     quotient = fma(difference, y, difference * y_low)
-    factor = fma(4, q, 4)
-    derivative = fma(factor, y, factor * y_low) * (y + y_low) * power
-    return select(is_x, x, copysign(quotient, x)), derivative, n
+    square = fma(quotient, 2 + quotient, 1)
+    derivative = fma(square, q, square) * power
+    return select(is_x, x, copysign(quotient, x)), derivative, exponent
 
 
 def tanh_and_derivative(x: Vector) -> tuple[Vector, Vector]:
@@ -278,8 +348,8 @@ def tanh_and_derivative(x: Vector) -> tuple[Vector, Vector]:
     Valid range: all numbers. Maximum error: 1.8 ULP in float32, 2.2 ULP in float64; derivative 3.0 ULP
     in float32.
     """
-    value, y, n = tanh_and_derivative_parts(x)
-    return value, dropped(y, n)
+    value, derivative, exponent = tanh_and_derivative_parts(x)
+    return value, tail(derivative, exponent, 0, 4)
 
 
 def tanh(x: Vector) -> Vector:

@@ -31,19 +31,19 @@ from fastact.vecmath import coefficients
 from fastact.vecmath.double_double import DoubleDouble, double_double_product
 from fastact.vecmath.exponential import (
     EXP_ZERO,
+    NUDGE,
     TINY_SQUARE,
-    exp_parts_of_minus_abs,
     expm1_parts,
-    reciprocal_of_one_plus,
+    logistic_of_parts,
+    near_exp_parts,
+    tails_alike,
 )
 from fastact.vecmath.scaling import (
     INTEGER_EXPONENT,
     MINUS_TINY,
     TINY,
-    dropped_alike,
     integer_of_subnormal,
     ldexp,
-    power_of_two,
 )
 
 _INFINITY = math.inf
@@ -156,21 +156,19 @@ def log1mexp(x: Vector) -> Vector:
 
 
 def softplus_parts_of_minus_abs(x: Vector) -> tuple[Vector, Vector, Vector, Vector]:
-    """Return y, z, u and n: ``log(1 + exp(-abs(x))) = dropped(y, n)``, ``logistic(-abs(x)) = dropped(z, n)``, ``logistic(abs(x)) = u``.
+    """Return ``log(1 + exp(-abs(x)))``, ``logistic(-abs(x))``, ``logistic(abs(x))``, and the exponent of the first two.
 
-    Where n is low, y and z are both the exponential. Valid range: all numbers.
+    Where the exponent is below `NEAR`, both are its exponential, and not returned. Valid range: all numbers.
     """
-    n, p = exp_parts_of_minus_abs(x)
-    power = power_of_two(n)
+    exponent = -abs(x) - NUDGE
+    power, p = near_exp_parts(exponent)
     e = fma(power, p, power)
     # log(1 + e) = 2 s + s z Q(z), and 2 s = e - s e.
     s = e / (2 + e)
     z = fma(s, s, TINY_SQUARE)  # a square, not subnormal
     logarithm = fma(-s, fma(-z, polynomial(z, _LOG1P), e), e)
-    y, y_low = reciprocal_of_one_plus(e)
-    # The power of two comes last: the product of `e` and the low part may be subnormal.
-    factor = 1 + p
-    return logarithm, fma(factor, y, factor * y_low) * power, y + y_low, n
+    lower, upper = logistic_of_parts(power, p)
+    return logarithm, lower, upper, exponent
 
 
 def softplus_and_derivative(x: Vector) -> tuple[Vector, Vector]:
@@ -178,8 +176,8 @@ def softplus_and_derivative(x: Vector) -> tuple[Vector, Vector]:
 
     Valid range: all numbers. Maximum error: 2.0 ULP; derivative 1.6 ULP.
     """
-    logarithm, lower, upper, n = softplus_parts_of_minus_abs(x)
-    logarithm, lower = dropped_alike(logarithm, lower, n)
+    logarithm, lower, upper, exponent = softplus_parts_of_minus_abs(x)
+    logarithm, lower = tails_alike(logarithm, lower, exponent)
     return select(x > 0, x + logarithm, logarithm), select(x < 0, lower, upper)
 
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 from fastact.simd import (
     PerDtype,
     Vector,
+    any_above,
+    bits,
     copysign,
     derivative_of,
     derivative_rule,
@@ -25,13 +27,17 @@ from fastact.simd import (
 from fastact.simd.formats import LARGEST
 from fastact.vecmath.double_double import DoubleDouble, two_product
 from fastact.vecmath.exponential import (
+    BITS_OF_NEAR,
     EXP,
+    FAR,
+    NEAR,
     NUDGE,
-    exp_parts_of_minus_abs_of_sum,
+    far_exp_times,
+    logistic_parts,
     reciprocal_of_one_plus,
     reduce,
 )
-from fastact.vecmath.scaling import dropped, ldexp, ldexp_beside_one, power_of_two
+from fastact.vecmath.scaling import ldexp, ldexp_beside_one
 
 _MINUS_LARGEST = -LARGEST
 # Below these, exp(x) times the square of x is zero.
@@ -76,19 +82,22 @@ def logistic_gate(
     The growth is x times the argument's derivative; the derivative of the gated x is
     ``logistic(argument) (1 + growth logistic(-argument))``.
     """
-    n, p, is_far = exp_parts_of_minus_abs_of_sum(argument, low)
-    two_to_n = power_of_two(n)
-    e = fma(two_to_n, p, two_to_n)
-    y, y_low = reciprocal_of_one_plus(e)
-    upper = y + y_low
-    # On the left, x meets the power of two first, so that no product overflows where the result does not.
-    is_left = argument < 0
-    gate = select(is_left, upper * (1 + p), upper)
-    exponent, power = select(is_left, n, 0), select(is_left, two_to_n, 1)
-    value = dropped(select(is_left & is_far, copysign(0, x), x) * power * gate, exponent)
-    shut = select(is_left, upper, e * upper)
-    factor = select(is_far, copysign(1, argument), fma(growth, shut, 1))
-    return value, dropped(gate * factor * power, exponent)
+    is_left, exponent = argument < 0, -abs(argument) - NUDGE
+    exponent_low = select(is_left, low, -low)
+    lower, upper = logistic_parts(exponent, exponent_low)
+    gate = select(is_left, lower, upper)
+    # On the left, 1 + growth * upper by way of the smaller one, whose error is.
+    factor = fma(select(is_left, -growth, growth), lower, select(is_left, 1 + growth, 1))
+    value, derivative = x * gate, gate * factor
+    if any_above(bits(exponent), BITS_OF_NEAR):
+        is_far = exponent < NEAR
+        vanishes = exponent < FAR  # with factors that may be infinite
+        left_factor = select(vanishes, copysign(1, x), x)
+        left = far_exp_times(exponent, exponent_low, left_factor)
+        left_slope = far_exp_times(exponent, exponent_low, select(vanishes, -1, 1 + growth))
+        value = select(is_far, select(is_left, left, x), value)
+        derivative = select(is_far, select(is_left, left_slope, 1), derivative)
+    return value, derivative
 
 
 def _logistic_parts(x: Vector, x_low: Vector) -> tuple[Vector, Vector, Vector]:

@@ -27,7 +27,7 @@ from fastact.simd import (
     select,
     value_of,
 )
-from fastact.simd.formats import MANTISSA_MASK
+from fastact.simd.formats import MANTISSA_BITS, MANTISSA_MASK, SHIFT_TO_POWER
 
 # Where a function hardly depends on its argument, a smaller one counts as this: its square, and the rounding error of its
 # square, are normal numbers.
@@ -81,7 +81,7 @@ def power_of_two(n: Vector) -> Vector:
 
     Valid range: an integer `n` (a float vector) up to 127; in float64, up to 1023.
     """
-    return scale(1, _at_least_lowest(n))
+    return from_bits(bits(_at_least_lowest(n) + SHIFT_TO_POWER) << MANTISSA_BITS)
 
 
 def _at_least_lowest(n: Vector) -> Vector:
@@ -116,14 +116,6 @@ def dropped(y: Vector, n: Vector) -> Vector:
     if any_above(bits(n), _BITS_OF_LOWEST):
         y = select(n < _LOWEST, _dropped(y, n), y)
     return y
-
-
-def dropped_alike(y: Vector, z: Vector, n: Vector) -> tuple[Vector, Vector]:
-    """Do the same with two products, which are equal where n is low."""
-    if any_above(bits(n), _BITS_OF_LOWEST):
-        is_low, tail = n < _LOWEST, _dropped(y, n)
-        y, z = select(is_low, tail, y), select(is_low, tail, z)
-    return y, z
 
 
 def _dropped(y: Vector, n: Vector) -> Vector:

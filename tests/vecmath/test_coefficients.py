@@ -48,7 +48,6 @@ QUARTER_TURN = context.pi / 4 * (1 + context.mpf(2) ** -10)
 APPROXIMATIONS: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any], Any], Any, Any]] = {
     "EXP": (lambda r, q: 1 + r + r * r * q(r), context.exp, -HALF_LN2, HALF_LN2),
     "EXPM1": (lambda r, q: r + r * r * q(r), context.expm1, -HALF_LN2, HALF_LN2),
-    "RECIPROCAL": (lambda e, q: q(e), lambda e: 1 / (1 + e), context.mpf(0), context.mpf(1)),
     "LOG": (_log_of_quotient, context.log1p, context.sqrt(0.5) - 1, context.sqrt(2) - 1),
     "LOG1P": (_log_of_quotient, context.log1p, context.mpf(0), context.mpf(1)),
     "LOG_TAIL": (

@@ -12,7 +12,7 @@ from numba.core import types
 from fastact.simd.staged import calls
 from fastact.simd.staged.frame import Frame
 from fastact.simd.staged.values import Value, converted, is_known, kind_of, llvm_of, lowered
-from fastact.system.target import llvm, target_machine
+from fastact.system.target import TARGET, target_machine
 
 SYMBOL = "fastact_kernel"
 
@@ -33,7 +33,7 @@ def module_of(function: Callable[..., Any], signature: Any) -> str:
         If only Numba compiles it.
     """
     module = ir.Module()
-    module.triple = llvm.get_default_triple()
+    module.triple = TARGET.triple
     module.data_layout = str(target_machine().target_data)
     code = _Code(module, SYMBOL, signature.args, signature.return_type)
     code.define(function, code.arguments)
