@@ -41,6 +41,7 @@ def main() -> None:
     """Write the file, and say what is different from before."""
     before = bits.recorded() if bits.FILE.exists() else {}
     after = dict(hashes())
+    bits.FILE.parent.mkdir(exist_ok=True)
     bits.FILE.write_text(bits.table(after))
     different = [case for case in after if before.get(case) != after[case]]
     print("\n".join(" ".join(case) for case in different) or "nothing is different from before")

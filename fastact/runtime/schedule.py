@@ -49,6 +49,6 @@ def chunk_length(iterations: int, elements: int, threads: int, least: int) -> in
     least : int
         The fewest elements worth a chunk.
     """
-    length = max(least // elements, iterations // (threads * CHUNKS_PER_THREAD))
+    length = max(least // elements, -(-iterations // (threads * CHUNKS_PER_THREAD)))
     multiple = max(1, CHUNK_MULTIPLE // elements)
     return max(1, -(-length // multiple)) * multiple

@@ -46,12 +46,12 @@ def test_threads_have_work(elements: int, most: int) -> None:
 
 @given(st.integers(1, 2**40), st.integers(1, 2**20), THREADS, st.integers(1, 2**40))
 def test_chunks(iterations: int, elements: int, threads: int, least: int) -> None:
-    """Chunks are whole cache lines of bytes, not smaller than asked, and not many more than they need be."""
+    """Chunks are whole cache lines of bytes, not smaller than asked, and and no more than 16 for each thread."""
     length = chunk_length(iterations, elements, threads, least)
     assert length >= 1
     assert length * elements % 64 == 0 or elements > 1
     assert length * elements > least - elements
-    assert -(-iterations // length) <= 20 * threads
+    assert -(-iterations // length) <= 16 * threads
     if elements == 1:  # all threads have some, if there are chunks enough
         assert -(-iterations // length) >= min(threads, iterations // (least + 64))
 
