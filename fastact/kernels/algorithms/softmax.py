@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastact.simd import PerDtype, any_above, bits, fold_to_double, select, sum_lanes
+from fastact.simd import PerDtype, any_above, bits, fold_to_double, select, sum_lanes, to_double
 from fastact.vecmath.exponential import reduce
 from fastact.vecmath.logarithm import log, log1p
 from fastact.vecmath.relative_exponential import (
@@ -91,6 +91,16 @@ def total_of(accumulator: Any) -> Any:
 
 # A value of a row that is smaller than this has no effect on its sums; its product with a gradient might be subnormal.
 _LOW = PerDtype(float32=2.0**-80, float64=2.0**-600)
+
+
+def _product(rows: RowAccess) -> Any:
+    """Return a function that multiplies exponentials with gradients for a sum; of float32, exactly.
+
+    The derivative of a saturated row is the rest of a difference of gradients, whose rounding errors it would show.
+    """
+    if rows.is_double:
+        return rows.internal(lambda e, dy: zero_below(e, _LOW) * dy)
+    return rows.internal(lambda e, dy: to_double(e) * to_double(dy))
 
 
 # A row of numbers of at most this size needs no maximum: its exponentials may be relative to another power of two without
@@ -221,14 +231,14 @@ class Exponentials:
         exponential = self.exponential
         zeros, doubles = self._rows.zeros, self._rows.doubles
         one, one_double, add = self._rows.one_lane(1.0), self._rows.one_double, adding(self._rows)
-        count = self._count
+        count, product = self._count, _product(self._rows)
 
         def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
             others, equal, weighted, dy_sum = sums
             relative, memory = state
             e, is_top = exponential(arrays[x_at], relative)
             store_cached(memory, begin if begin < cached else 0, e)
-            weighted = add(weighted, fold_to_double(zero_below(e, _LOW) * arrays[dy_at]))
+            weighted = add(weighted, fold_to_double(product(e, arrays[dy_at])))
             dy_sum = add(dy_sum, fold_to_double(arrays[dy_at]))
             if takes_logarithm:
                 equal += select(is_top, 1, 0)
