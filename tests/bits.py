@@ -7,6 +7,7 @@ they are the same everywhere too. Which NaN a NaN is depends on the processor: i
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 import fastact as fa
 from fastact import math
+from fastact.catalogue.definition import ElementwiseLossDefinition
 from fastact.runtime.dtypes import dtype_of
 
 Array = NDArray[Any]
@@ -84,11 +86,53 @@ def _of_math(name: str, dtype: str) -> Iterator[Array]:
     yield getattr(math, name)(numbers(dtype))
 
 
-def _calls() -> Iterator[tuple[str, Call]]:
-    """Yield what there are hashes of, and a function of the dtype that computes it.
+# Lengths of rows, on both sides of every one at which blocks change.
+_LENGTHS = (1, 4, 7, 8, 10, 16, 17, 32, 33, 63, 64, 65, 129, 1000, 4001)
+_LEARNABLE = [name for name in fa.names("activation") if fa.get(name).learnable]
+# Not the linear cross-entropy: matrix products are the BLAS library's.
+OF_SUMS = [
+    name
+    for name in (*fa.names("row", "loss", "normalization"), *_LEARNABLE)
+    if not name.startswith("linear_")
+]
 
-    Functions of rows and losses belong here once no vector's width changes the order of their sums.
-    """
+
+def _of_sums(name: str, dtype: str) -> Iterator[Array]:
+    """Yield what a function with sums over rows or channels returns, for rows of all lengths."""
+    f, drawn, kind = fa.get(name), zlib.crc32(name.encode()), dtype_of(dtype)
+
+    def moderate(*shape: int) -> Array:
+        nonlocal drawn
+        drawn += int(np.prod(shape))
+        scattered = np.arange(drawn, drawn + np.prod(shape), dtype=np.uint64) * np.uint64(
+            _GOLDEN_RATIO
+        )
+        exact = ((scattered >> np.uint64(44)).astype(np.float64) - 2**19) / 2**16  # in [-8, 8)
+        return exact.astype(kind).reshape(shape)
+
+    for n in _LENGTHS:
+        x, other = moderate(7, n), moderate(7, n)
+        if name in _LEARNABLE:
+            weight = {f.learnable[0]: moderate(7)}
+            yield from f.backward(other, x, **weight, axis=0)
+            yield from f.backward(other.T.copy(), x.T.copy(), **weight, axis=1)
+        elif f.kind == "row":
+            random = {"rng": 5} if name.startswith("gumbel") else {}
+            dy = moderate(7) if np.ndim(f(x, **random)) == 1 else other
+            yield from f.forward_backward(x, dy, **random)
+        elif f.kind == "normalization":
+            weighted = "weight" in f.operations["forward"].option_names
+            yield from f.forward_backward(x, other, **({"weight": moderate(n)} if weighted else {}))
+        elif isinstance(f._definition, ElementwiseLossDefinition):
+            yield from f.forward_backward(x, abs(other), reduction="sum")
+        else:
+            x = abs(x)  # those that take probabilities give NaN elsewhere
+            yield from f.forward_backward(x, np.arange(7) % n, reduction="none")
+            yield from f.forward_backward(x, abs(other))
+
+
+def _calls() -> Iterator[tuple[str, Call]]:
+    """Yield what there are hashes of, and a function of the dtype that computes it."""
     for name in fa.names("activation"):
         operations = fa.get(name).ufuncs
         if "derivative" in operations:
@@ -97,6 +141,8 @@ def _calls() -> Iterator[tuple[str, Call]]:
     for name in math.__all__:
         if isinstance(getattr(math, name), np.ufunc):
             yield f"math.{name}", partial(_of_math, name)
+    for name in OF_SUMS:
+        yield f"{name}.sums", partial(_of_sums, name)
 
 
 CALLS = dict(_calls())
@@ -105,7 +151,7 @@ CALLS = dict(_calls())
 def digest(arrays: Iterator[Array]) -> str:
     """Return a hash of the bits of arrays."""
     found = hashlib.sha256()
-    for array in arrays:
+    for array in map(np.asarray, arrays):
         found.update(f"{array.dtype.name}{array.shape}".encode())
         # Least byte first on every processor.
         word = np.dtype(_UNSIGNED[array.dtype.itemsize]).newbyteorder("<")

@@ -1,9 +1,9 @@
-"""Write ``tests/data/bits.txt``: hashes of the bits that every pointwise function gives, in every operation and type.
+"""Write ``tests/data/bits.txt``: hashes of the bits that every function gives, in every operation and type.
 
     python tools/reference_bits.py
 
 Run it after a change that alters results on purpose, and commit the file; what has changed is printed. Tests compare the
-file with what the processor at hand computes. It compiles every kernel: half an hour on two cores.
+file with what the processor at hand computes. It compiles every kernel: three minutes on two cores.
 """
 
 from __future__ import annotations
