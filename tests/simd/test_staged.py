@@ -110,7 +110,8 @@ def test_every_kernel() -> None:
     make = ufunc.make_ufunc
 
     def making(*arguments: Any) -> Any:
-        found.extend(loop.build for loop in arguments[5])
+        own = [loop for loop in arguments[5] if not str(loop.name).startswith("custom.")]
+        found.extend(loop.build for loop in own)
         return make(*arguments)
 
     ufunc.make_ufunc = making  # type: ignore[assignment]
