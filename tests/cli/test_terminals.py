@@ -244,7 +244,7 @@ def test_wide_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     "call", [("cache", "warm"), ("tune", "--dry-run", "--seconds", "600")], ids=" ".join
 )
 def test_ctrl_c(call: tuple[str, ...], tmp_path: Path) -> None:
-    """It ends the command, with the exit code that a shell expects, and nothing else is said."""
+    """It ends the command, with the exit code that a shell expects, and nothing is said but how far it came."""
     script = (
         f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{command(*call)}"
     )
@@ -255,4 +255,4 @@ def test_ctrl_c(call: tuple[str, ...], tmp_path: Path) -> None:
         result = finish(process)
     assert result.returncode == 130
     assert "Traceback" not in result.stderr
-    assert all(line.startswith("fastact: compiling") for line in result.stderr.splitlines())
+    assert all(line.startswith("fastact: ") for line in result.stderr.splitlines())
