@@ -264,10 +264,11 @@ class Exponentials:
                     relative.exponent * one(),
                 )
                 top_share = np.float64(sum_lanes(of_top))
-                excess += (sum_lanes(fold_to_double(equal)) - 1) * top_share
+                ratio = total / top_share
+                equals = sum_lanes(fold_to_double(equal)) - 1
+                ratio += equals - ratio * (sum_lanes(low) / top_share)
+                excess += equals * top_share
                 total = excess + top_share
-                ratio = excess / top_share
-                ratio -= ratio * (sum_lanes(low) / top_share)
                 log_total = sum_lanes(log1p(ratio * one_double()))
                 log_mean = sum_lanes(log((1 + ratio) / count(row) * one_double()))
             temperature = relative.temperature
