@@ -229,12 +229,26 @@ def near_exp_parts_of_sum(x: Vector, x_low: Vector) -> tuple[Vector, Vector]:
     return power, fma(polynomial(r, EXP), r * r, r)
 
 
+def exp_terms(x: Vector, x_low: Vector) -> tuple[Vector, Vector, Vector]:
+    """Return a power of two and two terms, where ``exp(x + x_low) = power (1 + r + s)``, more exactly than with their sum.
+
+    Valid range: `NEAR` <= x <= 1.
+    """
+    power, n, first = _reduce_to_power(x)
+    correction = fma(n, _MINUS_LN2_LOW, x_low)
+    r = first + correction
+    return power, r, fma(polynomial(r, EXP), r * r, (first - r) + correction)
+
+
 def _near_reduce(x: Vector) -> tuple[Vector, Vector, Vector]:
     """Return ``2**n``, n, and ``x - n * LN2_HIGH`` exactly; below `NEAR`, x counts as that."""
-    bounded = select(x < NEAR, NEAR, x)
-    shifted = fma(bounded, LOG2_E, SHIFT_TO_POWER)
+    return _reduce_to_power(select(x < NEAR, NEAR, x))
+
+
+def _reduce_to_power(x: Vector) -> tuple[Vector, Vector, Vector]:
+    shifted = fma(x, LOG2_E, SHIFT_TO_POWER)
     n = shifted - SHIFT_TO_POWER
-    return from_bits(bits(shifted) << MANTISSA_BITS), n, fma(n, _MINUS_LN2_HIGH, bounded)
+    return from_bits(bits(shifted) << MANTISSA_BITS), n, fma(n, _MINUS_LN2_HIGH, x)
 
 
 def far_exp_times(x: Vector, x_low: Vector, factor: Vector) -> Vector:
