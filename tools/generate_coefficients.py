@@ -322,7 +322,9 @@ POLYNOMIALS = (
         ),
         target=scaled_mills_ratio,
         weight=lambda u: 1 / scaled_mills_ratio(u),
-        interval={dtype: (context.mpf(-1) / 2, to_u(a, NORMAL_K)) for dtype, a in NORMAL_ZERO.items()},
+        interval={
+            dtype: (context.mpf(-1) / 2, to_u(a, NORMAL_K)) for dtype, a in NORMAL_ZERO.items()
+        },
         degree={"float32": 11, "float64": 27},
     ),
     Polynomial(
@@ -423,9 +425,7 @@ def constants() -> list[Constant]:
         ),
         Constant("ERFC_K", "The K of ERFC.", by_dtype(lambda _: ERFC_K)),
         Constant("ERFC_ZERO", "erfc is zero above.", ERFC_ZERO),
-        Constant(
-            "NORMAL_K", "The K of NORMAL.", by_dtype(lambda _: NORMAL_K)
-        ),
+        Constant("NORMAL_K", "The K of NORMAL.", by_dtype(lambda _: NORMAL_K)),
         Constant("NORMAL_ZERO", "Phi(-a), phi(a) and a phi(a) are zero above.", NORMAL_ZERO),
         Constant("DENSITY_HIGH", "1 / sqrt(2 pi).", part(density, 0)),
         Constant("DENSITY_LOW", "1 / sqrt(2 pi) - DENSITY_HIGH.", part(density, 1)),

@@ -2,8 +2,8 @@
 
 The tail of both is a Gaussian times a slowly varying function, approximated after M. M. Shepherd and
 J. G. Laframboise, "Chebyshev Approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < infinity",
-Mathematics of Computation 36 (1981): a polynomial in u = (a - K) / (a + K), which maps the half line to
-an interval, divided by a + W. The square in the Gaussian is a double-double: its rounding alone would
+Mathematics of Computation 36 (1981): a polynomial in u = 1/2 - K / (a + K), which maps the half line to
+an interval, divided by a + K. The square in the Gaussian is a double-double: its rounding alone would
 cost dozens of ULP of the result in float32, and hundreds in float64.
 """
 
@@ -27,8 +27,9 @@ from fastact.vecmath.double_double import (
     fast_two_sum,
     select_double_double,
 )
-from fastact.vecmath.exponential import exp_parts, exp_terms
-from fastact.vecmath.scaling import at_least_tiny, ldexp
+from fastact.vecmath.exponential import exp_parts, exp_parts_of_sum
+from fastact.vecmath.scaling import at_least_tiny, bound, ldexp
+
 
 def _split(
     table: dict[str, tuple[float, ...]],
@@ -65,9 +66,9 @@ _ERF_ONE = PerDtype(float32=4.0, float64=6.0)
 
 
 def _tail(
-    a: Vector, r: Vector, s: Vector, k: Vector, first: Vector, higher: PerDtype[tuple[float, ...]]
+    a: Vector, p: Vector, k: Vector, first: Vector, higher: PerDtype[tuple[float, ...]]
 ) -> DoubleDouble:
-    """Compute ``(1 + r + s) Q(u) / (a + k)`` with ``u = 1/2 - k / (a + k)`` as a sum, where r is at most 0.5 and s 0.1."""
+    """Compute ``(1 + p) Q(u) / (a + k)`` with ``u = 1/2 - k / (a + k)`` as a sum, where abs(p) < 1/2."""
     d = a + k
     t = 1 / d
     # The relative error of t; a - (d - k) is exact because k has few bits.
@@ -78,29 +79,27 @@ def _tail(
     y = t * q
     y_low = fma(t, fma(u, slope, first - q), fma(t, q, -y))
     change = fma(y * _SENSITIVITY, error, y_low)
-    return y, fma(y, r, fma(y, s, fma(change, r, change)))
+    return y, fma(y, p, fma(change, p, change))
 
 
-def _erfc_of_terms(a: Vector, r: Vector, s: Vector) -> Vector:
-    """Return ``erfc(a) / 2**n``, where ``exp(-a**2) = 2**n (1 + r + s)``."""
-    y, y_low = _tail(a, r, s, _ERFC_K, _ERFC_FIRST, _ERFC_HIGHER)
+def _erfc_of_parts(a: Vector, p: Vector) -> Vector:
+    """Return ``erfc(a) / 2**n``, where ``exp(-a**2) = 2**n (1 + p)``."""
+    y, y_low = _tail(a, p, _ERFC_K, _ERFC_FIRST, _ERFC_HIGHER)
     return y + y_low
 
 
-def _normal_of_terms(a: Vector, r: Vector, s: Vector) -> tuple[DoubleDouble, Vector]:
-    """Return ``Phi(-a) / 2**n`` as a sum, and ``phi(a) / 2**n``, where ``exp(-a**2 / 2) = 2**n (1 + r + s)``.
+def _normal_of_parts(a: Vector, p: Vector) -> tuple[DoubleDouble, Vector]:
+    """Return ``Phi(-a) / 2**n`` as a sum, and ``phi(a) / 2**n``, where ``exp(-a**2 / 2) = 2**n (1 + p)``.
 
     Phi is the distribution function of the standard normal distribution, and phi its density.
     """
-    density = _DENSITY_HIGH + fma(_DENSITY_HIGH, r, fma(_DENSITY_HIGH, s, _DENSITY_LOW))
-    return _tail(a, r, s, _NORMAL_K, _NORMAL_FIRST, _NORMAL_HIGHER), density
+    density = _DENSITY_HIGH + fma(_DENSITY_HIGH, p, _DENSITY_LOW)
+    return _tail(a, p, _NORMAL_K, _NORMAL_FIRST, _NORMAL_HIGHER), density
 
 
-def _gelu_of_terms(
-    a: Vector, factor: Vector, r: Vector, s: Vector
-) -> tuple[Vector, Vector]:
+def _gelu_of_parts(a: Vector, factor: Vector, p: Vector) -> tuple[Vector, Vector]:
     """Return ``factor Phi(-a)`` and ``Phi(-a) - a phi(a)`` over ``2**n``, likewise."""
-    (y, y_low), density = _normal_of_terms(a, r, s)
+    (y, y_low), density = _normal_of_parts(a, p)
     return fma(factor, y, factor * y_low), fma(-a, density, y + y_low)
 
 
@@ -128,9 +127,9 @@ def erf(x: Vector) -> Vector:
     """
     a = select(abs(x) > _ERF_ONE, _ERF_ONE, abs(x))
     bounded = at_least_tiny(a)
-    power, r, s = exp_terms(*_minus_square(bounded))
+    power, p = exp_parts_of_sum(*_minus_square(bounded))
     small = fma(a, polynomial(bounded * bounded, ERF), a)
-    return copysign(select(a < 0.5, small, fma(-power, _erfc_of_terms(bounded, r, s), 1)), x)
+    return copysign(select(a < 0.5, small, fma(-power, _erfc_of_parts(bounded, p), 1)), x)
 
 
 def erfc(x: Vector) -> Vector:
@@ -145,12 +144,12 @@ def erfc(x: Vector) -> Vector:
     """
     size = abs(x)
     a = at_least_tiny(select(size > _ERFC_NEAR, _ERFC_NEAR, size))
-    power, r, s = exp_terms(*_minus_square(a))
-    tail = _erfc_of_terms(a, r, s) * power
+    power, p = exp_parts_of_sum(*_minus_square(a))
+    tail = _erfc_of_parts(a, p) * power
     if any_above(bits(size), _BITS_OF_ERFC_NEAR):
-        far = select(size > ERFC_ZERO, ERFC_ZERO, size)
-        n, p, p_low = exp_parts(*_minus_square(far))
-        tail = select(size > _ERFC_NEAR, ldexp(_erfc_of_terms(far, p, p_low), n), tail)
+        far = bound(size, _ERFC_NEAR, ERFC_ZERO)
+        n, p, _ = exp_parts(*_minus_square(far))
+        tail = select(size > _ERFC_NEAR, ldexp(_erfc_of_parts(far, p), n), tail)
     return select(x < 0, 2 - tail, tail)
 
 
@@ -161,13 +160,13 @@ def normal_cdf_and_pdf(x: Vector) -> tuple[Vector, Vector]:
     """
     size = abs(x)
     a = at_least_tiny(select(size > _NORMAL_NEAR, _NORMAL_NEAR, size))
-    power, r, s = exp_terms(*_half_square(a))
-    (y, y_low), density = _normal_of_terms(a, r, s)
+    power, p = exp_parts_of_sum(*_half_square(a))
+    (y, y_low), density = _normal_of_parts(a, p)
     tail, density = (y + y_low) * power, density * power
     if any_above(bits(size), _BITS_OF_NORMAL_NEAR):
-        is_far, far = size > _NORMAL_NEAR, select(size > _NORMAL_ZERO, _NORMAL_ZERO, size)
-        n, p, p_low = exp_parts(*_half_square(far))
-        (y, y_low), far_density = _normal_of_terms(far, p, p_low)
+        is_far, far = size > _NORMAL_NEAR, bound(size, _NORMAL_NEAR, _NORMAL_ZERO)
+        n, p, _ = exp_parts(*_half_square(far))
+        (y, y_low), far_density = _normal_of_parts(far, p)
         tail = select(is_far, ldexp(y + y_low, n), tail)
         density = select(is_far, ldexp(far_density, n), density)
     return select(x < 0, tail, 1 - tail), density
@@ -183,14 +182,14 @@ def gelu_and_derivative(x: Vector) -> tuple[Vector, Vector]:
     size = abs(x)
     near = select(size > _NORMAL_NEAR, _NORMAL_NEAR, size)
     a = at_least_tiny(near)
-    power, r, s = exp_terms(*_half_square(a))
-    product, slope = _gelu_of_terms(a, near, r, s)
+    power, p = exp_parts_of_sum(*_half_square(a))
+    product, slope = _gelu_of_parts(a, near, p)
     product, slope = product * power, slope * power
     if any_above(bits(size), _BITS_OF_NORMAL_NEAR):
         # Multiply before scaling by the power of two, so that subnormal results are rounded once.
-        is_far, far = size > _NORMAL_NEAR, select(size > _NORMAL_ZERO, _NORMAL_ZERO, size)
-        n, p, p_low = exp_parts(*_half_square(far))
-        far_product, far_slope = _gelu_of_terms(far, far, p, p_low)
+        is_far, far = size > _NORMAL_NEAR, bound(size, _NORMAL_NEAR, _NORMAL_ZERO)
+        n, p, _ = exp_parts(*_half_square(far))
+        far_product, far_slope = _gelu_of_parts(far, far, p)
         product = select(is_far, ldexp(far_product, n), product)
         slope = select(is_far, ldexp(far_slope, n), slope)
     return select(x < 0, -0.0, x) - product, select(x < 0, slope, 1 - slope)
@@ -208,7 +207,7 @@ def erf_and_derivative_double_double(
     a = select(vanishes, 0, x)
     bounded = at_least_tiny(a)
     n, p, p_low = exp_parts(*_minus_square(bounded))
-    tail = _erfc_of_terms(bounded, p, p_low)
+    tail = _erfc_of_parts(bounded, p)
     is_small = a < 0.5
     larger = select(is_small, a, 1)
     smaller = select(

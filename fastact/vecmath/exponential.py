@@ -224,20 +224,14 @@ def near_exp_parts(x: Vector) -> tuple[Vector, Vector]:
 
 def near_exp_parts_of_sum(x: Vector, x_low: Vector) -> tuple[Vector, Vector]:
     """Do the same for a sum with a small low part."""
-    power, n, first = _near_reduce(x)
+    return exp_parts_of_sum(select(x < NEAR, NEAR, x), x_low)
+
+
+def exp_parts_of_sum(x: Vector, x_low: Vector) -> tuple[Vector, Vector]:
+    """Do the same for x not below `NEAR`."""
+    power, n, first = _reduce_to_power(x)
     r = first + fma(n, _MINUS_LN2_LOW, x_low)
     return power, fma(polynomial(r, EXP), r * r, r)
-
-
-def exp_terms(x: Vector, x_low: Vector) -> tuple[Vector, Vector, Vector]:
-    """Return a power of two and two terms, where ``exp(x + x_low) = power (1 + r + s)``, more exactly than with their sum.
-
-    Valid range: `NEAR` <= x <= 1.
-    """
-    power, n, first = _reduce_to_power(x)
-    correction = fma(n, _MINUS_LN2_LOW, x_low)
-    r = first + correction
-    return power, r, fma(polynomial(r, EXP), r * r, (first - r) + correction)
 
 
 def _near_reduce(x: Vector) -> tuple[Vector, Vector, Vector]:
