@@ -67,8 +67,8 @@ _ERF_ONE = PerDtype(float32=4.0, float64=6.0)
 
 def _tail(
     a: Vector, p: Vector, k: Vector, first: Vector, higher: PerDtype[tuple[float, ...]]
-) -> DoubleDouble:
-    """Compute ``(1 + p) Q(u) / (a + k)`` with ``u = 1/2 - k / (a + k)`` as a sum, where abs(p) < 1/2."""
+) -> Vector:
+    """Compute ``(1 + p) Q(u) / (a + k)`` with ``u = 1/2 - k / (a + k)``, where abs(p) < 1/2."""
     d = a + k
     t = 1 / d
     # The relative error of t; a - (d - k) is exact because k has few bits.
@@ -79,17 +79,16 @@ def _tail(
     y = t * q
     y_low = fma(t, fma(u, slope, first - q), fma(t, q, -y))
     change = fma(y * _SENSITIVITY, error, y_low)
-    return y, fma(y, p, fma(change, p, change))
+    return y + fma(y, p, fma(change, p, change))
 
 
 def _erfc_of_parts(a: Vector, p: Vector) -> Vector:
     """Return ``erfc(a) / 2**n``, where ``exp(-a**2) = 2**n (1 + p)``."""
-    y, y_low = _tail(a, p, _ERFC_K, _ERFC_FIRST, _ERFC_HIGHER)
-    return y + y_low
+    return _tail(a, p, _ERFC_K, _ERFC_FIRST, _ERFC_HIGHER)
 
 
-def _normal_of_parts(a: Vector, p: Vector) -> tuple[DoubleDouble, Vector]:
-    """Return ``Phi(-a) / 2**n`` as a sum, and ``phi(a) / 2**n``, where ``exp(-a**2 / 2) = 2**n (1 + p)``.
+def _normal_of_parts(a: Vector, p: Vector) -> tuple[Vector, Vector]:
+    """Return ``Phi(-a) / 2**n`` and ``phi(a) / 2**n``, where ``exp(-a**2 / 2) = 2**n (1 + p)``.
 
     Phi is the distribution function of the standard normal distribution, and phi its density.
     """
@@ -99,8 +98,8 @@ def _normal_of_parts(a: Vector, p: Vector) -> tuple[DoubleDouble, Vector]:
 
 def _gelu_of_parts(a: Vector, factor: Vector, p: Vector) -> tuple[Vector, Vector]:
     """Return ``factor Phi(-a)`` and ``Phi(-a) - a phi(a)`` over ``2**n``, likewise."""
-    (y, y_low), density = _normal_of_parts(a, p)
-    return fma(factor, y, factor * y_low), fma(-a, density, y + y_low)
+    y, density = _normal_of_parts(a, p)
+    return factor * y, fma(-a, density, y)
 
 
 def _half_square(a: Vector) -> DoubleDouble:
@@ -161,13 +160,13 @@ def normal_cdf_and_pdf(x: Vector) -> tuple[Vector, Vector]:
     size = abs(x)
     a = at_least_tiny(select(size > _NORMAL_NEAR, _NORMAL_NEAR, size))
     power, p = exp_parts_of_sum(*_half_square(a))
-    (y, y_low), density = _normal_of_parts(a, p)
-    tail, density = (y + y_low) * power, density * power
+    y, density = _normal_of_parts(a, p)
+    tail, density = y * power, density * power
     if any_above(bits(size), _BITS_OF_NORMAL_NEAR):
         is_far, far = size > _NORMAL_NEAR, bound(size, _NORMAL_NEAR, _NORMAL_ZERO)
         n, p, _ = exp_parts(*_half_square(far))
-        (y, y_low), far_density = _normal_of_parts(far, p)
-        tail = select(is_far, ldexp(y + y_low, n), tail)
+        y, far_density = _normal_of_parts(far, p)
+        tail = select(is_far, ldexp(y, n), tail)
         density = select(is_far, ldexp(far_density, n), density)
     return select(x < 0, tail, 1 - tail), density
 
