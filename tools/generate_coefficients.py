@@ -100,6 +100,14 @@ def log_tail_weight(z: Number) -> Number:
     return atanh_weight(z) * z
 
 
+def log1p_tail(e: Number) -> Number:
+    """Return (e - log(1 + e)) / e^2."""
+    if e == 0:
+        return context.mpf(1) / 2
+    with context.extradps(context.dps):  # The subtraction cancels near 0.
+        return (e - context.log1p(e)) / e**2
+
+
 def sinh_tail(z: Number) -> Number:
     """Return (sinh(a) - a) / (a z) with a = sqrt(z)."""
     if z == 0:
@@ -148,25 +156,25 @@ def erfcx(t: Number) -> Number:
 
 
 def from_u(u: Number, k: float) -> Number:
-    """Return a for u = (a - k) / (a + k)."""
-    return k * (1 + u) / (1 - u)
+    """Return a for u = 1/2 - k / (a + k)."""
+    return k * (1 + 2 * u) / (1 - 2 * u)
 
 
 def to_u(a: Number, k: float) -> Number:
-    """Return u = (a - k) / (a + k)."""
-    return (context.convert(a) - k) / (context.convert(a) + k)
+    """Return u = 1/2 - k / (a + k)."""
+    return context.mpf(1) / 2 - k / (context.convert(a) + k)
 
 
 def scaled_erfcx(u: Number) -> Number:
-    """Return (a + ERFC_W) erfcx(a)."""
+    """Return (a + ERFC_K) erfcx(a)."""
     a = from_u(u, ERFC_K)
-    return (a + ERFC_W) * erfcx(a)
+    return (a + ERFC_K) * erfcx(a)
 
 
 def scaled_mills_ratio(u: Number) -> Number:
-    """Return (a + NORMAL_W) exp(a^2 / 2) Phi(-a), for the standard normal distribution Phi."""
+    """Return (a + NORMAL_K) exp(a^2 / 2) Phi(-a), for the standard normal distribution Phi."""
     a = from_u(u, NORMAL_K)
-    return (a + NORMAL_W) * erfcx(a / context.sqrt(2)) / 2
+    return (a + NORMAL_K) * erfcx(a / context.sqrt(2)) / 2
 
 
 def sin_tail(z: Number) -> Number:
@@ -204,14 +212,13 @@ LARGEST_S = (context.sqrt(2) - 1) / (context.sqrt(2) + 1)
 # Rounding x / (pi/2) to an integer leaves |r| <= pi/4, with the same margin.
 QUARTER_TURN = context.pi / 4 * (1 + context.mpf(2) ** -10)
 
-# For erfcx(a) = Q(u) / (a + W) with u = (a - K) / (a + K), and likewise for the normal
-# distribution. W makes Q(u) vary little over its range, so that an error in u does little harm. K
-# gives a small degree, and among the multiples of 1/512 nearby it is the one whose Q(0) is almost
-# representable in both types: rounding Q(0) costs up to a bit, which no other coefficient can make
-# up for at u = 0. From ZERO on, results are zero.
-ERFC_W, ERFC_K = 1.0, 2.876953125
+# For erfcx(a) = Q(u) / (a + K) with u = 1/2 - K / (a + K), and likewise for the normal distribution. A small K makes
+# Q(u) vary little, so that an error in u does little harm, and a larger one gives a smaller degree. Among the multiples
+# of 1/512 nearby it is the one whose Q(0) is almost representable in both types: rounding Q(0) costs up to a bit,
+# which no other coefficient can make up for at u = 0. From ZERO on, results are zero.
+ERFC_K = 1.494140625
 ERFC_ZERO = {"float32": 10.25, "float64": 27.25}
-NORMAL_W, NORMAL_K = 1.375, 3.96484375
+NORMAL_K = 1.986328125
 NORMAL_ZERO = {"float32": 14.75, "float64": 38.75}
 
 # The tangent of pi/8.
@@ -254,6 +261,14 @@ POLYNOMIALS = (
         degree={"float32": 3, "float64": 9},
     ),
     Polynomial(
+        name="LOG1P_TAIL",
+        comment="log(1 + e) ~ e - e^2 Q(e) for 0 <= e <= 1",
+        target=log1p_tail,
+        weight=lambda e: e**2 / context.log1p(e) if e else context.mpf(0),
+        interval=everywhere(0, 1),
+        degree={"float32": 8, "float64": 19},
+    ),
+    Polynomial(
         name="LOG_TAIL",
         comment=(
             "log(1 + f) ~ 2 s + 2/3 s z + s z^2 Q(z), s = f / (2 + f), z = s^2,"
@@ -291,24 +306,26 @@ POLYNOMIALS = (
     Polynomial(
         name="ERFC",
         comment=(
-            "exp(a^2) erfc(a) ~ Q(u) / (a + ERFC_W), u = (a - ERFC_K) / (a + ERFC_K),"
+            "exp(a^2) erfc(a) ~ Q(u) / (a + ERFC_K), u = 1/2 - ERFC_K / (a + ERFC_K),"
             " for 0 <= a <= ERFC_ZERO"
         ),
         target=scaled_erfcx,
         weight=lambda u: 1 / scaled_erfcx(u),
-        interval={dtype: (context.mpf(-1), to_u(a, ERFC_K)) for dtype, a in ERFC_ZERO.items()},
-        degree={"float32": 10, "float64": 22},
+        interval={dtype: (context.mpf(-1) / 2, to_u(a, ERFC_K)) for dtype, a in ERFC_ZERO.items()},
+        degree={"float32": 11, "float64": 27},
     ),
     Polynomial(
         name="NORMAL",
         comment=(
-            "exp(a^2 / 2) Phi(-a) ~ Q(u) / (a + NORMAL_W), u = (a - NORMAL_K) / (a + NORMAL_K),"
+            "exp(a^2 / 2) Phi(-a) ~ Q(u) / (a + NORMAL_K), u = 1/2 - NORMAL_K / (a + NORMAL_K),"
             " for 0 <= a <= NORMAL_ZERO"
         ),
         target=scaled_mills_ratio,
         weight=lambda u: 1 / scaled_mills_ratio(u),
-        interval={dtype: (context.mpf(-1), to_u(a, NORMAL_K)) for dtype, a in NORMAL_ZERO.items()},
-        degree={"float32": 10, "float64": 22},
+        interval={
+            dtype: (context.mpf(-1) / 2, to_u(a, NORMAL_K)) for dtype, a in NORMAL_ZERO.items()
+        },
+        degree={"float32": 11, "float64": 27},
     ),
     Polynomial(
         name="SIN",
@@ -406,15 +423,9 @@ def constants() -> list[Constant]:
             "ln2 - LN2_SHORT_HIGH.",
             by_dtype(lambda dtype: parts(ln2 - short_high[dtype], dtype, 1)[0]),
         ),
-        Constant("ERFC_W", "The offset W in the denominator of ERFC.", by_dtype(lambda _: ERFC_W)),
-        Constant("ERFC_K", "The scale K in the argument u of ERFC.", by_dtype(lambda _: ERFC_K)),
+        Constant("ERFC_K", "The K of ERFC.", by_dtype(lambda _: ERFC_K)),
         Constant("ERFC_ZERO", "erfc is zero above.", ERFC_ZERO),
-        Constant(
-            "NORMAL_W", "The offset W in the denominator of NORMAL.", by_dtype(lambda _: NORMAL_W)
-        ),
-        Constant(
-            "NORMAL_K", "The scale K in the argument u of NORMAL.", by_dtype(lambda _: NORMAL_K)
-        ),
+        Constant("NORMAL_K", "The K of NORMAL.", by_dtype(lambda _: NORMAL_K)),
         Constant("NORMAL_ZERO", "Phi(-a), phi(a) and a phi(a) are zero above.", NORMAL_ZERO),
         Constant("DENSITY_HIGH", "1 / sqrt(2 pi).", part(density, 0)),
         Constant("DENSITY_LOW", "1 / sqrt(2 pi) - DENSITY_HIGH.", part(density, 1)),

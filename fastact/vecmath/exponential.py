@@ -224,17 +224,25 @@ def near_exp_parts(x: Vector) -> tuple[Vector, Vector]:
 
 def near_exp_parts_of_sum(x: Vector, x_low: Vector) -> tuple[Vector, Vector]:
     """Do the same for a sum with a small low part."""
-    power, n, first = _near_reduce(x)
+    return exp_parts_of_sum(select(x < NEAR, NEAR, x), x_low)
+
+
+def exp_parts_of_sum(x: Vector, x_low: Vector) -> tuple[Vector, Vector]:
+    """Do the same for x not below `NEAR`."""
+    power, n, first = _reduce_to_power(x)
     r = first + fma(n, _MINUS_LN2_LOW, x_low)
     return power, fma(polynomial(r, EXP), r * r, r)
 
 
 def _near_reduce(x: Vector) -> tuple[Vector, Vector, Vector]:
     """Return ``2**n``, n, and ``x - n * LN2_HIGH`` exactly; below `NEAR`, x counts as that."""
-    bounded = select(x < NEAR, NEAR, x)
-    shifted = fma(bounded, LOG2_E, SHIFT_TO_POWER)
+    return _reduce_to_power(select(x < NEAR, NEAR, x))
+
+
+def _reduce_to_power(x: Vector) -> tuple[Vector, Vector, Vector]:
+    shifted = fma(x, LOG2_E, SHIFT_TO_POWER)
     n = shifted - SHIFT_TO_POWER
-    return from_bits(bits(shifted) << MANTISSA_BITS), n, fma(n, _MINUS_LN2_HIGH, bounded)
+    return from_bits(bits(shifted) << MANTISSA_BITS), n, fma(n, _MINUS_LN2_HIGH, x)
 
 
 def far_exp_times(x: Vector, x_low: Vector, factor: Vector) -> Vector:
