@@ -19,6 +19,7 @@ from fastact.arrays.arguments import (
     outputs_for,
 )
 from fastact.arrays.contiguous import BLOCK, RANDOM_OPERANDS, run_contiguous
+from fastact.arrays.long_rows import LONG, run_in_chunks
 from fastact.arrays.plans import MAX_BYTES, SMALL_BYTES, Call, KernelPlan, Plan, are_plain, shaped
 from fastact.arrays.random_numbers import Draw
 from fastact.arrays.rows import (
@@ -30,7 +31,7 @@ from fastact.arrays.rows import (
     layout_of,
     run_on_rows,
 )
-from fastact.catalogue.definition import RowDefinition
+from fastact.catalogue.definition import ExponentialsDefinition, RowDefinition
 from fastact.catalogue.normalized import hardmax
 from fastact.functions.function import Function, function_of
 from fastact.functions.operation import SUMMARIES, Family, Operation
@@ -47,12 +48,13 @@ from fastact.functions.options import (
     array,
 )
 from fastact.functions.vjp import by_backward
-from fastact.kernels.kernel import Contiguous, Kernel, Rows
+from fastact.kernels.algorithms.softmax import CHUNK_SUMS, chunk_sums
+from fastact.kernels.kernel import Contiguous, Elementwise, Kernel, Rows
 from fastact.runtime.dtypes import dtype_of, has_loop, inner_type
 from fastact.runtime.output_pool import POOLED
 from fastact.runtime.replays import Input, Output
 from fastact.simd import uniform
-from fastact.vecmath import log
+from fastact.vecmath import exp, log
 
 _SIGNATURES = {
     "forward": "x(n), temperature: parameter -> y(n)",
@@ -68,6 +70,11 @@ _REDUCED_SIGNATURES = {
 _MASKED = "masked_"
 _SCALARS = "temperature: parameter"
 _MASKED_SCALARS = f"mask(n): bool, {_SCALARS}, length: intp"
+# Kernels for chunks of long rows: their sums, and their results given the sums of the whole row.
+_SUMS, _CHUNKS = "sums_", "chunks_"
+_CHUNK_SUMS = ", ".join(
+    f"{name}: {'parameter' if name == 'top' else 'float64'}" for name in CHUNK_SUMS
+)
 # The length of rows that are not cut short.
 _WHOLE = np.asarray(np.iinfo(np.intp).max, np.intp)
 _PERTURB = f"{', '.join(f'{name}: int64' for name in RANDOM_OPERANDS)}, x(n) -> y(n)"
@@ -146,11 +153,24 @@ def family(definition: RowDefinition) -> Family:
         {name: _operation(definition, name) for name in _SIGNATURES},
         (*_SIGNATURES, *others),
         partial(_kernel, definition),
-        others=tuple(_MASKED + name for name in _SIGNATURES),
+        others=_others(definition),
         vjp=_random_vjp if definition.is_random else None,
         vjp_example=_example(definition, "vjp"),
         constants=_constants_of,
     )
+
+
+def _others(definition: RowDefinition) -> tuple[str, ...]:
+    """Return the keys of the kernels that only some calls need."""
+    masked = tuple(_MASKED + name for name in _SIGNATURES)
+    if not _has_chunks(definition):
+        return masked
+    return (*masked, *(of + name for of in (_SUMS, _CHUNKS) for name in _SIGNATURES), "exp")
+
+
+def _has_chunks(definition: Any) -> bool:
+    """Whether long rows are computed in chunks."""
+    return isinstance(definition, ExponentialsDefinition)
 
 
 def _operation(definition: RowDefinition, name: str) -> Operation:
@@ -193,10 +213,18 @@ def _example(definition: RowDefinition, name: str) -> str:
 def _kernel(definition: RowDefinition, name: str) -> Kernel:
     if name == "perturb":
         return Kernel.of(_PERTURB, Contiguous(lambda: _perturbed))
+    if name == "exp":
+        return Kernel.of("x -> y", Elementwise(lambda: lambda x: (exp(x),)))
     signatures = _REDUCED_SIGNATURES if definition.is_reduced else _SIGNATURES
-    signature = signatures[name.removeprefix(_MASKED)]
+    operation = name.split("_", 1)[-1] if name not in signatures else name
+    signature = signatures[operation]
+    if name.startswith(_SUMS):
+        inputs = signature.replace("dy, ", "").split("->")[0]
+        return Kernel.of(f"{inputs} -> {_CHUNK_SUMS}", Rows(lambda: partial(chunk_sums, definition)))
     if name.startswith(_MASKED):
         signature = signature.replace(_SCALARS, _MASKED_SCALARS)
+    elif name.startswith(_CHUNKS):
+        signature = signature.replace(_SCALARS, f"{_SCALARS}, {_CHUNK_SUMS}, count: float64")
     return Kernel.of(signature, Rows(lambda: definition.algorithm, _absent(definition)))
 
 
@@ -275,7 +303,7 @@ def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
         x = arrays[whole]
         if out is not None:
             pass
-        elif type(x) is np.ndarray and x.ndim and x.nbytes < MAX_BYTES and has_loop(x.dtype):
+        elif type(x) is np.ndarray and x.ndim and x.nbytes < MAX_BYTES and x.shape[-1] <= LONG and has_loop(x.dtype):
             for k, is_row in others:
                 array = arrays[k]
                 if type(array) is not np.ndarray or array.dtype is not x.dtype:
@@ -483,10 +511,35 @@ class RowsCall(Call):
         return as_returned(results, self.out)
 
     def _run(self, inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
+        if self._is_long(max((each.shape for each in inputs), key=len)[-1]):
+            self._run_in_chunks(inputs, outputs)
+            return
         types = self.function._family.kernel(self.kernel).types(self.dtype)
         self.function.kernels[self.kernel](
             *inputs, *self.scalars, out=tuple(outputs), casting="same_kind", signature=types
         )
+
+    def _is_long(self, length: int) -> bool:
+        """Whether rows of this length are computed in chunks; those with a mask are not."""
+        has_mask = self.kernel != self.operation.name
+        return length > LONG and not has_mask and _has_chunks(self.function._definition)
+
+    def _run_in_chunks(self, inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
+        kernels, kernel_of = self.function.kernels, self.function._family.kernel
+        sums, chunks = _SUMS + self.kernel, _CHUNKS + self.kernel
+        types = [kernel_of(each).types(self.dtype) for each in (sums, chunks)]
+        (temperature,) = self.scalars
+
+        def sums_of(rows: list[NDArray[Any]]) -> Any:
+            return kernels[sums](*rows, temperature, casting="same_kind", signature=types[0])
+
+        def results_of(
+            given: list[NDArray[Any]], of_row: Any, count: int, into: tuple[NDArray[Any], ...]
+        ) -> None:
+            operands = (*given, temperature, *of_row, float(count))
+            kernels[chunks](*operands, out=into, casting="same_kind", signature=types[1])
+
+        run_in_chunks(sums_of, results_of, kernels["exp"], float(temperature), inputs, outputs)
 
     def plan(self, positions: Mapping[str, Any]) -> Plan | None:
         """Return a plan for rows along one axis."""
@@ -494,6 +547,8 @@ class RowsCall(Call):
             return None
         layout, names = self.layout, self.operation.inputs
         if not isinstance(layout, Axes) or layout.rows_last is None:
+            return None
+        if self._is_long(*layout.row_shape):
             return None
         if any(name not in positions for name in names):
             return None

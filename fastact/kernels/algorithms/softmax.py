@@ -131,19 +131,28 @@ class Exponentials:
         ``relative_to(top, temperature, reciprocal)`` returns the `Relative` of a row.
     exponential : callable
         ``exponential(x, relative)`` returns exponentials, and which elements are the maximum.
+    top_share : callable
+        ``top_share(relative)`` returns the exponential of the maximum, and its low part.
+    count : callable
+        The function given, or its default.
+    are_given : bool
+        Whether the sums are operands: those of a row of which the kernel sees a chunk.
     """
 
     def __init__(
         self, rows: RowAccess, sign: int, takes_logarithm: bool, count: Any = None
     ) -> None:
         self._rows = rows
-        self._count = count or rows.internal(lambda row: row.n)
+        self.are_given = rows.has("count")
+        if self.are_given:
+            count = rows.scalar("count")
+        self.count = count or rows.internal(lambda row: row.n)
         self._sign = sign
         self._takes_logarithm = takes_logarithm
         self.padding = rows.padding("x", -math.inf * sign)
         self.exponential = self._exponential()
         self.relative_to = self._relative_to()
-        self.of_row = self._of_row()
+        self.top_share = self._top_share()
 
     def _exponential(self) -> Any:
         sign = self._sign
@@ -179,7 +188,63 @@ class Exponentials:
 
         return of_row
 
-    def _of_row(self) -> Any:
+    def _top_share(self) -> Any:
+        one = self._rows.one_lane(1.0)
+
+        @self._rows.internal
+        def top_share(relative: Any) -> Any:
+            of_top, low = exponential_of_top(
+                relative.shifted * one(),
+                relative.temperature * one(),
+                relative.reciprocal * one(),
+                relative.exponent * one(),
+            )
+            return np.float64(sum_lanes(of_top)), sum_lanes(low)
+
+        return top_share
+
+    def of_row(self) -> Any:
+        """Return a function that returns maximum, `Relative` and `Sums` of a row: ``of_row(row, temperature)``."""
+        if self.are_given:
+            return self._given()
+        relative_of, sums_of = self._relative_of_row(), self.sums()
+
+        @self._rows.internal
+        def of_row(row: Any, temperature: Any) -> Any:
+            top, relative = relative_of(row, temperature)
+            return top, relative, sums_of(row, top, relative)
+
+        return of_row
+
+    def _given(self) -> Any:
+        """Return `of_row` for sums that are operands: those of `chunk_sums`, combined."""
+        top_at, excess_at, weighted_at, dy_sum_at = map(self._rows.scalar, CHUNK_SUMS)
+        one, relative_to, top_share = self._rows.one_double, self.relative_to, self.top_share
+        count = self.count
+
+        @self._rows.internal
+        def given(row: Any, temperature: Any) -> Any:
+            top, ratio = top_at(row), excess_at(row)
+            relative = relative_to(top, temperature, 1 / temperature)
+            of_top, low = top_share(relative)
+            share = of_top + low
+            return (
+                top,
+                relative,
+                Sums(
+                    top if temperature == 1 else top / temperature,
+                    ratio * share,
+                    (1 + ratio) * share,
+                    sum_lanes(log1p(ratio * one())),
+                    sum_lanes(log((1 + ratio) / count(row) * one())),
+                    weighted_at(row) * share,
+                    dy_sum_at(row),
+                ),
+            )
+
+        return given
+
+    def _relative_of_row(self) -> Any:
         """Return a function that returns the maximum of a row, and the `Relative`: ``of_row(row, temperature)``.
 
         Without logarithms no result takes the maximum, and that of a short row is not looked for if all are near.
@@ -211,6 +276,8 @@ class Exponentials:
         """Return a function for passes after `sums`, which loads cached exponentials or recomputes them."""
         exponential, x_at = self.exponential, self._rows.index("x")
         cached, load_cached = self._rows.cached.count, self._rows.cached.load
+        if self.are_given:
+            cached = 0
 
         @self._rows.internal
         def again(arrays: Any, begin: Any, relative: Any, row: Any) -> Any:
@@ -230,8 +297,8 @@ class Exponentials:
         cached, store_cached = self._rows.cached.count, self._rows.cached.store
         exponential = self.exponential
         zeros, doubles = self._rows.zeros, self._rows.doubles
-        one, one_double, add = self._rows.one_lane(1.0), self._rows.one_double, adding(self._rows)
-        count, product = self._count, _product(self._rows)
+        one_double, add, top_share = self._rows.one_double, adding(self._rows), self.top_share
+        count, product = self.count, _product(self._rows)
 
         def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
             others, equal, weighted, dy_sum = sums
@@ -257,17 +324,11 @@ class Exponentials:
             log_total = log_mean = 0.0
             if takes_logarithm:
                 # The exponential of the maximum is left out: the sum of the others may be tiny.
-                of_top, low = exponential_of_top(
-                    relative.shifted * one(),
-                    relative.temperature * one(),
-                    relative.reciprocal * one(),
-                    relative.exponent * one(),
-                )
-                top_share = np.float64(sum_lanes(of_top))
-                excess += (sum_lanes(fold_to_double(equal)) - 1) * top_share
-                total = excess + top_share
-                ratio = excess / top_share
-                ratio -= ratio * (sum_lanes(low) / top_share)
+                share, low = top_share(relative)
+                excess += (sum_lanes(fold_to_double(equal)) - 1) * share
+                total = excess + share
+                ratio = excess / share
+                ratio -= ratio * (low / share)
                 log_total = sum_lanes(log1p(ratio * one_double()))
                 log_mean = sum_lanes(log((1 + ratio) / count(row) * one_double()))
             temperature = relative.temperature
@@ -296,8 +357,8 @@ def _from_input(definition: Any, rows: RowAccess) -> Callable[..., None]:
     sign = -1 if definition.of_minus_x else 1
     has_gradient = rows.has("dy")
     exponentials = Exponentials(rows, sign, definition.takes_logarithm)
-    prepare, relative_of = rows.prepare(exponentials.padding), exponentials.of_row
-    sums_of, exponential_again = exponentials.sums(), exponentials.again()
+    prepare, of_row = rows.prepare(exponentials.padding), exponentials.of_row()
+    exponential_again = exponentials.again()
     x_at, dy_at = rows.index("x"), rows.index("dy")
     temperature_of = rows.scalar("temperature")
     compute = rows.internal(definition.function)
@@ -320,19 +381,18 @@ def _from_input(definition: Any, rows: RowAccess) -> Callable[..., None]:
 
     def one_row(row: Any) -> None:
         prepare(row)
-        top, relative = relative_of(row, temperature_of(row))
-        write(row, (sums_of(row, top, relative), top, relative, row))
+        top, relative, sums = of_row(row, temperature_of(row))
+        write(row, (sums, top, relative, row))
 
     return one_row
 
 
-def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
-    sign = -1 if definition.of_minus_x else 1
-    padding = rows.padding("y", 0.0)
-    prepare = rows.prepare(padding)
-    doubles = rows.doubles
-    temperature_of = rows.scalar("temperature")
-    compute, add = rows.internal(definition.from_output), adding(rows)
+def _sums_of_output(rows: RowAccess) -> Any:
+    """Return a function that returns the sums of ``dy y`` and of ``dy`` of a row, or those given: ``of_row(row)``."""
+    if rows.has("count"):
+        weighted_at, dy_sum_at = rows.scalar("weighted"), rows.scalar("dy_sum")
+        return rows.internal(lambda row: (weighted_at(row), dy_sum_at(row)))
+    add, doubles = adding(rows), rows.doubles
 
     def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
         dy, y = arrays
@@ -340,20 +400,37 @@ def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
             sums[1], fold_to_double(dy)
         )
 
+    fold = rows.fold(step, rows.padding("y", 0.0))
+
+    @rows.internal
+    def of_row(row: Any) -> Any:
+        nothing = doubles(), doubles()
+        weighted, dy_sum = fold(row, (nothing, nothing), 0)
+        return total_of(weighted), total_of(dy_sum)
+
+    return of_row
+
+
+def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
+    sign = -1 if definition.of_minus_x else 1
+    padding = rows.padding("y", 0.0)
+    prepare = rows.prepare(padding)
+    temperature_of = rows.scalar("temperature")
+    compute, of_row = rows.internal(definition.from_output), _sums_of_output(rows)
+
     def results(arrays: Any, begin: Any, state: Any) -> Any:
         sums, temperature, reciprocal = state
         dy, y = arrays
         dx = sign * compute(dy, y, sums)
         return (dx * reciprocal if temperature != 1 else dx,)
 
-    fold, write = rows.fold(step, padding), rows.write(results)
+    write = rows.write(results)
 
     def one_row(row: Any) -> None:
         prepare(row)
         temperature = temperature_of(row)
-        nothing = doubles(), doubles()
-        weighted, dy_sum = fold(row, (nothing, nothing), 0)
-        sums = Sums(0.0, 0.0, 1.0, 0.0, 0.0, total_of(weighted), total_of(dy_sum))
+        weighted, dy_sum = of_row(row)
+        sums = Sums(0.0, 0.0, 1.0, 0.0, 0.0, weighted, dy_sum)
         write(row, (sums, temperature, 1 / temperature))
 
     return one_row
@@ -362,10 +439,12 @@ def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
 def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None]:
     """Return the function that reduces one row to a function of the sum of its exponentials."""
     is_mean = definition.is_mean
-    count: Any = rows.count() if is_mean else None
-    exponentials = Exponentials(rows, 1, takes_logarithm=True, count=count)
-    prepare, relative_of = rows.prepare(exponentials.padding), exponentials.of_row
-    sums_of, exponential_again = exponentials.sums(), exponentials.again()
+    exponentials = Exponentials(
+        rows, 1, takes_logarithm=True, count=rows.count() if is_mean else None
+    )
+    count, are_given = exponentials.count, exponentials.are_given
+    prepare, of_row = rows.prepare(exponentials.padding), exponentials.of_row()
+    exponential_again = exponentials.again()
     has_nan = rows.has_nan("x", exponentials.padding)
     temperature_of = rows.scalar("temperature")
     has_value, has_gradient = rows.has("y"), rows.has("dx")
@@ -381,12 +460,11 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
 
     def one_row(row: Any) -> None:
         prepare(row)
-        top, relative = relative_of(row, temperature_of(row))
-        sums = sums_of(row, top, relative)
+        top, relative, sums = of_row(row, temperature_of(row))
         value, derivative_factor = value_and_factor(sums)
         if has_value:
             # Differences to an infinite maximum are NaN.
-            is_infinite = abs(top) == math.inf
+            is_infinite = abs(top) == math.inf and not are_given
             if is_mean:  # of nothing it is NaN
                 is_infinite = is_infinite and count(row) > 0
             set_y(row, top if is_infinite and not has_nan(row) else value)
@@ -395,3 +473,65 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
             write(row, (factor, relative, row))
 
     return one_row
+
+
+#: What a kernel of chunks gives and, combined over a row, takes: the maximum; the sum of the other exponentials, and that
+#: of all times ``dy``, both relative to the exponential of the maximum; and the sum of ``dy``.
+CHUNK_SUMS = ("top", "excess", "weighted", "dy_sum")
+
+
+def chunk_sums(definition: Any, rows: RowAccess) -> Callable[..., None]:
+    """Return the function that computes `CHUNK_SUMS` of a chunk of a row.
+
+    A reduced row with plus infinity but no NaN has an infinite excess.
+    """
+    set_top, set_excess, set_weighted, set_dy_sum = map(rows.set_scalar, CHUNK_SUMS)
+    if rows.index("x") < 0:
+        prepare, sums_of_output = rows.prepare(rows.padding("y", 0.0)), _sums_of_output(rows)
+
+        def one_chunk_of_output(row: Any) -> None:
+            prepare(row)
+            weighted, dy_sum = sums_of_output(row)
+            set_top(row, 0.0)
+            set_excess(row, 0.0)
+            set_weighted(row, weighted)
+            set_dy_sum(row, dy_sum)
+
+        return one_chunk_of_output
+    sign = -1 if definition.of_minus_x else 1
+    is_reduced, zero = definition.is_reduced, rows.one_lane(0.0)
+    takes_logarithm = definition.takes_logarithm or is_reduced
+    exponentials = Exponentials(rows, sign, takes_logarithm)
+    prepare, top_of = (
+        rows.prepare(exponentials.padding),
+        rows.largest("x", sign, exponentials.padding),
+    )
+    relative_to, sums_of, top_share = (
+        exponentials.relative_to,
+        exponentials.sums(),
+        exponentials.top_share,
+    )
+    has_nan, temperature_of = rows.has_nan("x", exponentials.padding), rows.scalar("temperature")
+
+    def one_chunk(row: Any) -> None:
+        prepare(row)
+        temperature = temperature_of(row)
+        top = top_of(row)
+        # The exponentials of a chunk of minus infinities are 0, and the excess is -1: it adds nothing to the row's sums.
+        relative = relative_to(
+            top if top > -math.inf else sum_lanes(zero()), temperature, 1 / temperature
+        )
+        sums = sums_of(row, top, relative)
+        share, low = top_share(relative)
+        share += low
+        excess = sums.excess / share
+        if not takes_logarithm:
+            excess -= 1
+        if is_reduced and top == math.inf and not has_nan(row):
+            excess = math.inf
+        set_top(row, top)
+        set_excess(row, excess)
+        set_weighted(row, sums.weighted / share)
+        set_dy_sum(row, sums.dy_sum)
+
+    return one_chunk
