@@ -287,10 +287,10 @@ class Exponentials:
 
         return again
 
-    def sums(self) -> Any:
+    def sums(self, caches: bool = True) -> Any:
         """Return a function that sums the exponentials of a row: ``sums(row, top, relative)``.
 
-        They are cached unless the row is too long.
+        They are cached unless the row is too long, or nothing takes them again.
         """
         x_at, dy_at = self._rows.index("x"), self._rows.index("dy")
         takes_logarithm = self._takes_logarithm
@@ -304,7 +304,8 @@ class Exponentials:
             others, equal, weighted, dy_sum = sums
             relative, memory = state
             e, is_top = exponential(arrays[x_at], relative)
-            store_cached(memory, begin if begin < cached else 0, e)
+            if caches:
+                store_cached(memory, begin if begin < cached else 0, e)
             weighted = add(weighted, fold_to_double(product(e, arrays[dy_at])))
             dy_sum = add(dy_sum, fold_to_double(arrays[dy_at]))
             if takes_logarithm:
@@ -508,9 +509,10 @@ def chunk_sums(definition: Any, rows: RowAccess) -> Callable[..., None]:
     )
     relative_to, sums_of, top_share = (
         exponentials.relative_to,
-        exponentials.sums(),
+        exponentials.sums(caches=False),
         exponentials.top_share,
     )
+    has_gradient = rows.has("dy")
     has_nan, temperature_of = rows.has_nan("x", exponentials.padding), rows.scalar("temperature")
 
     def one_chunk(row: Any) -> None:
@@ -531,7 +533,7 @@ def chunk_sums(definition: Any, rows: RowAccess) -> Callable[..., None]:
             excess = math.inf
         set_top(row, top)
         set_excess(row, excess)
-        set_weighted(row, sums.weighted / share)
-        set_dy_sum(row, sums.dy_sum)
+        set_weighted(row, sums.weighted / share if has_gradient else 0.0)
+        set_dy_sum(row, sums.dy_sum if has_gradient else 0.0)
 
     return one_chunk
