@@ -1,10 +1,11 @@
-"""Rows too long for one thread, in chunks: sums of each chunk, which are combined, and then the results of each chunk.
+"""Rows too long for one thread, in chunks: totals of each chunk, which are added up, and then the results of each.
 
 A row is long by its length alone, and so are its chunks: neither the number of threads nor that of rows changes a bit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,33 +16,27 @@ from fastact.arrays.contiguous import parts
 
 #: Rows with more elements than this are long.
 LONG = 2**18
-# A chunk of float64 and its exponentials fit a core's cache. Rows are eight chunks or more.
+# A chunk of float64 fits a core's cache, and a long row has chunks for eight threads or more.
 _CHUNK = 2**15
-
-#: Calls a kernel: takes inputs, and outputs if there are any.
-Call = Callable[..., Any]
 
 
 def run_in_chunks(
-    sums_of: Call,
-    results_of: Call,
-    exp: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    temperature: float,
+    largest_of: Callable[..., NDArray[Any]] | None,
+    totals_of: Callable[..., Sequence[NDArray[np.float64]]],
+    results_of: Callable[..., Any],
     inputs: Sequence[NDArray[Any]],
     outputs: Sequence[NDArray[Any]],
 ) -> None:
-    """Run the kernels of chunks on rows along the last axis.
+    """Run kernels of chunks on rows along the last axis, row by row.
 
     Parameters
     ----------
-    sums_of : callable
-        Takes a list of chunks of each input with rows, and returns `fastact.kernels.algorithms.softmax.CHUNK_SUMS`.
+    largest_of : callable, optional
+        Takes chunks of the first input, and returns their maxima; without it, the maximum counts as 0.
+    totals_of : callable
+        Takes chunks of all inputs with rows, and the maximum of the row; returns totals of each chunk.
     results_of : callable
-        Takes a list of inputs, these sums of the row, its length, and a tuple of outputs.
-    exp : callable
-        The exponential function.
-    temperature : float
-        The temperature.
+        Takes chunks of all inputs, the maximum, the totals of the row, its length, and a tuple of outputs.
     inputs, outputs : sequence of ndarray
         Arrays that hold rows have one axis more than those that hold a value for each row.
     """
@@ -50,16 +45,22 @@ def run_in_chunks(
     for at in np.ndindex(*shape):
         given, results = [each[at] for each in inputs], [each[(*at, ...)] for each in outputs]
         rows = [each for each in given if each.ndim]
-        found = [sums_of([_chunks(each, piece) for each in rows]) for piece in pieces]
-        sums = _combined([np.concatenate(each) for each in zip(*found, strict=True)], exp, temperature)
+        top: Any = 0.0
+        if largest_of is not None:
+            top = max(largest_of(_chunks(rows[0], piece)).max() for piece in pieces)
+        if np.isinf(top):  # of the totals, it only matters whether they are NaN
+            totals = [math.nan if np.isnan(rows[0]).any() else 0.0, 0.0, 0.0, 0.0]
+        else:
+            found = [totals_of(*(_chunks(row, piece) for row in rows), top) for piece in pieces]
+            totals = [_total(np.concatenate(each)) for each in zip(*found, strict=True)]
         for piece in pieces if writes_rows else [(0, 1, 1)]:
-            chunks = [_chunks(each, piece) if each.ndim else each for each in given]
             count = (piece[1] - piece[0]) // piece[2]
             into = [
                 _chunks(each, piece) if each.ndim else np.empty(count, each.dtype)
                 for each in results
             ]
-            results_of(chunks, sums, length, tuple(into))
+            chunks = (_chunks(each, piece) if each.ndim else each for each in given)
+            results_of(*chunks, top, totals, length, into)
             for result, each in zip(results, into, strict=True):
                 if not result.ndim:
                     result[...] = each[0]
@@ -71,17 +72,9 @@ def _chunks(row: NDArray[Any], piece: tuple[int, int, int]) -> NDArray[Any]:
     return row[start:stop].reshape(-1, size)
 
 
-def _combined(
-    sums: Sequence[NDArray[Any]],
-    exp: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    temperature: float,
-) -> tuple[Any, ...]:
-    """Return the sums of a row, given those of its chunks."""
-    tops, excesses, weighted, dy_sums = sums
-    first = int(tops.argmax())
-    with np.errstate(all="ignore"):
-        differences = (tops.astype(np.float64) - tops[first]) / temperature
-        shares = exp(np.where(tops == tops[first], 0.0, differences))
-        terms = (1 + excesses) * shares
-        terms[first] = excesses[first]  # without the maximum itself, next to which the others may be tiny
-        return tops[first], terms.sum(), (weighted * shares).sum(), dy_sums.sum()
+def _total(terms: NDArray[np.float64]) -> float:
+    """Return the sum of totals, correctly rounded if it is finite."""
+    try:
+        return math.fsum(terms)
+    except (OverflowError, ValueError):  # infinities of both signs
+        return float(terms.sum())

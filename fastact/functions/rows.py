@@ -48,13 +48,13 @@ from fastact.functions.options import (
     array,
 )
 from fastact.functions.vjp import by_backward
-from fastact.kernels.algorithms.softmax import CHUNK_SUMS, chunk_sums
-from fastact.kernels.kernel import Contiguous, Elementwise, Kernel, Rows
+from fastact.kernels.algorithms.softmax import TOTALS, largest_of_chunk, totals_of_chunk
+from fastact.kernels.kernel import Contiguous, Kernel, Rows
 from fastact.runtime.dtypes import dtype_of, has_loop, inner_type
 from fastact.runtime.output_pool import POOLED
 from fastact.runtime.replays import Input, Output
 from fastact.simd import uniform
-from fastact.vecmath import exp, log
+from fastact.vecmath import log
 
 _SIGNATURES = {
     "forward": "x(n), temperature: parameter -> y(n)",
@@ -70,11 +70,9 @@ _REDUCED_SIGNATURES = {
 _MASKED = "masked_"
 _SCALARS = "temperature: parameter"
 _MASKED_SCALARS = f"mask(n): bool, {_SCALARS}, length: intp"
-# Kernels for chunks of long rows: their sums, and their results given the sums of the whole row.
-_SUMS, _CHUNKS = "sums_", "chunks_"
-_CHUNK_SUMS = ", ".join(
-    f"{name}: {'parameter' if name == 'top' else 'float64'}" for name in CHUNK_SUMS
-)
+# Kernels for chunks of long rows: their maxima, their totals given the row's maximum, and then their results.
+_TOPS, _TOTALS, _CHUNKS = "tops", "totals_", "chunks_"
+_TOP, _OF_TOTALS = "top: parameter", ", ".join(f"{name}: float64" for name in TOTALS)
 # The length of rows that are not cut short.
 _WHOLE = np.asarray(np.iinfo(np.intp).max, np.intp)
 _PERTURB = f"{', '.join(f'{name}: int64' for name in RANDOM_OPERANDS)}, x(n) -> y(n)"
@@ -165,7 +163,7 @@ def _others(definition: RowDefinition) -> tuple[str, ...]:
     masked = tuple(_MASKED + name for name in _SIGNATURES)
     if not _has_chunks(definition):
         return masked
-    return (*masked, *(of + name for of in (_SUMS, _CHUNKS) for name in _SIGNATURES), "exp")
+    return (*masked, _TOPS, *(of + name for of in (_TOTALS, _CHUNKS) for name in _SIGNATURES))
 
 
 def _has_chunks(definition: Any) -> bool:
@@ -213,18 +211,20 @@ def _example(definition: RowDefinition, name: str) -> str:
 def _kernel(definition: RowDefinition, name: str) -> Kernel:
     if name == "perturb":
         return Kernel.of(_PERTURB, Contiguous(lambda: _perturbed))
-    if name == "exp":
-        return Kernel.of("x -> y", Elementwise(lambda: lambda x: (exp(x),)))
+    if name == _TOPS:
+        return Kernel.of(f"x(n) -> {_TOP}", Rows(lambda: partial(largest_of_chunk, definition)))
     signatures = _REDUCED_SIGNATURES if definition.is_reduced else _SIGNATURES
     operation = name.split("_", 1)[-1] if name not in signatures else name
     signature = signatures[operation]
-    if name.startswith(_SUMS):
-        inputs = signature.replace("dy, ", "").split("->")[0]
-        return Kernel.of(f"{inputs} -> {_CHUNK_SUMS}", Rows(lambda: partial(chunk_sums, definition)))
+    if name.startswith(_TOTALS):
+        rows = signature.replace("dy, ", "").split("->")[0]
+        return Kernel.of(
+            f"{rows}, {_TOP} -> {_OF_TOTALS}", Rows(lambda: partial(totals_of_chunk, definition))
+        )
     if name.startswith(_MASKED):
         signature = signature.replace(_SCALARS, _MASKED_SCALARS)
     elif name.startswith(_CHUNKS):
-        signature = signature.replace(_SCALARS, f"{_SCALARS}, {_CHUNK_SUMS}, count: float64")
+        signature = signature.replace(_SCALARS, f"{_SCALARS}, {_TOP}, {_OF_TOTALS}, count: float64")
     return Kernel.of(signature, Rows(lambda: definition.algorithm, _absent(definition)))
 
 
@@ -514,10 +514,7 @@ class RowsCall(Call):
         if self._is_long(max((each.shape for each in inputs), key=len)[-1]):
             self._run_in_chunks(inputs, outputs)
             return
-        types = self.function._family.kernel(self.kernel).types(self.dtype)
-        self.function.kernels[self.kernel](
-            *inputs, *self.scalars, out=tuple(outputs), casting="same_kind", signature=types
-        )
+        self._with_types(self.kernel)(*inputs, *self.scalars, out=tuple(outputs))
 
     def _is_long(self, length: int) -> bool:
         """Whether rows of this length are computed in chunks; those with a mask are not."""
@@ -525,21 +522,25 @@ class RowsCall(Call):
         return length > LONG and not has_mask and _has_chunks(self.function._definition)
 
     def _run_in_chunks(self, inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
-        kernels, kernel_of = self.function.kernels, self.function._family.kernel
-        sums, chunks = _SUMS + self.kernel, _CHUNKS + self.kernel
-        types = [kernel_of(each).types(self.dtype) for each in (sums, chunks)]
-        (temperature,) = self.scalars
+        keys = (_TOPS, _TOTALS + self.kernel, _CHUNKS + self.kernel)
+        largest_of, totals_of, compute = (self._with_types(key) for key in keys)
 
-        def sums_of(rows: list[NDArray[Any]]) -> Any:
-            return kernels[sums](*rows, temperature, casting="same_kind", signature=types[0])
+        def results_of(*given: Any) -> None:
+            *inputs, top, totals, length, into = given
+            compute(*inputs, *self.scalars, top, *totals, float(length), out=tuple(into))
 
-        def results_of(
-            given: list[NDArray[Any]], of_row: Any, count: int, into: tuple[NDArray[Any], ...]
-        ) -> None:
-            operands = (*given, temperature, *of_row, float(count))
-            kernels[chunks](*operands, out=into, casting="same_kind", signature=types[1])
+        run_in_chunks(
+            largest_of if "x" in self.operation.inputs else None,
+            lambda *given: totals_of(*given[:-1], *self.scalars, given[-1]),
+            results_of,
+            inputs,
+            outputs,
+        )
 
-        run_in_chunks(sums_of, results_of, kernels["exp"], float(temperature), inputs, outputs)
+    def _with_types(self, key: str) -> Callable[..., Any]:
+        """Return the ufunc of a kernel for the dtype of the results."""
+        types = self.function._family.kernel(key).types(self.dtype)
+        return partial(self.function.kernels[key], casting="same_kind", signature=types)
 
     def plan(self, positions: Mapping[str, Any]) -> Plan | None:
         """Return a plan for rows along one axis."""

@@ -35,6 +35,11 @@ class Relative(NamedTuple):
     reciprocal: Any
 
 
+#: Sums over a row, or a chunk of it: of the exponentials, without those of the maximum if the logarithm is taken; the number
+#: of those; of the exponentials times ``dy``; and of ``dy``.
+TOTALS = ("others", "equal", "weighted", "dy_sum")
+
+
 class Sums(NamedTuple):
     """Reductions of a row, from which its results are computed; exponentials are all relative to the same number.
 
@@ -131,8 +136,8 @@ class Exponentials:
         ``relative_to(top, temperature, reciprocal)`` returns the `Relative` of a row.
     exponential : callable
         ``exponential(x, relative)`` returns exponentials, and which elements are the maximum.
-    top_share : callable
-        ``top_share(relative)`` returns the exponential of the maximum, and its low part.
+    top_of : callable
+        ``top_of(row)`` returns the maximum of a row.
     count : callable
         The function given, or its default.
     are_given : bool
@@ -152,7 +157,7 @@ class Exponentials:
         self.padding = rows.padding("x", -math.inf * sign)
         self.exponential = self._exponential()
         self.relative_to = self._relative_to()
-        self.top_share = self._top_share()
+        self.top_of = rows.largest("x", sign, self.padding)
 
     def _exponential(self) -> Any:
         sign = self._sign
@@ -188,21 +193,6 @@ class Exponentials:
 
         return of_row
 
-    def _top_share(self) -> Any:
-        one = self._rows.one_lane(1.0)
-
-        @self._rows.internal
-        def top_share(relative: Any) -> Any:
-            of_top, low = exponential_of_top(
-                relative.shifted * one(),
-                relative.temperature * one(),
-                relative.reciprocal * one(),
-                relative.exponent * one(),
-            )
-            return np.float64(sum_lanes(of_top)), sum_lanes(low)
-
-        return top_share
-
     def of_row(self) -> Any:
         """Return a function that returns maximum, `Relative` and `Sums` of a row: ``of_row(row, temperature)``."""
         if self.are_given:
@@ -217,30 +207,17 @@ class Exponentials:
         return of_row
 
     def _given(self) -> Any:
-        """Return `of_row` for sums that are operands: those of `chunk_sums`, combined."""
-        top_at, excess_at, weighted_at, dy_sum_at = map(self._rows.scalar, CHUNK_SUMS)
-        one, relative_to, top_share = self._rows.one_double, self.relative_to, self.top_share
-        count = self.count
+        """Return `of_row` for a maximum and totals that are operands."""
+        top_at, totals_at = self._rows.scalar("top"), map(self._rows.scalar, TOTALS)
+        others_at, equal_at, weighted_at, dy_sum_at = totals_at
+        relative_to, sums_of = self.relative_to, self._sums_of_totals()
 
         @self._rows.internal
         def given(row: Any, temperature: Any) -> Any:
-            top, ratio = top_at(row), excess_at(row)
+            top = top_at(row)
             relative = relative_to(top, temperature, 1 / temperature)
-            of_top, low = top_share(relative)
-            share = of_top + low
-            return (
-                top,
-                relative,
-                Sums(
-                    top if temperature == 1 else top / temperature,
-                    ratio * share,
-                    (1 + ratio) * share,
-                    sum_lanes(log1p(ratio * one())),
-                    sum_lanes(log((1 + ratio) / count(row) * one())),
-                    weighted_at(row) * share,
-                    dy_sum_at(row),
-                ),
-            )
+            totals = others_at(row), equal_at(row), weighted_at(row), dy_sum_at(row)
+            return top, relative, sums_of(row, top, relative, totals)
 
         return given
 
@@ -250,7 +227,7 @@ class Exponentials:
         Without logarithms no result takes the maximum, and that of a short row is not looked for if all are near.
         """
         rows, x_at, relative_to = self._rows, self._rows.index("x"), self.relative_to
-        top_of = rows.largest("x", self._sign, self.padding)
+        top_of = self.top_of
         one, near = rows.one_lane(1.0), rows.one_lane(_NEAR)
 
         def step(arrays: Any, begin: Any, found: Any, state: Any) -> Any:
@@ -287,18 +264,24 @@ class Exponentials:
 
         return again
 
-    def sums(self, caches: bool = True) -> Any:
+    def sums(self) -> Any:
         """Return a function that sums the exponentials of a row: ``sums(row, top, relative)``.
 
-        They are cached unless the row is too long, or nothing takes them again.
+        They are cached unless the row is too long.
         """
+        totals_of, sums_of = self.totals(caches=True), self._sums_of_totals()
+        return self._rows.internal(
+            lambda row, top, relative: sums_of(row, top, relative, totals_of(row, relative))
+        )
+
+    def totals(self, caches: bool) -> Any:
+        """Return a function that computes the `TOTALS` of a row: ``totals(row, relative)``."""
         x_at, dy_at = self._rows.index("x"), self._rows.index("dy")
         takes_logarithm = self._takes_logarithm
         cached, store_cached = self._rows.cached.count, self._rows.cached.store
         exponential = self.exponential
         zeros, doubles = self._rows.zeros, self._rows.doubles
-        one_double, add, top_share = self._rows.one_double, adding(self._rows), self.top_share
-        count, product = self.count, _product(self._rows)
+        add, product = adding(self._rows), _product(self._rows)
 
         def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
             others, equal, weighted, dy_sum = sums
@@ -317,26 +300,43 @@ class Exponentials:
         fold = self._rows.fold(step, self.padding, prefetches=True)
 
         @self._rows.internal
-        def sums(row: Any, top: Any, relative: Any) -> Any:
+        def totals(row: Any, relative: Any) -> Any:
             nothing = doubles(), doubles()
             start = nothing, zeros(), nothing, nothing
             others, equal, weighted, dy_sum = fold(row, start, (relative, row.cache))
-            excess = total = total_of(others)
+            number = sum_lanes(fold_to_double(equal))
+            return total_of(others), number, total_of(weighted), total_of(dy_sum)
+
+        return totals
+
+    def _sums_of_totals(self) -> Any:
+        """Return a function from the `TOTALS` of a row to its `Sums`: ``sums(row, top, relative, totals)``."""
+        takes_logarithm, count = self._takes_logarithm, self.count
+        one, one_double = self._rows.one_lane(1.0), self._rows.one_double
+
+        @self._rows.internal
+        def sums(row: Any, top: Any, relative: Any, totals: Any) -> Any:
+            others, equal, weighted, dy_sum = totals
+            excess = total = others
             log_total = log_mean = 0.0
             if takes_logarithm:
                 # The exponential of the maximum is left out: the sum of the others may be tiny.
-                share, low = top_share(relative)
-                excess += (sum_lanes(fold_to_double(equal)) - 1) * share
-                total = excess + share
-                ratio = excess / share
-                ratio -= ratio * (low / share)
+                of_top, low = exponential_of_top(
+                    relative.shifted * one(),
+                    relative.temperature * one(),
+                    relative.reciprocal * one(),
+                    relative.exponent * one(),
+                )
+                top_share = np.float64(sum_lanes(of_top))
+                excess += (equal - 1) * top_share
+                total = excess + top_share
+                ratio = excess / top_share
+                ratio -= ratio * (sum_lanes(low) / top_share)
                 log_total = sum_lanes(log1p(ratio * one_double()))
                 log_mean = sum_lanes(log((1 + ratio) / count(row) * one_double()))
             temperature = relative.temperature
             top = top if temperature == 1 else top / temperature
-            return Sums(
-                top, excess, total, log_total, log_mean, total_of(weighted), total_of(dy_sum)
-            )
+            return Sums(top, excess, total, log_total, log_mean, weighted, dy_sum)
 
         return sums
 
@@ -443,10 +443,13 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
     exponentials = Exponentials(
         rows, 1, takes_logarithm=True, count=rows.count() if is_mean else None
     )
-    count, are_given = exponentials.count, exponentials.are_given
+    count = exponentials.count
     prepare, of_row = rows.prepare(exponentials.padding), exponentials.of_row()
     exponential_again = exponentials.again()
     has_nan = rows.has_nan("x", exponentials.padding)
+    if exponentials.are_given:  # the kernel does not see the whole row
+        others_at = rows.scalar("others")
+        has_nan = rows.internal(lambda row: others_at(row) != others_at(row))
     temperature_of = rows.scalar("temperature")
     has_value, has_gradient = rows.has("y"), rows.has("dx")
     dy_of = rows.scalar("dy") if has_gradient else temperature_of
@@ -465,7 +468,7 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
         value, derivative_factor = value_and_factor(sums)
         if has_value:
             # Differences to an infinite maximum are NaN.
-            is_infinite = abs(top) == math.inf and not are_given
+            is_infinite = abs(top) == math.inf
             if is_mean:  # of nothing it is NaN
                 is_infinite = is_infinite and count(row) > 0
             set_y(row, top if is_infinite and not has_nan(row) else value)
@@ -476,64 +479,49 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
     return one_row
 
 
-#: What a kernel of chunks gives and, combined over a row, takes: the maximum; the sum of the other exponentials, and that
-#: of all times ``dy``, both relative to the exponential of the maximum; and the sum of ``dy``.
-CHUNK_SUMS = ("top", "excess", "weighted", "dy_sum")
-
-
-def chunk_sums(definition: Any, rows: RowAccess) -> Callable[..., None]:
-    """Return the function that computes `CHUNK_SUMS` of a chunk of a row.
-
-    A reduced row with plus infinity but no NaN has an infinite excess.
-    """
-    set_top, set_excess, set_weighted, set_dy_sum = map(rows.set_scalar, CHUNK_SUMS)
-    if rows.index("x") < 0:
-        prepare, sums_of_output = rows.prepare(rows.padding("y", 0.0)), _sums_of_output(rows)
-
-        def one_chunk_of_output(row: Any) -> None:
-            prepare(row)
-            weighted, dy_sum = sums_of_output(row)
-            set_top(row, 0.0)
-            set_excess(row, 0.0)
-            set_weighted(row, weighted)
-            set_dy_sum(row, dy_sum)
-
-        return one_chunk_of_output
-    sign = -1 if definition.of_minus_x else 1
-    is_reduced, zero = definition.is_reduced, rows.one_lane(0.0)
-    takes_logarithm = definition.takes_logarithm or is_reduced
-    exponentials = Exponentials(rows, sign, takes_logarithm)
-    prepare, top_of = (
+def largest_of_chunk(definition: Any, rows: RowAccess) -> Callable[..., None]:
+    """Return the function that finds the maximum of a chunk of a row, ignoring NaN."""
+    exponentials = _exponentials_of(definition, rows)
+    prepare, top_of, set_top = (
         rows.prepare(exponentials.padding),
-        rows.largest("x", sign, exponentials.padding),
+        exponentials.top_of,
+        rows.set_scalar("top"),
     )
-    relative_to, sums_of, top_share = (
-        exponentials.relative_to,
-        exponentials.sums(caches=False),
-        exponentials.top_share,
-    )
-    has_gradient = rows.has("dy")
-    has_nan, temperature_of = rows.has_nan("x", exponentials.padding), rows.scalar("temperature")
 
     def one_chunk(row: Any) -> None:
         prepare(row)
-        temperature = temperature_of(row)
-        top = top_of(row)
-        # The exponentials of a chunk of minus infinities are 0, and the excess is -1: it adds nothing to the row's sums.
-        relative = relative_to(
-            top if top > -math.inf else sum_lanes(zero()), temperature, 1 / temperature
-        )
-        sums = sums_of(row, top, relative)
-        share, low = top_share(relative)
-        share += low
-        excess = sums.excess / share
-        if not takes_logarithm:
-            excess -= 1
-        if is_reduced and top == math.inf and not has_nan(row):
-            excess = math.inf
-        set_top(row, top)
-        set_excess(row, excess)
-        set_weighted(row, sums.weighted / share if has_gradient else 0.0)
-        set_dy_sum(row, sums.dy_sum if has_gradient else 0.0)
+        set_top(row, top_of(row))
 
     return one_chunk
+
+
+def totals_of_chunk(definition: Any, rows: RowAccess) -> Callable[..., None]:
+    """Return the function that computes the `TOTALS` of a chunk, relative to the maximum of the row."""
+    set_others, set_equal, set_weighted, set_dy_sum = map(rows.set_scalar, TOTALS)
+    has_x, has_gradient = rows.index("x") >= 0, rows.has("dy")
+    exponentials = _exponentials_of(definition, rows)
+    prepare = rows.prepare(exponentials.padding if has_x else rows.padding("y", 0.0))
+    top_at, temperature_of = rows.scalar("top"), rows.scalar("temperature")
+    relative_to, of_input = exponentials.relative_to, exponentials.totals(caches=False)
+    of_output = None if has_x else _sums_of_output(rows)
+
+    def one_chunk(row: Any) -> None:
+        prepare(row)
+        others = equal = weighted = dy_sum = 0.0
+        if has_x:
+            temperature = temperature_of(row)
+            relative = relative_to(top_at(row), temperature, 1 / temperature)
+            others, equal, weighted, dy_sum = of_input(row, relative)
+        else:
+            weighted, dy_sum = of_output(row)
+        set_others(row, others)
+        set_equal(row, equal)
+        set_weighted(row, weighted if has_gradient else 0.0)
+        set_dy_sum(row, dy_sum if has_gradient else 0.0)
+
+    return one_chunk
+
+
+def _exponentials_of(definition: Any, rows: RowAccess) -> Exponentials:
+    takes_logarithm = definition.takes_logarithm or definition.is_reduced
+    return Exponentials(rows, -1 if definition.of_minus_x else 1, takes_logarithm)
