@@ -303,7 +303,13 @@ def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
         x = arrays[whole]
         if out is not None:
             pass
-        elif type(x) is np.ndarray and x.ndim and x.nbytes < MAX_BYTES and x.shape[-1] <= LONG and has_loop(x.dtype):
+        elif (
+            type(x) is np.ndarray
+            and x.ndim
+            and x.nbytes < MAX_BYTES
+            and x.shape[-1] <= LONG
+            and has_loop(x.dtype)
+        ):
             for k, is_row in others:
                 array = arrays[k]
                 if type(array) is not np.ndarray or array.dtype is not x.dtype:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from references import HAS_LONG_DOUBLE
 
 import fastact as fa
 from fastact.arrays.long_rows import LONG
@@ -26,17 +27,17 @@ def exact(name: str, x: Any, temperature: Any) -> Any:
     if name in ("softmax", "softmin"):
         return e / e.sum()
     log_sum = np.log(e.sum()) + x.max()
-    return x - log_sum if name == "log_softmax" else log_sum - (name == "logmeanexp") * np.log(x.size)
+    return (
+        x - log_sum if name == "log_softmax" else log_sum - (name == "logmeanexp") * np.log(x.size)
+    )
 
 
 def exact_gradient(name: str, y: Any, dy: Any, temperature: Any) -> tuple[Any, Any]:
     """Return the gradient of the value `y` in extended precision, and the size of the terms whose difference it is."""
     sign = -1 if name == "softmin" else 1
     y, dy = np.asarray(y, np.longdouble), np.asarray(dy, np.longdouble)
-    if name == "log_softmax":
-        terms = dy, np.exp(y) * dy.sum()
-    else:
-        terms = y * dy, y * (y * dy).sum()
+    is_log = name == "log_softmax"
+    terms = (dy, np.exp(y) * dy.sum()) if is_log else (y * dy, y * (y * dy).sum())
     return sign * (terms[0] - terms[1]) / temperature, (abs(terms[0]) + abs(terms[1])) / temperature
 
 
@@ -59,7 +60,7 @@ def results(name: str, x: Any, dy: Any, **options: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, *[np.float64] * HAS_LONG_DOUBLE])
 @pytest.mark.parametrize("name", NAMES)
 def test_errors_of_long_rows(name: str, dtype: Any, temperature: float) -> None:
     x, dy, used = X.astype(dtype), dy_of(name, dtype), dtype(temperature)

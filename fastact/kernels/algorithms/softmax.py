@@ -194,7 +194,10 @@ class Exponentials:
         return of_row
 
     def of_row(self) -> Any:
-        """Return a function that returns maximum, `Relative` and `Sums` of a row: ``of_row(row, temperature)``."""
+        """Return a function that returns maximum, `Relative` and `Sums` of a row: ``of_row(row, temperature)``.
+
+        If they are operands, the row is a chunk of one: others than its own sums make its results.
+        """
         if self.are_given:
             return self._given()
         relative_of, sums_of = self._relative_of_row(), self.sums()
