@@ -506,7 +506,7 @@ def totals_of_chunk(definition: Any, rows: RowAccess) -> Callable[..., None]:
     prepare = rows.prepare(exponentials.padding if has_x else rows.padding("y", 0.0))
     top_at, temperature_of = rows.scalar("top"), rows.scalar("temperature")
     relative_to, of_input = exponentials.relative_to, exponentials.totals(caches=False)
-    of_output = None if has_x else _sums_of_output(rows)
+    of_output = _sums_of_output(rows)
 
     def one_chunk(row: Any) -> None:
         prepare(row)
