@@ -37,7 +37,7 @@ def run_in_chunks(
     totals_of : callable
         Takes chunks of all inputs with rows, and the maximum of the row; returns totals of each chunk.
     results_of : callable
-        Takes chunks of all inputs, the maximum, the totals of the row, its length, and a tuple of outputs.
+        Takes chunks of all inputs, the maximum and the totals of the row; begin, end and step of the chunks, and outputs.
     inputs, outputs : sequence of ndarray
         Arrays that hold rows have one axis more than those that hold a value for each row.
     """
@@ -61,7 +61,7 @@ def run_in_chunks(
                 for each in results
             ]
             chunks = (_chunks(each, piece) if each.ndim else each for each in given)
-            results_of(*chunks, top, totals, length, into)
+            results_of(*chunks, top, totals, piece, into)
             for result, each in zip(results, into, strict=True):
                 if not result.ndim:
                     result[...] = each[0]

@@ -71,8 +71,10 @@ _MASKED = "masked_"
 _SCALARS = "temperature: parameter"
 _MASKED_SCALARS = f"mask(n): bool, {_SCALARS}, length: intp"
 # Kernels for chunks of long rows: their maxima, their totals given the row's maximum, and then their results.
-_TOPS, _TOTALS, _CHUNKS = "tops", "totals_", "chunks_"
+_TOPS, _TOTALS, CHUNKS = "tops", "totals_", "chunks_"
 _TOP, _OF_TOTALS = "top: parameter", ", ".join(f"{name}: float64" for name in TOTALS)
+#: What the results of a chunk need to know of its row.
+OF_ROW = f"{_TOP}, {_OF_TOTALS}, count: float64"
 # The length of rows that are not cut short.
 _WHOLE = np.asarray(np.iinfo(np.intp).max, np.intp)
 _PERTURB = f"{', '.join(f'{name}: int64' for name in RANDOM_OPERANDS)}, x(n) -> y(n)"
@@ -163,7 +165,7 @@ def _others(definition: RowDefinition) -> tuple[str, ...]:
     masked = tuple(_MASKED + name for name in _SIGNATURES)
     if not _has_chunks(definition):
         return masked
-    return (*masked, _TOPS, *(of + name for of in (_TOTALS, _CHUNKS) for name in _SIGNATURES))
+    return (*masked, _TOPS, *(of + name for of in (_TOTALS, CHUNKS) for name in _SIGNATURES))
 
 
 def _has_chunks(definition: Any) -> bool:
@@ -223,8 +225,8 @@ def _kernel(definition: RowDefinition, name: str) -> Kernel:
         )
     if name.startswith(_MASKED):
         signature = signature.replace(_SCALARS, _MASKED_SCALARS)
-    elif name.startswith(_CHUNKS):
-        signature = signature.replace(_SCALARS, f"{_SCALARS}, {_TOP}, {_OF_TOTALS}, count: float64")
+    elif name.startswith(CHUNKS):
+        signature = signature.replace(_SCALARS, f"{_SCALARS}, {OF_ROW}")
     return Kernel.of(signature, Rows(lambda: definition.algorithm, _absent(definition)))
 
 
@@ -528,12 +530,13 @@ class RowsCall(Call):
         return length > LONG and not has_mask and _has_chunks(self.function._definition)
 
     def _run_in_chunks(self, inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
-        keys = (_TOPS, _TOTALS + self.kernel, _CHUNKS + self.kernel)
+        keys = (_TOPS, _TOTALS + self.kernel, CHUNKS + self.kernel)
         largest_of, totals_of, compute = (self._with_types(key) for key in keys)
+        count = float(max((each.shape for each in inputs), key=len)[-1])
 
         def results_of(*given: Any) -> None:
-            *inputs, top, totals, length, into = given
-            compute(*inputs, *self.scalars, top, *totals, float(length), out=tuple(into))
+            *chunks, top, totals, _, into = given
+            compute(*chunks, *self.scalars, top, *totals, count, out=tuple(into))
 
         run_in_chunks(
             largest_of if "x" in self.operation.inputs else None,

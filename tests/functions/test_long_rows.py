@@ -157,3 +157,29 @@ def test_ragged_and_random_long_rows() -> None:
     y = fa.gumbel_softmax(x, rng=0)
     assert abs(y.sum(dtype=np.float64) - 1) < 1e-6
     assert y.tobytes() == fa.gumbel_softmax(x, rng=0).tobytes()
+
+
+def test_cross_entropy_of_long_rows() -> None:
+    f, labels = fa.softmax_cross_entropy, np.array([5, -100, X.size - 3])
+    x = np.stack([X, X[::-1], 2 * X]).astype(np.float32)
+    y = np.array([exact("softmax", row, 1) for row in x])
+    losses = [-np.log(y[0, 5]), 0, -np.log(y[2, -3])]
+    gradient = y.copy()
+    gradient[0, 5] -= 1
+    gradient[1] = 0
+    gradient[2, -3] -= 1
+    more: dict[str, Any] = {"reduction": "none", "return_probabilities": True}
+    found = []
+    before = fa.get_num_threads()
+    for threads in (1, 2):
+        fa.set_num_threads(threads)
+        found.append([*f.forward_backward(x, labels, **more), f(x, labels, reduction="none")])
+    fa.set_num_threads(before)
+    assert [each.tobytes() for each in found[0]] == [each.tobytes() for each in found[1]]
+    loss, dx, probabilities, value = found[0]
+    assert ulps(loss, np.array(losses)) <= ULPS
+    assert ulps(dx, gradient) <= ULPS
+    assert ulps(probabilities, y) <= ULPS
+    assert value.tobytes() == loss.tobytes()
+    x[:, 9] = np.nan
+    np.testing.assert_array_equal(f(x, labels, reduction="none"), [np.nan, 0, np.nan])

@@ -34,6 +34,11 @@ class _Softmax:
         one, nothing = rows.one_lane(1.0), rows.one_lane(0.0)
         self.zero = rows.internal(lambda: sum_lanes(nothing()))
         self.relative_to = rows.internal(lambda top: relative_to(top, 1.0, 1.0))
+        of_row = exponentials.of_row()
+        self.are_given, self.of_row = (
+            exponentials.are_given,
+            rows.internal(lambda row: of_row(row, 1.0)),
+        )
         self.exponential_of = rows.internal(
             lambda x, relative: sum_lanes(exponential(x * one(), relative)[0])
         )
@@ -84,15 +89,24 @@ def label_cross_entropy(rows: RowAccess) -> Callable[..., None]:
     are the scalar ``loss``, ``weight (ln sum exp x - x[label])``, and optionally the rows ``dx``, the gradient times
     ``scale``, and ``probabilities``, the softmax, also of an ignored row. A label out of range gives NaN in all: an
     inner loop cannot raise an error, and must not read outside the row.
+
+    If the row is a chunk of one, its sums are operands, and so is the ``logit`` of the label, which counts from the begin of
+    the chunk and need not be in it.
     """
     softmax = _Softmax(rows)
-    prepare, top_of, sums_of = softmax.prepare, softmax.top_of, softmax.sums_of
+    prepare, of_row, are_given = softmax.prepare, softmax.of_row, softmax.are_given
     relative_to, zero = softmax.relative_to, softmax.zero
     exponential_of, has_probabilities = softmax.exponential_of, softmax.has_probabilities
     label_of = rows.integer("label")
     weight_of, scale_of = rows.scalar("weight"), rows.scalar("scale")
     set_loss = rows.set_scalar("loss")
     logit_at, address_of = rows.element_at, rows.address_of
+    logit_of = rows.internal(
+        lambda row, label: logit_at(address_of(row.base[0]) + label * row.core[0])
+    )
+    if are_given:
+        given_logit = rows.scalar("logit")
+        logit_of = rows.internal(lambda row, label: given_logit(row))
     positions = rows.positions_in_block
 
     def gradient(e: Any, arrays: Any, begin: Any, state: Any) -> Any:
@@ -107,16 +121,14 @@ def label_cross_entropy(rows: RowAccess) -> Callable[..., None]:
         is_ignored = label == IGNORED
         loss = factor = at_label = reciprocal = 0.0
         relative = relative_to(zero())
-        if label >= row.n or (label < 0 and not is_ignored):
+        if not are_given and (label >= row.n or (label < 0 and not is_ignored)):
             loss = factor = reciprocal = math.nan
         elif not is_ignored or has_probabilities:
             prepare(row)
-            top = top_of(row)
-            relative = relative_to(top)
-            sums = sums_of(row, top, relative)
+            top, relative, sums = of_row(row)
             reciprocal = 1 / sums.total
             if not is_ignored:
-                logit = logit_at(address_of(row.base[0]) + label * row.core[0])
+                logit = logit_of(row, label)
                 weight = weight_of(row)
                 # A class without weight adds nothing, even if its logit is infinite.
                 difference = np.float64(logit) - top if weight != 0 else 0.0
