@@ -100,14 +100,6 @@ def log_tail_weight(z: Number) -> Number:
     return atanh_weight(z) * z
 
 
-def log1p_tail(e: Number) -> Number:
-    """Return (e - log(1 + e)) / e^2."""
-    if e == 0:
-        return context.mpf(1) / 2
-    with context.extradps(context.dps):  # The subtraction cancels near 0.
-        return (e - context.log1p(e)) / e**2
-
-
 def sinh_tail(z: Number) -> Number:
     """Return (sinh(a) - a) / (a z) with a = sqrt(z)."""
     if z == 0:
@@ -259,14 +251,6 @@ POLYNOMIALS = (
         weight=atanh_weight,
         interval=everywhere(0, context.mpf(1) / 9),
         degree={"float32": 3, "float64": 9},
-    ),
-    Polynomial(
-        name="LOG1P_TAIL",
-        comment="log(1 + e) ~ e - e^2 Q(e) for 0 <= e <= 1",
-        target=log1p_tail,
-        weight=lambda e: e**2 / context.log1p(e) if e else context.mpf(0),
-        interval=everywhere(0, 1),
-        degree={"float32": 8, "float64": 19},
     ),
     Polynomial(
         name="LOG_TAIL",

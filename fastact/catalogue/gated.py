@@ -265,6 +265,11 @@ def gelu(x: Vector) -> tuple[Vector, Vector]:
     return gelu_and_derivative(x)
 
 
+def _times_exp(x: Vector, power: Vector, p: Vector, exponent: Vector) -> Vector:
+    """Compute ``exp(exponent) * x``, given its power of two and rest."""
+    return tail(fma(p, x, x) * power, exponent, 0, x)
+
+
 @define(
     formula=r"x \tanh(\ln(1 + e^x)) = x \, \frac{e^{2 x} + 2 e^x}{e^{2 x} + 2 e^x + 2}",
     derivative=r"\frac{e^x \left( e^{3 x} + 4 e^{2 x} + (6 + 4 x) e^x + 4 + 4 x \right)}{(e^{2 x} + 2 e^x + 2)^2}",
@@ -300,8 +305,7 @@ def mish(x: Vector) -> tuple[Vector, Vector]:
     top = fma(e, select(is_left, 1, outer), select(is_left, 4, inner))
     top = fma(e, fma(e, top, select(is_left, inner, 4)), select(is_left, outer, 1))
     slope = top / fma(2 * bottom, fma(e, factor, constant - bottom + TINY_SQUARE), bottom * bottom)
-    left = tail(fma(p, value, value) * power, exponent, 0, value)
-    left_slope = tail(fma(p, slope, slope) * power, exponent, 0, slope)
+    left, left_slope = _times_exp(value, power, p, exponent), _times_exp(slope, power, p, exponent)
     return select(is_left, left, value), select(is_left, left_slope, slope)
 
 

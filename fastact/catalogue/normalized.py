@@ -14,16 +14,15 @@ import numpy as np
 from fastact.catalogue.definition import define_on_exponentials, define_on_rows, define_on_simplex
 from fastact.simd import any_lane, fold_to_double, isnan, largest_lane, select, sqrt, sum_lanes
 from fastact.vecmath import exp
-from fastact.vecmath.scaling import product, product_of_number
+from fastact.vecmath.scaling import product, product_of_number, share_of
 
 _BRIDLE = "J. S. Bridle, Probabilistic Interpretation of Feedforward Classification Network Outputs, with Relationships to Statistical Pattern Recognition, in: Neurocomputing, Springer 1990, 227-236."
 _BLANCHARD = "P. Blanchard, D. J. Higham, N. J. Higham, Accurately Computing the Log-Sum-Exp and Softmax Functions, IMA Journal of Numerical Analysis 41 (2021), 2311-2330."
 
 
 def _softmax(e: Any, dy: Any, row: Any) -> Any:
-    scale = 1 / row.total
-    y = product_of_number(scale, e)
-    return y, product(dy - row.weighted * scale, y)
+    y = share_of(e, row.total)
+    return y, product(dy - row.weighted / row.total, y)
 
 
 def _softmax_from_output(dy: Any, y: Any, row: Any) -> Any:
@@ -118,7 +117,7 @@ def log_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     >>> fa.log_softmax([0.0, 1000.0])
     array([-1000.,     0.])
     """
-    return difference - row.log_total, dy - product_of_number(row.dy_sum / row.total, e)
+    return difference - row.log_total, dy - product_of_number(row.dy_sum, share_of(e, row.total))
 
 
 @define_on_exponentials(

@@ -21,10 +21,12 @@ from fastact.arrays.arguments import (
     copy_overlapping,
     float_type,
 )
+from fastact.arrays.long_rows import LONG, run_in_chunks
 from fastact.arrays.plans import Call, KernelPlan, Plan, are_plain
 from fastact.arrays.rows import Axes, RowArray, row_parts, run_on_rows
 from fastact.catalogue.definition import CrossEntropyDefinition, SoftmaxCrossEntropyDefinition
-from fastact.functions.function import Function
+from fastact.catalogue.normalized import logsumexp
+from fastact.functions.function import Function, function_of
 from fastact.functions.losses import (
     gradient_by_loss,
     loss_family,
@@ -34,6 +36,7 @@ from fastact.functions.losses import (
 )
 from fastact.functions.operation import Family, Operation
 from fastact.functions.options import OUT, REDUCTION, Argument, array
+from fastact.functions.rows import CHUNKS, OF_ROW
 from fastact.kernels.algorithms.cross_entropy import IGNORED
 from fastact.kernels.kernel import Kernel, Rows
 from fastact.runtime.dtypes import inner_type, parameters_in
@@ -155,6 +158,8 @@ def family(definition: CrossEntropyDefinition) -> Family:
         for dense in ("", _DENSE)
         for name in _RESULTS
     )
+    if is_softmax:
+        names += tuple(CHUNKS + name for name in names if _DENSE not in name)
     return loss_family(
         arrays,
         options,
@@ -168,11 +173,15 @@ def family(definition: CrossEntropyDefinition) -> Family:
 
 
 def _kernel(definition: CrossEntropyDefinition, name: str) -> Kernel:
-    own = name.removeprefix(_WITH_PROBABILITIES)
+    of_row = name.removeprefix(CHUNKS)
+    own = of_row.removeprefix(_WITH_PROBABILITIES)
     is_dense = own.startswith(_DENSE)
-    results = _RESULTS[own.removeprefix(_DENSE)] + (", probabilities(n)" if own != name else "")
+    results = _RESULTS[own.removeprefix(_DENSE)] + (", probabilities(n)" if own != of_row else "")
+    inputs = _OF_WEIGHTS if is_dense else _OF_LABELS
+    if of_row != name:
+        inputs += f", logit: parameter, {OF_ROW}"
     return Kernel.of(
-        f"{_OF_WEIGHTS if is_dense else _OF_LABELS} -> {results}",
+        f"{inputs} -> {results}",
         Rows(lambda: partial(definition.algorithm, is_dense=is_dense)),
     )
 
@@ -309,16 +318,53 @@ class CrossEntropyCall(Call):
             of_part = classes.of_probabilities if self.is_dense else classes.of_labels
             operands |= of_part(targets[part])
             loss = np.empty(operands["x"].shape[:-1])
-            ufunc(
-                *(operands[each.name] for each in kernel.inputs),
-                out=(loss, *(array[part] for array in outputs)),
-                casting="same_kind",
-                signature=types,
-            )
+            results = (loss, *(array[part] for array in outputs))
+            if self._is_long:
+                self._run_in_chunks(operands, results)
+            else:
+                ufunc(
+                    *(operands[each.name] for each in kernel.inputs),
+                    out=results,
+                    casting="same_kind",
+                    signature=types,
+                )
             if losses is None:
                 sums.append(float(loss.sum()))
             else:
                 losses[part] = loss
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether kernels of chunks run: those of labels."""
+        is_softmax = isinstance(self.function._definition, SoftmaxCrossEntropyDefinition)
+        return self.classes.count > LONG and is_softmax and _DENSE not in self._kernel_name
+
+    def _run_in_chunks(
+        self, operands: Mapping[str, Any], outputs: tuple[NDArray[Any], ...]
+    ) -> None:
+        f: Any = function_of(logsumexp)
+        x, one, count = operands["x"], np.asarray(1, self.classes.inner), float(self.classes.count)
+        labels = np.asarray(operands["label"])
+        logits = np.take_along_axis(x, np.maximum(labels, 0)[..., None], -1)[..., 0]
+        scalars = (labels, operands["weight"], operands["scale"], logits)
+
+        def run(function: Any, key: str, *given: Any, **out: Any) -> Any:
+            types = function._family.kernel(key).types(self.classes.dtype)
+            return function.kernels[key](*given, **out, casting="same_kind", signature=types)
+
+        def results_of(*given: Any) -> None:
+            chunks, label, *others, top, totals, piece, into = given
+            labels = label if label == IGNORED else label - np.arange(*piece)
+            name, of_row = CHUNKS + self._kernel_name, (top, *totals, count)
+            run(self.function, name, chunks, labels, *others, *of_row, out=tuple(into))
+
+        run_in_chunks(
+            partial(run, f, "tops"),
+            lambda chunks, top: run(f, "totals_forward", chunks, one, top),
+            results_of,
+            [x, *(np.broadcast_to(each, x.shape[:-1]) for each in scalars)],
+            outputs,
+        )
 
     def plan(self, positions: Mapping[str, Any]) -> Plan | None:
         """Return a plan for labels, with classes along the last axis.
@@ -327,7 +373,7 @@ class CrossEntropyCall(Call):
         the kernel gives NaN.
         """
         classes, dtype, labels = self.classes, self.classes.dtype, self.targets
-        if self.is_dense or classes.smoothing or classes.ignore_index >= 0:
+        if self.is_dense or classes.smoothing or classes.ignore_index >= 0 or self._is_long:
             return None
         if self.out is not None or not self.layout.is_last or not labels.size:
             return None

@@ -19,6 +19,7 @@ from fastact.arrays.arguments import (
     outputs_for,
 )
 from fastact.arrays.contiguous import BLOCK, RANDOM_OPERANDS, run_contiguous
+from fastact.arrays.long_rows import LONG, run_in_chunks
 from fastact.arrays.plans import MAX_BYTES, SMALL_BYTES, Call, KernelPlan, Plan, are_plain, shaped
 from fastact.arrays.random_numbers import Draw
 from fastact.arrays.rows import (
@@ -30,7 +31,7 @@ from fastact.arrays.rows import (
     layout_of,
     run_on_rows,
 )
-from fastact.catalogue.definition import RowDefinition
+from fastact.catalogue.definition import ExponentialsDefinition, RowDefinition
 from fastact.catalogue.normalized import hardmax
 from fastact.functions.function import Function, function_of
 from fastact.functions.operation import SUMMARIES, Family, Operation
@@ -47,6 +48,7 @@ from fastact.functions.options import (
     array,
 )
 from fastact.functions.vjp import by_backward
+from fastact.kernels.algorithms.softmax import TOTALS, largest_of_chunk, totals_of_chunk
 from fastact.kernels.kernel import Contiguous, Kernel, Rows
 from fastact.runtime.dtypes import dtype_of, has_loop, inner_type
 from fastact.runtime.output_pool import POOLED
@@ -68,6 +70,11 @@ _REDUCED_SIGNATURES = {
 _MASKED = "masked_"
 _SCALARS = "temperature: parameter"
 _MASKED_SCALARS = f"mask(n): bool, {_SCALARS}, length: intp"
+# Kernels for chunks of long rows: their maxima, their totals given the row's maximum, and then their results.
+_TOPS, _TOTALS, CHUNKS = "tops", "totals_", "chunks_"
+_TOP, _OF_TOTALS = "top: parameter", ", ".join(f"{name}: float64" for name in TOTALS)
+#: What the results of a chunk need to know of its row.
+OF_ROW = f"{_TOP}, {_OF_TOTALS}, count: float64"
 # The length of rows that are not cut short.
 _WHOLE = np.asarray(np.iinfo(np.intp).max, np.intp)
 _PERTURB = f"{', '.join(f'{name}: int64' for name in RANDOM_OPERANDS)}, x(n) -> y(n)"
@@ -146,11 +153,24 @@ def family(definition: RowDefinition) -> Family:
         {name: _operation(definition, name) for name in _SIGNATURES},
         (*_SIGNATURES, *others),
         partial(_kernel, definition),
-        others=tuple(_MASKED + name for name in _SIGNATURES),
+        others=_others(definition),
         vjp=_random_vjp if definition.is_random else None,
         vjp_example=_example(definition, "vjp"),
         constants=_constants_of,
     )
+
+
+def _others(definition: RowDefinition) -> tuple[str, ...]:
+    """Return the keys of the kernels that only some calls need."""
+    masked = tuple(_MASKED + name for name in _SIGNATURES)
+    if not _has_chunks(definition):
+        return masked
+    return (*masked, _TOPS, *(of + name for of in (_TOTALS, CHUNKS) for name in _SIGNATURES))
+
+
+def _has_chunks(definition: Any) -> bool:
+    """Whether long rows are computed in chunks."""
+    return isinstance(definition, ExponentialsDefinition)
 
 
 def _operation(definition: RowDefinition, name: str) -> Operation:
@@ -193,10 +213,20 @@ def _example(definition: RowDefinition, name: str) -> str:
 def _kernel(definition: RowDefinition, name: str) -> Kernel:
     if name == "perturb":
         return Kernel.of(_PERTURB, Contiguous(lambda: _perturbed))
+    if name == _TOPS:
+        return Kernel.of(f"x(n) -> {_TOP}", Rows(lambda: partial(largest_of_chunk, definition)))
     signatures = _REDUCED_SIGNATURES if definition.is_reduced else _SIGNATURES
-    signature = signatures[name.removeprefix(_MASKED)]
+    operation = name.split("_", 1)[-1] if name not in signatures else name
+    signature = signatures[operation]
+    if name.startswith(_TOTALS):
+        rows = signature.replace("dy, ", "").split("->")[0]
+        return Kernel.of(
+            f"{rows}, {_TOP} -> {_OF_TOTALS}", Rows(lambda: partial(totals_of_chunk, definition))
+        )
     if name.startswith(_MASKED):
         signature = signature.replace(_SCALARS, _MASKED_SCALARS)
+    elif name.startswith(CHUNKS):
+        signature = signature.replace(_SCALARS, f"{_SCALARS}, {OF_ROW}")
     return Kernel.of(signature, Rows(lambda: definition.algorithm, _absent(definition)))
 
 
@@ -275,7 +305,13 @@ def _plain_call(kernel: Kernel, name: str) -> Callable[..., Any]:
         x = arrays[whole]
         if out is not None:
             pass
-        elif type(x) is np.ndarray and x.ndim and x.nbytes < MAX_BYTES and has_loop(x.dtype):
+        elif (
+            type(x) is np.ndarray
+            and x.ndim
+            and x.nbytes < MAX_BYTES
+            and x.shape[-1] <= LONG
+            and has_loop(x.dtype)
+        ):
             for k, is_row in others:
                 array = arrays[k]
                 if type(array) is not np.ndarray or array.dtype is not x.dtype:
@@ -483,10 +519,37 @@ class RowsCall(Call):
         return as_returned(results, self.out)
 
     def _run(self, inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
-        types = self.function._family.kernel(self.kernel).types(self.dtype)
-        self.function.kernels[self.kernel](
-            *inputs, *self.scalars, out=tuple(outputs), casting="same_kind", signature=types
+        if self._is_long(max((each.shape for each in inputs), key=len)[-1]):
+            self._run_in_chunks(inputs, outputs)
+            return
+        self._with_types(self.kernel)(*inputs, *self.scalars, out=tuple(outputs))
+
+    def _is_long(self, length: int) -> bool:
+        """Whether rows of this length are computed in chunks; those with a mask are not."""
+        has_mask = self.kernel != self.operation.name
+        return length > LONG and not has_mask and _has_chunks(self.function._definition)
+
+    def _run_in_chunks(self, inputs: list[NDArray[Any]], outputs: list[NDArray[Any]]) -> None:
+        keys = (_TOPS, _TOTALS + self.kernel, CHUNKS + self.kernel)
+        largest_of, totals_of, compute = (self._with_types(key) for key in keys)
+        count = float(max((each.shape for each in inputs), key=len)[-1])
+
+        def results_of(*given: Any) -> None:
+            *chunks, top, totals, _, into = given
+            compute(*chunks, *self.scalars, top, *totals, count, out=tuple(into))
+
+        run_in_chunks(
+            largest_of if "x" in self.operation.inputs else None,
+            lambda *given: totals_of(*given[:-1], *self.scalars, given[-1]),
+            results_of,
+            inputs,
+            outputs,
         )
+
+    def _with_types(self, key: str) -> Callable[..., Any]:
+        """Return the ufunc of a kernel for the dtype of the results."""
+        types = self.function._family.kernel(key).types(self.dtype)
+        return partial(self.function.kernels[key], casting="same_kind", signature=types)
 
     def plan(self, positions: Mapping[str, Any]) -> Plan | None:
         """Return a plan for rows along one axis."""
@@ -494,6 +557,8 @@ class RowsCall(Call):
             return None
         layout, names = self.layout, self.operation.inputs
         if not isinstance(layout, Axes) or layout.rows_last is None:
+            return None
+        if self._is_long(*layout.row_shape):
             return None
         if any(name not in positions for name in names):
             return None

@@ -1,7 +1,8 @@
 """Loops over rows, for functions of each element and of sums over its row.
 
 Every pass over a row finds it in the processor's cache. A row belongs to one thread, and the order of its sums depends
-only on its length, so results depend neither on threads nor on strides.
+only on its length, so results depend neither on threads nor on strides. Very long rows of exponentials come in chunks, as
+rows of kernels of their own (`fastact.arrays.long_rows`).
 """
 
 from __future__ import annotations

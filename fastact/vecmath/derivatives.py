@@ -8,7 +8,16 @@ from __future__ import annotations
 
 import math
 
-from fastact.simd import PerDtype, Vector, derivative_of, derivative_rule, dual, select, value_of
+from fastact.simd import (
+    PerDtype,
+    Vector,
+    derivative_of,
+    derivative_rule,
+    dual,
+    isnan,
+    select,
+    value_of,
+)
 from fastact.vecmath.double_double import DoubleDouble
 from fastact.vecmath.error_function import (
     erf,
@@ -122,7 +131,12 @@ def _logistic(x: Vector) -> Vector:
 def _logistic_and_derivative(x: Vector) -> tuple[Vector, Vector]:
     y, slope = logistic_and_derivative(value_of(x))
     change = slope * derivative_of(x)
-    return dual(y, change), dual(slope, -tanh(0.5 * value_of(x)) * change)
+    return dual(y, change), dual(slope, _curvature_of_logistic(value_of(x), change))
+
+
+def _curvature_of_logistic(x: Vector, change: Vector) -> Vector:
+    # The signs of the factors' NaNs differ, and LLVM may exchange the factors.
+    return select(isnan(x), x, -tanh(0.5 * x) * change)
 
 
 @derivative_rule(tanh)
@@ -194,7 +208,7 @@ def _softplus_parts_of_minus_abs(x: Vector) -> tuple[Vector, Vector, Vector, Vec
 def _logistic_of_sum_and_derivative(x: Vector, x_low: Vector) -> tuple[Vector, Vector]:
     y, slope = logistic_of_sum_and_derivative(value_of(x), value_of(x_low))
     change = slope * (derivative_of(x) + derivative_of(x_low))
-    return dual(y, change), dual(slope, -tanh(0.5 * value_of(x)) * change)
+    return dual(y, change), dual(slope, _curvature_of_logistic(value_of(x), change))
 
 
 @derivative_rule(erf)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastact.kernels.algorithms.softmax import Exponentials, adding, total_of
 from fastact.simd import fold_to_double, select, sum_lanes
-from fastact.vecmath.scaling import product_of_number
+from fastact.vecmath.scaling import product_of_number, share_of
 
 if TYPE_CHECKING:
     from fastact.kernels.rows import RowAccess
@@ -34,6 +34,11 @@ class _Softmax:
         one, nothing = rows.one_lane(1.0), rows.one_lane(0.0)
         self.zero = rows.internal(lambda: sum_lanes(nothing()))
         self.relative_to = rows.internal(lambda top: relative_to(top, 1.0, 1.0))
+        of_row = exponentials.of_row()
+        self.are_given, self.of_row = (
+            exponentials.are_given,
+            rows.internal(lambda row: of_row(row, 1.0)),
+        )
         self.exponential_of = rows.internal(
             lambda x, relative: sum_lanes(exponential(x * one(), relative)[0])
         )
@@ -42,7 +47,7 @@ class _Softmax:
     def write(self, gradient: Callable[..., Any]) -> Any:
         """Return a function that writes the gradient, the softmax or both: ``write(row, state)``, None without either.
 
-        Its state is what exponentials are relative to, the reciprocal of their sum, whether the row is ignored, the state of
+        Its state is what exponentials are relative to, their sum, whether the row is ignored, the state of
         `gradient`, and the row.
 
         Parameters
@@ -67,12 +72,12 @@ class _Softmax:
             return (gradient_of(e, arrays, begin, of_gradient),)
 
         def with_probabilities(arrays: Any, begin: Any, state: Any) -> Any:
-            relative, reciprocal, is_ignored, of_gradient, row = state
+            relative, total, is_ignored, of_gradient, row = state
             e = exponential_again(arrays, begin, relative, row)
             if not has_gradient:
-                return (product_of_number(reciprocal, e),)
+                return (share_of(e, total),)
             dx = zeros() if is_ignored else gradient_of(e, arrays, begin, of_gradient)
-            return dx, product_of_number(reciprocal, e)
+            return dx, share_of(e, total)
 
         return self._rows.write(with_probabilities if self.has_probabilities else gradients)
 
@@ -84,15 +89,24 @@ def label_cross_entropy(rows: RowAccess) -> Callable[..., None]:
     are the scalar ``loss``, ``weight (ln sum exp x - x[label])``, and optionally the rows ``dx``, the gradient times
     ``scale``, and ``probabilities``, the softmax, also of an ignored row. A label out of range gives NaN in all: an
     inner loop cannot raise an error, and must not read outside the row.
+
+    If the row is a chunk of one, its sums are operands, and so is the ``logit`` of the label, which counts from the begin of
+    the chunk and need not be in it.
     """
     softmax = _Softmax(rows)
-    prepare, top_of, sums_of = softmax.prepare, softmax.top_of, softmax.sums_of
+    prepare, of_row, are_given = softmax.prepare, softmax.of_row, softmax.are_given
     relative_to, zero = softmax.relative_to, softmax.zero
     exponential_of, has_probabilities = softmax.exponential_of, softmax.has_probabilities
     label_of = rows.integer("label")
     weight_of, scale_of = rows.scalar("weight"), rows.scalar("scale")
     set_loss = rows.set_scalar("loss")
     logit_at, address_of = rows.element_at, rows.address_of
+    logit_of = rows.internal(
+        lambda row, label: logit_at(address_of(row.base[0]) + label * row.core[0])
+    )
+    if are_given:
+        given_logit = rows.scalar("logit")
+        logit_of = rows.internal(lambda row, label: given_logit(row))
     positions = rows.positions_in_block
 
     def gradient(e: Any, arrays: Any, begin: Any, state: Any) -> Any:
@@ -105,18 +119,16 @@ def label_cross_entropy(rows: RowAccess) -> Callable[..., None]:
     def one_row(row: Any) -> None:
         label = label_of(row)
         is_ignored = label == IGNORED
-        loss = factor = at_label = reciprocal = 0.0
+        loss = factor = at_label = total = 0.0
         relative = relative_to(zero())
-        if label >= row.n or (label < 0 and not is_ignored):
-            loss = factor = reciprocal = math.nan
+        if not are_given and (label >= row.n or (label < 0 and not is_ignored)):
+            loss = factor = total = math.nan
         elif not is_ignored or has_probabilities:
             prepare(row)
-            top = top_of(row)
-            relative = relative_to(top)
-            sums = sums_of(row, top, relative)
-            reciprocal = 1 / sums.total
+            top, relative, sums = of_row(row)
+            total = sums.total
             if not is_ignored:
-                logit = logit_at(address_of(row.base[0]) + label * row.core[0])
+                logit = logit_of(row, label)
                 weight = weight_of(row)
                 # A class without weight adds nothing, even if its logit is infinite.
                 difference = np.float64(logit) - top if weight != 0 else 0.0
@@ -129,7 +141,7 @@ def label_cross_entropy(rows: RowAccess) -> Callable[..., None]:
                 at_label = -factor * others
         set_loss(row, loss)
         if writes:
-            write(row, (relative, reciprocal, is_ignored, (factor, label, at_label), row))
+            write(row, (relative, total, is_ignored, (factor, label, at_label), row))
 
     return one_row
 
@@ -168,10 +180,10 @@ def dense_cross_entropy(rows: RowAccess) -> Callable[..., None]:
         return add(sums[0], fold_to_double(weights)), add(sums[1], fold_to_double(products))
 
     def gradient(e: Any, arrays: Any, begin: Any, state: Any) -> Any:
-        label, spike, keep, uniform, factor = state
+        label, spike, keep, uniform, weight, total = state
         weights = weights_in(arrays, keep, uniform)
         weights = select(positions() == label - begin, weights + spike, weights)
-        return product_of_number(factor, e) - weights
+        return product_of_number(weight, share_of(e, total)) - weights
 
     fold, write = rows.fold(step, padding), softmax.write(gradient)
     writes = write is not None
@@ -180,16 +192,16 @@ def dense_cross_entropy(rows: RowAccess) -> Callable[..., None]:
         label = label_of(row)
         is_ignored = label == IGNORED or (label == -1 and row.n == 0)
         spike, keep, uniform, scale = spike_of(row), keep_of(row), uniform_of(row), scale_of(row)
-        loss = factor = reciprocal = 0.0
+        loss = factor = total = 0.0
         relative = relative_to(zero())
         if label >= row.n or (label < -1 and not is_ignored):
-            loss = factor = reciprocal = math.nan
+            loss = factor = total = math.nan
         elif not is_ignored or has_probabilities:
             prepare(row)
             top = top_of(row)
             relative = relative_to(top)
             sums = sums_of(row, top, relative)
-            reciprocal = 1 / sums.total
+            total = sums.total
             if not is_ignored:
                 nothing = doubles(), doubles()
                 total_weight, products = fold(row, (nothing, nothing), (top, keep, uniform))
@@ -202,11 +214,11 @@ def dense_cross_entropy(rows: RowAccess) -> Callable[..., None]:
                     difference = np.float64(logit) - top if spike != 0 else 0.0
                     loss += spike * (sums.log_total - difference)
                     weight += spike
-                factor = scale * weight / sums.total
+                factor = scale * weight
         set_loss(row, loss)
         if writes:
             # Scaled in float64, before rounding to the row's type.
-            weighting = label, scale * spike, scale * keep, scale * uniform, factor
-            write(row, (relative, reciprocal, is_ignored, weighting, row))
+            weighting = label, scale * spike, scale * keep, scale * uniform, factor, total
+            write(row, (relative, total, is_ignored, weighting, row))
 
     return one_row

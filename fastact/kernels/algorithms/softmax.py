@@ -35,6 +35,11 @@ class Relative(NamedTuple):
     reciprocal: Any
 
 
+#: Sums over a row, or a chunk of it: of the exponentials, without those of the maximum if the logarithm is taken; the number
+#: of those; of the exponentials times ``dy``; and of ``dy``.
+TOTALS = ("others", "equal", "weighted", "dy_sum")
+
+
 class Sums(NamedTuple):
     """Reductions of a row, from which its results are computed; exponentials are all relative to the same number.
 
@@ -131,19 +136,28 @@ class Exponentials:
         ``relative_to(top, temperature, reciprocal)`` returns the `Relative` of a row.
     exponential : callable
         ``exponential(x, relative)`` returns exponentials, and which elements are the maximum.
+    top_of : callable
+        ``top_of(row)`` returns the maximum of a row.
+    count : callable
+        The function given, or its default.
+    are_given : bool
+        Whether the sums are operands: those of a row of which the kernel sees a chunk.
     """
 
     def __init__(
         self, rows: RowAccess, sign: int, takes_logarithm: bool, count: Any = None
     ) -> None:
         self._rows = rows
-        self._count = count or rows.internal(lambda row: row.n)
+        self.are_given = rows.has("count")
+        if self.are_given:
+            count = rows.scalar("count")
+        self.count = count or rows.internal(lambda row: row.n)
         self._sign = sign
         self._takes_logarithm = takes_logarithm
         self.padding = rows.padding("x", -math.inf * sign)
         self.exponential = self._exponential()
         self.relative_to = self._relative_to()
-        self.of_row = self._of_row()
+        self.top_of = rows.largest("x", sign, self.padding)
 
     def _exponential(self) -> Any:
         sign = self._sign
@@ -179,13 +193,44 @@ class Exponentials:
 
         return of_row
 
-    def _of_row(self) -> Any:
+    def of_row(self) -> Any:
+        """Return a function that returns maximum, `Relative` and `Sums` of a row: ``of_row(row, temperature)``.
+
+        If they are operands, the row is a chunk of one: others than its own sums make its results.
+        """
+        if self.are_given:
+            return self._given()
+        relative_of, sums_of = self._relative_of_row(), self.sums()
+
+        @self._rows.internal
+        def of_row(row: Any, temperature: Any) -> Any:
+            top, relative = relative_of(row, temperature)
+            return top, relative, sums_of(row, top, relative)
+
+        return of_row
+
+    def _given(self) -> Any:
+        """Return `of_row` for a maximum and totals that are operands."""
+        top_at, totals_at = self._rows.scalar("top"), map(self._rows.scalar, TOTALS)
+        others_at, equal_at, weighted_at, dy_sum_at = totals_at
+        relative_to, sums_of = self.relative_to, self._sums_of_totals()
+
+        @self._rows.internal
+        def given(row: Any, temperature: Any) -> Any:
+            top = top_at(row)
+            relative = relative_to(top, temperature, 1 / temperature)
+            totals = others_at(row), equal_at(row), weighted_at(row), dy_sum_at(row)
+            return top, relative, sums_of(row, top, relative, totals)
+
+        return given
+
+    def _relative_of_row(self) -> Any:
         """Return a function that returns the maximum of a row, and the `Relative`: ``of_row(row, temperature)``.
 
         Without logarithms no result takes the maximum, and that of a short row is not looked for if all are near.
         """
         rows, x_at, relative_to = self._rows, self._rows.index("x"), self.relative_to
-        top_of = rows.largest("x", self._sign, self.padding)
+        top_of = self.top_of
         one, near = rows.one_lane(1.0), rows.one_lane(_NEAR)
 
         def step(arrays: Any, begin: Any, found: Any, state: Any) -> Any:
@@ -211,6 +256,8 @@ class Exponentials:
         """Return a function for passes after `sums`, which loads cached exponentials or recomputes them."""
         exponential, x_at = self.exponential, self._rows.index("x")
         cached, load_cached = self._rows.cached.count, self._rows.cached.load
+        if self.are_given:
+            cached = 0
 
         @self._rows.internal
         def again(arrays: Any, begin: Any, relative: Any, row: Any) -> Any:
@@ -225,19 +272,26 @@ class Exponentials:
 
         They are cached unless the row is too long.
         """
+        totals_of, sums_of = self.totals(caches=True), self._sums_of_totals()
+        return self._rows.internal(
+            lambda row, top, relative: sums_of(row, top, relative, totals_of(row, relative))
+        )
+
+    def totals(self, caches: bool) -> Any:
+        """Return a function that computes the `TOTALS` of a row: ``totals(row, relative)``."""
         x_at, dy_at = self._rows.index("x"), self._rows.index("dy")
         takes_logarithm = self._takes_logarithm
         cached, store_cached = self._rows.cached.count, self._rows.cached.store
         exponential = self.exponential
         zeros, doubles = self._rows.zeros, self._rows.doubles
-        one, one_double, add = self._rows.one_lane(1.0), self._rows.one_double, adding(self._rows)
-        count, product = self._count, _product(self._rows)
+        add, product = adding(self._rows), _product(self._rows)
 
         def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
             others, equal, weighted, dy_sum = sums
             relative, memory = state
             e, is_top = exponential(arrays[x_at], relative)
-            store_cached(memory, begin if begin < cached else 0, e)
+            if caches:
+                store_cached(memory, begin if begin < cached else 0, e)
             weighted = add(weighted, fold_to_double(product(e, arrays[dy_at])))
             dy_sum = add(dy_sum, fold_to_double(arrays[dy_at]))
             if takes_logarithm:
@@ -249,11 +303,24 @@ class Exponentials:
         fold = self._rows.fold(step, self.padding, prefetches=True)
 
         @self._rows.internal
-        def sums(row: Any, top: Any, relative: Any) -> Any:
+        def totals(row: Any, relative: Any) -> Any:
             nothing = doubles(), doubles()
             start = nothing, zeros(), nothing, nothing
             others, equal, weighted, dy_sum = fold(row, start, (relative, row.cache))
-            excess = total = total_of(others)
+            number = sum_lanes(fold_to_double(equal))
+            return total_of(others), number, total_of(weighted), total_of(dy_sum)
+
+        return totals
+
+    def _sums_of_totals(self) -> Any:
+        """Return a function from the `TOTALS` of a row to its `Sums`: ``sums(row, top, relative, totals)``."""
+        takes_logarithm, count = self._takes_logarithm, self.count
+        one, one_double = self._rows.one_lane(1.0), self._rows.one_double
+
+        @self._rows.internal
+        def sums(row: Any, top: Any, relative: Any, totals: Any) -> Any:
+            others, equal, weighted, dy_sum = totals
+            excess = total = others
             log_total = log_mean = 0.0
             if takes_logarithm:
                 # The exponential of the maximum is left out: the sum of the others may be tiny.
@@ -265,7 +332,7 @@ class Exponentials:
                 )
                 top_share = np.float64(sum_lanes(of_top))
                 ratio = total / top_share
-                equals = sum_lanes(fold_to_double(equal)) - 1
+                equals = equal - 1
                 ratio += equals - ratio * (sum_lanes(low) / top_share)
                 excess += equals * top_share
                 total = excess + top_share
@@ -273,9 +340,7 @@ class Exponentials:
                 log_mean = sum_lanes(log((1 + ratio) / count(row) * one_double()))
             temperature = relative.temperature
             top = top if temperature == 1 else top / temperature
-            return Sums(
-                top, excess, total, log_total, log_mean, total_of(weighted), total_of(dy_sum)
-            )
+            return Sums(top, excess, total, log_total, log_mean, weighted, dy_sum)
 
         return sums
 
@@ -297,8 +362,8 @@ def _from_input(definition: Any, rows: RowAccess) -> Callable[..., None]:
     sign = -1 if definition.of_minus_x else 1
     has_gradient = rows.has("dy")
     exponentials = Exponentials(rows, sign, definition.takes_logarithm)
-    prepare, relative_of = rows.prepare(exponentials.padding), exponentials.of_row
-    sums_of, exponential_again = exponentials.sums(), exponentials.again()
+    prepare, of_row = rows.prepare(exponentials.padding), exponentials.of_row()
+    exponential_again = exponentials.again()
     x_at, dy_at = rows.index("x"), rows.index("dy")
     temperature_of = rows.scalar("temperature")
     compute = rows.internal(definition.function)
@@ -321,19 +386,18 @@ def _from_input(definition: Any, rows: RowAccess) -> Callable[..., None]:
 
     def one_row(row: Any) -> None:
         prepare(row)
-        top, relative = relative_of(row, temperature_of(row))
-        write(row, (sums_of(row, top, relative), top, relative, row))
+        top, relative, sums = of_row(row, temperature_of(row))
+        write(row, (sums, top, relative, row))
 
     return one_row
 
 
-def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
-    sign = -1 if definition.of_minus_x else 1
-    padding = rows.padding("y", 0.0)
-    prepare = rows.prepare(padding)
-    doubles = rows.doubles
-    temperature_of = rows.scalar("temperature")
-    compute, add = rows.internal(definition.from_output), adding(rows)
+def _sums_of_output(rows: RowAccess) -> Any:
+    """Return a function that returns the sums of ``dy y`` and of ``dy`` of a row, or those given: ``of_row(row)``."""
+    if rows.has("count"):
+        weighted_at, dy_sum_at = rows.scalar("weighted"), rows.scalar("dy_sum")
+        return rows.internal(lambda row: (weighted_at(row), dy_sum_at(row)))
+    add, doubles = adding(rows), rows.doubles
 
     def step(arrays: Any, begin: Any, sums: Any, state: Any) -> Any:
         dy, y = arrays
@@ -341,20 +405,37 @@ def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
             sums[1], fold_to_double(dy)
         )
 
+    fold = rows.fold(step, rows.padding("y", 0.0))
+
+    @rows.internal
+    def of_row(row: Any) -> Any:
+        nothing = doubles(), doubles()
+        weighted, dy_sum = fold(row, (nothing, nothing), 0)
+        return total_of(weighted), total_of(dy_sum)
+
+    return of_row
+
+
+def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
+    sign = -1 if definition.of_minus_x else 1
+    padding = rows.padding("y", 0.0)
+    prepare = rows.prepare(padding)
+    temperature_of = rows.scalar("temperature")
+    compute, of_row = rows.internal(definition.from_output), _sums_of_output(rows)
+
     def results(arrays: Any, begin: Any, state: Any) -> Any:
         sums, temperature, reciprocal = state
         dy, y = arrays
         dx = sign * compute(dy, y, sums)
         return (dx * reciprocal if temperature != 1 else dx,)
 
-    fold, write = rows.fold(step, padding), rows.write(results)
+    write = rows.write(results)
 
     def one_row(row: Any) -> None:
         prepare(row)
         temperature = temperature_of(row)
-        nothing = doubles(), doubles()
-        weighted, dy_sum = fold(row, (nothing, nothing), 0)
-        sums = Sums(0.0, 0.0, 1.0, 0.0, 0.0, total_of(weighted), total_of(dy_sum))
+        weighted, dy_sum = of_row(row)
+        sums = Sums(0.0, 0.0, 1.0, 0.0, 0.0, weighted, dy_sum)
         write(row, (sums, temperature, 1 / temperature))
 
     return one_row
@@ -363,11 +444,16 @@ def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
 def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None]:
     """Return the function that reduces one row to a function of the sum of its exponentials."""
     is_mean = definition.is_mean
-    count: Any = rows.count() if is_mean else None
-    exponentials = Exponentials(rows, 1, takes_logarithm=True, count=count)
-    prepare, relative_of = rows.prepare(exponentials.padding), exponentials.of_row
-    sums_of, exponential_again = exponentials.sums(), exponentials.again()
+    exponentials = Exponentials(
+        rows, 1, takes_logarithm=True, count=rows.count() if is_mean else None
+    )
+    count = exponentials.count
+    prepare, of_row = rows.prepare(exponentials.padding), exponentials.of_row()
+    exponential_again = exponentials.again()
     has_nan = rows.has_nan("x", exponentials.padding)
+    if exponentials.are_given:  # the kernel does not see the whole row
+        others_at = rows.scalar("others")
+        has_nan = rows.internal(lambda row: others_at(row) != others_at(row))
     temperature_of = rows.scalar("temperature")
     has_value, has_gradient = rows.has("y"), rows.has("dx")
     dy_of = rows.scalar("dy") if has_gradient else temperature_of
@@ -382,8 +468,7 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
 
     def one_row(row: Any) -> None:
         prepare(row)
-        top, relative = relative_of(row, temperature_of(row))
-        sums = sums_of(row, top, relative)
+        top, relative, sums = of_row(row, temperature_of(row))
         value, derivative_factor = value_and_factor(sums)
         if has_value:
             # Differences to an infinite maximum are NaN.
@@ -396,3 +481,51 @@ def reduced_exponentials(definition: Any, rows: RowAccess) -> Callable[..., None
             write(row, (factor, relative, row))
 
     return one_row
+
+
+def largest_of_chunk(definition: Any, rows: RowAccess) -> Callable[..., None]:
+    """Return the function that finds the maximum of a chunk of a row, ignoring NaN."""
+    exponentials = _exponentials_of(definition, rows)
+    prepare, top_of, set_top = (
+        rows.prepare(exponentials.padding),
+        exponentials.top_of,
+        rows.set_scalar("top"),
+    )
+
+    def one_chunk(row: Any) -> None:
+        prepare(row)
+        set_top(row, top_of(row))
+
+    return one_chunk
+
+
+def totals_of_chunk(definition: Any, rows: RowAccess) -> Callable[..., None]:
+    """Return the function that computes the `TOTALS` of a chunk, relative to the maximum of the row."""
+    set_others, set_equal, set_weighted, set_dy_sum = map(rows.set_scalar, TOTALS)
+    has_x, has_gradient = rows.index("x") >= 0, rows.has("dy")
+    exponentials = _exponentials_of(definition, rows)
+    prepare = rows.prepare(exponentials.padding if has_x else rows.padding("y", 0.0))
+    top_at, temperature_of = rows.scalar("top"), rows.scalar("temperature")
+    relative_to, of_input = exponentials.relative_to, exponentials.totals(caches=False)
+    of_output = _sums_of_output(rows)
+
+    def one_chunk(row: Any) -> None:
+        prepare(row)
+        others = equal = weighted = dy_sum = 0.0
+        if has_x:
+            temperature = temperature_of(row)
+            relative = relative_to(top_at(row), temperature, 1 / temperature)
+            others, equal, weighted, dy_sum = of_input(row, relative)
+        else:
+            weighted, dy_sum = of_output(row)
+        set_others(row, others)
+        set_equal(row, equal)
+        set_weighted(row, weighted if has_gradient else 0.0)
+        set_dy_sum(row, dy_sum if has_gradient else 0.0)
+
+    return one_chunk
+
+
+def _exponentials_of(definition: Any, rows: RowAccess) -> Exponentials:
+    takes_logarithm = definition.takes_logarithm or definition.is_reduced
+    return Exponentials(rows, -1 if definition.of_minus_x else 1, takes_logarithm)
