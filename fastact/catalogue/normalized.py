@@ -21,7 +21,7 @@ _BLANCHARD = "P. Blanchard, D. J. Higham, N. J. Higham, Accurately Computing the
 
 
 def _softmax(e: Any, dy: Any, row: Any) -> Any:
-    y = share_of(e, row.total)
+    y = share_of(e, row.total, row.total_low)
     return y, product(dy - row.weighted / row.total, y)
 
 
@@ -117,7 +117,9 @@ def log_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     >>> fa.log_softmax([0.0, 1000.0])
     array([-1000.,     0.])
     """
-    return difference - row.log_total, dy - product_of_number(row.dy_sum, share_of(e, row.total))
+    return difference - row.log_total, dy - product_of_number(
+        row.dy_sum, share_of(e, row.total, row.total_low)
+    )
 
 
 @define_on_exponentials(

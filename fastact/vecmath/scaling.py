@@ -145,16 +145,16 @@ def product_of_number(number: float, factor: Vector) -> Vector:
     return product(select(factor == factor, number, number), factor)  # LLVM drops the comparison
 
 
-def share_of(e: Vector, total: float) -> Vector:
-    """Compute ``e / total``, of a total that is the same for all lanes: 1 where they are equal.
+def share_of(e: Vector, total: float, low: float) -> Vector:
+    """Compute ``e / (total + low)``, of a sum that is the same for all lanes: 1 where they are equal.
 
     It takes less time than a division, and small numbers are rounded twice.
     """
     reciprocal = 1 / total
     quotient = product_of_number(reciprocal, e)
     near = zero_below(e, _LEAST_SHARE)
-    rest = fma(-select(near == 0, 0, quotient), total, near)
-    return fma(rest, reciprocal, quotient)
+    minus = -select(near == 0, 0, quotient)
+    return fma(fma(minus, low, fma(minus, total, near)), reciprocal, quotient)
 
 
 def integer_of_subnormal(x: Vector) -> Vector:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastact.kernels.algorithms.softmax import Exponentials, adding, total_of
+from fastact.kernels.algorithms.softmax import Exponentials, adding, low_part, total_of
 from fastact.simd import fold_to_double, select, sum_lanes
 from fastact.vecmath.scaling import product_of_number, share_of
 
@@ -62,7 +62,7 @@ class _Softmax:
             self._rows.zeros,
             self.has_gradient,
         )
-        gradient_of = self._rows.internal(gradient)
+        gradient_of, low_of = self._rows.internal(gradient), low_part(self._rows)
 
         def gradients(arrays: Any, begin: Any, state: Any) -> Any:
             relative, _, is_ignored, of_gradient, row = state
@@ -75,9 +75,9 @@ class _Softmax:
             relative, total, is_ignored, of_gradient, row = state
             e = exponential_again(arrays, begin, relative, row)
             if not has_gradient:
-                return (share_of(e, total),)
+                return (share_of(e, total, low_of(total)),)
             dx = zeros() if is_ignored else gradient_of(e, arrays, begin, of_gradient)
-            return dx, share_of(e, total)
+            return dx, share_of(e, total, low_of(total))
 
         return self._rows.write(with_probabilities if self.has_probabilities else gradients)
 
@@ -166,6 +166,7 @@ def dense_cross_entropy(rows: RowAccess) -> Callable[..., None]:
     positions, doubles = rows.positions_in_block, rows.doubles
     x_at, targets_at, weights_at = (rows.index(name) for name in ("x", "targets", "weights"))
     add, logit_at, address_of = adding(rows), rows.element_at, rows.address_of
+    low_of = low_part(rows)
 
     @rows.internal
     def weights_in(arrays: Any, keep: Any, uniform: Any) -> Any:
@@ -183,7 +184,7 @@ def dense_cross_entropy(rows: RowAccess) -> Callable[..., None]:
         label, spike, keep, uniform, weight, total = state
         weights = weights_in(arrays, keep, uniform)
         weights = select(positions() == label - begin, weights + spike, weights)
-        return product_of_number(weight, share_of(e, total)) - weights
+        return product_of_number(weight, share_of(e, total, low_of(total))) - weights
 
     fold, write = rows.fold(step, padding), softmax.write(gradient)
     writes = write is not None

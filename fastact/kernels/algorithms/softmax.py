@@ -59,6 +59,8 @@ class Sums(NamedTuple):
         The sum of the exponentials times ``dy``.
     dy_sum : float
         The sum of ``dy``.
+    total_low : float
+        What is left of `total` when it is rounded to the type of the rows.
     """
 
     top: Any
@@ -68,6 +70,14 @@ class Sums(NamedTuple):
     log_mean: Any
     weighted: Any
     dy_sum: Any
+    total_low: Any
+
+
+def low_part(rows: RowAccess) -> Any:
+    """Return a function that returns what is left of a number of float64 when it is rounded to the type of the rows."""
+    if rows.is_double:
+        return rows.internal(lambda number: 0.0)
+    return rows.internal(lambda number: number - np.float64(np.float32(number)))
 
 
 def adding(rows: RowAccess) -> Any:
@@ -316,6 +326,7 @@ class Exponentials:
         """Return a function from the `TOTALS` of a row to its `Sums`: ``sums(row, top, relative, totals)``."""
         takes_logarithm, count = self._takes_logarithm, self.count
         one, one_double = self._rows.one_lane(1.0), self._rows.one_double
+        low_of = low_part(self._rows)
 
         @self._rows.internal
         def sums(row: Any, top: Any, relative: Any, totals: Any) -> Any:
@@ -340,7 +351,8 @@ class Exponentials:
                 log_mean = sum_lanes(log((1 + ratio) / count(row) * one_double()))
             temperature = relative.temperature
             top = top if temperature == 1 else top / temperature
-            return Sums(top, excess, total, log_total, log_mean, weighted, dy_sum)
+            rest = low_of(total)
+            return Sums(top, excess, total, log_total, log_mean, weighted, dy_sum, rest)
 
         return sums
 
@@ -435,7 +447,7 @@ def _from_output(definition: Any, rows: RowAccess) -> Callable[..., None]:
         prepare(row)
         temperature = temperature_of(row)
         weighted, dy_sum = of_row(row)
-        sums = Sums(0.0, 0.0, 1.0, 0.0, 0.0, weighted, dy_sum)
+        sums = Sums(0.0, 0.0, 1.0, 0.0, 0.0, weighted, dy_sum, 0.0)
         write(row, (sums, temperature, 1 / temperature))
 
     return one_row
