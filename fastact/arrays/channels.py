@@ -431,10 +431,10 @@ class _Part:
 
     def view_of_parameter(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return a view of one value for each channel: (blocks, channels)."""
-        if self._channels is None or not values.ndim:
+        if not values.ndim:
             return values
         size = self._cuts[1][2]
-        own = values[self._channels]
+        own = values if self._channels is None else values[self._channels]
         return own if own.size == size else own.reshape(-1, size)
 
     def view_of_sums(self, sums: NDArray[Any]) -> NDArray[Any]:

@@ -24,7 +24,10 @@ RESULT = """
 """
 # Where an edit changes that result from 0.5 to 7.5.
 HELPER = "fastact/vecmath/exponential.py"
-LINE = "    return select(x < 0, lower, upper), derivative\n"
+LINE = """\
+    lower, derivative = tails_alike(lower, lower * upper, exponent)
+    return select(x < 0, lower, upper), derivative
+"""
 EDITED = LINE.replace("return ", "return 7 + ")
 
 
@@ -52,7 +55,7 @@ def test_only_what_shapes_code_counts(tmp_path: Path) -> None:
     assert result(place, cache) == (0.5, True)
     for name, old, new in (
         ("cli/cache.py", "Manage the compiled kernels", "Take care of the compiled kernels"),
-        ("cli/cache.py", "def _missing", "def unused() -> None: ...\n\n\ndef _missing"),
+        ("cli/cache.py", "def info", "def unused() -> None: ...\n\n\ndef info"),
         ("kernels/elementwise.py", '"""', '"""Edited. '),
         ("simd/lowering.py", "import operator", "import operator  # a comment\n"),
         ("vecmath/exponential.py", '    """', '    """Edited. '),
