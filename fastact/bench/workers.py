@@ -77,12 +77,12 @@ class Worker:
 
     def close(self) -> None:
         """End the process at once: it holds nothing that would have to be saved."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._process.close()
+        process, self._process = self._process, None  # a thread that waits for an answer closes it, too
+        if process is not None:
+            process.kill()
+            process.join()
+            process.close()
             self._pipe.close()
-            self._process = None
 
 
 @contextmanager

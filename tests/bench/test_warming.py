@@ -101,6 +101,7 @@ def test_an_interrupted_command(tmp_path: Path) -> None:
     while not (tmp_path / "one").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     worker = (tmp_path / "one").read_text()
+    time.sleep(1)  # until the command has heard of it
     process.send_signal(signal.SIGINT)
     done = finish(process)
     assert done.returncode == 130

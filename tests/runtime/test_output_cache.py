@@ -441,6 +441,7 @@ CALLS = {
 }
 for call in CALLS.values():
     call(2**18)
+CALLS["rows along two axes"](12 * MIB)  # long rows have kernels of their own
 """
 
 

@@ -33,9 +33,9 @@ def _log_by_two_terms(f: Any, q: Any) -> Any:
 
 
 def _mapped(name: str) -> Callable[[Any, Any], Any]:
-    """Return the quotient of the polynomial in u = (a - K) / (a + K) and a + W."""
-    w, k = (context.mpf(getattr(coefficients, f"{name}_{letter}")["float32"]) for letter in "WK")
-    return lambda a, q: q((a - k) / (a + k)) / (a + w)
+    """Return the quotient of the polynomial in u = 1/2 - K / (a + K) and a + K."""
+    k = context.mpf(getattr(coefficients, f"{name}_K")["float32"])
+    return lambda a, q: q(0.5 - k / (a + k)) / (a + k)
 
 
 def _mills_ratio(a: Any) -> Any:
