@@ -77,7 +77,10 @@ class Worker:
 
     def close(self) -> None:
         """End the process at once: it holds nothing that would have to be saved."""
-        process, self._process = self._process, None  # a thread that waits for an answer closes it, too
+        process, self._process = (
+            self._process,
+            None,
+        )  # a thread that waits for an answer closes it, too
         if process is not None:
             process.kill()
             process.join()
