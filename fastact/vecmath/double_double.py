@@ -26,16 +26,6 @@ def two_sum(x: Vector, y: Vector) -> DoubleDouble:
     return total, (x - (total - part)) + (y - part)
 
 
-def two_difference(x: Vector, y: Vector) -> DoubleDouble:
-    """Return x - y exactly (TwoSum of x and -y).
-
-    Valid range: finite differences; where one is infinite, the low part is NaN.
-    """
-    difference = x - y
-    part = difference - x
-    return difference, (x - (difference - part)) - (y + part)
-
-
 def fast_two_sum(x: Vector, y: Vector) -> DoubleDouble:
     """Return x + y exactly (Dekker's FastTwoSum).
 
