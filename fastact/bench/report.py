@@ -303,7 +303,8 @@ def markdown_table(title: str, cells: list[list[str]]) -> str:
 
 _PAGE = """# Benchmarks
 
-Method and results of `fastact bench`. [Instructions](instructions.md) has what each function costs on other processors.
+Method and results of `fastact bench`; [another machine](benchmarks-zen4.md), and [what each function costs on others
+still](instructions.md).
 {picture}
 Each implementation has a process of its own. All get the same arrays (normal deviates times 4) and take turns in
 {samples} rounds, so that a slow moment of the machine is one for all; while one is measured, the others and their

@@ -301,7 +301,7 @@ class ExponentialsDefinition(RowDefinition):
 
     Its function takes the exponential of each element, relative to the same number for the whole row, the element's
     difference to the row's maximum (known only if it takes the logarithm), `dy`, and the row's
-    `fastact.kernels.algorithms.softmax.Sums`, and returns the value and `dx`. Its `from_output` takes `dy`, the value and the sums. If it is reduced, it takes only the sums, and returns the value and the factor that turns
+    `fastact.kernels.algorithms.exponentials.Sums`, and returns the value and `dx`. Its `from_output` takes `dy`, the value and the sums. If it is reduced, it takes only the sums, and returns the value and the factor that turns
     exponentials into derivatives.
 
     Attributes

@@ -48,7 +48,8 @@ from fastact.functions.options import (
     array,
 )
 from fastact.functions.vjp import by_backward
-from fastact.kernels.algorithms.softmax import TOTALS, largest_of_chunk, totals_of_chunk
+from fastact.kernels.algorithms.exponentials import TOTALS
+from fastact.kernels.algorithms.softmax import largest_of_chunk, totals_of_chunk
 from fastact.kernels.kernel import Contiguous, Kernel, Rows
 from fastact.runtime.dtypes import dtype_of, has_loop, inner_type
 from fastact.runtime.output_pool import POOLED

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastact.kernels.block_loop import block_loop
 from fastact.kernels.random_operands import NoRandomOperands, RandomOperands
 from fastact.simd.blocks import MEMORY_BOUND_UNROLL_FACTOR, UNROLL_FACTOR, Blocks
 from fastact.simd.compilable import internal
-from fastact.simd.memory import address_of, finish_streaming, stack, words, words_behind
+from fastact.simd.memory import address_of, stack, words, words_behind
 from fastact.simd.operands import Operands
 
 
@@ -37,12 +38,8 @@ def contiguous(
         Whether memory bandwidth is the bottleneck.
     """
     blocks = Blocks(operands, MEMORY_BOUND_UNROLL_FACTOR if is_memory_bound else UNROLL_FACTOR)
-    reserve_scratch, pointers_at, prefetch = blocks.reserve, blocks.pointers_at, blocks.prefetch
+    reserve_scratch, load_arrays, broadcast = blocks.reserve, blocks.load_arrays, blocks.broadcast
     copy_in = blocks.copy(range(operands.arrays), inward=True, skips_broadcast=False)
-    copy_out = blocks.copy_out
-    load_arrays, broadcast = blocks.load_arrays, blocks.broadcast
-    store, stream, width = blocks.store, blocks.stream, blocks.width
-    elements_to_alignment = blocks.elements_to_alignment
     random_operands = (
         RandomOperands(blocks.vector, blocks.is_deinterleaved) if is_random else NoRandomOperands()
     )
@@ -53,9 +50,14 @@ def contiguous(
         random_operands.count,
     )
     addresses, reserve = operands.addresses, stack(operands.count)
-    is_contiguous, prefetches = operands.is_contiguous, not is_memory_bound
+    is_contiguous, apply = operands.is_contiguous, internal(operation)
     count, arrays, inputs = operands.count, operands.arrays, operands.inputs
-    compute = internal(operation)
+
+    def compute(pointers: Any, position: Any, n: Any, of_row: Any) -> Any:
+        random, constants = of_row
+        return apply(*(random_at(random, position, n) + load_arrays(pointers) + constants))
+
+    run = block_loop(blocks, compute, copy_in, is_memory_bound)
 
     def loop(arguments: Any, dimensions: Any, steps: Any, data: Any) -> None:
         args, n = words(arguments), dimensions[1]
@@ -70,43 +72,12 @@ def contiguous(
             operand_steps[k] = core[k] if k < arrays else 0
         for k in range(inputs, count):
             operand_steps[k] = core[k - inputs + arrays]
-        is_plain = is_contiguous(operand_steps)
+        is_plain, is_large = is_contiguous(operand_steps), address_of(data) != 0
         for row in range(dimensions[0]):
             for k in range(count):
                 operand_args[k] = args[leading + k] + row * steps[leading + k]
             base = addresses(operand_args)
-            constants = broadcast(base)
-            random = begin_random((window, args, steps, row))
-            head = elements_to_alignment(base) if is_plain and address_of(data) else -1
-            streams, begin = head >= 0, 0
-            while begin < n:
-                # All whole blocks that are contiguous, or one by way of the scratch buffers.
-                length = min(n - begin, head if begin == 0 and head > 0 else width)
-                in_place = is_plain and length == width
-                if in_place:
-                    length = n - begin - (n - begin) % width
-                    start = pointers_at(base, begin)
-                else:
-                    copy_in(base, operand_steps, scratch, begin, length)
-                    start = scratch
-                done = 0
-                while done < length:
-                    # All loads of a block precede its stores, so that an output may alias its input.
-                    pointers = pointers_at(start, done)
-                    if prefetches and streams:
-                        prefetch(pointers)
-                    outputs = compute(
-                        *(random_at(random, begin + done, n) + load_arrays(pointers) + constants)
-                    )
-                    if in_place and streams:
-                        stream(pointers, outputs)
-                    else:
-                        store(pointers, outputs)
-                    done += width
-                if not in_place:
-                    copy_out(base, operand_steps, scratch, begin, length)
-                begin += length
-            if streams:
-                finish_streaming()
+            of_row = (begin_random((window, args, steps, row)), broadcast(base))
+            run(base, operand_steps, n, scratch, is_plain, is_large, of_row)
 
     return loop

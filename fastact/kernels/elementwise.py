@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastact.kernels.block_loop import block_loop
 from fastact.simd.blocks import MEMORY_BOUND_UNROLL_FACTOR, UNROLL_FACTOR, Blocks
 from fastact.simd.compilable import internal
-from fastact.simd.memory import address_of, finish_streaming, is_likely
+from fastact.simd.memory import address_of
 from fastact.simd.operands import Operands
 
 
@@ -34,53 +35,25 @@ def elementwise(
     """
     addresses, is_contiguous = operands.addresses, operands.is_contiguous
     blocks = Blocks(operands, MEMORY_BOUND_UNROLL_FACTOR if is_memory_bound else unroll)
-    reserve, fill_broadcast, pointers_at = blocks.reserve, blocks.fill_broadcast, blocks.pointers_at
-    prefetch = blocks.prefetch
-    copy_in, copy_out = blocks.copy_in, blocks.copy_out
+    reserve, fill_broadcast = blocks.reserve, blocks.fill_broadcast
     load_arrays, load_inputs = blocks.load_arrays, blocks.load_inputs
-    store, stream, width = blocks.store, blocks.stream, blocks.width
     have_one_value, broadcast = blocks.are_broadcast, blocks.broadcast
-    elements_to_alignment = blocks.elements_to_alignment
-    has_parameters, prefetches = operands.parameters > 0, not is_memory_bound
-    compute = internal(operation)
+    has_parameters, apply = operands.parameters > 0, internal(operation)
+
+    def compute(pointers: Any, position: Any, n: Any, parameters: Any) -> Any:
+        are_constant, constants = parameters
+        if has_parameters and not are_constant:
+            return apply(*load_inputs(pointers))
+        return apply(*(load_arrays(pointers) + constants))
+
+    run = block_loop(blocks, compute, blocks.copy_in, is_memory_bound)
 
     def loop(args: Any, dimensions: Any, steps: Any, data: Any) -> None:
         base, scratch, n = addresses(args), reserve(), dimensions[0]
         fill_broadcast(base, steps, scratch)
-        constants = broadcast(base)  # parameters that vary are loaded like arrays instead
-        are_constant = have_one_value(steps)
-        is_plain = is_contiguous(steps)
-        head = elements_to_alignment(base) if is_plain and address_of(data) else -1
-        streams, begin = head >= 0, 0
-        while begin < n:
-            # All whole blocks that are contiguous, or one by way of the scratch buffers.
-            count = min(n - begin, head if begin == 0 and head > 0 else width)
-            in_place = is_likely(is_plain and count == width)
-            if in_place:
-                count = n - begin - (n - begin) % width
-                start = pointers_at(base, begin)
-            else:
-                copy_in(base, steps, scratch, begin, count)
-                start = scratch
-            done = 0
-            while done < count:
-                # All loads of a block precede its stores, so that an output may alias its input.
-                pointers = pointers_at(start, done)
-                if prefetches and streams:
-                    prefetch(pointers)
-                if has_parameters and not are_constant:
-                    outputs = compute(*load_inputs(pointers))
-                else:
-                    outputs = compute(*(load_arrays(pointers) + constants))
-                if in_place and streams:
-                    stream(pointers, outputs)
-                else:
-                    store(pointers, outputs)
-                done += width
-            if not in_place:
-                copy_out(base, steps, scratch, begin, count)
-            begin += count
-        if streams:
-            finish_streaming()
+        # Parameters that vary are loaded like arrays instead.
+        parameters = (have_one_value(steps), broadcast(base))
+        is_large = address_of(data) != 0
+        run(base, steps, n, scratch, is_contiguous(steps), is_large, parameters)
 
     return loop

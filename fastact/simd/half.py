@@ -6,6 +6,7 @@ one element at a time.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -25,13 +26,7 @@ _ONE_HALF = (127 - 1) << 23
 def emit_half_to_float(builder: Any, half: Any, vector: Vector) -> Any:
     """Widen the bits of float16 numbers."""
     words = ir.VectorType(ir.IntType(32), vector.lanes)
-
-    def number(value: int) -> Any:
-        return constant(words, value)
-
-    def as_float(word: Any) -> Any:
-        return builder.bitcast(word, vector.llvm)
-
+    number, as_float = partial(constant, words), partial(builder.bitcast, typ=vector.llvm)
     word = builder.zext(half, words)
     sign = builder.shl(builder.and_(word, number(_SIGN)), number(16))
     shifted = builder.shl(builder.and_(word, number(_SIGN - 1)), number(_SHIFT))
@@ -54,13 +49,7 @@ def emit_half_to_float(builder: Any, half: Any, vector: Vector) -> Any:
 def emit_float_to_half(builder: Any, value: Any, vector: Vector) -> Any:
     """Return the bits of float16 numbers: rounds to nearest, ties to even."""
     words = ir.VectorType(ir.IntType(32), vector.lanes)
-
-    def number(value: int) -> Any:
-        return constant(words, value)
-
-    def as_float(word: Any) -> Any:
-        return builder.bitcast(word, vector.llvm)
-
+    number, as_float = partial(constant, words), partial(builder.bitcast, typ=vector.llvm)
     word = builder.bitcast(value, words)
     magnitude = builder.and_(word, number(0x7FFF_FFFF))
     mantissa = builder.lshr(magnitude, number(_SHIFT))

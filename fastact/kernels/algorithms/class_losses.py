@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastact.kernels.algorithms.cross_entropy import IGNORED
-from fastact.kernels.algorithms.softmax import adding, total_of
+from fastact.kernels.algorithms.sums import adding, total_of
 from fastact.simd import fold_to_double, select, sum_lanes
 
 if TYPE_CHECKING:

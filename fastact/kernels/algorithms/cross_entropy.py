@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastact.kernels.algorithms.softmax import Exponentials, adding, low_part, total_of
+from fastact.kernels.algorithms.exponentials import Exponentials
+from fastact.kernels.algorithms.sums import adding, low_part, total_of
 from fastact.simd import fold_to_double, select, sum_lanes
 from fastact.vecmath.scaling import product_of_number, share_of
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastact.kernels.algorithms.softmax import adding, total_of
+from fastact.kernels.algorithms.sums import adding, total_of
 from fastact.simd import fma, fold_to_double, select, to_double
 from fastact.vecmath.double_double import two_sum
 
