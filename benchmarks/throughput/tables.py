@@ -103,6 +103,8 @@ def page(results: Sequence[Result], before: Sequence[Result]) -> str:
         lines += [
             "## Before and after",
             "",
+            "An earlier commit's results (`--json` there, `--before` here) beside these.",
+            "",
             *(f"- {each}" for each in summaries(results, before)),
             "",
         ]
