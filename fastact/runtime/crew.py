@@ -194,6 +194,8 @@ def _await(crew: Any, member: Any, bell: int) -> None:
             if _load(crew) != bell:
                 return
             _pause()
+        # Others may need this CPU: the caller itself, where the member was woken on its CPU.
+        _call_0(crew[CREW.sched_yield], ())
     _swap(member, 1)
     if _load(crew) != bell and _swap(member, 0) != 0:
         return
