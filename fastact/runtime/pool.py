@@ -35,6 +35,8 @@ from fastact.system.memory_layout import (
     keep_alive,
 )
 
+#: Whether threads are fastact's own; elsewhere there are no POSIX threads, or no unnamed semaphores.
+HAS_CREW = sys.platform == "linux"
 _MIN_TBB = 12_060  # the oldest interface version that Numba accepts
 # Address space: of the stack of a thread and the heap that the C library may give it, and of the libraries.
 _STACK_BYTES = 2**20
@@ -75,11 +77,11 @@ class Pool:
             return
         if not SETTINGS[SETTING.parallel_for] and not self._load():
             return
-        if sys.platform == "linux":
+        if HAS_CREW:
             SETTINGS[SETTING.crew] = SETTINGS[SETTING.crew] or _new_crew()
             _start_members(int(SETTINGS[SETTING.crew]), range(max(1, started), threads))
         SETTINGS[SETTING.threads] = threads
-        SETTINGS[SETTING.started] = threads if sys.platform == "linux" else sys.maxsize
+        SETTINGS[SETTING.started] = threads if HAS_CREW else sys.maxsize
 
     def _load(self) -> bool:
         """Load Numba's module and store its addresses in the settings; return whether there is a usable one."""
@@ -90,7 +92,7 @@ class Pool:
         self.layer = "tbb" if module.__name__ == _module_of("tbb") else "omp"
         SETTINGS[SETTING.get_num_threads] = module.get_num_threads
         SETTINGS[SETTING.set_num_threads] = module.set_num_threads
-        SETTINGS[SETTING.has_fixed_team] = self.layer == "omp" and sys.platform != "linux"
+        SETTINGS[SETTING.has_fixed_team] = self.layer == "omp" and not HAS_CREW
         SETTINGS[SETTING.parallel_for] = module.parallel_for
         return True
 
@@ -303,7 +305,7 @@ def _start_members(crew: int, indices: range) -> None:
     library.pthread_attr_init(attributes)
     library.pthread_attr_setstacksize(attributes, ctypes.c_size_t(_STACK_BYTES))
     library.pthread_attr_setdetachstate(attributes, _DETACHED)
-    function = ctypes.c_void_p(_crew_member())
+    function = ctypes.c_void_p(crew_member_function())
     # They inherit the mask: signals are for the threads of Python.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)
     try:
@@ -323,7 +325,7 @@ def _start_members(crew: int, indices: range) -> None:
         library.pthread_attr_destroy(attributes)
 
 
-def _crew_member() -> int:
+def crew_member_function() -> int:
     """Return the address of the function that a member runs."""
     from fastact.runtime import loading
 
