@@ -13,7 +13,7 @@ from fastact.functions.registry import names as all_names
 from fastact.runtime import kernel_cache, loading
 from fastact.runtime.dtypes import dtypes
 from fastact.runtime.output_pool import with_output_pool
-from fastact.runtime.pool import inner_loop_function
+from fastact.runtime.pool import HAS_CREW, crew_member_function
 from fastact.runtime.ufunc import LOOPS, Loop
 from fastact.system.machine import available_cpus, available_memory
 
@@ -43,7 +43,8 @@ class Missing(NamedTuple):
 
 def compile_shared() -> None:
     """Compile what all kernels need: the inner loop, what starts the threads, and the output pool."""
-    inner_loop_function("barrier")
+    if HAS_CREW:
+        crew_member_function()
     with_output_pool(int)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from numba import types
 from numba.extending import intrinsic
 
+from fastact.runtime.crew import run_by_crew
 from fastact.runtime.schedule import chunk_length, thread_count, wanted_threads
 from fastact.simd.compilable import internal
 from fastact.simd.float_status import (
@@ -19,8 +20,8 @@ from fastact.simd.float_status import (
     emit_read_float_status,
     emit_write_float_status,
 )
-from fastact.simd.memory import address_of, call_at, reserve_words, stack, words, words_behind
-from fastact.system.memory_layout import BARRIER, LOOP_DATA, SETTING, TEAM_SIZES, TEAMS
+from fastact.simd.memory import address_of, call_at, reserve_words, stack, words
+from fastact.system.memory_layout import LOOP_DATA, SETTING
 
 
 class _TaskLayout(NamedTuple):
@@ -135,16 +136,13 @@ def _thread_count(args: Any, dimensions: Any, steps: Any, loop_data: Any, settin
         args, steps, n, loop_data[LOOP_DATA.inputs], loop_data[LOOP_DATA.operands]
     ):
         return 1
-    if settings[SETTING.parallel_for] == 0:
+    if settings[SETTING.started] < settings[SETTING.threads]:
         _call_python(settings, settings[SETTING.start_pool])
-        if settings[SETTING.parallel_for] == 0:
-            return 1
-    available = settings[SETTING.threads]
-    mask = _thread_mask(settings)
-    if mask > 0:
-        available = min(available, mask)
-    if available > 1 and settings[SETTING.teams] != 0:
-        available = _team_size(settings, available)
+    available = min(settings[SETTING.threads], settings[SETTING.started])
+    if available > 1:
+        mask = _thread_mask(settings)
+        if mask > 0:
+            available = min(available, mask)
     return thread_count(wanted, available, settings[SETTING.has_fixed_team])
 
 
@@ -162,19 +160,6 @@ def _thread_mask(settings: Any) -> Any:
 
 
 @internal
-def _team_size(settings: Any, threads: int) -> Any:
-    """Return the number of threads of this thread's team: OpenMP has one for each caller."""
-    state = _call_get(settings[SETTING.this_thread], ())
-    thread = _call_with_one(settings[SETTING.thread_id], (state,))
-    team = words_behind(words(settings[SETTING.teams]), thread % TEAMS)
-    wanted = thread * TEAM_SIZES + threads
-    if team[0] // TEAM_SIZES != wanted:
-        _call_python(settings, settings[SETTING.form_team])
-    found = team[0]
-    return found % TEAM_SIZES if found // TEAM_SIZES == wanted else 1
-
-
-@internal
 def _run_in_parallel(
     arguments: Any,
     dimensions: Any,
@@ -184,7 +169,7 @@ def _run_in_parallel(
     threads: int,
     streaming: int,
 ) -> None:
-    """Split a call into chunks and run them on the pool."""
+    """Split a call into chunks and run them on the crew or the pool."""
     n, core_dimensions = dimensions[0], loop_data[LOOP_DATA.core_dimensions]
     task = _new_task()
     task[_TASK.kernel] = loop_data[LOOP_DATA.kernel]
@@ -202,6 +187,10 @@ def _run_in_parallel(
     chunks[0] = -(-n // chunk)
     if settings[SETTING.has_fixed_team] == 0:
         threads = min(threads, chunks[0])  # a few long rows
+    if settings[SETTING.crew] != 0:
+        if not run_by_crew(words(settings[SETTING.crew]), task, chunks[0], threads):
+            _call_kernel(task[_TASK.kernel], (arguments, dimensions, steps, streaming))
+        return
     first[0] = address_of(task)
     one[0] = 1
     mask = _thread_mask(settings)
@@ -234,24 +223,6 @@ def run_chunk(position: Any, count: Any, one: Any, data: Any) -> None:
     _write_float_status(DEFAULT_FLOAT_STATUS)
     _call_kernel(task[_TASK.kernel], (own_args, own_dimensions, steps, task[_TASK.streaming]))
     _write_float_status(status)
-
-
-def barrier(position: Any, count: Any, one: Any, data: Any) -> None:
-    """Block until all tasks have arrived, so that each occupies a thread of its own.
-
-    A task is an index, as in `run_chunk`.
-    """
-    state = words(data)
-    arrived = words_behind(state, len(BARRIER))
-    for index in range(count[0]):
-        arrived[address_of(position[0]) - address_of(data) + index] = 1
-    for _ in range(state[BARRIER.max_polls]):
-        missing = state[BARRIER.threads]
-        for index in range(state[BARRIER.threads]):
-            missing -= arrived[index]
-        if missing == 0:
-            return
-        _call_with_one(state[BARRIER.usleep], (state[BARRIER.microseconds],))
 
 
 @internal

@@ -1,53 +1,62 @@
-"""The thread pool: Numba's, on TBB if it is installed, else on OpenMP.
+"""The threads of parallel calls: on Linux a crew of fastact's own, elsewhere Numba's pool.
 
+The crew (`fastact.runtime.crew`) starts with the first call that is large enough for it. Before, as many threads are started as
+a test, and if that fails calls stay on one thread.
+
+Numba's module is loaded in any case, for the limit set with `numba.set_num_threads`: TBB's if it is installed, else OpenMP's.
 Numba's own fallback, ``workqueue``, aborts the process when two threads use it at once, even if one
-of them is somebody else's: if there is nothing else, calls stay on one thread. The pool starts with
-the first call that is large enough for it.
-
-TBB and OpenMP abort the process when they cannot start a thread. So threads are started beforehand
-as a test, and if that fails calls stay on one thread.
+of them is somebody else's: if there is nothing else, calls stay on one thread.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fastact.system.first_use import PROCESS, call_after_forks, first_use
-from fastact.system.machine import can_reserve
+from fastact.system.first_use import PROCESS, call_in_children, first_use
+from fastact.system.machine import available_cpus, can_reserve
 from fastact.system.memory_layout import (
-    BARRIER,
+    CREW,
+    JOB,
+    JOBS,
+    LINE,
+    MEMBER,
     SETTING,
     SETTINGS,
-    TEAM_SIZES,
-    TEAMS,
+    WORD,
     address_of,
     allocate_words,
     keep_alive,
 )
 
+#: Whether threads are fastact's own; elsewhere there are no POSIX threads, or no unnamed semaphores.
+HAS_CREW = sys.platform == "linux"
 _MIN_TBB = 12_060  # the oldest interface version that Numba accepts
-# Upper bounds on the address space of one thread of TBB or OpenMP besides its stack, and of the
-# libraries themselves.
+# Address space: of the stack of a thread and the heap that the C library may give it, and of the libraries.
+_STACK_BYTES = 2**22  # as many as TBB gives its threads
 _BYTES_PER_THREAD, _BYTES_OF_POOL = 2**24, 2**27
-_MAX_SEMAPHORE_BYTES = 64
+_MAX_SEMAPHORE_BYTES, _MAX_ATTRIBUTE_BYTES = 64, 256
+_DETACHED = 1
+# Sent to a thread by its own instructions: blocked, they would end the process without a word.
+_FAULTS = (
+    {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL} if os.name == "posix" else set()
+)
 _TIMEOUT = 0.1  # seconds, for threads to start or to end
 
 
 class Pool:
-    """Numba's thread pool in this process.
+    """The threads of this process.
 
     Attributes
     ----------
     layer : str or None
-        ``"tbb"`` or ``"omp"``; None if calls stay on one thread.
+        Numba's threading layer, ``"tbb"`` or ``"omp"``; None if calls stay on one thread.
     """
 
     def __init__(self) -> None:
@@ -56,47 +65,40 @@ class Pool:
         self._is_forbidden = os.getpid() != PROCESS and _numbas_pool() is not None
         self._has_warned = False
         self.layer: str | None = None
-        self._teams = allocate_words(TEAMS)
 
     @first_use()
     def start(self) -> None:
-        """Start the pool and store its address in the settings; if that fails, calls stay serial."""
-        threads = int(SETTINGS[SETTING.threads])
-        if SETTINGS[SETTING.parallel_for] or threads <= 1:
+        """Start as many threads as calls may use, and store their addresses in the settings; if that fails, calls stay serial."""
+        threads, started = int(SETTINGS[SETTING.threads]), int(SETTINGS[SETTING.started])
+        if threads <= max(1, started):
             return
-        SETTINGS[SETTING.threads] = 1
-        if self._is_forbidden or not self._can_have(threads):
+        SETTINGS[SETTING.threads] = max(1, started)
+        if self._is_forbidden or not self._can_have(threads - max(1, started)):
             return
+        if not SETTINGS[SETTING.parallel_for] and not self._load():
+            return
+        if HAS_CREW:
+            SETTINGS[SETTING.crew] = SETTINGS[SETTING.crew] or _new_crew()
+            _start_members(int(SETTINGS[SETTING.crew]), range(max(1, started), threads))
+        SETTINGS[SETTING.threads] = threads
+        SETTINGS[SETTING.started] = threads if HAS_CREW else sys.maxsize
+
+    def _load(self) -> bool:
+        """Load Numba's module and store its addresses in the settings; return whether there is a usable one."""
         own = None if _numbas_pool() else _load_tbb()
         module = own or _numbas_pool() or _start_by_numba()
         if module is None:
-            return
+            return False
         self.layer = "tbb" if module.__name__ == _module_of("tbb") else "omp"
         SETTINGS[SETTING.get_num_threads] = module.get_num_threads
         SETTINGS[SETTING.set_num_threads] = module.set_num_threads
-        # A pool that Numba started gets new threads: OpenMP for each Python thread, TBB after a
-        # fork.
-        SETTINGS[SETTING.teams] = self._teams.ctypes.data if own is None else 0
-        SETTINGS[SETTING.has_fixed_team] = self.layer == "omp"
-        if self.layer == "tbb":
-            _start_threads(module.parallel_for, threads)
-        SETTINGS[SETTING.threads] = threads
-        SETTINGS[SETTING.parallel_for] = module.parallel_for  # last: it signals readiness
+        SETTINGS[SETTING.has_fixed_team] = self.layer == "omp" and not HAS_CREW
+        SETTINGS[SETTING.parallel_for] = module.parallel_for
+        return True
 
-    @first_use()
-    def form_team(self) -> None:
-        """Determine how many threads the calling thread may use."""
-        thread = _thread_id()
-        mask = ctypes.CFUNCTYPE(ctypes.c_int)(int(SETTINGS[SETTING.get_num_threads]))()
-        wanted = min(int(SETTINGS[SETTING.threads]), mask)
-        granted = wanted if self._can_have(wanted) else 1
-        if granted > 1 and self.layer == "tbb":
-            _start_threads(int(SETTINGS[SETTING.parallel_for]), granted)
-        self._teams[thread % TEAMS] = (thread * TEAM_SIZES + wanted) * TEAM_SIZES + granted
-
-    def _can_have(self, threads: int) -> bool:
-        """Whether this many threads can run at once; if not, warn the first time."""
-        reason = _why_no_more_threads(threads - 1)
+    def _can_have(self, more: int) -> bool:
+        """Whether so many more threads can run at once; if not, warn the first time."""
+        reason = _why_no_more_threads(more)
         if reason and not self._has_warned:
             self._has_warned = True
             warnings.warn(
@@ -107,14 +109,10 @@ class Pool:
             )
         return not reason
 
-    def after_fork_in_parent(self) -> None:
-        """Forget the teams: TBB ends its threads before a fork, and starts new ones."""
-        self._teams[:] = 0
-
     def after_fork_in_child(self) -> None:
-        """Stay on one thread in the child of a process with a pool, whoever started it.
+        """Stay on one thread in the child of a process with threads, whoever started them.
 
-        OpenMP aborts a forked child that uses its threads; TBB restarts its own only if the forking
+        The child has no crew. OpenMP aborts a forked child that uses its threads; TBB restarts its own only if the forking
         thread had started them, and hangs otherwise.
         """
         module = _numbas_pool()
@@ -122,7 +120,8 @@ class Pool:
             return
         self._is_forbidden, self.layer = True, None
         SETTINGS[SETTING.threads] = 1
-        SETTINGS[SETTING.parallel_for] = 0
+        for setting in SETTING.started, SETTING.crew, SETTING.parallel_for:
+            SETTINGS[setting] = 0
         # When the module is destroyed at exit, it would wait for ever for TBB's threads, which the
         # child does not have.
         if module is not None:
@@ -243,14 +242,6 @@ def _fault_of_tbb() -> str:
     return "the package tbb has no library for this system"
 
 
-def _thread_id() -> int:
-    """Return an id of this thread that is never reused in this process."""
-    python = ctypes.pythonapi
-    state = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyGILState_GetThisThreadState", python))
-    number = ctypes.PYFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p)(("PyThreadState_GetID", python))
-    return int(number(state()))
-
-
 def _why_no_more_threads(count: int) -> str:
     """Return why this many more threads cannot run at once, or an empty string if they can.
 
@@ -291,28 +282,59 @@ def _native_threads() -> set[str]:
     return set(os.listdir("/proc/self/task"))
 
 
-def _start_threads(parallel_for: int, threads: int) -> None:
-    """Start all threads of a pool now, with a barrier: later, on demand, that might fail.
+def _new_crew() -> int:
+    """Return the address of a crew without members."""
+    library, members = ctypes.CDLL(None), available_cpus()
+    first_job = CREW.first_member + members * MEMBER.size
+    memory = allocate_words(first_job + JOBS * (JOB.cursors + LINE * members) + LINE)
+    crew = memory[-memory.ctypes.data // WORD % LINE :]  # from a cache line on
+    crew[CREW.bell] = 1
+    crew[CREW.members] = members
+    crew[CREW.jobs] = crew[first_job:].ctypes.data
+    for name in ("sem_wait", "sem_post", "sched_yield"):
+        crew[getattr(CREW, name)] = address_of(getattr(library, name))
+    crew[CREW.clock] = address_of(library.clock_gettime)
+    crew[CREW.run_chunk] = SETTINGS[SETTING.run_chunk]
+    return crew.ctypes.data
 
-    Parameters
-    ----------
-    parallel_for : int
-        Address of the pool's function.
-    threads : int
-        The number of threads, including the caller.
-    """
-    if os.name != "posix":
-        return
-    barrier = np.zeros(len(BARRIER) + threads, np.intp)
-    barrier[BARRIER.threads] = threads
-    barrier[BARRIER.usleep] = address_of(ctypes.CDLL(None).usleep)
-    barrier[BARRIER.microseconds] = 20
-    barrier[BARRIER.max_polls] = 1e6 * _TIMEOUT / 100  # a poll takes longer than its sleep
-    arguments = np.array([barrier.ctypes.data, threads, 1], np.intp)
-    base, count, one = (arguments.ctypes.data + k * arguments.itemsize for k in range(3))
-    pointers, numbers = [ctypes.c_void_p] * 5, [ctypes.c_size_t] * 2
-    run = ctypes.CFUNCTYPE(None, *pointers, *numbers, ctypes.c_int)(parallel_for)
-    run(inner_loop_function("barrier"), base, count, one, barrier.ctypes.data, 0, 1, threads)
+
+def _start_members(crew: int, indices: range) -> None:
+    """Start members of a crew; calls also work without one that could not be started."""
+    library = ctypes.CDLL(None)
+    attributes = ctypes.create_string_buffer(_MAX_ATTRIBUTE_BYTES)
+    library.pthread_attr_init(attributes)
+    library.pthread_attr_setstacksize(attributes, ctypes.c_size_t(_STACK_BYTES))
+    library.pthread_attr_setdetachstate(attributes, _DETACHED)
+    function = ctypes.c_void_p(crew_member_function())
+    # They inherit the mask: signals are for the threads of Python.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)
+    try:
+        for index in indices:
+            address = crew + (CREW.first_member + index * MEMBER.size) * WORD
+            member = (ctypes.c_ssize_t * MEMBER.size).from_address(address)
+            member[MEMBER.crew], member[MEMBER.seat] = crew, index
+            library.sem_init(ctypes.c_void_p(address + MEMBER.semaphore * WORD), 0, 0)
+            thread = ctypes.c_size_t()
+            error = library.pthread_create(
+                ctypes.byref(thread), attributes, function, ctypes.c_void_p(address)
+            )
+            if not error and hasattr(library, "pthread_setname_np"):
+                library.pthread_setname_np(thread, b"fastact")
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        library.pthread_attr_destroy(attributes)
+
+
+def crew_member_function() -> int:
+    """Return the address of the function that a member runs."""
+    from fastact.runtime import loading
+
+    def build() -> Any:
+        from fastact.runtime import crew
+
+        return crew.crew_member
+
+    return loading.load("crew_member", build, lambda: loading.word_signature(1))
 
 
 def inner_loop_function(name: str) -> int:
@@ -337,4 +359,4 @@ def _level_of_caller() -> int:
 
 
 POOL = Pool()
-call_after_forks(POOL.after_fork_in_parent, POOL.after_fork_in_child)
+call_in_children(POOL.after_fork_in_child)

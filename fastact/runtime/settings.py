@@ -22,7 +22,7 @@ from fastact.system.caches import streaming_threshold
 from fastact.system.machine import available_cpus, available_memory
 from fastact.system.memory_layout import OUTPUT_POOL, OUTPUT_POOL_STATE, SETTING, SETTINGS
 
-# A parallel call costs about 3 us while the threads are awake (TBB, two cores), which the second
+# A parallel call on TBB costs about 3 us while the threads are awake (two cores), which the second
 # core earns back from 10,000 elements of gelu, 33,000 of sigmoid and 65,000 to 100,000 of relu. But
 # waking a sleeping thread takes longer than such a call, and may delay it: 16 us instead of 10 at
 # 50,000 elements of sigmoid (idle virtual machine). From this number on, parallel calls win with

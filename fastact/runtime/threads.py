@@ -231,7 +231,6 @@ class _ProbeError(BaseException):
 
 
 _start_pool = returning_error(POOL.start)
-_form_team = returning_error(POOL.form_team)
 
 
 @cache
@@ -250,13 +249,10 @@ def inner_loop_address() -> int:
         (SETTING.clear_error, python.PyErr_Clear),
         (SETTING.thread_ident, python.PyThread_get_thread_ident),
         (SETTING.set_async_exc, python.PyThreadState_SetAsyncExc),
-        (SETTING.this_thread, python.PyGILState_GetThisThreadState),
-        (SETTING.thread_id, python.PyThreadState_GetID),
     ):
         SETTINGS[setting] = address_of(function)
     for setting, value in (
         (SETTING.start_pool, _start_pool),
-        (SETTING.form_team, _form_team),
         (SETTING.none, None),
         (SETTING.probe, _do_nothing),
         (SETTING.probe_error, _ProbeError),

@@ -131,15 +131,13 @@ class _Fork:
 _fork: _Fork | None = None  # in progress
 _pending: list[int] = []  # signals that arrived during the fork
 _is_registered = False
-_after_in_parent: list[Callable[[], None]] = []
-_after_in_child: list[Callable[[], None]] = []
+_in_child: list[Callable[[], None]] = []
 
 
-def call_after_forks(in_parent: Callable[[], None], in_child: Callable[[], None]) -> None:
-    """Register functions to be called after each fork, in the parent and in the child."""
+def call_in_children(function: Callable[[], None]) -> None:
+    """Register a function to be called in the child after each fork."""
     _register_fork_handlers()
-    _after_in_parent.append(in_parent)
-    _after_in_child.append(in_child)
+    _in_child.append(function)
 
 
 def _before_fork() -> None:
@@ -147,19 +145,15 @@ def _before_fork() -> None:
     _fork = _Fork()
 
 
-def _after_fork_in_parent() -> None:
-    _end_fork(_after_in_parent)
-
-
 def _after_fork_in_child() -> None:
-    _end_fork(_after_in_child)
+    for function in _in_child:
+        function()
+    _after_fork()
     _pending.clear()  # they were meant for the parent
 
 
-def _end_fork(functions: list[Callable[[], None]]) -> None:
+def _after_fork() -> None:
     global _fork
-    for function in functions:
-        function()
     fork, _fork = _fork, None
     # None if another thread registered these functions during the fork.
     _pending[:] = [] if fork is None else fork.end()
@@ -172,7 +166,7 @@ def _register_fork_handlers() -> None:
         return
     os.register_at_fork(
         before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
+        after_in_parent=_after_fork,
         after_in_child=_after_fork_in_child,
     )
     # Python prints and drops what a handler raises inside these functions, so pending signals are

@@ -22,12 +22,12 @@ class SettingLayout(NamedTuple):
     threads: int = 0  # the most threads that a call may use
     threshold: int = 1  # number of elements from which a call runs in parallel
     chunk: int = 2  # the fewest elements worth a task
-    start_pool: int = 3  # address of the Python function that fills in the next four
+    start_pool: int = 3  # address of the Python function that fills in the next five
     parallel_for: int = 4  # address of Numba's numba_parallel_for; 0 until the pool has started
     get_num_threads: int = 5  # addresses of Numba's thread mask, which a parallel call overwrites
     set_num_threads: int = 6
-    teams: int = 7  # address of the teams of Python's threads; 0 where all share one
-    form_team: int = 8  # address of the Python function that fills in a team
+    crew: int = 7  # address of the crew; 0 where Numba's pool runs the calls
+    started: int = 8  # the most threads that a call may use until `start_pool` starts more
     run_chunk: int = 9  # address of `fastact.runtime.inner_loop.run_chunk`
     streaming: int = 10  # bytes of a call's operands from which it uses non-temporal stores
     # Addresses of functions of CPython's C API.
@@ -39,31 +39,29 @@ class SettingLayout(NamedTuple):
     clear_error: int = 16
     thread_ident: int = 17
     set_async_exc: int = 18
-    this_thread: int = 19
-    thread_id: int = 20
-    inc_ref: int = 21
-    set_error: int = 22
+    inc_ref: int = 19
+    set_error: int = 20
     # Addresses of None, of a function that does nothing, and of an error to raise in it.
-    none: int = 23
-    probe: int = 24
-    probe_error: int = 25
+    none: int = 21
+    probe: int = 22
+    probe_error: int = 23
     # What `fastact.runtime.replay` needs besides: functions of the C APIs of CPython and NumPy, and types.
-    new_array: int = 26
-    new_tuple: int = 27
-    set_item: int = 28
-    call: int = 29
-    save_thread: int = 30
-    restore_thread: int = 31
-    as_unsigned: int = 32
-    array_type: int = 33
-    int_type: int = 34
-    set_handler: int = 35
+    new_array: int = 24
+    new_tuple: int = 25
+    set_item: int = 26
+    call: int = 27
+    save_thread: int = 28
+    restore_thread: int = 29
+    as_unsigned: int = 30
+    array_type: int = 31
+    int_type: int = 32
+    set_handler: int = 33
     # The output pool: its state, its memory handler, 0 until the first large call, and NumPy's own.
-    output_pool: int = 36
-    pool_handler: int = 37
-    default_handler: int = 38
+    output_pool: int = 34
+    pool_handler: int = 35
+    default_handler: int = 36
     has_fixed_team: int = (
-        39  # whether all threads take part in a call or one; see `fastact.runtime.schedule`
+        37  # whether all threads take part in a call or one; see `fastact.runtime.schedule`
     )
 
 
@@ -153,16 +151,43 @@ class OutputLayout(NamedTuple):
     scratch: int = 4  # where they are meanwhile: bytes from the start of the scratch memory
 
 
-class BarrierLayout(NamedTuple):
-    """Indices into the state of a barrier; one word for each thread, set on arrival, follows."""
+class CrewLayout(NamedTuple):
+    """Indices into the state of the crew; its members follow, and then its jobs. See `fastact.runtime.crew`."""
 
-    threads: int = 0  # how many the barrier waits for
-    usleep: int = 1  # address of the C library's usleep
-    microseconds: int = 2  # of sleep between two polls
-    max_polls: int = 3
+    bell: int = (
+        0  # how many jobs there have been; it changes often, and has a cache line of its own
+    )
+    members: int = 8  # how many there is room for, the callers' place included
+    jobs: int = 9  # address of the jobs
+    sem_wait: int = 10  # addresses of functions of the C library
+    sem_post: int = 11
+    sched_yield: int = 12
+    clock: int = 13
+    run_chunk: int = 14  # as in the settings
+    first_member: int = 16
+
+
+class MemberLayout(NamedTuple):
+    """Indices into the state of a member."""
+
+    is_asleep: int = 0
+    crew: int = 1  # address of the crew
+    seat: int = 2  # from 1 on: seat 0 is the caller's
+    semaphore: int = 8  # it sleeps here, on up to 64 bytes
+    size: int = 16
+
+
+class JobLayout(NamedTuple):
+    """Indices into a job; the cursors of the members' shares follow, each on a cache line of its own."""
+
+    state: int = 0  # how many members are inside, plus `SEAT` times how many may be
+    task: int = 8  # what `run_chunk` gets
+    chunks: int = 9
+    cursors: int = 16
 
 
 WORD = 8
+LINE = 8  # words of a cache line
 # Objects of CPython: the header ends with the type, and the fields follow.
 HEADER = object.__basicsize__ // WORD
 OBJECT_TYPE = HEADER - 1
@@ -185,18 +210,17 @@ SETTING = SettingLayout()
 LOOP_DATA = LoopDataLayout()
 OUTPUT_POOL = OutputPoolLayout()
 BLOCK = BlockLayout()
-BARRIER = BarrierLayout()
+CREW = CrewLayout()
+MEMBER = MemberLayout()
+JOB = JobLayout()
 RECORD = RecordLayout()
 ARGUMENT = ArgumentLayout()
 OPERAND = OperandLayout()
 OUTPUT = OutputLayout()
 IS_ARRAY, IS_KEY, IS_OBJECT = range(3)  # kinds of arguments
 OUTPUT_POOL_BLOCKS = 64
-# The team of a Python thread is one word, ``(thread id * TEAM_SIZES + threads wanted) * TEAM_SIZES
-# + threads granted``, at the index ``thread id % TEAMS``: two threads that share one form theirs anew
-# with each call in turn.
-TEAMS = 1024
-TEAM_SIZES = 2**12
+JOBS = 8  # how many calls the crew serves at once
+SEAT = 2**32
 
 
 def keep_alive(value: _T) -> _T:

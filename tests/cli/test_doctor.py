@@ -118,13 +118,13 @@ def test_json_has_what_the_text_has(tmp_path: Path) -> None:
 
 @needs_two_cpus
 def test_without_tbb() -> None:
-    """OpenMP takes its place, and the advice is to install it; that is no reason to fail."""
+    """OpenMP takes its place, and unless threads are fastact's own the advice is to install it; that is no reason to fail."""
     found = diagnosed(prelude=HIDE.format(hidden=["tbb"]))
     assert "tbb missing" in found["versions"][1]["found"]
     if platform.machine() in ("x86_64", "AMD64"):
-        remark = only(found["threading layer"], State.BETTER)
+        (remark,) = found["threading layer"]
         assert "OpenMP instead of TBB: the package tbb is not installed" in remark["found"]
-        assert "pip install" in remark["advice"]
+        assert sys.platform == "linux" or "pip install" in remark["advice"]
 
 
 @needs_two_cpus

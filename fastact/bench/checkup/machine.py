@@ -13,6 +13,8 @@ from fastact.bench.checkup.installation import PIP, required
 from fastact.bench.checkup.remarks import Remark, Tell, better, good, size_of, wrong
 
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_SHARED = "which any number of Python threads share"
+_CREW = f"fastact's own threads, {_SHARED}"
 _LITTLE_MEMORY = 2**30
 
 
@@ -68,7 +70,7 @@ def cores(tell: Tell) -> Iterator[Remark]:
 
 def threading_layer(tell: Tell) -> Iterator[Remark]:
     """Start the thread pool, and say on which layer and why."""
-    from fastact.runtime.pool import POOL, why_not_tbb
+    from fastact.runtime.pool import HAS_CREW, POOL, why_not_tbb
     from fastact.runtime.settings import THREADS
 
     if THREADS.number <= 1:
@@ -78,9 +80,13 @@ def threading_layer(tell: Tell) -> Iterator[Remark]:
         warnings.simplefilter("always")
         POOL.start()
     if POOL.layer == "tbb":
-        yield good("TBB: Numba's thread pool, which any number of Python threads share")
+        pool = _CREW if HAS_CREW else f"TBB: Numba's thread pool, {_SHARED}"
+        yield good(pool)
         return
     reason = why_not_tbb()
+    if POOL.layer and HAS_CREW:
+        yield good(f"{_CREW}; Numba's pool is on OpenMP instead of TBB: {reason}")
+        return
     install = f'{PIP} "tbb>=2022"'
     if POOL.layer == "omp":
         said = f"OpenMP instead of TBB: {reason}"
