@@ -1,0 +1,59 @@
+"""The extension of Sphinx that writes the generated pages, and makes every example of a page a doctest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+from tools.site import functions, pictures, reference
+
+_logger = logging.getLogger(__name__)
+
+
+def write_pages(app: Sphinx) -> None:
+    """Write the pages that are generated, before Sphinx looks for its sources."""
+    docs = Path(app.srcdir)
+    _write(docs / "functions", functions.pages())
+    found = reference.pages()
+    _write(docs / "api", found)
+    _write(docs, {"api": reference.index(found)})
+    pictures.draw(docs / "functions")
+
+
+def _write(folder: Path, pages: dict[str, str]) -> None:
+    """Write pages, but not those that are as they should be, which Sphinx then need not read again."""
+    folder.mkdir(exist_ok=True)
+    for name, text in pages.items():
+        file = folder / f"{name}.md"
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
+
+
+def check_page(app: Sphinx, tree: nodes.document) -> None:
+    """Make sessions in Markdown doctests, as those in docstrings are, and refuse what GitHub cannot show."""
+    for node in tree.findall(nodes.literal_block):
+        if node.get("language") == "pycon":
+            node["testnodetype"] = "doctest"
+            node["groups"] = ["default"]
+    for formula in (*tree.findall(nodes.math), *tree.findall(nodes.math_block)):
+        if r"\operatorname" in formula.astext():
+            _logger.warning(r"GitHub refuses \operatorname: use \mathrm", location=formula)
+
+
+def refuse_dead_name(app: Sphinx, env: Any, node: Any, content: Any) -> None:
+    """Warn of a reference to a name of fastact that is documented nowhere."""
+    target = node.get("reftarget", "")
+    if target.startswith("fastact.") and "._" not in target:
+        _logger.warning("no such name: %s", target, location=node, type="ref")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register what this module does."""
+    app.connect("builder-inited", write_pages)
+    app.connect("doctree-read", check_page)
+    app.connect("missing-reference", refuse_dead_name)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
