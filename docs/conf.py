@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -21,6 +22,9 @@ import fastact
 project = "fastact"
 copyright = "The fastact developers"
 release = version = fastact.__version__
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+#: Where links to files outside docs/ lead.
+repository = PROJECT.get("urls", {}).get("Source", "")
 
 extensions = [
     "myst_parser",
@@ -34,7 +38,7 @@ extensions = [
 ]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
-suppress_warnings = ["toc.empty_glob"]
+myst_fence_as_directive = ["math"]  # which GitHub shows as formulas
 exclude_patterns = ["sg_execution_times.rst"]
 
 # The gallery of the guide: its scripts run when the site is built.

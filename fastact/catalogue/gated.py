@@ -226,7 +226,7 @@ def gelu_tanh(x: Vector) -> tuple[Vector, Vector]:
 
 
 @define(
-    formula=r"x \, \Phi(x), \quad \Phi(x) = \frac{1}{2} \operatorname{erfc} \left( -\frac{x}{\sqrt 2} \right)",
+    formula=r"x \, \Phi(x), \quad \Phi(x) = \frac{1}{2} \mathrm{erfc} \left( -\frac{x}{\sqrt 2} \right)",
     derivative=r"\Phi(x) + x \, \varphi(x), \quad \varphi(x) = \frac{e^{-x^2 / 2}}{\sqrt{2 \pi}}",
     exact=_exact_gelu,
     limits=("0", "inf"),
@@ -310,8 +310,8 @@ def mish(x: Vector) -> tuple[Vector, Vector]:
 
 
 @define(
-    formula=r"x \operatorname{erf}(\ln(1 + e^x))",
-    derivative=r"\operatorname{erf}(u) + \frac{2}{\sqrt \pi} \, x \, e^{-u^2} \sigma(x), \quad u = \ln(1 + e^x)",
+    formula=r"x \mathrm{erf}(\ln(1 + e^x))",
+    derivative=r"\mathrm{erf}(u) + \frac{2}{\sqrt \pi} \, x \, e^{-u^2} \sigma(x), \quad u = \ln(1 + e^x)",
     exact=_exact_serf,
     limits=("0", "inf"),
     errors=(2.5, 2.2),

@@ -52,7 +52,7 @@ def hardshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
 
 
 @define(
-    formula=r"\operatorname{sign}(x) \max(\lvert x \rvert - \lambda, 0)",
+    formula=r"\mathrm{sign}(x) \max(\lvert x \rvert - \lambda, 0)",
     derivative=r"\begin{cases} 1 & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}",
     exact=lambda mp, x, lambd: _exact_shrunk(x, lambd, lambd),
     kinks={"-lambd": "0", "lambd": "0"},
@@ -82,7 +82,7 @@ def softshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
 
 
 @define(
-    formula=r"\begin{cases} x - \operatorname{sign}(x) \, b & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}, \quad b = \text{bias}",
+    formula=r"\begin{cases} x - \mathrm{sign}(x) \, b & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}, \quad b = \text{bias}",
     derivative=r"\begin{cases} 1 & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}",
     exact=lambda mp, x, lambd, bias: _exact_shrunk(x, lambd, bias),
     kinks={"-lambd": "0", "lambd": "0"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from tools.site import functions, pictures, reference
+
+# A link in Markdown to a file above the page.
+_LINK = re.compile(r"\[(?P<text>[^\[\]]+)\]\((?P<path>\.\./[^)#]+)(?P<anchor>#[^)]*)?\)")
 
 _logger = logging.getLogger(__name__)
 
@@ -33,6 +37,26 @@ def _write(folder: Path, pages: dict[str, str]) -> None:
             file.write_text(text, encoding="utf-8")
 
 
+def relink(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Point links to files outside the pages to the repository; where its address is unknown, leave their text."""
+    docs = Path(app.srcdir)
+
+    def link(match: re.Match[str]) -> str:
+        file = (docs / docname).parent.joinpath(match["path"]).resolve()
+        if file.is_relative_to(docs):
+            return match[0]
+        if not file.exists():
+            _logger.warning("no such file: %s", match["path"], location=docname)
+        if not app.config.repository:
+            return match["text"]
+        path = file.relative_to(docs.parent).as_posix()
+        return f"[{match['text']}]({app.config.repository}/blob/main/{path}{match['anchor'] or ''})"
+
+    source[0] = _LINK.sub(link, source[0])
+    if docname == "coverage":  # which has no links on GitHub: there are no pages of functions
+        source[0] = re.sub(r"^\| `(\w+)` ", r"| [\1](functions/\1.md) ", source[0], flags=re.MULTILINE)
+
+
 def check_page(app: Sphinx, tree: nodes.document) -> None:
     """Make sessions in Markdown doctests, as those in docstrings are, and refuse what GitHub cannot show."""
     for node in tree.findall(nodes.literal_block):
@@ -54,6 +78,8 @@ def refuse_dead_name(app: Sphinx, env: Any, node: Any, content: Any) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register what this module does."""
     app.connect("builder-inited", write_pages)
+    app.add_config_value("repository", "", "env", types=[str])
+    app.connect("source-read", relink)
     app.connect("doctree-read", check_page)
     app.connect("missing-reference", refuse_dead_name)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

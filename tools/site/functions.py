@@ -67,11 +67,9 @@ def function_page(function: Function) -> Iterator[str]:
     if text := definition.sections.get("Examples"):
         yield f"## Example\n\n```pycon\n{text}\n```\n"
     yield from speeds.section(function.name)
-    if names := [
-        (title, found) for key, title in LIBRARIES.items() if (found := in_library(definition, key))
-    ]:
+    if names := list(names_elsewhere(function)):
         yield "## In other libraries\n"
-        yield from table([(title, f"`{found}`") for title, found in names])
+        yield from table(names)
     if function.reference:
         yield f"## Reference\n\n{escaped(function.reference)}\n"
     yield "## Calls\n"
@@ -86,6 +84,14 @@ def properties_of(function: Function) -> Iterator[tuple[str, str]]:
     for heading, text in facts(function._definition):
         if heading not in ("reference", "good for", "not for") and not heading.startswith("in "):
             yield escaped(heading), escaped(text)
+
+
+def names_elsewhere(function: Function) -> Iterator[tuple[str, str]]:
+    """Yield each library's name of a function, and what differs there."""
+    for library, title in LIBRARIES.items():
+        if found := in_library(function._definition, library):
+            name, _, difference = found.partition(" (")
+            yield title, f"`{name}`" + (f" ({escaped(difference)}" if difference else "")
 
 
 def describe(function: Function) -> str:
@@ -110,9 +116,9 @@ def rst(text: str) -> Iterator[str]:
 
 def table(rows: list[tuple[str, str]]) -> Iterator[str]:
     """Yield a table without headings."""
-    yield "| | |\n|:--|:--|"
-    yield from (f"| {left} | {right} |" for left, right in rows)
-    yield ""
+    yield "```{list-table}\n:class: facts\n"
+    yield from (f"* - {left}\n  - {right}" for left, right in rows)
+    yield "```\n"
 
 
 def escaped(text: str) -> str:
@@ -136,13 +142,14 @@ def gallery() -> Iterator[str]:
         yield f"## {heading}\n"
         if functions[0].kind == "activation":
             yield about(functions[0]) + "\n"
-        yield "::::{grid} 2 3 4 5\n:gutter: 2\n"
+        yield "::::{grid} 2 3 3 4\n:gutter: 2\n"
         for each in functions:
             yield from card(each)
         yield "::::\n"
-    yield "```{toctree}\n:hidden:\n:maxdepth: 1\n"
-    yield "\n".join(sorted(fastact.names()))
-    yield "../coverage\n```"
+    yield "```{toctree}\n:hidden:\n\n../coverage\n```\n"
+    for heading, functions in groups().items():
+        names = "\n".join(each.name for each in functions)
+        yield f"```{{toctree}}\n:hidden:\n:caption: {heading}\n\n{names}\n```\n"
 
 
 def card(function: Function) -> Iterator[str]:

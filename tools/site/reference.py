@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import pkgutil
+import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 from numpydoc.docscrape_sphinx import get_doc_object
 
 import fastact
-from fastact import backends
+from fastact import backends, functions, ufuncs
 from fastact.functions import Function
 
 #: Sections of a function's docstring that its page has elsewhere.
@@ -20,14 +24,21 @@ _ON_PAGE = ("Summary", "Extended Summary", "Notes", "References", "Examples")
 
 def entry(name: str, found: Any, *, without: Iterable[str] = ()) -> str:
     """Return the description of a function in reStructuredText, without some sections of its docstring."""
-    try:
+    text = inspect.getdoc(found) or ""
+    if isinstance(found, np.ufunc):  # NumPy puts the signature before the docstring
+        call, _, text = text.partition("\n\n")
+        signature = call.removeprefix(found.__name__)
+    else:
         signature = str(inspect.signature(found))
-    except ValueError:  # a ufunc
-        signature = "(x, /, out=None, *, where=True, casting='same_kind', order='K', dtype=None)"
-    doc = get_doc_object(found, "obj", inspect.getdoc(found) or "", config={"use_index": False})
+    return f".. py:function:: {name}{signature}\n\n{textwrap.indent(described(text, without), '   ')}"
+
+
+def described(text: str, without: Iterable[str] = ()) -> str:
+    """Return a docstring in reStructuredText, without some of its sections."""
+    doc = get_doc_object(None, "obj", text)
     for section in without:
         doc[section] = type(doc[section])()
-    return f".. py:function:: {name}{signature}\n\n{textwrap.indent(str(doc), '   ')}"
+    return str(doc)
 
 
 def calls(function: Function) -> Iterator[str]:
@@ -41,56 +52,77 @@ def calls(function: Function) -> Iterator[str]:
 
 def pages() -> dict[str, str]:
     """Return the text of each page of the reference by its name."""
-    modules = [each.name for each in pkgutil.iter_modules(backends.__path__)]
-    public = [each for each in modules if not each.startswith("_")]
+    members = [f".. autofunction:: fastact.{each}" for each in fastact.__all__]
+    methods = "caller, choose, ufunc_name"  # what the package itself calls
+    objects = [f".. autoclass:: Function\n   :members:\n   :exclude-members: {methods}"]
+    objects += [".. currentmodule:: fastact.functions.vjp", ".. autoclass:: Vjp\n   :members: nbytes"]
+    maths = [entry(f"fastact.math.{each}", getattr(fastact.math, each)) for each in fastact.math.__all__]
     return {
-        "fastact": _page(
-            "fastact",
-            "Functions beside those of the catalogue, which [have a page each](../functions/index.md).",
-            [f".. autofunction:: fastact.{each}" for each in fastact.__all__],
-        ),
-        "function": _page(
-            "Function objects",
-            "What every function has, beside the methods on its page.",
-            [
-                ".. currentmodule:: fastact.functions",
-                ".. autoclass:: Function\n   :members:\n   :exclude-members: caller, choose, ufunc_name",
-            ],
-        ),
-        "math": _page(
-            "fastact.math",
-            inspect.getdoc(fastact.math) or "",
-            [entry(f"fastact.math.{each}", getattr(fastact.math, each)) for each in fastact.math.__all__],
-        ),
-        "ufuncs": _page("fastact.ufuncs", "", [".. automodule:: fastact.ufuncs"]),
-        **{f"backends.{each}": backend_page(each) for each in public},
+        "fastact": page(fastact, members),
+        "functions": page(functions, objects),
+        "math": page(fastact.math, maths),
+        "ufuncs": page(ufuncs, ()),
+        **{f"backends.{each.__name__.rpartition('.')[2]}": page(each, own(each)) for each in public()},
     }
 
 
-def backend_page(module: str) -> str:
-    """Return the page of a backend's module: all that it documents itself."""
-    name = f"fastact.backends.{module}"
-    return _page(name, "", [f".. automodule:: {name}\n   :members:"])
+def public() -> Iterator[ModuleType]:
+    """Yield the modules of backends."""
+    for each in pkgutil.iter_modules(backends.__path__):
+        if not each.name.startswith("_"):
+            yield importlib.import_module(f"{backends.__name__}.{each.name}")
 
 
-def index(names: Iterable[str]) -> str:
+def own(module: ModuleType) -> Iterator[str]:
+    """Yield directives for what a module defines beside the functions of the catalogue."""
+    for name in getattr(module, "__all__", None) or dir(module):
+        found = getattr(module, name)
+        is_own = getattr(found, "__module__", "").startswith(backends.__name__)
+        if name.startswith("_") or name in fastact.names() or not is_own:
+            continue
+        if inspect.isclass(found):
+            methods = [key for key, each in vars(found).items() if key[0] != "_" and inspect.getdoc(each)]
+            yield f".. autoclass:: {name}\n   :members: {', '.join(methods)}" if methods else f".. autoclass:: {name}"
+        elif inspect.isfunction(found):
+            yield f".. autofunction:: {name}"
+
+
+def page(module: ModuleType, entries: Iterable[str]) -> str:
+    """Return the page of a module: its docstring, and directives for what it has."""
+    name = module.__name__
+    text = [described(inspect.getdoc(module) or ""), f".. py:module:: {name}", *entries]
+    return "# {}\n\n````{{eval-rst}}\n{}\n````\n".format(name, "\n\n".join(text))
+
+
+def index(pages: Mapping[str, str]) -> str:
     """Return the page that leads to the others."""
-    listed = "\n".join(f"api/{each}" for each in names)
+    modules = [sys.modules[each.partition("# ")[2].partition("\n")[0]] for each in pages.values()]
+    rows = "\n".join(
+        f"* - [{module.__name__}](api/{name}.md)\n  - {first_sentence(module)}"
+        for name, module in zip(pages, modules, strict=True)
+    )
+    listed = "\n".join(f"api/{each}" for each in pages)
     return f"""\
 # API reference
 
-Every function of the catalogue is described, with its methods and arguments, on
-[its own page](functions/index.md). Here is everything else.
+Every function of the catalogue, such as `fastact.gelu`, is described on [a page of its own](functions/index.md) with
+its methods and arguments. These are the modules:
+
+```{{list-table}}
+:class: facts
+
+{rows}
+```
 
 ```{{toctree}}
-:maxdepth: 2
+:hidden:
 
 {listed}
 ```
 """
 
 
-def _page(title: str, text: str, entries: Iterable[str]) -> str:
-    described = "\n\n".join(entries)
-    intro = f"````{{eval-rst}}\n{text}\n````" if "``" in text or "`fast" in text else text
-    return f"# {title}\n\n{intro}\n\n````{{eval-rst}}\n{described}\n````\n"
+def first_sentence(module: ModuleType) -> str:
+    """Return what a module is, in a line of Markdown."""
+    text = " ".join((inspect.getdoc(module) or "").partition("\n\n")[0].split())
+    return text.removeprefix("fastact: ").replace("``", "`")
