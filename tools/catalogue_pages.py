@@ -33,7 +33,8 @@ def coverage() -> Iterator[str]:
     )
     for heading, kinds in GROUPS.items():
         yield f"## {heading}\n"
-        yield from table([fastact.get(name)._definition for name in fastact.names(*kinds)])
+        definitions = [fastact.get(name)._definition for name in fastact.names(*kinds)]
+        yield from descriptions(definitions) if kinds is LAYERS else table(definitions)
 
 
 def table(definitions: list[Definition]) -> Iterator[str]:
@@ -46,6 +47,16 @@ def table(definitions: list[Definition]) -> Iterator[str]:
         yield row(f"`{each.name}`", *cells)
     counts = [sum(key in each.elsewhere for each in definitions) for key in libraries]
     yield row(f"**{len(definitions)}**", *(f"**{count}**" for count in counts))
+    yield ""
+
+
+def descriptions(definitions: list[Definition]) -> Iterator[str]:
+    """Yield a table of functions and of what they are: other libraries call layers by all kinds of names."""
+    yield row("", "")
+    yield row(":--", ":--")
+    for each in definitions:
+        summary = " ".join(each.summary.partition("\n\n")[0].split())
+        yield row(f"`{each.name}`", summary.replace("``", "`"))
     yield ""
 
 

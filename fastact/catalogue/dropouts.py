@@ -19,6 +19,8 @@ def _scale(p: float) -> tuple[float]:
 @define_dropout(
     gradient=_scaled,
     numbers=_scale,
+    good_for="regularizing fully connected layers and transformers",
+    not_for="inference, nets with selu (alpha_dropout), and directly before batch_norm, whose statistics it shifts",
     reference="N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, Dropout: A Simple Way to Prevent Neural Networks from Overfitting, JMLR 15, 2014.",
 )
 def dropout(words: IntVector, threshold: int, x: Vector, scale: Vector) -> Vector:
@@ -64,6 +66,8 @@ def _scale_shift_and_dropped(p: float) -> tuple[float, float, float]:
 @define_dropout(
     gradient=_scaled,
     numbers=_scale_shift_and_dropped,
+    good_for="nets of selu units",
+    not_for="any other activation: use dropout",
     reference="G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, Self-Normalizing Neural Networks, NeurIPS 2017.",
 )
 def alpha_dropout(

@@ -23,14 +23,16 @@ def write_pages(app: Sphinx) -> None:
     docs = Path(app.srcdir)
     _write(docs / "functions", functions.pages())
     found = reference.pages()
-    _write(docs / "api", found)
-    _write(docs, {"api": reference.index(found)})
+    _write(docs / "api", found | {"index": reference.index(found)})
     pictures.draw(docs / "functions")
 
 
 def _write(folder: Path, pages: dict[str, str]) -> None:
-    """Write pages, but not those that are as they should be, which Sphinx then need not read again."""
+    """Make the pages of a folder these, but leave those as they are that Sphinx need not read again."""
     folder.mkdir(exist_ok=True)
+    for file in folder.glob("*.md"):
+        if file.stem not in pages:
+            file.unlink()
     for name, text in pages.items():
         file = folder / f"{name}.md"
         if not file.exists() or file.read_text(encoding="utf-8") != text:

@@ -75,9 +75,10 @@ def public() -> Iterator[ModuleType]:
 
 def own(module: ModuleType) -> Iterator[str]:
     """Yield directives for what a module defines beside the functions of the catalogue."""
-    for name in getattr(module, "__all__", None) or dir(module):
+    listed = getattr(module, "__all__", ())
+    for name in listed or dir(module):
         found = getattr(module, name)
-        is_own = getattr(found, "__module__", "").startswith(backends.__name__)
+        is_own = name in listed or getattr(found, "__module__", "") == module.__name__
         if name.startswith("_") or name in fastact.names() or not is_own:
             continue
         if inspect.isclass(found):
@@ -98,14 +99,14 @@ def index(pages: Mapping[str, str]) -> str:
     """Return the page that leads to the others."""
     modules = [sys.modules[each.partition("# ")[2].partition("\n")[0]] for each in pages.values()]
     rows = "\n".join(
-        f"* - [{module.__name__}](api/{name}.md)\n  - {first_sentence(module)}"
+        f"* - [{module.__name__}]({name}.md)\n  - {first_sentence(module)}"
         for name, module in zip(pages, modules, strict=True)
     )
-    listed = "\n".join(f"api/{each}" for each in pages)
+    listed = "\n".join(pages)
     return f"""\
 # API reference
 
-Every function of the catalogue, such as `fastact.gelu`, is described on [a page of its own](functions/index.md) with
+Every function of the catalogue, such as `fastact.gelu`, is described on [a page of its own](../functions/index.md) with
 its methods and arguments. These are the modules:
 
 ```{{list-table}}
