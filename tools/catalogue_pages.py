@@ -198,7 +198,7 @@ def draw(activation: Function) -> None:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": activation.name}):
         figure = Figure(figsize=(4.8, 3.2), layout="constrained")
         bound = activation.bind(**activation._definition.required_parameters)
-        plot(bound, np.linspace(-5, 5, 201), figure.subplots())
+        plot(bound, x=np.linspace(-5, 5, 201), ax=figure.subplots())
         figure.savefig(PICTURES / f"{activation.name}.svg", metadata={"Date": None})
 
 
