@@ -34,7 +34,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinxcontrib.katex",
-    "tools.site.extension",
+    "tools.pages.extension",
 ]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
@@ -102,9 +102,7 @@ copybutton_prompt_is_regexp = True
 def copy_fonts(app: object, error: Exception | None) -> None:
     """Put KaTeX's fonts where its style sheet looks for them."""
     if error is None and app.builder.format == "html":
-        shutil.copytree(
-            FONTS / "fonts", Path(app.outdir) / "_static" / "fonts", dirs_exist_ok=True
-        )
+        shutil.copytree(FONTS / "fonts", Path(app.outdir) / "_static" / "fonts", dirs_exist_ok=True)
 
 
 def setup(app: object) -> None:

@@ -1,7 +1,7 @@
 """Generate the page on other libraries' names from the catalogue.
 
 ``python tools/catalogue_pages.py`` rewrites docs/coverage.md; with ``--check`` it fails if the page is out of date.
-The page of each function is written when the site is built: see tools/site.
+The page of each function is written when the site is built: see tools/pages.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fastact
-from fastact.catalogue.definition import CONVENTIONS, LAYERS, Definition
+from fastact.catalogue.definition import CONVENTIONS, LAYERS, Definition, Kind
 from fastact.show.facts import LIBRARIES, in_library
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "coverage.md"
@@ -18,7 +18,11 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "coverage.md"
 #: The versions of the libraries whose names and defaults the catalogue records.
 VERSIONS = {"pytorch": "2.13", "jax": "0.10", "keras": "3"}
 
-GROUPS = {"Activations": ("activation",), "Row functions": ("row",), "Layers and losses": LAYERS}
+GROUPS: dict[str, tuple[Kind, ...]] = {
+    "Activations": ("activation",),
+    "Row functions": ("row",),
+    "Layers and losses": LAYERS,
+}
 
 
 def coverage() -> Iterator[str]:

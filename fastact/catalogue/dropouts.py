@@ -38,7 +38,7 @@ def dropout(words: IntVector, threshold: int, x: Vector, scale: Vector) -> Vecto
 
     Notes
     -----
-    Random words come from Philox4x32-10, see `fastact.arrays.random_numbers`; an element is kept if its word is at least
+    Random words come from Philox4x32-10, a function of the key and the index; an element is kept if its word is at least
     ``round(p * 2**32)``. Dropped elements are 0 even where the input is NaN or infinite; the others are within 2 units
     in the last place.
 

@@ -70,7 +70,9 @@ def _draw_small(function: Function, file: Path) -> None:
 
 def _draw_all(file: Path) -> None:
     """Draw the curves of all activations side by side."""
-    functions = [each for each in map(fastact.get, fastact.names("activation")) if has_picture(each)]
+    functions = [
+        each for each in map(fastact.get, fastact.names("activation")) if has_picture(each)
+    ]
     functions = [each for each in map(_bound, functions) if has_curve(each)]
     columns = 12
     rows = -(-len(functions) // columns)

@@ -11,8 +11,9 @@ from fastact.catalogue.definition import KINDS
 from fastact.functions import Function
 from fastact.functions.documentation import equations, parameter
 from fastact.show.facts import LIBRARIES, facts, in_library
-from tools.site import reference, speeds
-from tools.site.pictures import has_picture
+
+from . import reference, speeds
+from .pictures import has_picture
 
 #: The headings of the gallery, by the kind of function.
 HEADINGS = {

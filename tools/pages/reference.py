@@ -30,7 +30,9 @@ def entry(name: str, found: Any, *, without: Iterable[str] = ()) -> str:
         signature = call.removeprefix(found.__name__)
     else:
         signature = str(inspect.signature(found))
-    return f".. py:function:: {name}{signature}\n\n{textwrap.indent(described(text, without), '   ')}"
+    return (
+        f".. py:function:: {name}{signature}\n\n{textwrap.indent(described(text, without), '   ')}"
+    )
 
 
 def described(text: str, without: Iterable[str] = ()) -> str:
@@ -55,14 +57,22 @@ def pages() -> dict[str, str]:
     members = [f".. autofunction:: fastact.{each}" for each in fastact.__all__]
     methods = "caller, choose, ufunc_name"  # what the package itself calls
     objects = [f".. autoclass:: Function\n   :members:\n   :exclude-members: {methods}"]
-    objects += [".. currentmodule:: fastact.functions.vjp", ".. autoclass:: Vjp\n   :members: nbytes"]
-    maths = [entry(f"fastact.math.{each}", getattr(fastact.math, each)) for each in fastact.math.__all__]
+    objects += [
+        ".. currentmodule:: fastact.functions.vjp",
+        ".. autoclass:: Vjp\n   :members: nbytes",
+    ]
+    maths = [
+        entry(f"fastact.math.{each}", getattr(fastact.math, each)) for each in fastact.math.__all__
+    ]
     return {
         "fastact": page(fastact, members),
         "functions": page(functions, objects),
         "math": page(fastact.math, maths),
         "ufuncs": page(ufuncs, ()),
-        **{f"backends.{each.__name__.rpartition('.')[2]}": page(each, own(each)) for each in public()},
+        **{
+            f"backends.{each.__name__.rpartition('.')[2]}": page(each, own(each))
+            for each in public()
+        },
     }
 
 
@@ -82,8 +92,13 @@ def own(module: ModuleType) -> Iterator[str]:
         if name.startswith("_") or name in fastact.names() or not is_own:
             continue
         if inspect.isclass(found):
-            methods = [key for key, each in vars(found).items() if key[0] != "_" and inspect.getdoc(each)]
-            yield f".. autoclass:: {name}\n   :members: {', '.join(methods)}" if methods else f".. autoclass:: {name}"
+            methods = [
+                key
+                for key, each in vars(found).items()
+                if key[0] != "_" and getattr(each, "__module__", "").startswith("fastact")
+            ]
+            members = f"\n   :members: {', '.join(methods)}" if methods else ""
+            yield f".. autoclass:: {name}{members}"
         elif inspect.isfunction(found):
             yield f".. autofunction:: {name}"
 

@@ -10,7 +10,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from tools.site import functions, pictures, reference
+from . import functions, pictures, reference
 
 # A link in Markdown to a file above the page.
 _LINK = re.compile(r"\[(?P<text>[^\[\]]+)\]\((?P<path>\.\./[^)#]+)(?P<anchor>#[^)]*)?\)")
@@ -24,7 +24,8 @@ def write_pages(app: Sphinx) -> None:
     _write(docs / "functions", functions.pages())
     found = reference.pages()
     _write(docs / "api", found | {"index": reference.index(found)})
-    pictures.draw(docs / "functions")
+    if app.builder.format == "html":
+        pictures.draw(docs / "functions")
 
 
 def _write(folder: Path, pages: dict[str, str]) -> None:
@@ -56,7 +57,9 @@ def relink(app: Sphinx, docname: str, source: list[str]) -> None:
 
     source[0] = _LINK.sub(link, source[0])
     if docname == "coverage":  # which has no links on GitHub: there are no pages of functions
-        source[0] = re.sub(r"^\| `(\w+)` ", r"| [\1](functions/\1.md) ", source[0], flags=re.MULTILINE)
+        source[0] = re.sub(
+            r"^\| `(\w+)` ", r"| [\1](functions/\1.md) ", source[0], flags=re.MULTILINE
+        )
 
 
 def check_page(app: Sphinx, tree: nodes.document) -> None:
