@@ -34,7 +34,8 @@ class Page(HTMLParser):
 
 def check(site: Path) -> tuple[list[str], set[str]]:
     """Return what leads nowhere, and the addresses elsewhere."""
-    pages = {file.resolve(): Page(file) for file in site.rglob("*.html")}
+    files = (file for file in site.rglob("*.html") if "_static" not in file.parts)
+    pages = {file.resolve(): Page(file) for file in files}
     dead: list[str] = []
     elsewhere: set[str] = set()
     for file, page in pages.items():
