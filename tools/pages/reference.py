@@ -107,7 +107,9 @@ def page(module: ModuleType, entries: Iterable[str]) -> str:
     """Return the page of a module: its docstring, and directives for what it has."""
     name = module.__name__
     # The examples of a module's functions are written as from inside it.
-    setup = f".. testsetup::\n\n   from {name} import *" if name.startswith(backends.__name__) else ""
+    setup = (
+        f".. testsetup::\n\n   from {name} import *" if name.startswith(backends.__name__) else ""
+    )
     text = [setup, described(inspect.getdoc(module) or ""), f".. py:module:: {name}", *entries]
     return "# {}\n\n````{{eval-rst}}\n{}\n````\n".format(name, "\n\n".join(text))
 
