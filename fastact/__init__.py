@@ -35,6 +35,7 @@ _MODULES = {
     "info": "runtime.settings",
     "names": "functions.registry",
     "output_cache_info": "runtime.output_pool",
+    "plot": "show.plotting",
     "set_chunk_size": "runtime.threads",
     "set_num_threads": "runtime.threads",
     "set_output_cache": "runtime.output_pool",

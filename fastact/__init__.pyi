@@ -17,6 +17,7 @@ from fastact.runtime.threads import get_parallel_threshold as get_parallel_thres
 from fastact.runtime.threads import get_streaming_threshold as get_streaming_threshold
 from fastact.runtime.settings import info as info
 from fastact.runtime.output_pool import output_cache_info as output_cache_info
+from fastact.show.plotting import plot as plot
 from fastact.runtime.threads import set_chunk_size as set_chunk_size
 from fastact.runtime.threads import set_num_threads as set_num_threads
 from fastact.runtime.output_pool import set_output_cache as set_output_cache
@@ -24,7 +25,7 @@ from fastact.runtime.threads import set_parallel_threshold as set_parallel_thres
 from fastact.runtime.threads import set_streaming_threshold as set_streaming_threshold
 from fastact.functions import Function
 
-__all__ = ['activation', 'check_derivative', 'elementwise', 'get', 'get_chunk_size', 'get_num_threads', 'get_parallel_threshold', 'get_streaming_threshold', 'info', 'names', 'output_cache_info', 'set_chunk_size', 'set_num_threads', 'set_output_cache', 'set_parallel_threshold', 'set_streaming_threshold']
+__all__ = ['activation', 'check_derivative', 'elementwise', 'get', 'get_chunk_size', 'get_num_threads', 'get_parallel_threshold', 'get_streaming_threshold', 'info', 'names', 'output_cache_info', 'plot', 'set_chunk_size', 'set_num_threads', 'set_output_cache', 'set_parallel_threshold', 'set_streaming_threshold']
 __version__: str
 
 _Convention = Literal["pytorch", "jax", "tensorflow", "thinc", "chainer"]

@@ -1,7 +1,7 @@
 """Elementary functions on arrays, as NumPy ufuncs: the vector maths under the activations.
 
 They keep float16, float32 and float64, raise no floating-point warnings, and give the same bits for the
-same number wherever it stands. The stated errors are in `fastact.vecmath`.
+same number wherever it stands. The notes of each state its error.
 """
 
 from __future__ import annotations

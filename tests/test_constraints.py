@@ -68,7 +68,9 @@ def test_every_extra_is_held() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", requirements([*EXTRAS, *BACKENDS], "lint", "dev", "foreign", "browser"), ids=str
+    "asked",
+    requirements([*EXTRAS, *BACKENDS], "lint", "dev", "docs", "foreign", "browser"),
+    ids=str,
 )
 def test_locked(asked: Requirement) -> None:
     """What README's commands install is what pyproject.toml allows."""

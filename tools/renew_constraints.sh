@@ -10,5 +10,5 @@ compile() {
 }
 
 # The peers take part in the resolution, but pyproject.toml pins them itself, and their GPU packages are not needed.
-compile --extra backends --group browser --group foreign --group dev --group peers | grep -vE '^(cuda|jax|nvidia|torch|triton)' >constraints/locked.txt
+compile --extra backends --group browser --group docs --group foreign --group dev --group peers | grep -vE '^(cuda|jax|nvidia|torch|triton)' >constraints/locked.txt
 compile --resolution lowest-direct >constraints/oldest.txt

@@ -126,6 +126,8 @@ def _exact_smelu(mp: Context, x: Number, beta: Number) -> Pieces:
         "onnx": "Softsign",
         "tensorflow": "softsign",
     },
+    good_for="bounded hidden units whose gradient should fade slowly, as in recurrent nets",
+    not_for="probabilities, and deep feed-forward nets, where an unbounded unit trains faster",
     reference="J. Bergstra, G. Desjardins, P. Lamblin, Y. Bengio, Quadratic Polynomials Learn Better Image Features, Universite de Montreal TR 1337 (2009).",
 )
 def softsign(x: Vector) -> tuple[Vector, Vector]:
@@ -161,6 +163,8 @@ def softsign(x: Vector) -> tuple[Vector, Vector]:
     is_monotone=True,
     from_output=_squareplus_from_output,
     elsewhere={"jax": "squareplus", "keras": "squareplus"},
+    good_for="positive outputs and smooth rectifiers where an exponential costs too much",
+    not_for="models trained with softplus: the two differ by up to 0.31 at 0",
     reference="J. Barron, Squareplus: A Softplus-Like Algebraic Rectifier, arXiv:2112.11687 (2021).",
 )
 def squareplus(x: Vector, b: Vector = 4.0) -> tuple[Vector, Vector]:
@@ -191,13 +195,15 @@ def squareplus(x: Vector, b: Vector = 4.0) -> tuple[Vector, Vector]:
     # Minus the root of the golden ratio's reciprocal.
     roots=(-0.7861513777574233,),
     elsewhere={"thinc": "dish"},
+    good_for="stand-ins for silu and gelu on hardware without a fast exponential",
+    not_for="models trained with silu or gelu, whose results it does not reproduce",
     reference="D. de Kok, https://twitter.com/danieldekok/status/1484898130441166853 (2022).",
 )
 def dish(x: Vector) -> tuple[Vector, Vector]:
     """Dish: follows silu and gelu with roots in place of the exponential.
 
     No exponential. Its gradient falls with the square of the input on the left and is slightly negative
-    there; use it where silu is too slow.
+    there.
 
     Examples
     --------
@@ -224,6 +230,8 @@ def dish(x: Vector) -> tuple[Vector, Vector]:
     limits=("-inf", "inf"),
     errors=(2.0, 0.8),
     is_monotone=True,
+    good_for="regression, where no unit may saturate",
+    not_for="deep classifiers: it is nearly linear, and rectifiers separate classes with fewer layers",
     reference="Wikipedia, Activation function, https://en.wikipedia.org/wiki/Activation_function.",
 )
 def bent_identity(x: Vector) -> tuple[Vector, Vector]:
@@ -257,6 +265,8 @@ def bent_identity(x: Vector) -> tuple[Vector, Vector]:
     domains={"beta": POSITIVE},
     samples=({"beta": 0.5}, {"beta": 3.0}),
     is_scaled=True,
+    good_for="recommender models that must give the same predictions when they are trained again",
+    not_for="nets whose units already die under relu: left of -beta there is no gradient either",
     reference="G. Shamir, D. Lin, L. Coviello, Smooth activations and reproducibility in deep networks, arXiv:2010.09931 (2020).",
 )
 def smelu(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector]:

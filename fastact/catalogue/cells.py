@@ -30,6 +30,8 @@ def _lstm_gradient(
         "h": "The hidden state, with the shape of one gate.",
         "c": "The cell state, with the shape of one gate.",
     },
+    good_for="recurrent nets over long sequences",
+    not_for="sequences that may be processed at once, where attention or convolutions parallelize over time",
     reference="S. Hochreiter, J. Schmidhuber, Long Short-Term Memory, Neural Computation 9 (1997), 1735-1780; F. Gers, J. Schmidhuber, F. Cummins, Learning to Forget: Continual Prediction with LSTM, Neural Computation 12 (2000), 2451-2471.",
 )
 def lstm_cell(i: Vector, f: Vector, g: Vector, o: Vector, c_prev: Vector) -> tuple[Vector, Vector]:
@@ -88,6 +90,8 @@ def _gru_gradient(
         "h_prev": "The hidden state before, with the shape of one gate.",
         "h": "The hidden state, with the shape of one gate.",
     },
+    good_for="recurrent nets with fewer weights than an LSTM",
+    not_for="tasks that need an exact memory, such as counting, where an LSTM does better",
     reference="K. Cho et al., Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation, EMNLP 2014.",
 )
 def gru_cell(

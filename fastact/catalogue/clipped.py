@@ -113,12 +113,14 @@ def _exact_hardswish(mp: Context, x: Number, alpha: Number, beta: Number) -> Pie
         "chainer": "relu6",
         "tensorflow": "relu6",
     },
+    good_for="nets that will be quantized to 8 bits, such as MobileNet",
+    not_for="nets that stay in floating point, where the bound only removes gradients",
     reference="A. Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10 (2010).",
 )
 def relu6(x: Vector) -> tuple[Vector, Vector]:
     """Rectifier clipped at 6: keeps activations in a range that few bits can represent.
 
-    No exponential. Its gradient is zero on both sides; use it in nets to be quantized.
+    No exponential. Its gradient is zero on both sides.
 
     Examples
     --------
@@ -142,6 +144,8 @@ def relu6(x: Vector) -> tuple[Vector, Vector]:
     from_output=_clipped_relu_from_output,
     aliases=("relu_k",),
     elsewhere={"thinc": "relu_k", "chainer": "clipped_relu"},
+    good_for="recurrent nets of rectifiers, as in Deep Speech",
+    not_for="deep feed-forward nets, where normalization keeps activations in range and leaves the gradient",
     reference="A. Hannun et al., Deep Speech: Scaling up end-to-end speech recognition, arXiv:1412.5567 (2014).",
 )
 def clipped_relu(x: Vector, z: Vector = 20.0) -> tuple[Vector, Vector]:
@@ -182,6 +186,8 @@ def _clipped_relu_thinc(x: Vector, z: Vector = 6.0) -> tuple[Vector, Vector]:
     samples=({"slope": 2.0, "offset": -0.5, "min_val": -1.0, "max_val": 3.0},),
     from_output=_clipped_linear_from_output,
     elsewhere={"thinc": "clipped_linear"},
+    good_for="saturating arithmetic, and models converted from ONNX's Clip",
+    not_for="hidden units of its own: prefer one of the special cases, which others know by name",
     reference="Explosion, Thinc, https://thinc.ai/docs/api-backends (2022).",
 )
 def clipped_linear(
@@ -228,6 +234,8 @@ def clipped_linear(
         "onnx": "Clip",
         "thinc": "hard_tanh",
     },
+    good_for="cheap bounded outputs, such as actions in control, and nets to be quantized",
+    not_for="deep hidden layers: outside the interval no gradient passes",
     reference="R. Collobert, Large Scale Machine Learning, PhD thesis, Universite Paris VI (2004).",
 )
 def hardtanh(x: Vector, min_val: Vector = -1.0, max_val: Vector = 1.0) -> tuple[Vector, Vector]:
@@ -274,6 +282,8 @@ def _hardtanh_jax(
         "thinc": "hard_sigmoid",
         "chainer": "hard_sigmoid",
     },
+    good_for="gates and attention over channels on mobile hardware",
+    not_for="output probabilities: it reaches 0 and 1, where the cross-entropy is infinite; libraries differ in its slope",
     reference="M. Courbariaux, Y. Bengio, J.-P. David, BinaryConnect, NIPS 2015.",
 )
 def hardsigmoid(x: Vector, alpha: Vector = 1 / 6, beta: Vector = 0.5) -> tuple[Vector, Vector]:
@@ -316,13 +326,14 @@ def _hardsigmoid_thinc(x: Vector, alpha: Vector = 0.2, beta: Vector = 0.5) -> tu
         "onnx": "HardSwish",
         "thinc": "hard_swish",
     },
+    good_for="mobile convolutional nets, as in MobileNetV3",
+    not_for="nets on hardware with a fast exponential, where silu is as cheap and smooth",
     reference="A. Howard et al., Searching for MobileNetV3, ICCV 2019.",
 )
 def hardswish(x: Vector, alpha: Vector = 1 / 6, beta: Vector = 0.5) -> tuple[Vector, Vector]:
     """Hard swish: the input times a hard sigmoid, which follows silu without its exponential.
 
-    No exponential. It dips below zero before it vanishes on the left, and with it the gradient; use it
-    where silu is too slow.
+    No exponential. It dips below zero before it vanishes on the left, and with it the gradient.
 
     Examples
     --------
@@ -350,13 +361,14 @@ def _hardswish_thinc(x: Vector, alpha: Vector = 0.2, beta: Vector = 0.5) -> tupl
     kinks={"-2": "0"},
     limits=("0", "inf"),
     errors=(1.5, 0.5),
+    good_for="mobile convolutional nets in place of mish",
+    not_for="models trained with mish, whose results it does not reproduce",
     reference="D. Misra, H-Mish, https://github.com/digantamisra98/H-Mish.",
 )
 def hard_mish(x: Vector) -> tuple[Vector, Vector]:
     """Hard mish: two parabola ends in place of mish's exponentials.
 
-    No exponential. It dips below zero before it vanishes on the left, and with it the gradient; use it
-    where mish is too slow.
+    No exponential. It dips below zero before it vanishes on the left, and with it the gradient.
 
     Examples
     --------
@@ -378,6 +390,8 @@ def hard_mish(x: Vector) -> tuple[Vector, Vector]:
     limits=("0", "1"),
     errors=(0.5, 0.0),
     elsewhere={"jax": "sparse_sigmoid", "keras": "sparse_sigmoid"},
+    good_for="gates that should close and open completely",
+    not_for="output probabilities under a logarithm, and layers that must not stop learning outside (-1, 1)",
     reference="A. Martins, R. Astudillo, From Softmax to Sparsemax, ICML 2016.",
 )
 def sparse_sigmoid(x: Vector) -> tuple[Vector, Vector]:
@@ -404,6 +418,8 @@ def sparse_sigmoid(x: Vector) -> tuple[Vector, Vector]:
     errors=(2.0, 0.5),
     from_output=_sparse_plus_from_output,
     elsewhere={"jax": "sparse_plus", "keras": "sparse_plus"},
+    good_for="positive outputs that may be exactly zero",
+    not_for="outputs under a logarithm, where softplus stays above zero",
     reference="A. Martins, R. Astudillo, From Softmax to Sparsemax, ICML 2016.",
 )
 def sparse_plus(x: Vector) -> tuple[Vector, Vector]:

@@ -23,5 +23,7 @@ crelu = ConcatenatedDefinition(
     >>> fa.crelu([-1.0, 3.0])
     array([0., 3., 1., 0.])
     """,
+    good_for="first layers of convolutional nets, whose filters come in pairs of opposite sign",
+    not_for="nets short of memory: it doubles the features",
     reference="W. Shang, K. Sohn, D. Almeida, H. Lee, Understanding and Improving Convolutional Neural Networks via Concatenated Rectified Linear Units, ICML 2016.",
 )

@@ -83,6 +83,8 @@ class Definition:
         The values at minus and plus infinity.
     reference : str
         The publication that proposed it.
+    good_for, not_for : str
+        When to use it and when not, and what instead: what follows "Good for" and "Not for".
     parameters_are : dict of str to str
         The meaning of each parameter.
     kinks : dict of str to str
@@ -129,6 +131,8 @@ class Definition:
     errors: tuple[float, float] | None = None
     limits: tuple[str, str] | None = None
     reference: str = ""
+    good_for: str = ""
+    not_for: str = ""
     parameters_are: Mapping[str, str] = field(default_factory=dict)
     kinks: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()

@@ -19,6 +19,8 @@ def _scale(p: float) -> tuple[float]:
 @define_dropout(
     gradient=_scaled,
     numbers=_scale,
+    good_for="regularizing fully connected layers and transformers",
+    not_for="inference, nets with selu (alpha_dropout), and directly before batch_norm, whose statistics it shifts",
     reference="N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, Dropout: A Simple Way to Prevent Neural Networks from Overfitting, JMLR 15, 2014.",
 )
 def dropout(words: IntVector, threshold: int, x: Vector, scale: Vector) -> Vector:
@@ -36,7 +38,7 @@ def dropout(words: IntVector, threshold: int, x: Vector, scale: Vector) -> Vecto
 
     Notes
     -----
-    Random words come from Philox4x32-10, see `fastact.arrays.random_numbers`; an element is kept if its word is at least
+    Random words come from Philox4x32-10, a function of the key and the index; an element is kept if its word is at least
     ``round(p * 2**32)``. Dropped elements are 0 even where the input is NaN or infinite; the others are within 2 units
     in the last place.
 
@@ -64,6 +66,8 @@ def _scale_shift_and_dropped(p: float) -> tuple[float, float, float]:
 @define_dropout(
     gradient=_scaled,
     numbers=_scale_shift_and_dropped,
+    good_for="nets of selu units",
+    not_for="any other activation: use dropout",
     reference="G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, Self-Normalizing Neural Networks, NeurIPS 2017.",
 )
 def alpha_dropout(

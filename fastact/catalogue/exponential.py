@@ -89,6 +89,8 @@ def _exact_log1mexp(mp: Context, x: Number) -> Pieces:
     from_output=_exponential_from_output,
     aliases=("exp",),
     elsewhere={"keras": "exponential", "onnx": "Exp", "chainer": "exp"},
+    good_for="the output of a Poisson regression, or a scale that must be positive",
+    not_for="hidden layers: the gradient explodes; for scales that may be large, softplus is safer",
     reference="J. Nelder, R. Wedderburn, Generalized Linear Models, Journal of the Royal Statistical Society A 135 (1972), 370-384: the inverse of the logarithmic link.",
 )
 def exponential(x: Vector) -> tuple[Vector, Vector]:
@@ -131,6 +133,8 @@ def exponential(x: Vector) -> tuple[Vector, Vector]:
         "chainer": "selu",
         "tensorflow": "selu",
     },
+    good_for="deep fully connected nets without normalization, with weights of variance 1/n and alpha dropout",
+    not_for="nets with batch or layer normalization, or other initial weights: the property is lost and only the cost remains",
     reference="G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, Self-Normalizing Neural Networks, NIPS 2017.",
 )
 def selu(
@@ -140,8 +144,7 @@ def selu(
 ) -> tuple[Vector, Vector]:
     """Scaled exponential linear unit: keeps activations at mean 0 and variance 1 through deep nets.
 
-    One exponential. The gradient vanishes far on the left only; use it in fully connected nets, with
-    weights of variance 1/n and alpha dropout.
+    One exponential. The gradient vanishes far on the left only.
 
     Examples
     --------
@@ -178,6 +181,8 @@ def _selu_tensorflow(
     from_output=_celu_from_output,
     from_output_needs=("alpha",),
     elsewhere={"pytorch": "celu", "jax": "celu", "keras": "celu", "onnx": "Celu"},
+    good_for="hidden units where elu with alpha other than 1 would have a kink",
+    not_for="inference where every exponential counts",
     reference="J. Barron, Continuously Differentiable Exponential Linear Units, arXiv:1704.07483 (2017).",
 )
 def celu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
@@ -211,6 +216,8 @@ def celu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
     exact=lambda mp, x: (mp.exp(-x * x), -2 * x * mp.exp(-x * x)),
     limits=("0", "0"),
     errors=(1.3, 1.4),
+    good_for="radial basis functions, and coordinate nets without position encodings",
+    not_for="deep hidden layers: the gradient vanishes on both sides and at 0",
     reference="D. Broomhead, D. Lowe, Multivariable Functional Interpolation and Adaptive Networks, Complex Systems 2 (1988), 321-355.",
 )
 def gaussian(x: Vector) -> tuple[Vector, Vector]:
@@ -249,13 +256,15 @@ def gaussian(x: Vector) -> tuple[Vector, Vector]:
         "chainer": "softplus",
         "tensorflow": "softplus",
     },
+    good_for="outputs that must be positive, such as a variance",
+    not_for="hidden layers: relu is cheaper and learns as well; outputs that may be exactly zero",
     reference="C. Dugas, Y. Bengio, F. Belisle, C. Nadeau, R. Garcia, Incorporating Second-Order Functional Knowledge for Better Option Pricing, NIPS 2000.",
 )
 def softplus(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector]:
     """Softplus: a smooth rectifier, always positive; its derivative is the sigmoid.
 
-    One exponential and one logarithm. The gradient vanishes far on the left only; use it for outputs that
-    must be positive, such as a variance. There is no threshold from which on it would be the identity.
+    One exponential and one logarithm. The gradient vanishes far on the left only. There is no
+    threshold from which on it would be the identity.
 
     Examples
     --------
@@ -285,6 +294,8 @@ def softplus(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector]:
     from_output=_logsigmoid_from_output,
     aliases=("log_sigmoid", "log_expit"),
     elsewhere={"pytorch": "logsigmoid", "jax": "log_sigmoid", "keras": "log_sigmoid"},
+    good_for="log-probabilities in losses, as in word2vec and preference optimization",
+    not_for="hidden layers; and the binary cross-entropy, which sigmoid_binary_cross_entropy computes with its gradient",
     reference="R. Collobert, K. Kavukcuoglu, C. Farabet, Torch7: A Matlab-like Environment for Machine Learning, BigLearn workshop at NIPS 2011.",
 )
 def logsigmoid(x: Vector) -> tuple[Vector, Vector]:
@@ -311,6 +322,8 @@ def logsigmoid(x: Vector) -> tuple[Vector, Vector]:
     limits=("nan", "0"),
     errors=(1.7, 2.3),
     elsewhere={"jax": "log1mexp"},
+    good_for="log-probabilities of complements, as in survival and censored models",
+    not_for="positive arguments, where it is NaN, and hidden layers",
     reference="M. Maechler, Accurately Computing log(1 - exp(-|a|)), R package Rmpfr (2012).",
 )
 def log1mexp(x: Vector) -> tuple[Vector, Vector]:

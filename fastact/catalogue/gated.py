@@ -141,14 +141,15 @@ def _exact_logish(mp: Context, x: Number) -> Pair:
         "chainer": "swish",
         "tensorflow": "silu",
     },
+    good_for="deep convolutional nets such as EfficientNet, and the gate of SwiGLU",
+    not_for="shallow nets and cheap inference, where relu learns as well in less time",
     reference="S. Elfwing, E. Uchibe, K. Doya, Sigmoid-Weighted Linear Units for Neural Network Function Approximation in Reinforcement Learning, Neural Networks 107 (2018), 3-11; P. Ramachandran, B. Zoph, Q. Le, Searching for Activation Functions, arXiv:1710.05941 (2017).",
 )
 def silu(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector, Vector]:
     """Sigmoid linear unit, or swish: the input times its own sigmoid, a rectifier without a kink.
 
     One exponential. The gradient vanishes far on the left only, where it is negative, so units seldom
-    die; use it in deep convolutional nets, and as the gate of SwiGLU. The gradient by beta is
-    ``x**2`` times the derivative of the sigmoid.
+    die. The gradient by beta is ``x**2`` times the derivative of the sigmoid.
 
     Examples
     --------
@@ -176,13 +177,14 @@ def silu(x: Vector, beta: Vector = 1.0) -> tuple[Vector, Vector, Vector]:
     limits=("0", "inf"),
     errors=(2.5, 4.2),
     roots=(-0.75115425544128895,),
+    good_for="models trained with it, such as CLIP",
+    not_for="new models: gelu is exact and costs about the same here",
     reference="D. Hendrycks, K. Gimpel, Gaussian Error Linear Units, arXiv:1606.08415 (2016), section 2.",
 )
 def quick_gelu(x: Vector) -> tuple[Vector, Vector]:
     """Gaussian error linear unit with the normal distribution replaced by a sigmoid: silu, steeper.
 
-    One exponential. It is up to 0.02 off the exact unit; use it where a model was trained with it, as CLIP
-    was.
+    One exponential. It is up to 0.02 off the exact unit.
 
     Examples
     --------
@@ -205,13 +207,14 @@ def quick_gelu(x: Vector) -> tuple[Vector, Vector]:
     roots=(-0.75246142207101626,),
     aliases=("gelu_approx", "fast_gelu"),
     elsewhere={"jax": "gelu", "thinc": "gelu_approx"},
+    good_for="models trained with it, such as GPT-2",
+    not_for="new models: gelu is exact and costs about the same here",
     reference="D. Hendrycks, K. Gimpel, Gaussian Error Linear Units, arXiv:1606.08415 (2016), section 2.",
 )
 def gelu_tanh(x: Vector) -> tuple[Vector, Vector]:
     """Gaussian error linear unit with the normal distribution replaced by a tanh.
 
-    One exponential. It is up to 0.0005 off the exact unit, which costs about the same here; use it where a
-    model was trained with it, as GPT-2 and BERT were.
+    One exponential. It is up to 0.0005 off the exact unit, which costs about the same here.
 
     Examples
     --------
@@ -226,7 +229,7 @@ def gelu_tanh(x: Vector) -> tuple[Vector, Vector]:
 
 
 @define(
-    formula=r"x \, \Phi(x), \quad \Phi(x) = \frac{1}{2} \operatorname{erfc} \left( -\frac{x}{\sqrt 2} \right)",
+    formula=r"x \, \Phi(x), \quad \Phi(x) = \frac{1}{2} \mathrm{erfc} \left( -\frac{x}{\sqrt 2} \right)",
     derivative=r"\Phi(x) + x \, \varphi(x), \quad \varphi(x) = \frac{e^{-x^2 / 2}}{\sqrt{2 \pi}}",
     exact=_exact_gelu,
     limits=("0", "inf"),
@@ -244,13 +247,14 @@ def gelu_tanh(x: Vector) -> tuple[Vector, Vector]:
         "thinc": "gelu",
         "tensorflow": "gelu",
     },
+    good_for="the feed-forward blocks of transformers",
+    not_for="small nets on a tight budget of time, where relu is cheaper and often as good",
     reference="D. Hendrycks, K. Gimpel, Gaussian Error Linear Units, arXiv:1606.08415 (2016).",
 )
 def gelu(x: Vector) -> tuple[Vector, Vector]:
     """Gaussian error linear unit: the input times the probability that a normal number is smaller.
 
-    One exponential. The gradient vanishes far on the left only, faster than that of silu; the hidden unit
-    of most transformers.
+    One exponential. The gradient vanishes far on the left only, faster than that of silu.
 
     Examples
     --------
@@ -278,13 +282,14 @@ def _times_exp(x: Vector, power: Vector, p: Vector, exponent: Vector) -> Vector:
     errors=(2.6, 4.7),
     roots=(-1.1924312145154952,),
     elsewhere={"pytorch": "mish", "jax": "mish", "keras": "mish", "onnx": "Mish", "thinc": "mish"},
+    good_for="convolutional nets for detection, as in YOLOv4",
+    not_for="nets in which silu does as well, which is simpler and better known",
     reference="D. Misra, Mish: A Self Regularized Non-Monotonic Activation Function, BMVC 2020.",
 )
 def mish(x: Vector) -> tuple[Vector, Vector]:
     """Mish: much like silu with a steeper gate.
 
-    One exponential, and neither a tanh nor a logarithm. The gradient vanishes far on the left only; use it
-    in convolutional nets, as YOLOv4 did.
+    One exponential, and neither a tanh nor a logarithm. The gradient vanishes far on the left only.
 
     Examples
     --------
@@ -310,12 +315,14 @@ def mish(x: Vector) -> tuple[Vector, Vector]:
 
 
 @define(
-    formula=r"x \operatorname{erf}(\ln(1 + e^x))",
-    derivative=r"\operatorname{erf}(u) + \frac{2}{\sqrt \pi} \, x \, e^{-u^2} \sigma(x), \quad u = \ln(1 + e^x)",
+    formula=r"x \mathrm{erf}(\ln(1 + e^x))",
+    derivative=r"\mathrm{erf}(u) + \frac{2}{\sqrt \pi} \, x \, e^{-u^2} \sigma(x), \quad u = \ln(1 + e^x)",
     exact=_exact_serf,
     limits=("0", "inf"),
     errors=(2.5, 2.2),
     roots=(-1.193059968928188,),
+    good_for="experiments with smooth units; it follows mish closely",
+    not_for="cheap inference: two exponentials and a logarithm for each element",
     reference="S. Nag, M. Bhattacharyya, A. Mukherjee, R. Kundu, SERF: Towards Better Training of Deep Neural Networks Using Log-Softplus ERror Activation Function, WACV 2023.",
 )
 def serf(x: Vector) -> tuple[Vector, Vector]:
@@ -350,6 +357,8 @@ def serf(x: Vector) -> tuple[Vector, Vector]:
     limits=("0", "inf"),
     errors=(1.6, 1.0),
     roots=(-1.3724541370256921,),
+    good_for="experiments with smooth units whose slope stays below that of silu",
+    not_for="nets that need a slope of 1 on the right: here it is ln 2",
     reference="H. Zhu, H. Zeng, J. Liu, X. Zhang, Logish: A New Nonlinear Nonmonotonic Activation Function for Convolutional Neural Network, Neurocomputing 458 (2021), 490-499.",
 )
 def logish(x: Vector) -> tuple[Vector, Vector]:
@@ -385,6 +394,8 @@ def logish(x: Vector) -> tuple[Vector, Vector]:
     exact=lambda mp, x: (x * mp.tanh(x), mp.tanh(x) + x * mp.sech(x) ** 2),
     limits=("inf", "inf"),
     errors=(2.4, 2.2),
+    good_for="inputs whose sign carries no information",
+    not_for="hidden layers that must tell x from -x",
     reference="S. Roy, S. Manna, S. Dubey, B. Chaudhuri, LiSHT: Non-Parametric Linearly Scaled Hyperbolic Tangent Activation Function for Neural Networks, arXiv:1901.05894 (2019).",
 )
 def lisht(x: Vector) -> tuple[Vector, Vector]:

@@ -22,6 +22,8 @@ glu = gated_unit(
     >>> fa.glu([1.0, -1.0, 3.0, 4.0])
     array([ 0.95257413, -0.98201379])
     """,
+    good_for="convolutional sequence models, and gates in general",
+    not_for="feed-forward blocks of transformers, where swiglu and geglu have replaced it",
     reference="Y. Dauphin, A. Fan, M. Auli, D. Grangier, Language Modeling with Gated Convolutional Networks, ICML 2017.",
 )
 reglu = gated_unit(
@@ -34,6 +36,8 @@ reglu = gated_unit(
     >>> fa.reglu([1.0, -1.0, 3.0, 4.0])
     array([3., 0.])
     """,
+    good_for="feed-forward blocks where an exponential costs too much",
+    not_for="models trained with swiglu or geglu",
     reference=_SHAZEER,
 )
 geglu = gated_unit(
@@ -46,6 +50,8 @@ geglu = gated_unit(
     >>> fa.geglu([1.0, -1.0, 3.0, 4.0])
     array([ 2.52403424, -0.63462102])
     """,
+    good_for="feed-forward blocks of transformers such as T5 1.1",
+    not_for="models trained with the tanh approximation: geglu_tanh",
     reference=_SHAZEER,
 )
 geglu_tanh = gated_unit(
@@ -58,6 +64,8 @@ geglu_tanh = gated_unit(
     >>> fa.geglu_tanh([1.0, -1.0, 3.0, 4.0])
     array([ 2.52357597, -0.63523204])
     """,
+    good_for="models trained with it, such as Gemma",
+    not_for="new models: geglu is exact and costs about the same here",
     reference=f"{_SHAZEER} Gemma Team, Gemma: Open Models Based on Gemini Research and Technology, arXiv:2403.08295 (2024).",
 )
 swiglu = gated_unit(
@@ -72,6 +80,8 @@ swiglu = gated_unit(
     >>> fa.swiglu([1.0, -1.0], [3.0, 4.0])
     array([ 2.19317574, -1.07576569])
     """,
+    good_for="feed-forward blocks of language models such as Llama",
+    not_for="small nets: it needs a third weight matrix, which plain silu does not",
     reference=_SHAZEER,
 )
 bilinear = gated_unit(
@@ -84,6 +94,8 @@ bilinear = gated_unit(
     >>> fa.bilinear([1.0, -1.0, 3.0, 4.0])
     array([ 3., -4.])
     """,
+    good_for="interactions of two sets of features without a nonlinearity of each",
+    not_for="deep stacks without normalization: values grow with the square",
     reference=_SHAZEER,
 )
 squared_reglu = gated_unit(
@@ -96,5 +108,7 @@ squared_reglu = gated_unit(
     >>> fa.squared_reglu([1.0, -1.0, 3.0, 4.0])
     array([3., 0.])
     """,
+    good_for="language models whose sparse activations make inference cheaper",
+    not_for="nets without normalization: values grow with the cube",
     reference="Z. Zhang et al., ReLU^2 Wins: Discovering Efficient Activation Functions for Sparse LLMs, arXiv:2402.03804 (2024).",
 )

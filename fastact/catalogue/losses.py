@@ -21,6 +21,8 @@ from fastact.vecmath import log, softplus_and_derivative
     formula=r"\sum_j w_j p_j \left( \ln \sum_k e^{x_k} - x_j \right)",
     dense=dense_cross_entropy,
     elsewhere={"onnx": "SoftmaxCrossEntropyLoss"},
+    good_for="classifiers and language models",
+    not_for="several labels at once, which need sigmoid_binary_cross_entropy; huge vocabularies, where linear_cross_entropy saves the logits",
     reference="J. S. Bridle, Training Stochastic Model Recognition Algorithms as Networks Can Lead to Maximum Mutual Information Estimation of Parameters, NIPS 1989; for label smoothing, C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna, Rethinking the Inception Architecture for Computer Vision, CVPR 2016.",
 )
 def softmax_cross_entropy(rows: Any) -> Any:
@@ -61,6 +63,8 @@ def softmax_cross_entropy(rows: Any) -> Any:
     formula=r"-\sum_j w_j p_j x_j",
     input="log_probabilities",
     elsewhere={"onnx": "NegativeLogLikelihoodLoss"},
+    good_for="models that compute log-probabilities anyway",
+    not_for="logits: softmax_cross_entropy takes them in one pass",
     reference="C. M. Bishop, Pattern Recognition and Machine Learning, Springer 2006, section 4.3.4.",
 )
 def nll(x: Vector, weight: Vector) -> tuple[Vector, Vector]:
@@ -98,6 +102,8 @@ def nll(x: Vector, weight: Vector) -> tuple[Vector, Vector]:
 @define_cross_entropy(
     formula=r"-\sum_j w_j p_j \ln x_j",
     input="probabilities",
+    good_for="models that compute probabilities, such as mixtures or sparsemax",
+    not_for="logits: softmax_cross_entropy is faster and accurate for improbable labels too",
     reference="I. J. Good, Rational Decisions, Journal of the Royal Statistical Society B 14 (1952), 107-114.",
 )
 def cross_entropy(x: Vector, weight: Vector) -> tuple[Vector, Vector]:
@@ -140,6 +146,8 @@ def cross_entropy(x: Vector, weight: Vector) -> tuple[Vector, Vector]:
     parameters_are={
         "pos_weight": "The factor of the loss of positive targets: one number, or one for each class along `axis`."
     },
+    good_for="binary classifiers, and several labels at once",
+    not_for="labels that exclude each other: use softmax_cross_entropy",
     reference="D. R. Cox, The Regression Analysis of Binary Sequences, Journal of the Royal Statistical Society B 20 (1958), 215-242.",
 )
 def sigmoid_binary_cross_entropy(
@@ -189,6 +197,8 @@ def sigmoid_binary_cross_entropy(
     formula="(x - z)^2",
     inputs=("predictions", "targets"),
     mean_by_weight=True,
+    good_for="regression with errors of one scale",
+    not_for="data with outliers (huber), and class probabilities, where the gradient vanishes when it is most needed",
     reference="A.-M. Legendre, Nouvelles méthodes pour la détermination des orbites des comètes, Paris 1805.",
 )
 def mse(x: Vector, targets: Vector) -> tuple[Vector, Vector]:
@@ -225,6 +235,8 @@ def mse(x: Vector, targets: Vector) -> tuple[Vector, Vector]:
         "delta": "The error from which the loss is linear: one number, or one for each class along `axis`."
     },
     domains={"delta": POSITIVE},
+    good_for="regression with outliers, and value functions in reinforcement learning",
+    not_for="errors of which the tails matter: it estimates neither their mean nor their median",
     reference="P. J. Huber, Robust Estimation of a Location Parameter, Annals of Mathematical Statistics 35 (1964), 73-101.",
 )
 def huber(x: Vector, targets: Vector, delta: Vector) -> tuple[Vector, Vector]:
@@ -287,5 +299,7 @@ linear_cross_entropy = CompositeDefinition(
     >>> print(f"{loss:.6f}")
     0.255413
     """,
+    good_for="heads of language models, whose logits would not fit the memory",
+    not_for="small numbers of classes: a matrix product and softmax_cross_entropy are simpler",
     reference="E. Wijmans, B. Huval, A. Hertzberg, V. Koltun, P. Krähenbühl, Cut Your Losses in Large-Vocabulary Language Models, ICLR 2025.",
 )

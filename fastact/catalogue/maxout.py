@@ -17,6 +17,8 @@ from fastact.simd import isnan
     parameters_are={"pieces": "the number of consecutive features in a group"},
     samples=({"pieces": 2},),
     elsewhere={"thinc": "maxout", "chainer": "maxout"},
+    good_for="nets with dropout that may have many weights, whose units should neither saturate nor die",
+    not_for="nets short of memory: every unit costs `pieces` times the weights",
     reference="I. Goodfellow, D. Warde-Farley, M. Mirza, A. Courville, Y. Bengio, Maxout Networks, ICML 2013.",
 )
 def maxout(best: Any, other: Any) -> Any:

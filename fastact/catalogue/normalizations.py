@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 @define_row_normalization(
     formula=r"w_i \frac{x_i - \mu}{\sqrt{\sigma^2 + \varepsilon}} + b_i",
+    good_for="transformers and recurrent nets, and any batch size",
+    not_for="convolutional nets with large batches, where batch_norm usually does better",
     reference="J. L. Ba, J. R. Kiros, G. E. Hinton, Layer Normalization, arXiv:1607.06450 (2016).",
 )
 def layer_norm(rows: RowAccess) -> Callable[..., None]:
@@ -50,6 +52,8 @@ def layer_norm(rows: RowAccess) -> Callable[..., None]:
 @define_row_normalization(
     formula=r"w_i \frac{x_i}{\sqrt{\frac{1}{n} \sum_j x_j^2 + \varepsilon}}",
     has_bias=False,
+    good_for="language models such as Llama: layer_norm without its mean, and cheaper",
+    not_for="features whose mean is far from 0: it stays in the result",
     reference="B. Zhang, R. Sennrich, Root Mean Square Layer Normalization, NeurIPS 2019.",
 )
 def rms_norm(rows: RowAccess) -> Callable[..., None]:
@@ -165,6 +169,8 @@ def _value_and_gradient(
 @define_channel_normalization(
     formula=r"w_c \frac{x - \mu_c}{\sqrt{\sigma_c^2 + \varepsilon}} + b_c",
     parameters_are={"momentum": "the share of the batch in the new running averages"},
+    good_for="convolutional nets with batches of 16 or more",
+    not_for="small batches, recurrent nets and sequences of unequal lengths: use layer_norm",
     reference="S. Ioffe, C. Szegedy, Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift, ICML 2015.",
 )
 def batch_norm(kernel: str) -> Callable[..., tuple[Vector, ...]]:

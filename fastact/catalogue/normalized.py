@@ -63,12 +63,14 @@ def _logsumexp_second_order(dy: Any, shares: Any, g: Any, total: Any) -> Any:
         "chainer": "softmax",
         "tensorflow": "softmax",
     },
+    good_for="class probabilities, and attention",
+    not_for="the loss of a classifier: softmax_cross_entropy takes logits, is more accurate and has the gradient; independent labels, which need sigmoid",
     reference=_BRIDLE,
 )
 def softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     """Softmax: positive values that sum to 1; larger inputs have larger shares.
 
-    One exponential per element. Use it for class probabilities and for attention.
+    One exponential per element.
 
     Examples
     --------
@@ -103,12 +105,14 @@ def softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
         "chainer": "log_softmax",
         "tensorflow": "log_softmax",
     },
+    good_for="products of probabilities, and losses on log-probabilities",
+    not_for="the usual cross-entropy, which softmax_cross_entropy computes in one pass",
     reference=_BLANCHARD,
 )
 def log_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     """Logarithm of the softmax, accurate even where the softmax is close to 0 or 1.
 
-    One exponential per element. Use it for products of probabilities and for the cross-entropy.
+    One exponential per element.
 
     Examples
     --------
@@ -131,6 +135,8 @@ def log_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:
     of_minus_x=True,
     excluded=math.inf,
     elsewhere={"pytorch": "softmin"},
+    good_for="weights by distance or cost, where smaller is better",
+    not_for="scores where larger is better: that is softmax",
     reference=_BRIDLE,
 )
 def softmin(e: Any, difference: Any, dy: Any, row: Any) -> Any:
@@ -157,6 +163,8 @@ def softmin(e: Any, difference: Any, dy: Any, row: Any) -> Any:
         "onnx": "ReduceLogSumExp",
         "chainer": "logsumexp",
     },
+    good_for="normalizing constants, smooth maxima, and mixtures of log-probabilities",
+    not_for="means of probabilities: logmeanexp divides by their number",
     reference=_BLANCHARD,
 )
 def logsumexp(sums: Any) -> Any:
@@ -180,6 +188,8 @@ def logsumexp(sums: Any) -> Any:
     errors=(4.0, 4.0),
     is_mean=True,
     elsewhere={"jax": "logmeanexp"},
+    good_for="averages over samples in log space, as in importance-weighted bounds",
+    not_for="sums, which are logsumexp",
     reference=_BLANCHARD,
 )
 def logmeanexp(sums: Any) -> Any:
@@ -207,13 +217,14 @@ def _sparsemax_from_output(dy: Any, y: Any, mean: Any) -> Any:
     from_output=_sparsemax_from_output,
     kinks={"the threshold": "0"},
     elsewhere={"keras": "sparsemax"},
+    good_for="attention over few items, and choices that should be exactly zero elsewhere",
+    not_for="losses with a logarithm of its result, which may be 0; very long rows, where softmax is faster",
     reference="A. F. T. Martins, R. F. Astudillo, From Softmax to Sparsemax: A Sparse Model of Attention and Multi-Label Classification, ICML 2016.",
 )
 def sparsemax(difference: Any, threshold: Any, dy: Any, mean: Any) -> Any:
     """Sparsemax: the projection onto the simplex; values sum to 1 and most are exactly 0.
 
-    No exponential; a handful of passes over a row in cache. Use it in place of the softmax where few choices should
-    share all the weight. Errors are relative to 1. Elements at the threshold have no gradient.
+    No exponential; a handful of passes over a row in cache. Errors are relative to 1. Elements at the threshold have no gradient.
 
     Examples
     --------
@@ -228,6 +239,8 @@ def sparsemax(difference: Any, threshold: Any, dy: Any, mean: Any) -> Any:
     formula=r"\max\left(\tfrac{x_i}{2T} - \tau, 0\right)^2, \quad \sum_j y_j = 1",
     derivative=r"\frac{1}{T} \left( \delta_{ij} \sqrt{y_i} - \frac{\sqrt{y_i y_j}}{\sum_k \sqrt{y_k}} \right)",
     errors=(4.0, 8.0),
+    good_for="sparse attention that is smoother than sparsemax",
+    not_for="losses with a logarithm of its result, which may be 0",
     reference="B. Peters, V. Niculae, A. F. T. Martins, Sparse Sequence-to-Sequence Models, ACL 2019.",
 )
 def entmax15(rows: Any) -> Any:
@@ -290,12 +303,14 @@ def entmax15(rows: Any) -> Any:
     },
     kinks={"ties": "0"},
     elsewhere={"onnx": "Hardmax"},
+    good_for="choices at inference",
+    not_for="training: the derivative is 0; use gumbel_softmax or softmax",
     reference="ONNX Operators, https://onnx.ai/onnx/operators/onnx__Hardmax.html (2017).",
 )
 def hardmax(rows: Any) -> Any:
     """Hardmax: 1 for the row's maximum, the first in a tie, and 0 for the others.
 
-    Its derivative is 0. Use it to choose; to train through a choice, use `gumbel_softmax`.
+    Its derivative is 0.
 
     Examples
     --------
@@ -350,6 +365,8 @@ def hardmax(rows: Any) -> Any:
     second_order=_softmax_second_order,
     is_random=True,
     elsewhere={"pytorch": "gumbel_softmax", "chainer": "gumbel_softmax"},
+    good_for="sampling categories in a net that is trained, as in discrete autoencoders",
+    not_for="inference, where hardmax or softmax is deterministic",
     reference="E. Jang, S. Gu, B. Poole, Categorical Reparameterization with Gumbel-Softmax, ICLR 2017; C. J. Maddison, A. Mnih, Y. W. Teh, The Concrete Distribution, ICLR 2017.",
 )
 def gumbel_softmax(e: Any, difference: Any, dy: Any, row: Any) -> Any:

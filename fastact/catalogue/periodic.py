@@ -28,6 +28,8 @@ def _exact_snake(mp: Context, x: Number, a: Number) -> Pair:
     errors=(1.1, 1.1),
     aliases=("sin",),
     elsewhere={"onnx": "Sin", "chainer": "sin"},
+    good_for="coordinate nets for images, sound and fields (SIREN), with the initial weights that these need",
+    not_for="ordinary classifiers: it is not monotone, and sensitive to initial weights",
     reference="V. Sitzmann, J. Martel, A. Bergman, D. Lindell, G. Wetzstein, Implicit Neural Representations with Periodic Activation Functions, NeurIPS 2020.",
 )
 def sine(x: Vector) -> tuple[Vector, Vector]:
@@ -57,6 +59,8 @@ def sine(x: Vector) -> tuple[Vector, Vector]:
     near_root=lambda mp, x, a: (mp.sin(a * x) + mp.cos(a * x)) ** 2 <= 2 * math.sin(0.4) ** 2,
     learnable=("a",),
     roots=(-math.pi / 4, 3 * math.pi / 4),
+    good_for="periodic signals, such as time series and sound (BigVGAN)",
+    not_for="data without periods, where it only makes the loss surface wavy",
     reference="L. Ziyin, T. Hartwig, M. Ueda, Neural Networks Fail to Learn Periodic Functions and How to Fix It, NeurIPS 2020.",
 )
 def snake(x: Vector, a: Vector = 1.0) -> tuple[Vector, Vector, Vector]:

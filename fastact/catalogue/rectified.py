@@ -87,6 +87,8 @@ def _exact_leaky(x: Number, slope: Number) -> Pieces:
         "tensorflow": "identity",
     },
     is_homogeneous=True,
+    good_for="outputs of a regression, and layers that should have no activation",
+    not_for="hidden layers: without something nonlinear in between, many are no more than one",
     reference="B. Widrow, M. Hoff, Adaptive Switching Circuits, IRE WESCON Convention Record 4 (1960), 96-104.",
 )
 def identity(x: Vector) -> tuple[Vector, Vector]:
@@ -123,6 +125,8 @@ def identity(x: Vector) -> tuple[Vector, Vector]:
         "tensorflow": "relu",
     },
     is_homogeneous=True,
+    good_for="hidden layers of convolutional and feed-forward nets; the first thing to try",
+    not_for="nets in which many units die, as with large learning rates: use leaky_relu, elu or gelu",
     reference="V. Nair, G. Hinton, Rectified Linear Units Improve Restricted Boltzmann Machines, ICML 2010.",
 )
 def relu(x: Vector) -> tuple[Vector, Vector]:
@@ -149,6 +153,8 @@ def relu(x: Vector) -> tuple[Vector, Vector]:
     errors=(0.5, 0.0),
     from_output=_squared_relu_from_output,
     aliases=("relu_squared", "relu2"),
+    good_for="the feed-forward blocks of language models, as in Primer",
+    not_for="nets without normalization: values grow with the square, and float16 overflows at 256",
     reference="D. So, W. Manke, H. Liu, Z. Dai, N. Shazeer, Q. Le, Primer: Searching for Efficient Transformers for Language Modeling, NeurIPS 2021.",
 )
 def squared_relu(x: Vector) -> tuple[Vector, Vector]:
@@ -180,6 +186,8 @@ def squared_relu(x: Vector) -> tuple[Vector, Vector]:
     },
     samples=({"threshold": 0.5, "value": -1.0}, {"threshold": -20.0, "value": 0.0}),
     elsewhere={"pytorch": "threshold", "keras": "threshold"},
+    good_for="sparse codes with a fixed level below the threshold",
+    not_for="training through it: the value jumps, and the gradient does not know of the jump",
     reference="R. Collobert, K. Kavukcuoglu, C. Farabet, Torch7: A Matlab-like Environment for Machine Learning, BigLearn workshop, NIPS 2011.",
 )
 def threshold(x: Vector, threshold: Vector, value: Vector) -> tuple[Vector, Vector]:
@@ -205,6 +213,8 @@ def threshold(x: Vector, threshold: Vector, value: Vector) -> tuple[Vector, Vect
     parameters_are={"alpha": "inputs up to here are cut off"},
     samples=({"alpha": 0.25}, {"alpha": -1.0}),
     elsewhere={"onnx": "ThresholdedRelu"},
+    good_for="autoencoders with zero bias",
+    not_for="nets that should learn small inputs too: nothing below alpha passes",
     reference="K. Konda, R. Memisevic, D. Krueger, Zero-bias Autoencoders and the Benefits of Co-adapting Features, ICLR 2015.",
 )
 def thresholded_relu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
@@ -242,6 +252,8 @@ def thresholded_relu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:
         "tensorflow": "leaky_relu",
     },
     is_homogeneous=True,
+    good_for="hidden layers whose units die under relu, and discriminators of GANs",
+    not_for="nets that rely on sparse activations: nothing is exactly zero",
     reference="A. Maas, A. Hannun, A. Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models, ICML 2013.",
 )
 def leaky_relu(x: Vector, negative_slope: Vector = 0.01) -> tuple[Vector, Vector]:
@@ -285,6 +297,8 @@ def _leaky_relu_tensorflow(x: Vector, negative_slope: Vector = 0.2) -> tuple[Vec
     learnable=("weight",),
     elsewhere={"pytorch": "prelu", "onnx": "PRelu", "chainer": "prelu"},
     is_homogeneous=True,
+    good_for="deep convolutional nets with enough data to learn the slope as well",
+    not_for="small data sets, where the slope adds to overfitting, and weight decay, which pulls it towards 0",
     reference="K. He, X. Zhang, S. Ren, J. Sun, Delving Deep into Rectifiers, ICCV 2015.",
 )
 def prelu(x: Vector, weight: Vector) -> tuple[Vector, Vector, Vector]:
@@ -328,6 +342,8 @@ def _prelu_chainer(x: Vector, weight: Vector) -> tuple[Vector, Vector, Vector]:
     drawn_between=("lower", "upper"),
     elsewhere={"pytorch": "rrelu", "chainer": "rrelu"},
     is_homogeneous=True,
+    good_for="small data sets, on which its random slopes regularize",
+    not_for="reproducible training without a fixed `rng`, and large data sets, where it gains little",
     reference="B. Xu, N. Wang, T. Chen, M. Li, Empirical Evaluation of Rectified Activations in Convolutional Network, arXiv:1505.00853 (2015).",
 )
 def rrelu(x: Vector, lower: Vector = 1 / 8, upper: Vector = 1 / 3) -> tuple[Vector, Vector]:
@@ -378,6 +394,8 @@ def _rrelu_chainer(
         "chainer": "elu",
         "tensorflow": "elu",
     },
+    good_for="hidden layers without normalization whose mean activations should be near zero",
+    not_for="cheap inference: it has an exponential for what leaky_relu does with a product",
     reference="D.-A. Clevert, T. Unterthiner, S. Hochreiter, Fast and Accurate Deep Network Learning by Exponential Linear Units, ICLR 2016.",
 )
 def elu(x: Vector, alpha: Vector = 1.0) -> tuple[Vector, Vector]:

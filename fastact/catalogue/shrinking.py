@@ -34,6 +34,8 @@ def _exact_shrunk(x: Number, lambd: Number, bias: Number) -> Pieces:
     samples=({"lambd": 1.0},),
     aliases=("hard_shrink",),
     elsewhere={"pytorch": "hardshrink", "keras": "hard_shrink"},
+    good_for="thresholding of coefficients, as in wavelet denoising",
+    not_for="gradient descent through it: the value jumps, and there is no gradient in between",
     reference="D. Donoho, I. Johnstone, Ideal spatial adaptation by wavelet shrinkage, Biometrika 81 (1994), 425-455.",
 )
 def hardshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
@@ -52,7 +54,7 @@ def hardshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
 
 
 @define(
-    formula=r"\operatorname{sign}(x) \max(\lvert x \rvert - \lambda, 0)",
+    formula=r"\mathrm{sign}(x) \max(\lvert x \rvert - \lambda, 0)",
     derivative=r"\begin{cases} 1 & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}",
     exact=lambda mp, x, lambd: _exact_shrunk(x, lambd, lambd),
     kinks={"-lambd": "0", "lambd": "0"},
@@ -64,6 +66,8 @@ def hardshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
     from_output=_softshrink_from_output,
     aliases=("soft_shrink", "soft_threshold"),
     elsewhere={"pytorch": "softshrink", "keras": "soft_shrink"},
+    good_for="proximal steps and unrolled sparse coding (LISTA)",
+    not_for="hidden layers of classifiers: around zero there is no gradient",
     reference="D. Donoho, De-noising by soft-thresholding, IEEE Transactions on Information Theory 41 (1995), 613-627.",
 )
 def softshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
@@ -82,7 +86,7 @@ def softshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
 
 
 @define(
-    formula=r"\begin{cases} x - \operatorname{sign}(x) \, b & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}, \quad b = \text{bias}",
+    formula=r"\begin{cases} x - \mathrm{sign}(x) \, b & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}, \quad b = \text{bias}",
     derivative=r"\begin{cases} 1 & \lvert x \rvert > \lambda \\ 0 & \lvert x \rvert \le \lambda \end{cases}",
     exact=lambda mp, x, lambd, bias: _exact_shrunk(x, lambd, bias),
     kinks={"-lambd": "0", "lambd": "0"},
@@ -95,6 +99,8 @@ def softshrink(x: Vector, lambd: Vector = 0.5) -> tuple[Vector, Vector]:
     domains={"lambd": NOT_NEGATIVE},
     samples=({"lambd": 1.5, "bias": 0.5},),
     elsewhere={"onnx": "Shrink"},
+    good_for="models converted from ONNX, and both kinds of thresholding under one name",
+    not_for="hidden layers of classifiers: around zero there is no gradient",
     reference="ONNX Operators, https://onnx.ai/onnx/operators/onnx__Shrink.html (2018).",
 )
 def shrink(x: Vector, lambd: Vector = 0.5, bias: Vector = 0.0) -> tuple[Vector, Vector]:

@@ -79,13 +79,14 @@ def _exact_tanhshrink(mp: Context, x: Number) -> Pieces:
         "chainer": "sigmoid",
         "tensorflow": "sigmoid",
     },
+    good_for="gates, and the output of a binary classifier",
+    not_for="hidden layers of deep nets: the gradient shrinks by at least 4 in each, and outputs are not centred on zero",
     reference="P.-F. Verhulst, Correspondance mathematique et physique 10 (1838), 113-121.",
 )
 def sigmoid(x: Vector) -> tuple[Vector, Vector]:
     """Logistic sigmoid: maps the real line to (0, 1), a probability.
 
-    One exponential. Its gradient is at most 1/4 and vanishes on both sides, so deep nets of sigmoids
-    learn slowly; use it for gates and for the output of a binary classifier.
+    One exponential. Its gradient is at most 1/4 and vanishes on both sides, so deep nets of sigmoids learn slowly.
 
     Examples
     --------
@@ -113,6 +114,8 @@ def sigmoid(x: Vector) -> tuple[Vector, Vector]:
         "chainer": "tanh",
         "tensorflow": "tanh",
     },
+    good_for="recurrent cells, and outputs between -1 and 1",
+    not_for="hidden layers of deep feed-forward nets: the gradient vanishes on both sides",
     reference="Y. LeCun, L. Bottou, G. Orr, K.-R. Mueller, Efficient BackProp (1998), section 4.4.",
 )
 def tanh(x: Vector) -> tuple[Vector, Vector]:
@@ -142,6 +145,8 @@ def tanh(x: Vector) -> tuple[Vector, Vector]:
     limits=("-0.25", "1"),
     errors=(1.8, 3.0),
     is_monotone=True,
+    good_for="text models in which tanh is customary and layers are many",
+    not_for="outputs that should be symmetric about zero",
     reference="B. Xu, R. Huang, M. Li, Revise Saturated Activation Functions, arXiv:1602.05980 (2016).",
 )
 def penalized_tanh(x: Vector) -> tuple[Vector, Vector]:
@@ -169,6 +174,8 @@ def penalized_tanh(x: Vector) -> tuple[Vector, Vector]:
     errors=(1.6, 0.9),
     aliases=("tanh_shrink",),
     elsewhere={"pytorch": "tanhshrink", "keras": "tanh_shrink"},
+    good_for="sparse codes without a kink",
+    not_for="hidden layers of deep nets: the gradient is zero at 0, where most inputs are",
     reference="R. Collobert, K. Kavukcuoglu, C. Farabet, Torch7: A Matlab-like Environment for Machine Learning, BigLearn workshop at NIPS 2011.",
 )
 def tanhshrink(x: Vector) -> tuple[Vector, Vector]:

@@ -30,7 +30,7 @@ app.command(
 )(show)
 app.command(
     rich_help_panel=LOOK_UP,
-    epilog="fastact plot gelu\nfastact plot relu silu mish -o curves.png\nfastact plot prelu --set weight=0.25 --from -2 --to 2",
+    epilog="fastact plot gelu --derivatives 2\nfastact plot relu silu mish -o curves.png\nfastact plot softmax --row 1,0,-2 -o jacobian.svg --dark\nfastact plot prelu --set weight=0.25 --from -2 --to 2",
 )(plot)
 app.command(
     rich_help_panel=MEASURE,

@@ -100,6 +100,12 @@ JsonFile = Annotated[
     typer.Option("--json", help="Write JSON to a file; - prints it instead.", dir_okay=False),
 ]
 
+#: The option of a command that draws to a file.
+Dark = Annotated[
+    bool,
+    typer.Option("--dark", help="Draw for a dark page: light text, transparent background."),
+]
+
 
 def check_file(option: str, file: Path | None) -> None:
     """Fail before the work, rather than after it, if a file cannot be written."""

@@ -11,7 +11,7 @@ import typer
 
 from fastact.cli import _completion
 from fastact.cli._base import check_names, fail, require_extra
-from fastact.cli._output import AsJson, check_file, console, listing, print_rich, write_json
+from fastact.cli._output import AsJson, Dark, check_file, console, listing, print_rich, write_json
 
 if TYPE_CHECKING:
     from fastact.functions import Function
@@ -124,7 +124,7 @@ def plot(
     names: Annotated[
         list[str],
         typer.Argument(
-            help="Activations; several are compared.",
+            help="Functions; several are compared.",
             metavar="NAME...",
             autocompletion=_completion.functions,
         ),
@@ -133,6 +133,13 @@ def plot(
     convention: Convention = None,
     low: Annotated[float, typer.Option("--from", help="The least x.", metavar="X")] = -5,
     high: Annotated[float, typer.Option("--to", help="The largest x.", metavar="X")] = 5,
+    row: Annotated[
+        str | None,
+        typer.Option(help="Where to draw a Jacobian, such as 1,0,-2.", metavar="X,X,..."),
+    ] = None,
+    derivatives: Annotated[
+        int, typer.Option(min=0, max=2, help="How many derivatives to draw.", metavar="N")
+    ] = 1,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -143,55 +150,82 @@ def plot(
             dir_okay=False,
         ),
     ] = None,
+    dark: Dark = False,
 ) -> None:
     """Plot activations and their derivatives.
 
-    In the terminal, or with --output to a file.
+    In the terminal, or with --output to a file: also the Jacobian of a row function, and the value of a gated unit.
     """
-    import numpy as np
-
     check_file("--output", output)
     if not low < high:
         fail("--from must be less than --to")
     found = _chosen(names, settings, convention)
-    x = np.linspace(low, high, 2001)
     try:
         if output:
             with require_extra("plot"):
-                _draw(found, x, output)
+                _draw(found, low, high, row, derivatives, output, dark=dark)
         else:
             with require_extra("cli"):
-                _print(found, x)
+                _print(found, low, high, derivatives)
     except (TypeError, ValueError) as error:
         fail(error)
 
 
-def _draw(functions: list[Function], x: Any, file: Path) -> None:
+def _draw(
+    functions: list[Function],
+    low: float,
+    high: float,
+    row: str | None,
+    derivatives: int,
+    file: Path,
+    *,
+    dark: bool,
+) -> None:
     """Draw functions to a file."""
+    import numpy as np
     from matplotlib.figure import Figure
 
-    from fastact.show import plotting
+    from fastact.show.curves import has_curve
+    from fastact.show.plotting import plot
+    from fastact.show.theme import save, theme
 
-    figure = Figure(figsize=(5 if len(functions) == 1 else 10, 4), layout="constrained")
-    if len(functions) == 1:
-        plotting.plot(functions[0], x, figure.subplots())
-    else:
-        plotting.compare(functions, figure, x)
-    figure.savefig(file, dpi=150)
+    x: Any = np.linspace(low, high, 2001)
+    panels = 1
+    if len(functions) > 1:
+        panels = derivatives + 1 if all(map(has_curve, functions)) else len(functions)
+    if any(each.kind == "row" for each in functions):
+        x = None if row is None else _parse_row(row)
+    elif row is not None:
+        raise ValueError("--row is for row functions, such as softmax")
+    elif not any(map(has_curve, functions)):
+        x = np.linspace(low, high, 201)  # of a plane
+    with theme(dark=dark):
+        figure = Figure(figsize=(5 * panels, 4), layout="constrained")
+        axes = figure.subplots(1, panels)
+        plot(*functions, x=x, derivatives=derivatives, ax=axes)
+        save(figure, file)
 
 
-def _print(functions: list[Function], x: Any) -> None:
+def _print(functions: list[Function], low: float, high: float, derivatives: int) -> None:
     """Draw functions on the terminal."""
+    import numpy as np
     from rich.text import Text
 
-    from fastact.show.plotting import title
+    from fastact.show.curves import QUANTITIES, has_curve, title
     from fastact.show.terminal_plot import plot_one, plot_several
 
+    for each in functions:
+        if not has_curve(each):
+            raise TypeError(
+                f"{each.name}: a function of several inputs has no curve; --output FILE draws a picture"
+            )
+    x = np.linspace(low, high, 2001)
     width = min(console().width, 80)
     if len(functions) == 1:
-        plots = [f"{title(functions[0])}\n{plot_one(functions[0], width, x)}"]
+        plots = [f"{title(functions[0])}\n{plot_one(functions[0], width, x, derivatives)}"]
     else:
-        plots = [plot_several(functions, width, what, x) for what in ("value", "derivative")]
+        shown = QUANTITIES[: derivatives + 1]
+        plots = [plot_several(functions, width, what, x) for what in shown]
     print_rich(*map(Text.from_ansi, plots))
 
 
@@ -206,6 +240,14 @@ def _chosen(names: list[str], settings: list[str] | None, convention: str | None
         return [fastact.get(name, **parameters) for name in names]
     except (TypeError, ValueError) as error:
         fail(error)
+
+
+def _parse_row(row: str) -> list[float]:
+    """Return the numbers of ``1,0,-2``."""
+    try:
+        return [float(each) for each in row.split(",")]
+    except ValueError:
+        raise ValueError(f"--row takes numbers such as 1,0,-2, got {row!r}") from None
 
 
 def _parse_setting(setting: str) -> tuple[str, Any]:

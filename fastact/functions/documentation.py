@@ -30,7 +30,14 @@ def document(definition: Definition, forward: Operation) -> str:
         "References": _filled(definition.reference),
     }
     sections |= {heading: text for heading, text in written.items() if heading not in ("", "Notes")}
-    return _docstring(_filled(definition.summary or f"Compute {forward.summary}."), sections)
+    description = definition.summary or f"Compute {forward.summary}."
+    return _docstring(_filled("\n\n".join([description, *advice(definition)])), sections)
+
+
+def advice(definition: Definition) -> Iterator[str]:
+    """Yield the sentence that says when to use a function, and when not."""
+    if definition.good_for:
+        yield f"Good for {definition.good_for}. Not for {definition.not_for}."
 
 
 def document_method(definition: Definition, operation: Operation, forward: Operation) -> str:

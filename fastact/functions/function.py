@@ -204,27 +204,29 @@ class Function:
                 return function_of(known[value]).bind(**self._bound)
         return self
 
-    def plot(self, x: Any = None, ax: Any = None) -> Any:
-        """Plot the value and the derivative with matplotlib.
+    def plot(self, x: Any = None, ax: Any = None, *, derivatives: int = 1) -> Any:
+        """Plot the function with matplotlib: `fastact.plot` of this one.
 
         Parameters
         ----------
         x : array_like, optional
-            The points; from -5 to 5 by default.
+            The points, by default from -5 to 5; for a row function, the row.
         ax : matplotlib.axes.Axes, optional
             The axes to draw into; pyplot's current axes by default.
+        derivatives : {0, 1, 2}
+            How many derivatives of an activation to draw.
 
         Returns
         -------
         matplotlib.axes.Axes
-            The axes. Dots mark kinks, and the derivative chosen there.
+            The axes.
 
         Raises
         ------
         ModuleNotFoundError
             If matplotlib is not installed.
         TypeError
-            If the function is not pointwise, or a parameter has no value.
+            If the function has no such picture, or a parameter has no value.
 
         Examples
         --------
@@ -233,7 +235,7 @@ class Function:
         >>> ax.get_title(), ax.get_xlabel()
         ('gelu', 'x')
         """
-        return hooks.plot(self, x, ax)
+        return hooks.plot(self, x=x, derivatives=derivatives, ax=ax)
 
     def ufunc_name(self, operation: str) -> str:
         """Return the name of an operation's ufunc in `fastact.ufuncs`."""

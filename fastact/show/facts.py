@@ -24,6 +24,9 @@ LIBRARIES = {
 
 def facts(definition: Definition) -> Iterator[tuple[str, str]]:
     """Yield pairs of a heading and its text."""
+    if definition.good_for:
+        yield "good for", definition.good_for
+        yield "not for", definition.not_for
     yield from definition.parameters_are.items()
     if definition.learnable:
         yield "learnable", ", ".join(definition.learnable)

@@ -9,16 +9,21 @@ import plotext
 from numpy.typing import ArrayLike
 
 from fastact.functions import Function
-from fastact.show.plotting import Array, curve, title
+from fastact.show.curves import QUANTITIES, Array, curve, title
 
 HEIGHT = 16  # lines
 _SAMPLES = 2001
+#: What draws the value and the derivatives of one activation.
+ONE = ("braille", "·", "+")
+_SEEN = {"braille": "⠒"}
 #: What draws each of several curves, and stands beside its name.
 MARKERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def plot_one(activation: Function, width: int, x: ArrayLike | None = None) -> str:
-    """Return a plot of the value and the derivative.
+def plot_one(
+    activation: Function, width: int, x: ArrayLike | None = None, derivatives: int = 1
+) -> str:
+    """Return a plot of the value and of some derivatives.
 
     Raises
     ------
@@ -26,19 +31,18 @@ def plot_one(activation: Function, width: int, x: ArrayLike | None = None) -> st
         If the activation has no curve.
     """
     sampled = curve(activation, _points(x))
+    shown = list(zip(QUANTITIES[: derivatives + 1], ONE, strict=False))
     # A legend would cover the curves.
-    return _draw(
-        "value ⠒⠒⠒   derivative ···",
-        sampled.x,
-        {"·": sampled.clipped(sampled.derivative), "braille": sampled.clipped(sampled.value)},
-        width,
-    )
+    legend = "   ".join(f"{what} {_SEEN.get(marker, marker) * 3}" for what, marker in shown)
+    # The value is drawn last, over the others.
+    curves = {marker: sampled.samples(what) for what, marker in reversed(shown)}
+    return _draw(legend, sampled.x, curves, width)
 
 
 def plot_several(
     activations: Sequence[Function], width: int, what: str, x: ArrayLike | None = None
 ) -> str:
-    """Return a plot that compares the ``"value"`` or the ``"derivative"`` of activations.
+    """Return a plot that compares one of `fastact.show.curves.QUANTITIES` of activations.
 
     Raises
     ------
@@ -49,7 +53,7 @@ def plot_several(
     curves = {}
     for marker, activation in zip(MARKERS, activations, strict=False):
         sampled = curve(activation, points)
-        y = sampled.clipped(getattr(sampled, what))
+        y = sampled.samples(what)
         valid = ~np.isnan(y)
         curves[marker] = np.interp(points, sampled.x[valid], y[valid], left=np.nan, right=np.nan)
     names = "   ".join(

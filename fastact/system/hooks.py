@@ -17,7 +17,7 @@ def _silent(kernel: str | None) -> None:
     pass
 
 
-#: Plots a function; takes the function, `x` and `ax`.
+#: Plots functions: `fastact.plot`.
 plot: Callable[..., Any] = _missing
 #: Returns the Numba type of a function.
 numba_type: Callable[[Any], Any] = _missing

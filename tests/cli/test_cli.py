@@ -189,12 +189,31 @@ def test_plot_of_several() -> None:
     assert drawn[-1].startswith("a")
 
 
-@pytest.mark.parametrize("names", [["gelu"], ["relu", "gelu"]])
-def test_plot_to_a_file(tmp_path: Path, names: list[str]) -> None:
-    file = tmp_path / "curves.svg"
-    result = run("plot", *names, "-o", str(file))
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert b"<svg" in file.read_bytes()
+def test_plot_of_the_second_derivative() -> None:
+    one = run("plot", "tanh", "--derivatives", "2").stdout
+    assert "value ⠒⠒⠒   derivative ···   second derivative +++" in one
+    assert "+" in one.partition("+++")[2]
+    several = run("plot", "tanh", "sine", "--derivatives", "2").stdout
+    assert several.count("a tanh   b sine") == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["gelu"],
+        ["relu", "gelu", "--derivatives", "2"],
+        ["softmax", "--row", "1,0,-2"],
+        ["swiglu", "maxout"],
+    ],
+)
+def test_plot_to_a_file(tmp_path: Path, arguments: list[str]) -> None:
+    light, dark = tmp_path / "light.svg", tmp_path / "dark.svg"
+    for file, option in ((light, []), (dark, ["--dark"])):
+        result = run("plot", *arguments, *option, "-o", str(file))
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert b"<svg" in file.read_bytes()
+    assert b"#e6edf3" in dark.read_bytes()
+    assert b"#e6edf3" not in light.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -203,6 +222,12 @@ def test_plot_to_a_file(tmp_path: Path, names: list[str]) -> None:
         (["rellu"], "Did you mean 'relu'?"),
         (["softmax"], "softmax: a function of several inputs has no curve"),
         (["prelu"], "prelu: its curve depends on weight"),
+        (["gumbel_softmax", "-o", "x.png"], "gumbel_softmax: random results have no Jacobian"),
+        (
+            ["softmax", "--row", "1,a", "-o", "x.png"],
+            "--row takes numbers such as 1,0,-2, got '1,a'",
+        ),
+        (["relu", "--row", "1", "-o", "x.png"], "--row is for row functions"),
         (["relu", "--from", "1", "--to", "1"], "--from must be less than --to"),
         (["relu", "-o", "curves.txt"], "Format 'txt' is not supported"),
         (["relu", "-o", "nowhere/curves.png"], "the folder 'nowhere' does not exist"),

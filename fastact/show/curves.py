@@ -1,0 +1,200 @@
+"""What plots show of a function, as arrays: its curves, its Jacobian, or its value on a plane."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastact.catalogue.definition import REQUIRED, GateDefinition, GroupDefinition
+from fastact.functions import Function
+
+Array = NDArray[np.float64]
+
+#: An activation is saturated where its derivative is smaller than this in magnitude.
+SATURATED = 0.05
+#: What a curve shows, in this order.
+QUANTITIES = ("value", "derivative", "second derivative")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The value and derivatives of an activation, sampled for a plot.
+
+    Attributes
+    ----------
+    x, value, derivative, second_derivative : ndarray
+        The samples, in order of `x`. NaN separates the two sides of a kink, where the derivative
+        jumps.
+    kinks, kink_values, kink_derivatives : ndarray
+        The kinks, with the derivative chosen there.
+    """
+
+    x: Array
+    value: Array
+    derivative: Array
+    second_derivative: Array
+    kinks: Array
+    kink_values: Array
+    kink_derivatives: Array
+
+    def samples(self, quantity: str) -> Array:
+        """Return the samples of one of `QUANTITIES`.
+
+        NaN replaces large ones: poles and exponentials would flatten the rest of the plot.
+        """
+        y: Array = getattr(self, quantity.replace(" ", "_"))
+        largest = max(10.0, 2 * float(np.nanmax(np.abs(self.x))))
+        return np.where(np.abs(y) <= largest, y, np.nan)
+
+    def at_kinks(self, quantity: str) -> Array:
+        """Return the same at the kinks, where there is no second derivative."""
+        at = {"value": self.kink_values, "derivative": self.kink_derivatives}
+        return at.get(quantity, np.full_like(self.kinks, np.nan))
+
+    def saturated(self) -> Iterator[tuple[float, float]]:
+        """Yield the intervals in which the activation is saturated.
+
+        Where the derivative merely changes its sign, as at the minimum of SiLU, it is not.
+        """
+        padded = np.concatenate([[np.nan], self.derivative, [np.nan]])
+        small = np.abs(padded) < SATURATED
+        edges = np.flatnonzero(small[1:] != small[:-1])
+        for before, last in zip(edges[::2], edges[1::2], strict=True):
+            changes_sign = padded[before] * padded[last + 1] < 0
+            if last - before > 1 and not changes_sign:
+                yield float(self.x[before]), float(self.x[last - 1])
+
+
+def curve(activation: Function, x: ArrayLike | None = None) -> Curve:
+    """Sample the value and the derivatives of an activation, on both sides of its kinks too.
+
+    Parameters
+    ----------
+    activation : Function
+        Its required parameters must be bound.
+    x : array_like, optional
+        The points; from -5 to 5 by default.
+
+    Raises
+    ------
+    TypeError
+        If the activation is not pointwise, or a parameter has no value.
+    """
+    if not has_curve(activation):
+        raise TypeError(f"{activation.name}: a function of several inputs has no curve")
+    missing = [name for name, value in activation.parameters.items() if value is REQUIRED]
+    if missing:
+        raise TypeError(f"{activation.name}: its curve depends on {', '.join(missing)}")
+    x = np.linspace(-5, 5, 501) if x is None else np.sort(np.ravel(np.asarray(x, np.float64)))
+    kinks = np.array([at for at in kink_positions(activation) if x[0] <= at <= x[-1]])
+    aside = 1e-6 * (x[-1] - x[0])
+    x = x[np.all(np.abs(np.subtract.outer(x, kinks)) > aside, axis=1)]
+    sides = np.add.outer(kinks, [-aside, np.nan, aside])
+    x = np.insert(x, np.repeat(np.searchsorted(x, kinks), 3), sides.ravel())
+    pointwise: Any = activation
+    value, derivative = pointwise.value_and_derivative(x)
+    step = aside / 2  # no difference reaches across a kink
+    _, right = pointwise.value_and_derivative(x + step)
+    _, left = pointwise.value_and_derivative(x - step)
+    second = (right - left) / (2 * step) if step else np.full_like(x, np.nan)
+    return Curve(x, value, derivative, second, kinks, *pointwise.value_and_derivative(kinks))
+
+
+def has_curve(function: Function) -> bool:
+    """Whether it is a function of one number."""
+    return "value_and_derivative" in function.operations
+
+
+def kink_positions(activation: Function) -> list[float]:
+    """Return where the derivative jumps for the activation's parameters.
+
+    Definitions give the positions in terms of these, such as ``-beta/alpha``.
+    """
+    found = []
+    for at in activation.kinks:
+        # A user's own activation may describe them in words.
+        with suppress(SyntaxError, KeyError):
+            found.append(float(_evaluate(ast.parse(at, mode="eval").body, activation.parameters)))
+    return sorted(found)
+
+
+_OPERATORS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+
+
+def _evaluate(node: ast.AST, parameters: Mapping[str, Any]) -> Any:
+    """Evaluate an arithmetic expression in the parameters; raise a KeyError if it is not one."""
+    match node:
+        case ast.Constant(value=int() | float() as number):
+            return number
+        case ast.Name(id=name):
+            return parameters[name]
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_evaluate(operand, parameters)
+        case ast.BinOp(left=left, op=sign, right=right):
+            operands = _evaluate(left, parameters), _evaluate(right, parameters)
+            return _OPERATORS[type(sign)](*operands)
+    raise KeyError(ast.unparse(node))
+
+
+def has_surface(function: Function) -> bool:
+    """Whether it is a function of two numbers: a gated unit, or maxout of two pieces."""
+    return isinstance(function._definition, GateDefinition | GroupDefinition)
+
+
+def surface(function: Function, x: ArrayLike | None = None) -> tuple[Array, Array, tuple[str, str]]:
+    """Return the points, the value at all pairs of them, and what stands on the two axes."""
+    x = np.linspace(-5, 5, 201) if x is None else np.sort(np.ravel(np.asarray(x, np.float64)))
+    pairs = np.stack(np.meshgrid(x, x), axis=-1)
+    evaluated: Any = function
+    if isinstance(function._definition, GateDefinition):
+        is_first = function._definition.gate == "first"
+        y = evaluated(pairs if is_first else pairs[..., ::-1])
+        return x, y[..., 0], ("gate", "value")
+    pieces = function.parameters["pieces"]
+    if pieces not in (REQUIRED, 2):
+        raise TypeError(f"{function.name}: there is a picture of 2 pieces, not of {pieces:g}")
+    return x, evaluated(pairs, 2)[..., 0], ("first piece", "second piece")
+
+
+def jacobian(function: Function, row: ArrayLike | None = None) -> tuple[Array, Array, Array]:
+    """Return a row, a row function's results, and their derivatives: a row for each result.
+
+    Parameters
+    ----------
+    function : Function
+        A row function.
+    row : array_like, optional
+        From -2 to 2 in steps of 0.5 by default.
+
+    Raises
+    ------
+    TypeError
+        If the results are random.
+    """
+    definition: Any = function._definition
+    if definition.is_random:
+        raise TypeError(f"{function.name}: random results have no Jacobian")
+    x = np.linspace(-2, 2, 9) if row is None else np.ravel(np.asarray(row, np.float64))
+    rows: Any = function
+    y = np.atleast_1d(rows(x))
+    dy = np.ones(1) if definition.is_reduced else np.eye(x.size)
+    _, dx = rows.forward_backward(np.tile(x, (y.size, 1)), dy)
+    return x, y, dx
+
+
+def title(activation: Function) -> str:
+    """Return the name and the bound parameters."""
+    bound = [f"{name}={value!r}" for name, value in activation._bound.items()]
+    return ", ".join([activation.name, *bound])

@@ -1,0 +1,52 @@
+"""What the site is made of beside Sphinx: the check of links, and the tables of measured times."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tools.pages", reason="the tools are in the repository only")
+
+from tools.pages import speeds
+from tools.pages.links import check
+
+
+def write(folder: Path, **pages: str) -> Path:
+    for name, body in pages.items():
+        (folder / f"{name}.html").write_text(f"<html><body>{body}</body></html>")
+    return folder
+
+
+def test_dead_links_are_found(tmp_path: Path) -> None:
+    """To a page, an anchor and a picture, but not what is there, or elsewhere."""
+    (tmp_path / "curve.svg").write_text("<svg/>")
+    site = write(
+        tmp_path,
+        one="""<a href="two.html">there</a> <a href="two.html#here">anchor</a> <img src="curve.svg?v=1">
+            <a href="#own">own</a> <p id="own"></p> <a href="https://numpy.org/doc">elsewhere</a>
+            <a href="three.html">no</a> <a href="two.html#gone">no</a> <img src="gone.svg"> <a href="#gone">no</a>""",
+        two='<p id="here"></p>',
+    )
+    dead, elsewhere = check(site)
+    lost = ["three.html", "two.html#gone", "gone.svg", "#gone"]
+    assert dead == [f"one.html: {each}" for each in lost]
+    assert elsewhere == {"https://numpy.org/doc"}
+
+
+def test_times_of_a_function() -> None:
+    """As multiples of fastact's, bold where another is faster; nothing for a function that was not measured."""
+    times = {"fastact": 2e-6, "numpy": 24e-6, "torch": 1e-6}
+    result = {
+        "activation": "relu",
+        "operation": "forward",
+        "elements": 1000,
+        "times": {key: {"median": time} for key, time in times.items()},
+    }
+    report = {"results": [result]}
+    *_, line = speeds.table(report, "relu")
+    assert line == "| value | 1,000 | 2.00 µs | 12 | **0.50** |"
+    assert not list(speeds.table(report, "gelu"))
+
+
+@pytest.mark.parametrize(("time", "text"), [(4.567e-7, "0.457 µs"), (0.0123, "12,300 µs")])
+def test_microseconds(time: float, text: str) -> None:
+    assert speeds.microseconds(time) == text

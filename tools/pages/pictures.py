@@ -1,0 +1,103 @@
+"""The pictures of functions, for light and for dark pages."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import fastact
+from fastact.functions import Function
+from fastact.show.curves import QUANTITIES, Curve, curve, has_curve, has_surface
+from fastact.show.theme import line_style, save, theme
+
+_GRAY = "0.5"  # seen on white and on black
+
+
+def has_picture(function: Function) -> bool:
+    """Whether a function can be drawn."""
+    bound = _bound(function)
+    is_row = function.kind == "row" and not getattr(function._definition, "is_random", False)
+    return has_curve(bound) or has_surface(bound) or is_row
+
+
+def draw(folder: Path) -> None:
+    """Draw every function, large and as a thumbnail, and all curves in one picture."""
+    for name in ("images", "thumbnails"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for dark in (False, True):
+        suffix = "dark" if dark else "light"
+        with theme(dark=dark):
+            for function in filter(has_picture, map(fastact.get, fastact.names())):
+                _draw_large(function, folder / "images" / f"{function.name}-{suffix}.svg")
+                _draw_small(function, folder / "thumbnails" / f"{function.name}-{suffix}.svg")
+            _draw_all(folder / "images" / f"all-{suffix}.svg")
+
+
+def _bound(function: Function) -> Function:
+    return function.bind(**function._definition.required_parameters)
+
+
+def _is_smooth(function: Function) -> bool:
+    return has_curve(function) and function._definition.is_smooth
+
+
+def _draw_large(function: Function, file: Path) -> None:
+    bound = _bound(function)
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    fastact.plot(bound, derivatives=2 if _is_smooth(bound) else 1, ax=figure.subplots())
+    save(figure, file)
+
+
+def _draw_small(function: Function, file: Path) -> None:
+    figure = Figure(figsize=(2.4, 1.6), layout="constrained")
+    ax = figure.subplots()
+    if has_curve(bound := _bound(function)):
+        _sketch(ax, bound)
+    else:
+        fastact.plot(bound, ax=ax)
+        for each in figure.axes[1:]:  # the bar of colours
+            each.remove()
+        for text in list(ax.texts):
+            text.remove()
+        ax.set_title("")
+        ax.set_axis_off()
+    save(figure, file)
+
+
+def _draw_all(file: Path) -> None:
+    """Draw the curves of all activations side by side."""
+    functions = [
+        each for each in map(fastact.get, fastact.names("activation")) if has_picture(each)
+    ]
+    functions = [each for each in map(_bound, functions) if has_curve(each)]
+    columns = 12
+    rows = -(-len(functions) // columns)
+    figure = Figure(figsize=(columns, rows * 0.95), layout="constrained")
+    axes = figure.subplots(rows, columns).ravel()
+    for ax, function in zip(axes, functions, strict=False):
+        _sketch(ax, function)
+        ax.set_title(function.name, fontsize=7, pad=2)
+    for ax in axes[len(functions) :]:
+        ax.set_axis_off()
+    save(figure, file)
+
+
+def _sketch(ax: Axes, function: Function) -> None:
+    """Draw the value and the derivative without scales."""
+    sampled = _sampled(function.name)
+    ax.axhline(0, color=_GRAY, linewidth=0.6)
+    ax.axvline(0, color=_GRAY, linewidth=0.6)
+    for number, quantity in reversed(list(enumerate(QUANTITIES[:2]))):
+        ax.plot(sampled.x, sampled.samples(quantity), linewidth=1.6, **line_style(number))
+    ax.set_xlim(-4, 4)
+    ax.set_ylim(-2.5, 2.5)
+    ax.set_axis_off()
+
+
+@cache
+def _sampled(name: str) -> Curve:
+    return curve(_bound(fastact.get(name)), np.linspace(-4, 4, 161))
