@@ -504,7 +504,7 @@ def test_bench_from_a_file(tmp_path: Path) -> None:
         patch.setattr(chart, "save", lambda figure, file: drawn.append(figure))
         chart.draw(results, settings, machine, [tmp_path / "a.svg"])
     assert [axes.get_title() for axes in drawn[0].axes] == ["32 numbers", "1,000 numbers"]
-    axes = drawn[0].axes[1]
+    axes = drawn[0].axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["PyTorch", "JAX"]
     _, *lines = axes.get_lines()
     dots, means = lines[::2], lines[1::2]
