@@ -83,13 +83,13 @@ def draw(
     all_wrong = 2.0 ** np.finfo(dtype).nmant
     names = sorted(errors, key=lambda name: max(errors[name].values()))
     with theme(dark=dark):
-        figure = Figure(figsize=(7.5, 0.27 * len(names) + 1.7), layout="constrained")
+        figure = Figure(figsize=(7.5, 0.33 * len(names) + 1.7), layout="constrained")
         ax = figure.subplots()
         for place, implementation in enumerate(("fastact", *PEERS)):
             rows = [row for row, name in enumerate(names) if implementation in errors[name]]
             found = [min(errors[names[row]][implementation], all_wrong) for row in rows]
             if rows:
-                heights = np.array(rows) + 0.15 * (
+                heights = np.array(rows) + 0.21 * (
                     1.5 - place
                 )  # equal errors are seen beside each other
                 ax.plot(
@@ -97,7 +97,7 @@ def draw(
                     heights,
                     _MARKERS[place],
                     color=COLORS[place],
-                    markersize=8 if place == 0 else 6,
+                    markersize=7 if place == 0 else 5,
                     label=_with_version(implementation),
                 )
         ax.set_xscale("log")
@@ -112,8 +112,11 @@ def draw(
             fontsize="small",
         )
         ax.set_yticks(range(len(names)), names)
-        ax.set_ylim(-0.6, len(names) - 0.4)
-        ax.grid(alpha=0.3)
+        ax.set_ylim(-0.5, len(names) - 0.5)
+        ax.grid(axis="x", alpha=0.3)
+        ax.tick_params(axis="y", length=0)
+        for row in range(0, len(names), 2):
+            ax.axhspan(row - 0.5, row + 0.5, color="0.5", alpha=0.1, linewidth=0)
         ax.set_axisbelow(True)
         ax.set_xlabel("units in the last place of the exact result, logarithmic scale")
         ax.set_title(f"Largest error of the value, {dtype}", pad=28)

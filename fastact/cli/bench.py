@@ -83,7 +83,6 @@ def bench(
             "--from",
             help="Measure nothing: take the results of a file that --json has written.",
             metavar="FILE",
-            exists=True,
             dir_okay=False,
         ),
     ] = None,
