@@ -1,90 +1,109 @@
-"""A chart of all times, as multiples of the streaming limit."""
+"""A chart of how many times as long as fastact the other implementations take."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastact.bench.contenders import IMPLEMENTATIONS
-from fastact.bench.report import Result, Settings
+import numpy as np
 
-# Okabe and Ito's colours, safe for the colour-blind, and distinct markers.
-_STYLES = {
-    "fastact": ("#000000", "o"),
-    "numpy": ("#0072B2", "s"),
-    "numba": ("#882255", "d"),
-    "torch": ("#D55E00", "^"),
-    "torch_raw": ("#E69F00", "v"),
-    "torch_compile": ("#CC79A7", "<"),
-    "jax": ("#009E73", "D"),
-    "numexpr": ("#56B4E9", "P"),
-    "scipy": ("#999999", "X"),
-    "thinc": ("#F0E442", ">"),
-    "onnxruntime": ("#7F3C8D", "*"),
-}
+from fastact.bench.report import WORDS, Result, Settings, geometric_mean, title_of
+from fastact.show.theme import COLORS, save, theme
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MOST_PANELS = 4
 
 
-def draw(results: Sequence[Result], settings: Settings, files: Sequence[Path]) -> None:
-    """Draw a panel for each size, or every second, and save the figure in any format that matplotlib supports."""
+def draw(
+    results: Sequence[Result],
+    settings: Settings,
+    machine: Mapping[str, Any],
+    files: Sequence[Path],
+    *,
+    dark: bool = False,
+) -> None:
+    """Draw a panel for each size, and save the figure in any format that matplotlib supports.
+
+    A dot is an activation, a large one with a number the geometric mean of all. The last operation is drawn; of many
+    sizes some, the least and the largest included.
+    """
     from matplotlib.figure import Figure
 
     operation = settings.operations[-1]
     shown = [r for r in results if r.operation == operation and "fastact" in r.times]
-    sizes = [size for size in settings.elements if size > 1]
-    sizes = sizes[::2] if len(sizes) > 5 else sizes
-    order = _order(shown, sizes[-1] if sizes else settings.elements[-1])
-    sizes = sizes or list(settings.elements)
-    figure = Figure(figsize=(3.1 * len(sizes) + 1.6, 0.24 * len(order) + 1.9), layout="constrained")
-    panels = figure.subplots(1, len(sizes), sharey=True, sharex=True, squeeze=False)[0]
-    for panel, elements in zip(panels, sizes, strict=True):
-        _draw_panel(panel, [r for r in shown if r.elements == elements], order)
-        panel.set_title(f"{elements:,} elements", fontsize=10)
-    panels[0].set_yticks(range(len(order)), order, fontsize=8)
-    panels[0].set_ylim(-0.7, len(order) - 0.3)
-    handles: dict[str, Any] = {}
-    for panel in panels:
-        handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=6, frameon=False
+    sizes = _some(sorted({r.elements for r in shown}))
+    peers = [
+        p for p in settings.implementations if p != "fastact" and any(p in r.times for r in shown)
+    ]
+    with theme(dark=dark):
+        height = 0.42 * len(peers) + 1.6
+        figure = Figure(figsize=(2.9 * len(sizes) + 1, height), layout="constrained")
+        axes = figure.subplots(1, max(1, len(sizes)), sharex=True, sharey=True, squeeze=False)[0]
+        for panel, size in zip(axes, sizes, strict=False):
+            _draw_panel(panel, [r for r in shown if r.elements == size], peers)
+            panel.set_title(f"{size:,} numbers", fontsize="medium")
+        axes[0].set_yticks(range(len(peers)), map(title_of, peers))
+        axes[0].set_ylim(len(peers) - 0.4, -0.6)
+        count = len({r.activation for r in shown})
+        figure.suptitle(
+            f"Times as long as fastact takes: {WORDS[operation].lower()}, {settings.dtype}"
+        )
+        figure.supxlabel(
+            f"a dot for each of {count} activations, if the library has it, and their geometric mean; logarithmic scale\n"
+            f"{machine['processor']}, {machine['cores']} cores",
+            fontsize="small",
+        )
+        for file in files:
+            save(figure, file)
+
+
+def _some(sizes: Sequence[int]) -> list[int]:
+    """Return at most `_MOST_PANELS` sizes, evenly chosen; single numbers are not for a chart."""
+    several = [size for size in sizes if size > 1] or sizes
+    places = np.linspace(0, len(several) - 1, min(len(several), _MOST_PANELS)).round()
+    return [several[int(place)] for place in places]
+
+
+def _draw_panel(ax: Axes, results: Sequence[Result], peers: Sequence[str]) -> None:
+    ax.set_xscale("log")
+    ax.axvline(1, color=COLORS[0], linewidth=2, zorder=1)
+    ax.text(
+        1,
+        1,
+        "fastact",
+        ha="center",
+        va="bottom",
+        color=COLORS[0],
+        fontsize="small",
+        transform=ax.get_xaxis_transform(),
     )
-    figure.suptitle(
-        f"{operation.replace('_', ' and ')}, {settings.dtype}: time as a multiple of the streaming limit",
-        fontsize=11,
-    )
-    for file in files:
-        figure.savefig(file, dpi=150)
-
-
-def _order(results: Sequence[Result], elements: int) -> list[str]:
-    """Return the activations, slowest first: they are drawn at the bottom."""
-    times = {r.activation: r.times["fastact"].median for r in results if r.elements == elements}
-    return sorted(times, key=lambda name: -times[name])
-
-
-def _draw_panel(panel: Any, results: Sequence[Result], order: Sequence[str]) -> None:
-    panel.axvline(1, color="0.6", linewidth=1)
-    panel.set_xscale("log")
-    panel.grid(axis="x", which="major", color="0.9")
-    panel.grid(axis="y", color="0.95")
-    panel.set_axisbelow(True)
-    for name, (color, marker) in _STYLES.items():
-        points = [
-            (result.times[name].median / result.limit, order.index(result.activation))
-            for result in results
-            if name in result.times
-        ]
-        if points:
-            panel.scatter(
-                *zip(*points, strict=True),
-                s=34 if name == "fastact" else 16,
-                color=color,
-                marker=marker,
-                linewidths=0,
-                alpha=1 if name == "fastact" else 0.8,
-                zorder=3 if name == "fastact" else 2,
-                label=IMPLEMENTATIONS[name].title,
-            )
-    panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    for side in ("top", "right"):
-        panel.spines[side].set_visible(False)
+    for place, peer in enumerate(peers):
+        ratios = [result.ratio(peer) for result in results if peer in result.times]
+        if not ratios:
+            continue
+        mean = geometric_mean(ratios)
+        ax.plot(
+            ratios,
+            [place] * len(ratios),
+            "o",
+            markersize=4,
+            color=COLORS[1],
+            alpha=0.35,
+            markeredgewidth=0,
+        )
+        ax.plot(mean, place, "o", markersize=9, color=COLORS[1])
+        ax.annotate(
+            f"{mean:.2g}",
+            (mean, place),
+            (0, 7),
+            textcoords="offset points",
+            ha="center",
+            weight="bold",
+        )
+    ax.grid(axis="x", alpha=0.3)
+    ax.tick_params(axis="y", length=0)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.spines["left"].set_visible(False)

@@ -189,13 +189,13 @@ def summary(results: Sequence[Result]) -> str:
     slower = [each for each in found if each[0] < 1]
     operations = dict.fromkeys(result.operation for result in results)
     means = [
-        f"{_mean(some):.2f} for the {WORDS[operation].lower()}"
+        f"{geometric_mean(some):.2f} for the {WORDS[operation].lower()}"
         for operation in operations
         if (some := [ratio for ratio, _, result in found if result.operation == operation])
     ]
     detail = f": {', '.join(means)}" if len(means) > 1 else ""
     said = (
-        f"The fastest other implementation takes {_mean([ratio for ratio, *_ in found]):.2f} times as long as fastact "
+        f"The fastest other implementation takes {geometric_mean([ratio for ratio, *_ in found]):.2f} times as long as fastact "
         f"(geometric mean of {len(found)} results{detail}), at worst {_of(*found[0])}. "
         f"It is faster than fastact in {len(slower)} of them"
     )
@@ -205,7 +205,7 @@ def summary(results: Sequence[Result]) -> str:
     return "\n".join([f"{said}{least}:", "", *(f"- {_of(*each)}" for each in slower[:_LISTED])])
 
 
-def _mean(ratios: Sequence[float]) -> float:
+def geometric_mean(ratios: Sequence[float]) -> float:
     """Return the geometric mean."""
     return math.exp(sum(map(math.log, ratios)) / len(ratios))
 
@@ -367,3 +367,29 @@ def as_json(
         "settings": dataclasses.asdict(settings),
         "results": [dataclasses.asdict(result) for result in results],
     }
+
+
+def from_json(content: Mapping[str, Any]) -> tuple[list[Result], Settings, dict[str, Any]]:
+    """Return the results, settings and machine of what `as_json` returned."""
+    results = []
+    for each in content["results"]:
+        times = {name: Times(**found) for name, found in each["times"].items()}
+        left_out = {name: LeftOut(**why) for name, why in each["left_out"].items()}
+        limit = math.nan if each["limit"] is None else each["limit"]
+        results.append(Result(**{**each, "times": times, "left_out": left_out, "limit": limit}))
+    return results, Settings(**content["settings"]), content["machine"]
+
+
+def chosen(results: Sequence[Result], settings: Settings) -> list[Result]:
+    """Return the results that settings ask for, and of each the times of their implementations."""
+    return [
+        dataclasses.replace(
+            result,
+            times={name: t for name, t in result.times.items() if name in settings.implementations},
+            left_out={n: w for n, w in result.left_out.items() if n in settings.implementations},
+        )
+        for result in results
+        if result.activation in settings.activations
+        and result.elements in settings.elements
+        and result.operation in settings.operations
+    ]

@@ -38,7 +38,7 @@ app.command(
 )(demo)
 app.command(
     rich_help_panel=MEASURE,
-    epilog="fastact bench --quick\nfastact bench --activation gelu --elements 100000 --json times.json",
+    epilog="fastact bench --quick\nfastact bench --activation gelu --elements 100000 --json times.json\nfastact bench --from times.json --chart times.svg",
 )(bench)
 app.command(
     rich_help_panel=MEASURE,
@@ -50,7 +50,7 @@ app.command(
 )(doctor)
 app.command(
     rich_help_panel=MACHINE,
-    epilog="fastact verify gelu\nfastact verify --dtype float32 --points 10000",
+    epilog="fastact verify gelu\nfastact verify --dtype float32 --points 10000\nfastact verify --chart errors.svg",
 )(verify)
 app.command(rich_help_panel=MACHINE, epilog="fastact info\nfastact info --json")(info)
 app.command(rich_help_panel=MACHINE, epilog="fastact tune\nfastact tune --seconds 20 --dry-run")(

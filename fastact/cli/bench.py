@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +12,7 @@ import typer
 from fastact.cli import _completion
 from fastact.cli._base import check_names, fail, require_extra
 from fastact.cli._output import (
+    Dark,
     JsonFile,
     check_file,
     console,
@@ -76,6 +77,15 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="Few activations, sizes and samples: about a minute.")
     ] = False,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Measure nothing: take the results of a file that --json has written.",
+            metavar="FILE",
+            dir_okay=False,
+        ),
+    ] = None,
     json_file: JsonFile = None,
     charts: Annotated[
         list[Path] | None,
@@ -85,6 +95,7 @@ def bench(
             metavar="FILE",
         ),
     ] = None,
+    dark: Dark = False,
     markdown: Annotated[
         Path | None,
         typer.Option(
@@ -107,7 +118,7 @@ def bench(
     ):
         check_file(option, file)
     if layers:
-        if activations or elements or dtype != "float32" or given_outputs or charts:
+        if activations or elements or dtype != "float32" or given_outputs or charts or source:
             fail(
                 "--layers takes --operation, --implementation, --samples, --quick, --json and --markdown only"
             )
@@ -116,19 +127,27 @@ def bench(
     from fastact.bench import chart, contenders, report, timing
 
     try:
-        settings = report.Settings(
-            _activations(activations, quick),
-            elements or _sizes(quick),
-            _operations(operations),
-            _implementations(implementations, contenders.installed_implementations()),
-            dtype,
-            given_outputs,
-            samples,
-        )
+        if source:
+            results, settings, machine = _read_results(
+                source, activations, elements, operations, implementations
+            )
+        else:
+            machine = timing.machine()
+            settings = report.Settings(
+                _activations(activations, quick),
+                elements or _sizes(quick),
+                _operations(operations),
+                _implementations(implementations, contenders.installed_implementations()),
+                dtype,
+                given_outputs,
+                samples,
+            )
     except ValueError as error:
         fail(error)
-    machine = timing.machine()
-    with _measured(report.measure(settings), len(settings)) as results:
+    measured = (
+        nullcontext(results) if source else _measured(report.measure(settings), len(settings))
+    )
+    with measured as results:
         tables = (
             (report.heading(operation, count, settings), cells)
             for operation, count, cells in report.tables(results, settings)
@@ -138,7 +157,40 @@ def bench(
         _write_page(markdown, results, settings, machine, charts or [])
     if charts:
         with require_extra("plot"):
-            chart.draw(results, settings, charts)
+            chart.draw(results, settings, machine, charts, dark=dark)
+
+
+def _read_results(
+    source: Path,
+    activations: list[str] | None,
+    elements: list[int] | None,
+    operations: list[str] | None,
+    implementations: list[str] | None,
+) -> tuple[list[Result], Settings, dict[str, Any]]:
+    """Return what has been measured before, or what the options choose of it."""
+    import dataclasses
+    import json
+
+    from fastact.bench import report
+
+    try:
+        results, settings, machine = report.from_json(json.loads(source.read_text()))
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"--from: {str(source)!r} is no file that bench --json has written"
+        ) from None
+    check_names("size", map(str, elements or ()), list(map(str, settings.elements)))
+    check_names("operation", operations or (), settings.operations)
+    names = _activations(activations, quick=False) if activations else settings.activations
+    check_names("result of", names, settings.activations)
+    settings = dataclasses.replace(
+        settings,
+        activations=names,
+        elements=elements or settings.elements,
+        operations=operations or settings.operations,
+        implementations=_implementations(implementations, settings.implementations),
+    )
+    return report.chosen(results, settings), settings, machine
 
 
 def _bench_layers(

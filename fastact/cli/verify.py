@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastact.cli import _completion
 from fastact.cli._base import check_names, fail, require_extra
-from fastact.cli._output import AsJson, print_rich, progress, write_json
+from fastact.cli._output import AsJson, Dark, check_file, print_rich, progress, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,6 +36,15 @@ def verify(
         int,
         typer.Option(min=2, help="Random numbers for each activation, beside the special ones."),
     ] = 500,
+    chart: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead: compare with NumPy, PyTorch and JAX, and draw a chart to a .png or .svg file.",
+            metavar="FILE",
+            dir_okay=False,
+        ),
+    ] = None,
+    dark: Dark = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare all functions with references, and their errors with those stated.
@@ -45,6 +55,7 @@ def verify(
     import fastact
     from fastact.bench.verification import DTYPES
 
+    check_file("--chart", chart)
     try:
         chosen = [*dict.fromkeys(fastact.get(name).name for name in names or fastact.names())]
         check_names("type", dtypes or (), DTYPES)
@@ -53,6 +64,11 @@ def verify(
     with require_extra("cli"):
         import mpmath  # noqa: F401
         import rich  # noqa: F401
+    if chart:
+        from fastact.bench.accuracy import compared_functions
+
+        _compare(chosen if names else compared_functions(), dtypes, points, chart, as_json, dark)
+        return
     verdicts: list[Verdict] = []
     is_interrupted = False
     try:
@@ -80,6 +96,47 @@ def _verify(
                 shown.tell(f"checking {name}")
                 verdicts.append(verification.verify(name, dtype, points))
                 shown.advance()
+
+
+def _compare(
+    names: list[str],
+    dtypes: list[str] | None,
+    points: int,
+    chart: Path,
+    as_json: bool,
+    dark: bool,
+) -> None:
+    """Print and draw the largest errors of fastact and of other libraries."""
+    import fastact
+    from fastact.bench import accuracy
+    from fastact.bench.contenders import IMPLEMENTATIONS, installed_implementations
+
+    if dtypes is not None and len(dtypes) > 1:
+        fail("--chart is of one --dtype")
+    dtype = dtypes[0] if dtypes else "float32"
+    if lacking := [name for name in names if fastact.get(name)._definition.exact is None]:
+        fail(f"--chart: {lacking[0]} is compared with no formula")
+    who = ["fastact", *(each for each in accuracy.PEERS if each in installed_implementations())]
+    errors = {}
+    with require_extra("plot"):
+        import matplotlib  # noqa: F401
+    with progress("comparing", len(names)) as shown:
+        for name in names:
+            shown.tell(f"comparing {name}")
+            errors[name] = accuracy.largest_errors(name, who, dtype, points)
+            shown.advance()
+    if as_json:
+        write_json({"dtype": dtype, "errors_in_ulp": errors})
+    else:
+        rows = [
+            [f"{found[each]:.3g}" if each in found else "" for each in who]
+            for found in errors.values()
+        ]
+        heads = [dtype, *(IMPLEMENTATIONS[each].title for each in who)]
+        print_rich(
+            _plain_table(heads, [[name, *row] for name, row in zip(errors, rows, strict=True)])
+        )
+    accuracy.draw(errors, dtype, chart, dark=dark)
 
 
 def _print_json(verdicts: list[Verdict]) -> None:
@@ -116,6 +173,17 @@ def _print(verdicts: list[Verdict]) -> None:
                     f"{error.found:.4g}{where}; {error.bound:g} are allowed."
                 )
                 print_rich(Text(said, _WRONG))
+
+
+def _plain_table(heads: list[str], rows: list[list[str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="")
+    for head in heads:
+        table.add_column(head, justify="left" if head == heads[0] else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _table(dtype: str, verdicts: list[Verdict]) -> Table:

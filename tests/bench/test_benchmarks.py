@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import itertools
 import json
+import math
 import os
 import pkgutil
 import re
@@ -28,10 +29,11 @@ from typer.testing import CliRunner
 
 import fastact as fa
 from fastact import baseline
-from fastact.bench import competition, contenders, layers, report, timing
+from fastact.bench import chart, competition, contenders, layers, report, timing
 from fastact.bench.contenders import NATIVE, make_call
 from fastact.bench.workloads import Workload
 from fastact.cli import app
+from fastact.cli._output import write_json
 
 ROOT = Path(__file__).parents[2]
 
@@ -435,6 +437,86 @@ def test_bench(tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "a.svg").read_text()
     for name in ("relu", "silu", "NumPy"):
         assert name in result.stdout
+
+
+def test_bench_from_a_file(tmp_path: Path) -> None:
+    """What has been measured is told again, or some of it, and drawn: dots at the ratios, and their geometric mean."""
+    pytest.importorskip("rich")
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    def times(seconds: float) -> report.Times:
+        return report.Times(seconds, seconds, seconds)
+
+    peers = {"relu": (2e-6, 3e-6), "elu": (8e-6, 4e-7)}
+    settings = report.Settings(
+        [*peers], [1, 32, 1000], ["forward", "backward"], ["fastact", "torch", "jax"]
+    )
+    left_out = {"numpy": competition.LeftOut("lacks", "it has none")}
+    results = [
+        report.Result(
+            name,
+            operation,
+            size,
+            dict(zip(settings.implementations, map(times, (1e-6, *others)), strict=True)),
+            math.nan,
+            "",
+            left_out,
+        )
+        for name, others in peers.items()
+        for operation in settings.operations
+        for size in settings.elements
+    ]
+    machine = {
+        "processor": "Abacus",
+        "cores": 3,
+        "threads": 3,
+        "system": "wood",
+        "load": 0,
+        "versions": {},
+    }
+    file = tmp_path / "times.json"
+    write_json(report.as_json(results, settings, machine), file)
+    read, *others = report.from_json(json.loads(file.read_text()))
+    assert others == [settings, machine]
+    assert str(read) == str(results)  # NaN differs from itself
+    # Again, of less.
+    command = [
+        "bench",
+        "--from",
+        str(file),
+        "--activation",
+        "relu",
+        "--elements",
+        "32",
+        "--operation",
+        "forward",
+    ]
+    some = CliRunner().invoke(app, [*command, "--implementation", "jax", "--json", "-"])
+    content = json.loads(some.stdout)
+    assert [
+        (each["activation"], each["elements"], each["operation"]) for each in content["results"]
+    ] == [("relu", 32, "forward")]
+    assert set(content["results"][0]["times"]) == {"fastact", "jax"}
+    # The chart.
+    drawn: list[Figure] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chart, "save", lambda figure, file: drawn.append(figure))
+        chart.draw(results, settings, machine, [tmp_path / "a.svg"])
+    assert [axes.get_title() for axes in drawn[0].axes] == ["32 numbers", "1,000 numbers"]
+    axes = drawn[0].axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["PyTorch", "JAX"]
+    _, *lines = axes.get_lines()
+    dots, means = lines[::2], lines[1::2]
+    np.testing.assert_allclose([line.get_xdata() for line in dots], [[2, 8], [3, 0.4]])
+    np.testing.assert_allclose([line.get_xdata() for line in means], [[4], [1.2**0.5]])
+    for said in (["--elements", "7"], ["--activation", "gelu"]):
+        result = CliRunner().invoke(app, ["bench", "--from", str(file), *said])
+        assert result.exit_code == 2
+        assert result.stderr.count("\n") == 1
+    file.write_text("[]")
+    result = CliRunner().invoke(app, ["bench", "--from", str(file)])
+    assert "is no file that bench --json has written" in result.stderr
 
 
 def test_bench_of_all_operations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
