@@ -47,6 +47,7 @@ if (ROOT / "examples" / "guide").is_dir():
     sphinx_gallery_conf = {
         "examples_dirs": str(ROOT / "examples" / "guide"),
         "gallery_dirs": "guide",
+        "ignore_pattern": r"_net\.py",
         "abort_on_example_error": True,
         "show_memory": False,
         "write_computation_times": False,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
@@ -14,6 +16,9 @@ from . import functions, pictures, reference
 
 # A link in Markdown to a file above the page.
 _LINK = re.compile(r"\[(?P<text>[^\[\]]+)\]\((?P<path>\.\./[^)#]+)(?P<anchor>#[^)]*)?\)")
+
+# What a script has printed, in the page that sphinx-gallery makes of it.
+_OUTPUT = re.compile(r"sphx-glr-script-out\n\n \.\. code-block:: none\n\n((?:    .*\n|\n)+)")
 
 _logger = logging.getLogger(__name__)
 
@@ -62,6 +67,23 @@ def relink(app: Sphinx, docname: str, source: list[str]) -> None:
         )
 
 
+class ScriptOutput(Directive):
+    """What a script of the gallery has printed, so that a page that quotes it cannot differ."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the text as a literal block."""
+        env = self.state.document.settings.env
+        file = Path(env.srcdir, "guide", f"{self.arguments[0]}.rst")
+        env.note_dependency(str(file))
+        found = _OUTPUT.findall(file.read_text(encoding="utf-8"))
+        if not found:
+            raise self.error(f"{self.arguments[0]} prints nothing")
+        text = "\n".join(textwrap.dedent(each).strip("\n") for each in found)
+        return [nodes.literal_block(text, text, language="none")]
+
+
 def check_page(app: Sphinx, tree: nodes.document) -> None:
     """Make sessions in Markdown doctests, as those in docstrings are, and refuse what GitHub cannot show."""
     for node in tree.findall(nodes.literal_block):
@@ -82,6 +104,7 @@ def refuse_dead_name(app: Sphinx, env: Any, node: Any, content: Any) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register what this module does."""
+    app.add_directive("script-output", ScriptOutput)
     app.connect("builder-inited", write_pages)
     app.add_config_value("repository", "", "env", types=[str])
     app.connect("source-read", relink)

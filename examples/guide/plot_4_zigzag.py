@@ -1,0 +1,54 @@
+"""
+Activations that are all positive
+=================================
+
+If all inputs of a unit are positive, as those behind a sigmoid are, the gradient of its weights has one sign for all of them:
+:math:`\\partial L / \\partial w_i = x_i \\, \\partial L / \\partial a`. To raise one weight and lower another, steps must zigzag.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import fastact as fa
+
+rng = np.random.default_rng(0)
+source = rng.standard_normal((200, 2))
+best = np.array([2.0, -2.0])
+STEPS, RATE = 200, 0.5
+
+#: What comes in: behind a sigmoid, all positive; the same, shifted; behind a tanh.
+inputs = {
+    "sigmoid": fa.sigmoid(source),
+    "sigmoid - 1/2": fa.sigmoid(source) - 0.5,
+    "tanh": fa.tanh(source),
+}
+
+
+def descend(h):
+    """Learn the best weights of a unit from one example after the other; return the path, and the share of gradients of one sign."""
+    w, path, one_sign = np.zeros(2), [np.zeros(2)], 0
+    order = np.random.default_rng(1).integers(0, len(h), STEPS)
+    for example in order:
+        error = h[example] @ w - h[example] @ best
+        gradient = h[example] * error
+        one_sign += np.all(gradient > 0) or np.all(gradient < 0)
+        w = w - RATE * gradient
+        path.append(w)
+    return np.array(path), one_sign / STEPS
+
+
+# %%
+# The target has weights of opposite signs.
+figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), sharex=True, sharey=True, layout="constrained")
+print(f"{'':15}{'one sign':>9}{'path / distance':>17}{'left':>7}")
+for ax, (name, h) in zip(axes, inputs.items()):
+    path, one_sign = descend(h)
+    length = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
+    covered, left = np.linalg.norm(path[-1]), np.linalg.norm(path[-1] - best)
+    print(f"{name:15}{one_sign:9.0%}{length / covered:17.1f}{left:7.2f}")
+    ax.plot(*path.T, "-", linewidth=1)
+    ax.plot(*best, "*", markersize=12)
+    ax.set(title=f"{name}: {length / covered:.1f} times the distance", xlabel="first weight")
+    ax.grid(alpha=0.3)
+axes[0].set_ylabel("second weight")
+plt.show()
