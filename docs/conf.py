@@ -49,6 +49,7 @@ if (ROOT / "examples" / "guide").is_dir():
         "gallery_dirs": "guide",
         "ignore_pattern": r"_net\.py",
         "abort_on_example_error": True,
+        "capture_repr": (),
         "show_memory": False,
         "write_computation_times": False,
     }
@@ -95,7 +96,9 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": []}
+html_sidebars: dict[str, list[str]] = {
+    page: [] for page in ("index", "quick-start", "which-activation")
+}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

@@ -29,7 +29,8 @@ class Net:
         rng = np.random.default_rng(seed)
         self.f = fa.get(activation)
         self.weights = [
-            (gain / np.sqrt(n) * rng.standard_normal((n, m))).astype("f") for n, m in zip(sizes, sizes[1:])
+            (gain / np.sqrt(n) * rng.standard_normal((n, m))).astype("f")
+            for n, m in zip(sizes, sizes[1:])
         ]
         self.biases = [np.zeros(m, "f") for m in sizes[1:]]
         # PReLU learns its slope on the left, one for each unit.
@@ -55,13 +56,19 @@ class Net:
         """
         *hidden, last = range(len(self.weights))
         dz, found = dlogits, [dlogits]
-        self.gradients = [(self.weights[last], self.inputs[last].T @ dz), (self.biases[last], dz.sum(axis=0))]
+        self.gradients = [
+            (self.weights[last], self.inputs[last].T @ dz),
+            (self.biases[last], dz.sum(axis=0)),
+        ]
         for k in reversed(hidden):
             dz = self.vjps[k](dz @ self.weights[k + 1].T)
             if self.slopes:
                 dz, dslope = dz
                 self.gradients.append((self.slopes[k], dslope))
-            self.gradients += [(self.weights[k], self.inputs[k].T @ dz), (self.biases[k], dz.sum(axis=0))]
+            self.gradients += [
+                (self.weights[k], self.inputs[k].T @ dz),
+                (self.biases[k], dz.sum(axis=0)),
+            ]
             found.insert(0, dz)
         return found
 

@@ -44,9 +44,11 @@ bent, *_ = fit("relu")
 # The product of the three matrices is the whole net.
 slope = W[0] @ W[1] @ W[2]
 offset = (b[0] @ W[1] + b[1]) @ W[2] + b[2]
-print(f"one layer, {slope.item():+.4f} x {offset.item():+.4f}, is as far from three linear ones as rounding is:",
-      f"{abs(x @ slope + offset - straight).max():.0e}")
-print(f"mean squared error: linear {np.mean((straight - target) ** 2):.3f}, relu {np.mean((bent - target) ** 2):.3f}")
+print(f"three linear layers are {slope.item():.4f} x + {offset.item():.4f}")
+print(f"largest difference: {abs(x @ slope + offset - straight).max():.0e}")
+print(
+    f"mean squared error: linear {np.mean((straight - target) ** 2):.3f}, relu {np.mean((bent - target) ** 2):.3f}"
+)
 
 figure, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
 ax.plot(x, target, color="0.5", linewidth=4, alpha=0.4, label="target")

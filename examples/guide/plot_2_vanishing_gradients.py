@@ -31,7 +31,9 @@ figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constra
 print("gradient at the first layer, relative to that of the logits")
 print(f"{'':12}{'gain 1':>10}{'gain √2':>10}")
 first = {}
-for ax, gain, title in zip(axes, (1, np.sqrt(2)), ("variance 1 / fan-in", "variance 2 / fan-in (He)")):
+for ax, gain, title in zip(
+    axes, (1, np.sqrt(2)), ("variance 1 / fan-in", "variance 2 / fan-in (He)")
+):
     for number, name in enumerate(names):
         found = norms(name, gain)
         first[name, gain] = found[0]

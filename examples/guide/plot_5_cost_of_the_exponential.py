@@ -36,8 +36,13 @@ figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 for ax, (size, shape) in zip(axes, SIZES.items()):
     x, dy = np.random.default_rng(0).standard_normal((2, *shape)).astype("f")
     times = {
-        "NumPy": [nanoseconds(lambda f=baseline.get(name): f.forward_backward(x, dy), x.size) for name in names],
-        "fastact": [nanoseconds(lambda f=fa.get(name): f.forward_backward(x, dy), x.size) for name in names],
+        "NumPy": [
+            nanoseconds(lambda f=baseline.get(name): f.forward_backward(x, dy), x.size)
+            for name in names
+        ],
+        "fastact": [
+            nanoseconds(lambda f=fa.get(name): f.forward_backward(x, dy), x.size) for name in names
+        ],
     }
     print(f"{size}: ns an element, value and gradient")
     for library, found in times.items():
