@@ -1,8 +1,8 @@
-"""
+r"""
 Three linear layers are one
 ===========================
 
-With :math:`h(x) = c\\,x` as activation, :math:`h(h(h(x))) = c^3 x`: depth adds nothing. The same net with a ReLU bends.
+With :math:`h(x) = c\,x` as activation, :math:`h(h(h(x))) = c^3 x`: depth adds nothing. The same net with a ReLU bends.
 """
 
 import matplotlib.pyplot as plt

@@ -1,9 +1,9 @@
-"""
+r"""
 Activations that are all positive
 =================================
 
 If all inputs of a unit are positive, as those behind a sigmoid are, the gradient of its weights has one sign for all of them:
-:math:`\\partial L / \\partial w_i = x_i \\, \\partial L / \\partial a`. To raise one weight and lower another, steps must zigzag.
+:math:`\partial L / \partial w_i = x_i \, \partial L / \partial a`. To raise one weight and lower another, steps must zigzag.
 """
 
 import matplotlib.pyplot as plt
