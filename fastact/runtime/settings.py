@@ -93,13 +93,13 @@ class Setting:
     name : str
         Its name in `info` and in the file of ``fastact tune``.
     call : str
-        The call that sets it, as in README.
+        The call that sets it, as in docs/settings.md.
     variable : str or None
         The environment variable that sets it.
     unit, meaning : str
         What the number counts, and what it decides.
     default_is : str
-        The rule of the default, in README's words.
+        The rule of the default, in the words of docs/settings.md.
     least : int
         The smallest value allowed.
     is_tuned : bool

@@ -160,13 +160,13 @@ def test_threads_that_the_system_refuses() -> None:
     assert "none can be started" in assert_clean(run_python(script))
 
 
-def test_readme() -> None:
+def test_page() -> None:
     """Its table has a line for each setting, in the words of the program."""
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    page = " ".join((ROOT / "docs" / "settings.md").read_text(encoding="utf-8").split())
     for each in settings.TABLE:
         variable = f"`{each.variable}` |" if each.variable else "|"
         line = f"| `fa.{each.call}` | {variable} {each.meaning} (default: {each.default_is}"
-        assert line in readme, each.name
+        assert line in page, each.name
 
 
 # What is believed ------------------------------------------------------------------------------
