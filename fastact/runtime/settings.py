@@ -251,7 +251,7 @@ PARALLEL_THRESHOLD = Setting(
     "elements",
     "the number of elements from which a call uses several threads",
     f"{PARALLEL_ELEMENTS:,}",
-    lambda: (PARALLEL_ELEMENTS, "for two cores, whatever the function"),
+    lambda: (PARALLEL_ELEMENTS, "from here on two threads pay, whatever the function"),
     SETTINGS[SETTING.threshold :],
     is_tuned=True,
 )
