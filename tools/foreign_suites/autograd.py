@@ -106,7 +106,9 @@ def download(folder: str) -> Path:
     subprocess.run([*command, "--no-deps", "--dest", folder, release], check=True)
     (archive,) = Path(folder).glob("autograd-*.tar.gz")
     with tarfile.open(archive) as found:
-        found.extractall(folder, filter="data")
+        # Security releases have filters: Python 3.11.4 and later, but not Debian 12's.
+        filters: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        found.extractall(folder, **filters)
     return Path(folder, archive.name.removesuffix(".tar.gz"), "tests")
 
 
