@@ -34,9 +34,8 @@ from fastact.system.target import TARGET
 # threads; within this time comes the next call of a loop that does something else in between.
 _STAYS_AWAKE = 100_000
 _POLLS = 32  # between two looks at the clock
-_MOST_WOKEN = (
-    2  # by each who comes to a job: so the number awake doubles and more in the time of one wake-up
-)
+# By each who comes to a job: so the number awake doubles and more in the time of one wake-up.
+_MOST_WOKEN = 2
 _MONOTONIC = getattr(time, "CLOCK_MONOTONIC", 0)
 _INT = 2**32 - 1  # the half of a register in which C returns an int
 

@@ -154,9 +154,7 @@ class OutputLayout(NamedTuple):
 class CrewLayout(NamedTuple):
     """Indices into the state of the crew; its members follow, and then its jobs. See `fastact.runtime.crew`."""
 
-    bell: int = (
-        0  # how many jobs there have been; it changes often, and has a cache line of its own
-    )
+    bell: int = 0  # how many jobs there have been; on a cache line of its own, as it changes often
     members: int = 8  # how many there is room for, the callers' place included
     jobs: int = 9  # address of the jobs
     sem_wait: int = 10  # addresses of functions of the C library
