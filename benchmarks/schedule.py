@@ -3,6 +3,7 @@
     python -m benchmarks.schedule
     python -m benchmarks.schedule --nanoseconds 1.2 --asleep
     python -m benchmarks.schedule --row 4096 --openmp
+    python -m benchmarks.schedule --chart docs/images/parallelism.svg
 
 How many threads and how large a chunk is asked of the library (`fastact.runtime.schedule`). The machine is a model:
 
@@ -27,8 +28,9 @@ import argparse
 import heapq
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from fastact.runtime import schedule
 from fastact.runtime.settings import CHUNK_SIZE, PARALLEL_THRESHOLD
@@ -133,16 +135,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
             parser.add_argument(f"--{each.name}", type=float, default=each.default)
     parser.add_argument("--asleep", action="store_true", help=f"the same as --wake {ASLEEP:g}")
     parser.add_argument("--row", type=int, default=1, help="elements that one thread must take")
+    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw a chart, too")
     options = vars(parser.parse_args(arguments))
-    row, is_asleep = options.pop("row"), options.pop("asleep")
+    row, is_asleep, chart = (options.pop(name) for name in ("row", "asleep", "chart"))
     machine = Machine(**options | ({"wake": ASLEEP} if is_asleep else {}))
+    gains: dict[int, list[float]] = {}
     print(f"{'elements':>12}" + "".join(f"{threads:>8}     " for threads in THREADS).rstrip())
     for size in SIZES:
-        cells = (cell(machine, max(1, size // row), row, available) for available in THREADS)
+        cells = [cell(machine, max(1, size // row), row, available) for available in THREADS]
+        gains[max(1, size // row) * row] = [gain for gain, _ in cells]
         texts = (
             f"{gain:8.1f}" + (f" {loss:.2f}" if loss > 1.01 else 5 * " ") for gain, loss in cells
         )
         print(f"{max(1, size // row) * row:12,}{''.join(texts)}".rstrip())
+    if chart:
+        draw(gains, chart)
+
+
+def draw(gains: Mapping[int, Sequence[float]], file: Path) -> None:
+    """Draw how many times as fast calls of each size are, by the number of threads."""
+    from matplotlib.figure import Figure
+
+    from fastact.show.theme import line_style, save, theme
+
+    with theme():
+        figure = Figure(figsize=(7, 4.2), layout="constrained")
+        ax = figure.subplots()
+        ax.loglog(THREADS, THREADS, color="0.5", linewidth=1, label="as many as CPUs")
+        for number, (size, found) in enumerate(gains.items()):
+            ax.loglog(THREADS, found, label=f"{size:,}", marker=".", **line_style(number))
+        ax.set(xlabel="CPUs", ylabel="times as fast as one thread", ylim=(0.8, None))
+        ax.set_xticks(THREADS, map(str, THREADS), minor=False)
+        ax.set_xticks([], minor=True)
+        ax.yaxis.set_major_formatter(lambda gain, _: f"{gain:g}")
+        ax.grid(alpha=0.3)
+        ax.legend(title="elements", fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+        save(figure, file)
 
 
 if __name__ == "__main__":

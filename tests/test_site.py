@@ -1,11 +1,16 @@
 """What the site is made of beside Sphinx: the check of links, and the tables of measured times."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("tools.pages", reason="the tools are in the repository only")
+pytest.importorskip("matplotlib")
 
+from matplotlib.figure import Figure
+
+from tools import floors, guide
 from tools.pages import speeds
 from tools.pages.links import check
 
@@ -42,11 +47,32 @@ def test_times_of_a_function() -> None:
         "times": {key: {"median": time} for key, time in times.items()},
     }
     report = {"results": [result]}
-    *_, line = speeds.table(report, "relu")
+    *_, line = speeds.table(speeds.results_of(report, "relu"))
     assert line == "| value | 1,000 | 2.00 µs | 12 | **0.50** |"
-    assert not list(speeds.table(report, "gelu"))
+    assert not speeds.results_of(report, "gelu")
+    figure = Figure()
+    speeds.draw([result], figure)
+    (panel,) = figure.axes
+    ratios = {line.get_label(): list(line.get_ydata()) for line in panel.get_lines()}
+    assert (ratios["NumPy"], ratios["PyTorch"]) == ([12], [0.5])
 
 
 @pytest.mark.parametrize(("time", "text"), [(4.567e-7, "0.457 µs"), (0.0123, "12,300 µs")])
 def test_microseconds(time: float, text: str) -> None:
     assert speeds.microseconds(time) == text
+
+
+def test_floors() -> None:
+    """The picture is that of the contract which the linter checks."""
+    assert floors.PICTURE.read_text(encoding="utf-8") == "\n".join(floors.picture(floors.floors()))
+
+
+@pytest.mark.parametrize("script", guide.SCRIPTS, ids=lambda script: script.stem)
+def test_figures_are_current(script: Path) -> None:
+    """A figure of the guide is that of its script: ``python tools/guide.py`` renews it. Pages have what it prints."""
+    assert guide.is_current(script)
+    for page in guide.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert guide.figure_of(script).name in text
+        (block,) = re.findall(rf"<!-- {script.stem} -->\n```text\n(.+?)```", text, flags=re.DOTALL)
+        assert block.strip()

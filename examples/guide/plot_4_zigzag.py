@@ -14,13 +14,15 @@ import fastact as fa
 rng = np.random.default_rng(0)
 source = rng.standard_normal((200, 2))
 best = np.array([2.0, -2.0])
-STEPS, RATE = 200, 0.5
+STEPS, RATE = 600, 0.1
 
-#: What comes in: behind a sigmoid, all positive; the same, shifted; behind a tanh.
+#: What comes in: behind a sigmoid, all positive; the same, shifted; and behind others.
 inputs = {
     "sigmoid": fa.sigmoid(source),
     "sigmoid - 1/2": fa.sigmoid(source) - 0.5,
     "tanh": fa.tanh(source),
+    "relu": fa.relu(source),
+    "elu": fa.elu(source),
 }
 
 
@@ -31,24 +33,34 @@ def descend(h):
     for example in order:
         error = h[example] @ w - h[example] @ best
         gradient = h[example] * error
-        one_sign += np.all(gradient > 0) or np.all(gradient < 0)
-        w = w - RATE * gradient
+        one_sign += np.all(gradient >= 0) or np.all(gradient <= 0)
+        w = w - RATE / np.mean(np.sum(h**2, axis=1)) * gradient  # as large for all activations
         path.append(w)
     return np.array(path), one_sign / STEPS
 
 
 # %%
 # The target has weights of opposite signs.
-figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), sharex=True, sharey=True, layout="constrained")
-print(f"{'':15}{'one sign':>9}{'path / distance':>17}{'left':>7}")
-for ax, (name, h) in zip(axes, inputs.items()):
+figure, axes = plt.subplots(2, 3, figsize=(10, 6.6), layout="constrained")
+*panels, last = axes.flat
+print(f"{'':15}{'mean output':>12}{'one sign':>10}{'path / distance':>17}{'left':>7}")
+for ax, (name, h) in zip(panels, inputs.items()):
     path, one_sign = descend(h)
     length = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
     covered, left = np.linalg.norm(path[-1]), np.linalg.norm(path[-1] - best)
-    print(f"{name:15}{one_sign:9.0%}{length / covered:17.1f}{left:7.2f}")
+    print(f"{name:15}{h.mean():12.2f}{one_sign:10.0%}{length / covered:17.1f}{left:7.2f}")
     ax.plot(*path.T, "-", linewidth=1)
     ax.plot(*best, "*", markersize=12)
-    ax.set(title=f"{name}: {length / covered:.1f} times the distance", xlabel="first weight")
+    ax.set(
+        title=f"{name}: {length / covered:.1f} times the distance", xlim=(-0.5, 3), ylim=(-3, 0.5)
+    )
+    ax.set(xlabel="first weight", ylabel="second weight")
     ax.grid(alpha=0.3)
-axes[0].set_ylabel("second weight")
+
+# %%
+# How far outputs are from zero on average, where inputs are standard normal.
+last.barh(list(inputs), [h.mean() for h in inputs.values()])
+last.axvline(0, color="0.5", linewidth=0.8)
+last.invert_yaxis()
+last.set(title="mean output")
 plt.show()

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastact.bench.report import WORDS, Result, Settings, geometric_mean, title_of
+from fastact.bench.report import WORDS, Result, Settings, geometric_mean, name_of
 from fastact.show.theme import COLORS, save, theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_PANELS = 4
+_MOST_PANELS = 5
 
 
 def draw(
@@ -40,12 +40,12 @@ def draw(
     ]
     with theme(dark=dark):
         height = 0.42 * len(peers) + 1.6
-        figure = Figure(figsize=(2.9 * len(sizes) + 1, height), layout="constrained")
+        figure = Figure(figsize=(2.3 * len(sizes) + 1, height), layout="constrained")
         axes = figure.subplots(1, max(1, len(sizes)), sharex=True, sharey=True, squeeze=False)[0]
         for panel, size in zip(axes, sizes, strict=False):
             _draw_panel(panel, [r for r in shown if r.elements == size], peers)
-            panel.set_title(f"{size:,} numbers", fontsize="medium")
-        axes[0].set_yticks(range(len(peers)), map(title_of, peers))
+            panel.set_title(f"{size:,} numbers", fontsize="medium", pad=18)
+        axes[0].set_yticks(range(len(peers)), map(name_of, peers))
         axes[0].set_ylim(len(peers) - 0.4, -0.6)
         count = len({r.activation for r in shown})
         figure.suptitle(

@@ -110,6 +110,8 @@ class Implementation:
         Whether it has neither functions of rows nor layers nor a bias.
     takes_outputs : bool
         Whether its calls take existing arrays as ``out``.
+    name : str
+        What it is called where there is room; by default the title.
     """
 
     title: str
@@ -118,6 +120,7 @@ class Implementation:
     set_threads: Callable[[int], object] = _keep_threads
     only_activations: bool = True
     takes_outputs: bool = False
+    name: str = ""
 
 
 #: All implementations. The first three are always available.
@@ -132,9 +135,11 @@ IMPLEMENTATIONS = {
         "Numba", ("numba",), numba_loops.numba, numba_loops.set_threads, takes_outputs=True
     ),
     "torch": Implementation("PyTorch", ("torch",), peers.torch, peers.set_torch_threads, False),
-    "torch_raw": Implementation("kernels", ("torch",), peers.torch_raw, peers.set_torch_threads),
+    "torch_raw": Implementation(
+        "kernels", ("torch",), peers.torch_raw, peers.set_torch_threads, name="PyTorch's kernels"
+    ),
     "torch_compile": Implementation(
-        "compiled", ("torch",), peers.torch_compile, peers.set_torch_threads
+        "compiled", ("torch",), peers.torch_compile, peers.set_torch_threads, name="torch.compile"
     ),
     "jax": Implementation("JAX", ("jax",), peers.jax, only_activations=False),
     "numexpr": Implementation("numexpr", ("numexpr",), peers.numexpr, peers.set_numexpr_threads),

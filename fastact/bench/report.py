@@ -150,6 +150,12 @@ def _in_cell(ratio: float) -> str:
     return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2f}*"
 
 
+def name_of(implementation: str) -> str:
+    """Return what an implementation is called where there is room."""
+    found = IMPLEMENTATIONS[implementation]
+    return found.name or found.title
+
+
 def title_of(implementation: str) -> str:
     """Return the title of an implementation, or of the streaming limit, which may fail as well."""
     found = IMPLEMENTATIONS.get(implementation)
@@ -333,7 +339,7 @@ def markdown_page(
     results: Sequence[Result], settings: Settings, machine: str, picture: str | None = None
 ) -> str:
     """Return the whole page for the documentation, with a link to a picture."""
-    caption = "Each time as a multiple of the time it takes to move the same bytes"
+    caption = "How many times as long as fastact others take, by size"
     parts = [
         _PAGE.format(
             picture=f"\n![{caption}]({picture})\n" if picture else "",

@@ -231,7 +231,7 @@ def dish(x: Vector) -> tuple[Vector, Vector]:
     errors=(2.0, 0.8),
     is_monotone=True,
     good_for="regression, where no unit may saturate",
-    not_for="deep classifiers: it is nearly linear, and rectifiers separate classes with fewer layers",
+    not_for="classifiers: its slope only goes from 1/2 to 3/2, so that layers are nearly linear",
     reference="Wikipedia, Activation function, https://en.wikipedia.org/wiki/Activation_function.",
 )
 def bent_identity(x: Vector) -> tuple[Vector, Vector]:

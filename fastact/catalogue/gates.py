@@ -50,7 +50,7 @@ geglu = gated_unit(
     >>> fa.geglu([1.0, -1.0, 3.0, 4.0])
     array([ 2.52403424, -0.63462102])
     """,
-    good_for="feed-forward blocks of transformers such as T5 1.1",
+    good_for="feed-forward blocks of transformers such as ModernBERT",
     not_for="models trained with the tanh approximation: geglu_tanh",
     reference=_SHAZEER,
 )
@@ -64,7 +64,7 @@ geglu_tanh = gated_unit(
     >>> fa.geglu_tanh([1.0, -1.0, 3.0, 4.0])
     array([ 2.52357597, -0.63523204])
     """,
-    good_for="models trained with it, such as Gemma",
+    good_for="models trained with it, such as Gemma and T5 1.1",
     not_for="new models: geglu is exact and costs about the same here",
     reference=f"{_SHAZEER} Gemma Team, Gemma: Open Models Based on Gemini Research and Technology, arXiv:2403.08295 (2024).",
 )

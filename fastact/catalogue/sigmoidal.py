@@ -80,7 +80,7 @@ def _exact_tanhshrink(mp: Context, x: Number) -> Pieces:
         "tensorflow": "sigmoid",
     },
     good_for="gates, and the output of a binary classifier",
-    not_for="hidden layers of deep nets: the gradient shrinks by at least 4 in each, and outputs are not centred on zero",
+    not_for="hidden layers of deep nets: its derivative is at most 1/4, and its outputs are not centred on zero",
     reference="P.-F. Verhulst, Correspondance mathematique et physique 10 (1838), 113-121.",
 )
 def sigmoid(x: Vector) -> tuple[Vector, Vector]:
@@ -115,7 +115,7 @@ def sigmoid(x: Vector) -> tuple[Vector, Vector]:
         "tensorflow": "tanh",
     },
     good_for="recurrent cells, and outputs between -1 and 1",
-    not_for="hidden layers of deep feed-forward nets: the gradient vanishes on both sides",
+    not_for="hidden layers of deep feed-forward nets whose units saturate: the gradient vanishes on both sides",
     reference="Y. LeCun, L. Bottou, G. Orr, K.-R. Mueller, Efficient BackProp (1998), section 4.4.",
 )
 def tanh(x: Vector) -> tuple[Vector, Vector]:

@@ -154,7 +154,7 @@ def plot(
 ) -> None:
     """Plot activations and their derivatives.
 
-    In the terminal, or with --output to a file: also the Jacobian of a row function, and the value of a gated unit.
+    In the terminal, or with --output to a file: also the Jacobian of a row function, the value of a gated unit, and a loss.
     """
     check_file("--output", output)
     if not low < high:
@@ -185,20 +185,21 @@ def _draw(
     import numpy as np
     from matplotlib.figure import Figure
 
-    from fastact.show.curves import has_curve
+    from fastact.show.curves import picture_of
     from fastact.show.plotting import plot
     from fastact.show.theme import save, theme
 
-    x: Any = np.linspace(low, high, 2001)
+    pictures = set(map(picture_of, functions))
     panels = 1
     if len(functions) > 1:
-        panels = derivatives + 1 if all(map(has_curve, functions)) else len(functions)
-    if any(each.kind == "row" for each in functions):
-        x = None if row is None else _parse_row(row)
-    elif row is not None:
+        panels = derivatives + 1 if pictures == {"curve"} else len(functions)
+    if row is not None and pictures != {"jacobian"}:
         raise ValueError("--row is for row functions, such as softmax")
-    elif not any(map(has_curve, functions)):
-        x = np.linspace(low, high, 201)  # of a plane
+    x: Any = np.linspace(low, high, 201 if "plane" in pictures else 2001)
+    if row is not None:
+        x = _parse_row(row)
+    elif "jacobian" in pictures or ("loss" in pictures and (low, high) == (-5, 5)):
+        x = None  # what suits the function
     with theme(dark=dark):
         figure = Figure(figsize=(5 * panels, 4), layout="constrained")
         axes = figure.subplots(1, panels)

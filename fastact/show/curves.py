@@ -1,4 +1,4 @@
-"""What plots show of a function, as arrays: its curves, its Jacobian, or its value on a plane."""
+"""What plots show of a function, as arrays: its curves, its Jacobian, its value on a plane, or its loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastact.catalogue.definition import REQUIRED, GateDefinition, GroupDefinition
+from fastact.catalogue.definition import (
+    REQUIRED,
+    CrossEntropyDefinition,
+    ElementwiseLossDefinition,
+    GateDefinition,
+    GroupDefinition,
+    RowDefinition,
+    RowNormalizationDefinition,
+)
 from fastact.functions import Function
 
 Array = NDArray[np.float64]
@@ -21,6 +29,20 @@ Array = NDArray[np.float64]
 SATURATED = 0.05
 #: What a curve shows, in this order.
 QUANTITIES = ("value", "derivative", "second derivative")
+
+
+def picture_of(function: Function) -> str | None:
+    """Return what there is a picture of: a function's curve, Jacobian, plane or loss; None if it has none."""
+    match function._definition:
+        case _ if has_curve(function):
+            return "curve"
+        case RowDefinition(is_random=False) | RowNormalizationDefinition():
+            return "jacobian"
+        case GateDefinition() | GroupDefinition():
+            return "plane"
+        case ElementwiseLossDefinition() | CrossEntropyDefinition():
+            return "loss"
+    return None
 
 
 @dataclass(frozen=True)
@@ -148,11 +170,6 @@ def _evaluate(node: ast.AST, parameters: Mapping[str, Any]) -> Any:
     raise KeyError(ast.unparse(node))
 
 
-def has_surface(function: Function) -> bool:
-    """Whether it is a function of two numbers: a gated unit, or maxout of two pieces."""
-    return isinstance(function._definition, GateDefinition | GroupDefinition)
-
-
 def surface(function: Function, x: ArrayLike | None = None) -> tuple[Array, Array, tuple[str, str]]:
     """Return the points, the value at all pairs of them, and what stands on the two axes."""
     x = np.linspace(-5, 5, 201) if x is None else np.sort(np.ravel(np.asarray(x, np.float64)))
@@ -169,29 +186,49 @@ def surface(function: Function, x: ArrayLike | None = None) -> tuple[Array, Arra
 
 
 def jacobian(function: Function, row: ArrayLike | None = None) -> tuple[Array, Array, Array]:
-    """Return a row, a row function's results, and their derivatives: a row for each result.
+    """Return a row, the results of a function of rows, and their derivatives: a row for each result.
 
     Parameters
     ----------
     function : Function
-        A row function.
+        A row function that is not random, or a normalization of rows.
     row : array_like, optional
         From -2 to 2 in steps of 0.5 by default.
-
-    Raises
-    ------
-    TypeError
-        If the results are random.
     """
-    definition: Any = function._definition
-    if definition.is_random:
-        raise TypeError(f"{function.name}: random results have no Jacobian")
     x = np.linspace(-2, 2, 9) if row is None else np.ravel(np.asarray(row, np.float64))
     rows: Any = function
     y = np.atleast_1d(rows(x))
-    dy = np.ones(1) if definition.is_reduced else np.eye(x.size)
+    dy = np.eye(x.size) if y.size == x.size else np.ones(1)
     _, dx = rows.forward_backward(np.tile(x, (y.size, 1)), dy)
     return x, y, dx
+
+
+def losses(
+    function: Function, x: ArrayLike | None = None
+) -> tuple[Array, dict[str, tuple[Array, Array]], str]:
+    """Return the points, the loss and its derivative for each target, and what the points are.
+
+    Losses of elements have the targets 0 and 1 if their inputs are logits, and else 0. Of the losses of classes the
+    input of the target's class is drawn: the one other class has the input 0.
+    """
+    loss: Any = function
+    definition = function._definition
+    if isinstance(definition, ElementwiseLossDefinition):
+        name, _ = definition.inputs
+        x = np.linspace(-5, 5, 501) if x is None else np.sort(np.ravel(np.asarray(x, np.float64)))
+        found = {
+            f"target {target}": loss.forward_backward(
+                x, np.full(x.size, float(target)), reduction="none"
+            )
+            for target in ((0, 1) if name == "logits" else (0,))
+        }
+        return x, found, name
+    assert isinstance(definition, CrossEntropyDefinition)
+    ends = {"probabilities": (0.01, 1), "log_probabilities": (-5, 0)}.get(definition.input, (-5, 5))
+    x = np.linspace(*ends, 501) if x is None else np.sort(np.ravel(np.asarray(x, np.float64)))
+    rows = np.stack([x, np.zeros(x.size)], axis=-1)
+    y, dx = loss.forward_backward(rows, np.zeros(x.size, int), reduction="none")
+    return x, {"": (y, dx[:, 0])}, f"{definition.input} of the label's class".replace("_", "-")
 
 
 def title(activation: Function) -> str:

@@ -16,8 +16,9 @@ from fastact.show.curves import (
     Curve,
     curve,
     has_curve,
-    has_surface,
     jacobian,
+    losses,
+    picture_of,
     surface,
     title,
 )
@@ -44,15 +45,16 @@ def plot(
     derivatives. Dots mark kinks, and the derivative chosen there. The saturated region is shaded: there the derivative
     is smaller than 0.05 in magnitude, and does not merely change its sign, so little of a gradient passes.
 
-    Of a row function, such as softmax, the Jacobian at a row is drawn; of a gated unit, or maxout of two pieces, the
-    value on the plane of its two inputs. These have a panel each.
+    Of a row function, such as softmax, and of a normalization of rows the Jacobian at a row is drawn; of a gated unit,
+    or maxout of two pieces, the value on the plane of its two inputs; of a loss, the loss and its derivative for one
+    element or row. These have a panel each.
 
     Parameters
     ----------
     *functions : str or Function
         Names, or functions, perhaps with bound parameters.
     x : array_like, optional
-        The points, by default from -5 to 5; for a row function, the row.
+        The points, by default from -5 to 5; for a Jacobian, the row.
     derivatives : {0, 1, 2}
         How many derivatives of activations to draw.
     ax : matplotlib.axes.Axes or sequence of them, optional
@@ -107,21 +109,21 @@ def plot(
                 _draw_several(panel, sampled, quantity, titles)
     else:
         for each in found:
-            _check_picture(each, is_alone=len(found) == 1)
+            _check_picture(each)
         panels = _panels(ax, len(found))
         for panel, each in zip(panels, found, strict=True):
-            (_draw_jacobian if each.kind == "row" else _draw_surface)(panel, each, x)
+            _DRAWN[picture_of(each) or ""](panel, each, x)
     return panels[0] if len(panels) == 1 else panels
 
 
-def _check_picture(function: Function, *, is_alone: bool) -> None:
+def _check_picture(function: Function) -> None:
     """Raise a TypeError if a function is none of those that have panels of their own."""
     if has_curve(function):
         raise TypeError(f"{function.name} is a function of one number: plot it by itself")
-    if function.kind != "row" and not has_surface(function):
+    if picture_of(function) is None:
         raise TypeError(
-            f"{function.name}: there is no picture of a {function.kind} function; there are those of activations, "
-            "row functions and gated units"
+            f"{function.name}: there is no picture of it; there are those of activations, row functions, gated units, "
+            "losses and normalizations of rows"
         )
 
 
@@ -219,9 +221,29 @@ def _draw_surface(ax: Axes, function: Function, x: ArrayLike | None) -> None:
     ax.set_title(title(function))
 
 
+def _draw_loss(ax: Axes, function: Function, x: ArrayLike | None) -> None:
+    """Draw the loss of an element or a row, and its derivative."""
+    points, found, across = losses(function, x)
+    _draw_origin(ax)
+    for number, (target, curves) in enumerate(found.items()):
+        for place, (what, y) in enumerate(zip(("loss", "derivative"), curves, strict=True)):
+            label = ", ".join(filter(None, (what, target)))
+            ax.plot(points, y, label=label, linewidth=2, **line_style(2 * number + place))
+    low, high = np.quantile(
+        np.concatenate([each for pair in found.values() for each in pair]), (0.02, 0.98)
+    )
+    ax.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
+    _finish(ax, title(function))
+    ax.set_xlabel(across)
+
+
 def _draw_plane(ax: Axes, numbers: Any, **options: Any) -> Any:
     """Draw numbers as colors: white is zero."""
     most = float(np.nanmax(np.abs(numbers))) or 1.0
     image = ax.imshow(numbers, cmap="RdBu_r", vmin=-most, vmax=most, **options)
     ax.figure.colorbar(image, ax=ax)
     return image
+
+
+#: What draws each of `picture_of` that has a panel of its own.
+_DRAWN = {"jacobian": _draw_jacobian, "plane": _draw_surface, "loss": _draw_loss}

@@ -222,7 +222,7 @@ def test_plot_to_a_file(tmp_path: Path, arguments: list[str]) -> None:
         (["rellu"], "Did you mean 'relu'?"),
         (["softmax"], "softmax: a function of several inputs has no curve"),
         (["prelu"], "prelu: its curve depends on weight"),
-        (["gumbel_softmax", "-o", "x.png"], "gumbel_softmax: random results have no Jacobian"),
+        (["gumbel_softmax", "-o", "x.png"], "gumbel_softmax: there is no picture of it"),
         (
             ["softmax", "--row", "1,a", "-o", "x.png"],
             "--row takes numbers such as 1,0,-2, got '1,a'",

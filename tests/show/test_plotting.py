@@ -162,13 +162,52 @@ def test_planes() -> None:
     assert (panels[0].get_xlabel(), panels[0].get_ylabel()) == ("gate", "value")
 
 
+def test_losses() -> None:
+    """The loss and its derivative, of both targets where the input is a logit."""
+    from matplotlib.figure import Figure
+
+    x = np.array([-3.0, -0.5, 2.0])
+    s = 1 / (1 + np.exp(-x))
+    right = {
+        "mse": {"loss, target 0": x**2, "derivative, target 0": 2 * x},
+        "sigmoid_binary_cross_entropy": {
+            "loss, target 0": -np.log(1 - s),
+            "derivative, target 0": s,
+            "loss, target 1": -np.log(s),
+            "derivative, target 1": s - 1,
+        },
+        "softmax_cross_entropy": {"loss": -np.log(s), "derivative": s - 1},
+    }
+    panels = fastact.plot(*right, x=x, ax=Figure().subplots(1, 3))
+    for axes, curves in zip(panels, right.values(), strict=True):
+        drawn = {line.get_label(): line.get_ydata() for line in axes.get_lines()}
+        for label, y in curves.items():
+            np.testing.assert_allclose(drawn[label], y, atol=1e-14)
+    assert [each.get_xlabel() for each in panels] == [
+        "predictions",
+        "logits",
+        "logits of the label's class",
+    ]
+
+
+def test_jacobian_of_a_normalization() -> None:
+    """That of a row of two numbers: each element takes from the other what it gains."""
+    from matplotlib.figure import Figure
+
+    (image,) = fastact.plot("layer_norm", x=[0.0, 2.0], ax=Figure().subplots()).get_images()
+    eps = 1e-5
+    slope = eps / (2 * (1 + eps) ** 1.5)  # of (x1 - x2) / 2 / sqrt((x1 - x2)**2 / 4 + eps)
+    np.testing.assert_allclose(image.get_array(), slope * np.array([[1, -1], [-1, 1]]), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [
         ([], "at least one"),
         (["softmax", "relu"], "relu is a function of one number"),
-        (["gumbel_softmax"], "random results have no Jacobian"),
-        (["lstm_cell"], "there is no picture of a cell function"),
+        (["gumbel_softmax"], "gumbel_softmax: there is no picture of it"),
+        (["lstm_cell"], "lstm_cell: there is no picture of it"),
+        (["batch_norm"], "batch_norm: there is no picture of it"),
         ([fastact.maxout.bind(pieces=3)], "a picture of 2 pieces, not of 3"),
         (["prelu"], "prelu: its curve depends on weight"),
     ],

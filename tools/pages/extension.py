@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 from sphinx.util import logging
+
+import fastact
 
 from . import functions, pictures, reference
 
 # A link in Markdown to a file above the page.
 _LINK = re.compile(r"\[(?P<text>[^\[\]]+)\]\((?P<path>\.\./[^)#]+)(?P<anchor>#[^)]*)?\)")
 
-# What a script has printed, in the page that sphinx-gallery makes of it.
-_OUTPUT = re.compile(r"sphx-glr-script-out\n\n \.\. code-block:: none\n\n((?:    .*\n|\n)+)")
+# A row of a table in Markdown, and code in it that may be the name of a function.
+_ROW = re.compile(r"^\|.*$", flags=re.MULTILINE)
+_CODE = re.compile(r"(?<!\[)`(\w+)`")
+
+# What the repository has as sources and the site as pages.
+_PAGES = {"examples/guide": "/guide/index.rst"}
 
 _logger = logging.getLogger(__name__)
 
@@ -55,33 +59,22 @@ def relink(app: Sphinx, docname: str, source: list[str]) -> None:
             return match[0]
         if not file.exists():
             _logger.warning("no such file: %s", match["path"], location=docname)
+        path = file.relative_to(docs.parent).as_posix()
+        if path in _PAGES:
+            return f"[{match['text']}]({_PAGES[path]})"
         if not app.config.repository:
             return match["text"]
-        path = file.relative_to(docs.parent).as_posix()
         return f"[{match['text']}]({app.config.repository}/blob/main/{path}{match['anchor'] or ''})"
 
     source[0] = _LINK.sub(link, source[0])
-    if docname == "coverage":  # which has no links on GitHub: there are no pages of functions
-        source[0] = re.sub(
-            r"^\| `(\w+)` ", r"| [\1](functions/\1.md) ", source[0], flags=re.MULTILINE
-        )
+    # Not in the sources: on GitHub there are no pages of functions.
+    source[0] = _ROW.sub(lambda row: _CODE.sub(link_function, row[0]), source[0])
 
 
-class ScriptOutput(Directive):
-    """What a script of the gallery has printed, so that a page that quotes it cannot differ."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        """Return the text as a literal block."""
-        env = self.state.document.settings.env
-        file = Path(env.srcdir, "guide", f"{self.arguments[0]}.rst")
-        env.note_dependency(str(file))
-        found = _OUTPUT.findall(file.read_text(encoding="utf-8"))
-        if not found:
-            raise self.error(f"{self.arguments[0]} prints nothing")
-        text = "\n".join(textwrap.dedent(each).strip("\n") for each in found)
-        return [nodes.literal_block(text, text, language="none")]
+def link_function(code: re.Match[str]) -> str:
+    """Make the name of a function a link to its page."""
+    name = code[1]
+    return f"[{name}](/functions/{name}.md)" if name in fastact.names() else code[0]
 
 
 def check_page(app: Sphinx, tree: nodes.document) -> None:
@@ -104,7 +97,6 @@ def refuse_dead_name(app: Sphinx, env: Any, node: Any, content: Any) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register what this module does."""
-    app.add_directive("script-output", ScriptOutput)
     app.connect("builder-inited", write_pages)
     app.add_config_value("repository", "", "env", types=[str])
     app.connect("source-read", relink)

@@ -10,6 +10,7 @@ import fastact
 from fastact.catalogue.definition import KINDS
 from fastact.functions import Function
 from fastact.functions.documentation import equations, parameter
+from fastact.show.curves import picture_of
 from fastact.show.facts import LIBRARIES, facts, in_library
 
 from . import reference, speeds
@@ -67,7 +68,7 @@ def function_page(function: Function) -> Iterator[str]:
         yield from rst(definition.notes)
     if text := definition.sections.get("Examples"):
         yield f"## Example\n\n```pycon\n{text}\n```\n"
-    yield from speeds.section(function.name)
+    yield from speed(function.name)
     if names := list(names_elsewhere(function)):
         yield "## In other libraries\n"
         yield from table(names)
@@ -87,6 +88,23 @@ def properties_of(function: Function) -> Iterator[tuple[str, str]]:
             yield escaped(heading), escaped(text)
 
 
+def speed(name: str) -> Iterator[str]:
+    """Yield the section on a function's speed, if it has been measured."""
+    if found := speeds.measured(name):
+        yield "## Speed\n"
+        yield (
+            "How many times as long as fastact others take: below 1, and in bold, they are faster. "
+            "[Benchmarks](../benchmarks.md) has the method.\n"
+        )
+    for machine, results in found.items():
+        yield from picture(
+            f"{name}-{machine}", f"The time of others as a multiple of {name}'s", "speed"
+        )
+        yield f":::{{dropdown}} {speeds.described(machine)}\n"
+        yield from speeds.table(results)
+        yield ":::\n"
+
+
 def names_elsewhere(function: Function) -> Iterator[tuple[str, str]]:
     """Yield each library's name of a function, and what differs there."""
     for library, title in LIBRARIES.items():
@@ -97,11 +115,14 @@ def names_elsewhere(function: Function) -> Iterator[tuple[str, str]]:
 
 def describe(function: Function) -> str:
     """Return the text that stands for a function's picture."""
-    if function.kind == "row":
-        return f"The Jacobian of {function.name} at a row"
-    if "derivative" in function.operations:
-        return f"{function.name} and its derivatives, with its kinks and where it is saturated"
-    return f"{function.name} on the plane of its two inputs"
+    name = function.name
+    said = {
+        "curve": f"{name} and its derivatives, with its kinks and where it is saturated",
+        "jacobian": f"The Jacobian of {name} at a row",
+        "plane": f"{name} on the plane of its two inputs",
+        "loss": f"{name} of one element or row, and its derivative",
+    }
+    return said[picture_of(function) or "curve"]
 
 
 def picture(name: str, text: str, folder: str = "images") -> Iterator[str]:

@@ -11,22 +11,22 @@ from matplotlib.figure import Figure
 
 import fastact
 from fastact.functions import Function
-from fastact.show.curves import QUANTITIES, Curve, curve, has_curve, has_surface
+from fastact.show.curves import QUANTITIES, Curve, curve, has_curve, picture_of
 from fastact.show.theme import line_style, save, theme
+
+from . import speeds
 
 _GRAY = "0.5"  # seen on white and on black
 
 
 def has_picture(function: Function) -> bool:
     """Whether a function can be drawn."""
-    bound = _bound(function)
-    is_row = function.kind == "row" and not getattr(function._definition, "is_random", False)
-    return has_curve(bound) or has_surface(bound) or is_row
+    return picture_of(_bound(function)) is not None
 
 
 def draw(folder: Path) -> None:
-    """Draw every function, large and as a thumbnail, and all curves in one picture."""
-    for name in ("images", "thumbnails"):
+    """Draw every function, large and as a thumbnail, its speed, and all curves in one picture."""
+    for name in ("images", "thumbnails", "speed"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for dark in (False, True):
         suffix = "dark" if dark else "light"
@@ -34,6 +34,11 @@ def draw(folder: Path) -> None:
             for function in filter(has_picture, map(fastact.get, fastact.names())):
                 _draw_large(function, folder / "images" / f"{function.name}-{suffix}.svg")
                 _draw_small(function, folder / "thumbnails" / f"{function.name}-{suffix}.svg")
+            for name in fastact.names():
+                for machine, results in speeds.measured(name).items():
+                    figure = Figure(figsize=(8, 3), layout="constrained")
+                    speeds.draw(results, figure)
+                    save(figure, folder / "speed" / f"{name}-{machine}-{suffix}.svg")
             _draw_all(folder / "images" / f"all-{suffix}.svg")
 
 
@@ -64,6 +69,8 @@ def _draw_small(function: Function, file: Path) -> None:
         for text in list(ax.texts):
             text.remove()
         ax.set_title("")
+        if legend := ax.get_legend():
+            legend.remove()
         ax.set_axis_off()
     save(figure, file)
 

@@ -8,61 +8,74 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
+from fastact.bench.contenders import IMPLEMENTATIONS
+from fastact.bench.report import WORDS, name_of
+from fastact.show.theme import line_style
+
 #: One file for each machine.
 MACHINES = Path(__file__).resolve().parents[2] / "benchmarks" / "machines"
 
-OPERATIONS = {
-    "forward": "value",
-    "backward": "gradient",
-    "forward_backward": "value and gradient",
-}
-TITLES = {
-    "numpy": "NumPy",
-    "numba": "Numba",
-    "torch": "PyTorch",
-    "torch_raw": "PyTorch's kernels",
-    "jax": "JAX",
-    "scipy": "SciPy",
-}
-
 
 @cache
-def machines() -> list[dict[str, Any]]:
+def machines() -> dict[str, dict[str, Any]]:
     """Return the reports, by the name of the file."""
-    return [json.loads(file.read_text()) for file in sorted(MACHINES.glob("*.json"))]
+    return {file.stem: json.loads(file.read_text()) for file in sorted(MACHINES.glob("*.json"))}
 
 
-def section(name: str) -> Iterator[str]:
-    """Yield the section on a function's speed, if it has been measured."""
-    tables = [(each["machine"], list(table(each, name))) for each in machines()]
-    tables = [(machine, lines) for machine, lines in tables if lines]
-    if not tables:
-        return
-    yield "## Speed\n"
-    yield (
-        "The time of a call, and the times of others as multiples of it: below 1, in bold, they are faster. "
-        "[Benchmarks](../benchmarks.md) has the method.\n"
-    )
-    for machine, lines in tables:
-        yield from lines
-        yield f"\n{described(machine)}\n"
+def measured(name: str) -> dict[str, list[dict[str, Any]]]:
+    """Return what has been measured of a function, by machine."""
+    found = {machine: results_of(report, name) for machine, report in machines().items()}
+    return {machine: results for machine, results in found.items() if results}
 
 
-def table(report: dict[str, Any], name: str) -> Iterator[str]:
-    """Yield a table of a function's times on a machine."""
+def results_of(report: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return what has been measured of a function."""
     results = [each for each in report["results"] if each["activation"] == name]
-    peers = [key for key in TITLES if any(key in each["times"] for each in results)]
-    if not results:
-        return
-    yield f"| {' | '.join(['', 'elements', 'fastact', *map(TITLES.__getitem__, peers)])} |"
+    return [each for each in results if "fastact" in each["times"]]
+
+
+def table(results: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield a table of a function's times on a machine."""
+    peers = peers_in(results)
+    yield f"| {' | '.join(['', 'elements', 'fastact', *map(name_of, peers)])} |"
     yield f"|:--|{'--:|' * (len(peers) + 2)}"
-    for operation, title in OPERATIONS.items():
+    for operation, title in WORDS.items():
         for each in (result for result in results if result["operation"] == operation):
             medians = {key: found["median"] for key, found in each["times"].items()}
-            if own := medians.get("fastact"):
-                cells = [multiple(medians.get(key), own) for key in peers]
-                size = f"{each['elements']:,}"
-                yield f"| {' | '.join([title, size, microseconds(own), *cells])} |"
+            own, size = medians["fastact"], f"{each['elements']:,}"
+            cells = [multiple(medians.get(key), own) for key in peers]
+            yield f"| {' | '.join([title.lower(), size, microseconds(own), *cells])} |"
+
+
+def peers_in(results: list[dict[str, Any]]) -> list[str]:
+    """Return those that a function was compared with."""
+    return [
+        key
+        for key in IMPLEMENTATIONS
+        if key != "fastact" and any(key in each["times"] for each in results)
+    ]
+
+
+def draw(results: list[dict[str, Any]], figure: Figure) -> None:
+    """Draw how many times as long as fastact the others take, by size: a panel for each operation."""
+    operations = [key for key in WORDS if any(each["operation"] == key for each in results)]
+    axes = figure.subplots(1, len(operations), sharey=True, squeeze=False)[0]
+    for ax, operation in zip(axes, operations, strict=True):
+        for number, peer in enumerate(peers_in(results)):
+            shown = [r for r in results if r["operation"] == operation and peer in r["times"]]
+            ratios = [r["times"][peer]["median"] / r["times"]["fastact"]["median"] for r in shown]
+            sizes = [r["elements"] for r in shown]
+            ax.loglog(sizes, ratios, label=name_of(peer), **line_style(number))
+        ax.axhline(1, color="0.5", linewidth=2)
+        ax.set_title(WORDS[operation].lower(), fontsize="medium")
+        ax.yaxis.set_major_formatter(lambda ratio, _: f"{ratio:g}")
+        ax.yaxis.set_minor_formatter(lambda ratio, _: "")
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("times as long")
+    figure.supxlabel("elements", fontsize="medium")
+    axes[-1].legend(fontsize="small")
 
 
 def multiple(time: float | None, own: float) -> str:
@@ -79,9 +92,10 @@ def microseconds(time: float) -> str:
     return f"{time * 1e6:,.{digits}f} µs"
 
 
-def described(machine: dict[str, Any]) -> str:
+def described(machine: str) -> str:
     """Return what was measured on: processor, threads, versions."""
-    versions = machine["versions"]
+    about = machines()[machine]["machine"]
+    versions = about["versions"]
     names = ("fastact", "numpy", "numba", "torch", "jax", "scipy")
     found = ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
-    return f"{machine['processor']}, {machine['threads']} threads, float32; {found}."
+    return f"{about['processor']}, {about['threads']} threads, float32; {found}."
