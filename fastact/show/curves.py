@@ -134,6 +134,39 @@ def has_curve(function: Function) -> bool:
     return "value_and_derivative" in function.operations
 
 
+def value_range(activation: Function) -> str:
+    """Return the interval of an activation's values, such as ``[-0.17, ∞)``; nothing if there are gaps between them."""
+    kinks = kink_positions(activation)
+    # Further out, values round to limits that they do not reach.
+    reach = max([10, *(1 + abs(at) for at in kinks)])
+    x = np.sort(np.concatenate([np.linspace(-reach, reach, 200_001), kinks]))
+    pointwise: Any = activation
+    y = pointwise(x)
+    y = y[~np.isnan(y)]
+    finite = y[np.isfinite(y)]
+    if np.any(np.abs(np.diff(finite)) > 0.1 * (1 + np.abs(finite[1:]))):  # a jump
+        return ""
+    ends = [_number(each, activation.parameters) for each in activation.limits or ()]
+    ends = [each for each in ends if not np.isnan(each)]
+    low, high = np.min(y), np.max(y)
+    least, most = min([low, *ends]), max([high, *ends])
+    opening = "[" if least == low > -np.inf else "("
+    closing = "]" if most == high < np.inf else ")"
+    return f"{opening}{least:.3g}, {most:.3g}{closing}".replace("inf", "∞")
+
+
+def _number(expression: str, parameters: Mapping[str, Any]) -> float:
+    """Return the value of an expression in the parameters, such as a limit; NaN for ``"none"``."""
+    try:
+        return float(expression)
+    except ValueError:
+        pass
+    try:
+        return float(_evaluate(ast.parse(expression, mode="eval").body, parameters))
+    except KeyError:
+        return float("nan")
+
+
 def kink_positions(activation: Function) -> list[float]:
     """Return where the derivative jumps for the activation's parameters.
 

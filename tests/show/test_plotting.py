@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastact
-from fastact.show.curves import curve, kink_positions
+from fastact.show.curves import curve, kink_positions, value_range
 from fastact.show.theme import COLORS, line_style, theme
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -131,6 +131,27 @@ def test_saturated(name: str, expected: list[tuple[float, float]]) -> None:
     found = list(curve(fastact.get(name)).saturated())
     assert np.shape(found) == np.shape(expected)
     np.testing.assert_allclose(found, expected, atol=0.025)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sigmoid", "(0, 1)"),
+        ("tanh", "(-1, 1)"),
+        ("gaussian", "(0, 1]"),
+        ("relu", "[0, ∞)"),
+        ("clipped_relu", "[0, 20]"),
+        ("elu", "(-1, ∞)"),
+        ("silu", "[-0.278, ∞)"),  # -W(1/e), W being Lambert's function
+        ("identity", "(-∞, ∞)"),
+        ("exponential", "(0, ∞)"),
+        ("log1mexp", "(-∞, 0)"),
+        ("sine", "[-1, 1]"),
+        ("hardshrink", ""),  # nothing between 0 and 0.5
+    ],
+)
+def test_range(name: str, expected: str) -> None:
+    assert value_range(fastact.get(name)) == expected
 
 
 def test_jacobian() -> None:

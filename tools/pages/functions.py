@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterator
 
 import fastact
 from fastact.catalogue.definition import KINDS
 from fastact.functions import Function
 from fastact.functions.documentation import equations, parameter
-from fastact.show.curves import picture_of
+from fastact.show.curves import has_curve, picture_of, value_range
 from fastact.show.facts import LIBRARIES, facts, in_library
 
 from . import reference, speeds
-from .pictures import has_picture
+from .pictures import bound, has_picture
 
 #: The headings of the gallery, by the kind of function.
 HEADINGS = {
@@ -83,6 +84,8 @@ def properties_of(function: Function) -> Iterator[tuple[str, str]]:
     if function.parameters:
         defaults = (f"`{parameter(*each)}`" for each in function.parameters.items())
         yield "parameters", ", ".join(defaults)
+    if has_curve(function) and (found := value_range(bound(function))):
+        yield "range", escaped(found)
     for heading, text in facts(function._definition):
         if heading not in ("reference", "good for", "not for") and not heading.startswith("in "):
             yield escaped(heading), escaped(text)
@@ -144,10 +147,10 @@ def table(rows: list[tuple[str, str]]) -> Iterator[str]:
 
 
 def escaped(text: str) -> str:
-    """Escape text for Markdown."""
-    for character in "\\`*<|":
-        text = text.replace(character, f"\\{character}")
-    return text
+    """Escape text for Markdown, but for code in backticks."""
+    return re.sub(
+        r"`[^`]+`|[\\`*<|]", lambda found: found[0] if found[0][1:] else f"\\{found[0]}", text
+    )
 
 
 # The gallery -----------------------------------------------------------------------------------

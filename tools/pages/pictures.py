@@ -21,7 +21,7 @@ _GRAY = "0.5"  # seen on white and on black
 
 def has_picture(function: Function) -> bool:
     """Whether a function can be drawn."""
-    return picture_of(_bound(function)) is not None
+    return picture_of(bound(function)) is not None
 
 
 def draw(folder: Path) -> None:
@@ -42,7 +42,8 @@ def draw(folder: Path) -> None:
             _draw_all(folder / "images" / f"all-{suffix}.svg")
 
 
-def _bound(function: Function) -> Function:
+def bound(function: Function) -> Function:
+    """Return a function whose parameters all have values: where there is no default, those of a sample."""
     return function.bind(**function._definition.required_parameters)
 
 
@@ -51,19 +52,19 @@ def _is_smooth(function: Function) -> bool:
 
 
 def _draw_large(function: Function, file: Path) -> None:
-    bound = _bound(function)
+    of = bound(function)
     figure = Figure(figsize=(6.4, 4), layout="constrained")
-    fastact.plot(bound, derivatives=2 if _is_smooth(bound) else 1, ax=figure.subplots())
+    fastact.plot(of, derivatives=2 if _is_smooth(of) else 1, ax=figure.subplots())
     save(figure, file)
 
 
 def _draw_small(function: Function, file: Path) -> None:
     figure = Figure(figsize=(2.4, 1.6), layout="constrained")
     ax = figure.subplots()
-    if has_curve(bound := _bound(function)):
-        _sketch(ax, bound)
+    if has_curve(of := bound(function)):
+        _sketch(ax, of)
     else:
-        fastact.plot(bound, ax=ax)
+        fastact.plot(of, ax=ax)
         for each in figure.axes[1:]:  # the bar of colours
             each.remove()
         for text in list(ax.texts):
@@ -80,7 +81,7 @@ def _draw_all(file: Path) -> None:
     functions = [
         each for each in map(fastact.get, fastact.names("activation")) if has_picture(each)
     ]
-    functions = [each for each in map(_bound, functions) if has_curve(each)]
+    functions = [each for each in map(bound, functions) if has_curve(each)]
     columns = 12
     rows = -(-len(functions) // columns)
     figure = Figure(figsize=(columns, rows * 0.95), layout="constrained")
@@ -107,4 +108,4 @@ def _sketch(ax: Axes, function: Function) -> None:
 
 @cache
 def _sampled(name: str) -> Curve:
-    return curve(_bound(fastact.get(name)), np.linspace(-4, 4, 161))
+    return curve(bound(fastact.get(name)), np.linspace(-4, 4, 161))

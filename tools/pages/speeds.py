@@ -31,9 +31,9 @@ def measured(name: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def results_of(report: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return what has been measured of a function."""
+    """Return where a function has been measured beside others."""
     results = [each for each in report["results"] if each["activation"] == name]
-    return [each for each in results if "fastact" in each["times"]]
+    return [each for each in results if "fastact" in each["times"] and len(each["times"]) > 1]
 
 
 def table(results: list[dict[str, Any]]) -> Iterator[str]:
@@ -75,7 +75,7 @@ def draw(results: list[dict[str, Any]], figure: Figure) -> None:
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("times as long")
     figure.supxlabel("elements", fontsize="medium")
-    axes[-1].legend(fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
 
 
 def multiple(time: float | None, own: float) -> str:
