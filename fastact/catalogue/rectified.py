@@ -126,7 +126,7 @@ def identity(x: Vector) -> tuple[Vector, Vector]:
     },
     is_homogeneous=True,
     good_for="hidden layers of convolutional and feed-forward nets; the first thing to try",
-    not_for="nets in which many units die, as with large learning rates: use leaky_relu, elu or gelu",
+    not_for="nets in which many units die, as with large learning rates: use leaky_relu or prelu",
     reference="V. Nair, G. Hinton, Rectified Linear Units Improve Restricted Boltzmann Machines, ICML 2010.",
 )
 def relu(x: Vector) -> tuple[Vector, Vector]:
