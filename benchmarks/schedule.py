@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def draw(gains: Mapping[int, Sequence[float]], file: Path) -> None:
-    """Draw how many times as fast calls of each size are, by the number of threads."""
+    """Draw how many times as fast calls of each size are, by the number of threads, if any are used."""
     from matplotlib.figure import Figure
 
     from fastact.show.theme import line_style, save, theme
@@ -162,7 +162,8 @@ def draw(gains: Mapping[int, Sequence[float]], file: Path) -> None:
         figure = Figure(figsize=(7, 4.2), layout="constrained")
         ax = figure.subplots()
         ax.loglog(THREADS, THREADS, color="0.5", linewidth=1, label="as many as CPUs")
-        for number, (size, found) in enumerate(gains.items()):
+        shown = {size: found for size, found in gains.items() if max(found) > 1}
+        for number, (size, found) in enumerate(shown.items()):
             ax.loglog(THREADS, found, label=f"{size:,}", marker=".", **line_style(number))
         ax.set(xlabel="CPUs", ylabel="times as fast as one thread", ylim=(0.8, None))
         ax.set_xticks(THREADS, map(str, THREADS), minor=False)

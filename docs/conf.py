@@ -48,6 +48,7 @@ if (ROOT / "examples" / "guide").is_dir():
         "examples_dirs": str(ROOT / "examples" / "guide"),
         "gallery_dirs": "guide",
         "ignore_pattern": r"_net\.py",
+        "within_subsection_order": "FileNameSortKey",
         "abort_on_example_error": True,
         "capture_repr": (),
         "show_memory": False,
@@ -59,6 +60,7 @@ default_role = "py:obj"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autosummary_generate = False
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 

@@ -50,10 +50,10 @@ print(
     f"mean squared error: linear {np.mean((straight - target) ** 2):.3f}, relu {np.mean((bent - target) ** 2):.3f}"
 )
 
-figure, ax = plt.subplots(figsize=(6, 3.5), layout="constrained")
+figure, ax = plt.subplots(figsize=(8, 3.5), layout="constrained")
 ax.plot(x, target, color="0.5", linewidth=4, alpha=0.4, label="target")
 ax.plot(x, straight, "--", label="three linear layers")
 ax.plot(x, bent, label="the same with relu")
 ax.set(xlabel="x", title="Without an activation, depth adds nothing")
-ax.legend()
+ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()

@@ -2,8 +2,8 @@
 Units that die
 ==============
 
-A unit whose input is negative for every example gets no gradient from a ReLU, and never comes back. The larger the steps, the
-more of them. Where the derivative on the left is a constant, none dies; where it falls to zero, as with ELU and GELU, units
+A unit whose input is negative for every example gets no gradient from a ReLU: only a change in the layers below can bring it
+back. The larger the steps, the more of them. Where the derivative on the left is a constant, none dies; where it falls to zero, as with ELU and GELU, units
 can die too, far on the left.
 """
 

@@ -40,15 +40,16 @@ def descend(h):
 
 
 # %%
-# The target has weights of opposite signs.
+# The target has weights of opposite signs. How many gradients are of one sign, how long the path is, and how far from the target
+# it ends.
 figure, axes = plt.subplots(2, 3, figsize=(10, 6.6), layout="constrained")
 *panels, last = axes.flat
-print(f"{'':15}{'mean output':>12}{'one sign':>10}{'path / distance':>17}{'left':>7}")
+print(f"{'':15}{'mean output':>12}{'of one sign':>13}{'path / distance':>17}{'off at the end':>16}")
 for ax, (name, h) in zip(panels, inputs.items()):
     path, one_sign = descend(h)
     length = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
     covered, left = np.linalg.norm(path[-1]), np.linalg.norm(path[-1] - best)
-    print(f"{name:15}{h.mean():12.2f}{one_sign:10.0%}{length / covered:17.1f}{left:7.2f}")
+    print(f"{name:15}{h.mean():12.2f}{one_sign:13.0%}{length / covered:17.1f}{left:16.2f}")
     ax.plot(*path.T, "-", linewidth=1)
     ax.plot(*best, "*", markersize=12)
     ax.set(
@@ -57,7 +58,6 @@ for ax, (name, h) in zip(panels, inputs.items()):
     ax.set(xlabel="first weight", ylabel="second weight")
     ax.grid(alpha=0.3)
 
-# %%
 # How far outputs are from zero on average, where inputs are standard normal.
 last.barh(list(inputs), [h.mean() for h in inputs.values()])
 last.axvline(0, color="0.5", linewidth=0.8)

@@ -41,19 +41,23 @@ def nanoseconds(operation, f, x, dy):
 
 
 # %%
-# Nanoseconds an element, of a batch in a small net and of a large array.
+# Nanoseconds per element, of a batch in a small net and of a large array.
 figure, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
-print(f"{'':40}" + "".join(f"{name:>11}" for name in NAMES) + f"{'sigmoid / relu':>16}")
+print(
+    f"{'ns per element':27}"
+    + "".join(f"{name:>{len(name) + 2}}" for name in NAMES)
+    + f"{'sigmoid:relu':>13}"
+)
 for row, shape in zip(axes, SHAPES):
     x, dy = np.random.default_rng(0).standard_normal((2, *shape)).astype("f")
     for ax, operation in zip(row, (value, value_and_gradient)):
-        title = f"{operation.__name__.replace('_', ' ')}, {shape[0]} x {shape[1]}"
+        title = f"{'both' if operation is value_and_gradient else 'value'}, {shape[0]} x {shape[1]}"
         for k, (library, functions) in enumerate([("NumPy", baseline.get), ("fastact", fa.get)]):
             found = [nanoseconds(operation, functions(name), x, dy) for name in NAMES]
-            cells = "".join(f"{each:11.2f}" for each in found)
-            print(f"{title:31} {library:8}{cells}{found[3] / found[0]:16.1f}")
+            cells = "".join(f"{each:{len(name) + 2}.2f}" for each, name in zip(found, NAMES))
+            print(f"{title:18} {library:8}{cells}{found[3] / found[0]:13.1f}")
             ax.bar(np.arange(len(NAMES)) + 0.4 * k - 0.2, found, 0.38, label=library)
         ax.set(title=title, xticks=range(len(NAMES)), xticklabels=NAMES)
-    row[0].set_ylabel("ns an element")
+    row[0].set_ylabel("ns per element")
 axes[0, 0].legend()
 plt.show()

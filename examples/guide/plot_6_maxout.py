@@ -41,5 +41,7 @@ for ax, (name, (y, target)) in zip(axes, units.items()):
 # %%
 # The weights of a layer from 784 to 256 units.
 for pieces in (1, 2, 5):
-    print(f"{pieces} piece{'s' * (pieces > 1):1}: {(784 + 1) * 256 * pieces:9,} weights")
+    print(
+        f"a layer from 784 to 256 units, {pieces} piece{'s' * (pieces > 1):1}: {(784 + 1) * 256 * pieces:9,} weights"
+    )
 plt.show()

@@ -72,6 +72,8 @@ for k, title in enumerate(("two hidden layers", "twelve hidden layers")):
     axes[0, k].set(title=title, xlabel="epoch", ylabel="accuracy")
     axes[1, k].set(xlabel="accuracy at the end", yticks=range(len(rows)), yticklabels=rows)
     axes[0, k].grid(alpha=0.3)
+    lowest = min(row[k][:, -1].min() for name, row in rows.items() if name != "sigmoid")
+    axes[1, k].set_xlim(lowest - 0.02, 1)  # without the sigmoid, which is far on the left
     axes[1, k].grid(alpha=0.3, axis="x")
 axes[0, 0].legend(fontsize="small")
 plt.show()

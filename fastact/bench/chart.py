@@ -48,9 +48,7 @@ def draw(
         axes[0].set_yticks(range(len(peers)), map(name_of, peers))
         axes[0].set_ylim(len(peers) - 0.4, -0.6)
         count = len({r.activation for r in shown})
-        figure.suptitle(
-            f"Times as long as fastact takes: {WORDS[operation].lower()}, {settings.dtype}"
-        )
+        figure.suptitle(f"Time relative to fastact: {WORDS[operation].lower()}, {settings.dtype}")
         figure.supxlabel(
             f"a dot for each of {count} activations, if the library has it, and their geometric mean; logarithmic scale\n"
             f"{machine['processor']}, {machine['cores']} cores",

@@ -207,7 +207,7 @@ def summary(results: Sequence[Result]) -> str:
     )
     if len(slower) < 2:
         return f"{said}."
-    least = f", least of all at {_LISTED}" if len(slower) > _LISTED else ""
+    least = f"; the {_LISTED} largest gaps" if len(slower) > _LISTED else ""
     return "\n".join([f"{said}{least}:", "", *(f"- {_of(*each)}" for each in slower[:_LISTED])])
 
 

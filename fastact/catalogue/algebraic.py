@@ -1,4 +1,4 @@
-"""Smooth functions made of square roots and quotients alone, without an exponential."""
+"""Smooth functions without an exponential: polynomials, square roots and quotients."""
 
 from __future__ import annotations
 

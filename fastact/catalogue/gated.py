@@ -1,4 +1,4 @@
-"""The input times a gate that opens from 0 to 1: smooth rectifiers, most with a dip left of 0.
+"""The input times a gate, which mostly opens from 0 to 1: smooth rectifiers, most with a dip left of 0.
 
 In the left tail, the value is an exponential times the input: it is accurate down to the smallest subnormal
 number only if the input comes in before the exponential underflows; see `fastact.vecmath.products`.

@@ -1,4 +1,4 @@
-"""The rectifier and its relatives: the identity on the right, a smaller value on the left."""
+"""The rectifier and its relatives: mostly the identity on the right, and something smaller on the left."""
 
 from __future__ import annotations
 

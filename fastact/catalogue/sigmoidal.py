@@ -1,4 +1,4 @@
-"""Bounded, smooth, monotone functions: gradients vanish where they saturate."""
+"""The sigmoid, tanh and what is made of them: where they saturate, gradients vanish."""
 
 from __future__ import annotations
 

@@ -408,7 +408,7 @@ def test_cells_where_others_are_faster_are_listed() -> None:
             results.append(report.Result("relu", operation, number, times, 1e-6))
     said, blank, *listed = report.summary(results).splitlines()
     assert "4.00 for the gradient" in said
-    assert said.endswith("It is faster than fastact in 12 of them, least of all at 10:")
+    assert said.endswith("It is faster than fastact in 12 of them; the 10 largest gaps:")
     assert blank == ""
     assert len(listed) == 10
     assert listed[0] == "- 0.05 times (NumPy, relu, forward, 1 elements)"

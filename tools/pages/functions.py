@@ -103,7 +103,7 @@ def speed(name: str) -> Iterator[str]:
         yield from picture(
             f"{name}-{machine}", f"The time of others as a multiple of {name}'s", "speed"
         )
-        yield f":::{{dropdown}} {speeds.described(machine)}\n"
+        yield f":::{{dropdown}} Times on {speeds.described(machine)}\n"
         yield from speeds.table(results)
         yield ":::\n"
 
@@ -185,7 +185,7 @@ def card(function: Function) -> Iterator[str]:
     if has_picture(function):
         yield from picture(function.name, "", "thumbnails")
     else:
-        yield escaped(title.partition(":")[0] if len(title) > 90 else title).replace("``", "`")
+        yield escaped((title.partition(":")[0] if len(title) > 90 else title).replace("``", "`"))
     yield ":::\n"
 
 
