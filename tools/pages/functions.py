@@ -120,7 +120,7 @@ def describe(function: Function) -> str:
     """Return the text that stands for a function's picture."""
     name = function.name
     said = {
-        "curve": f"{name} and its derivatives, with its kinks and where it is saturated",
+        "curve": f"{name} and its derivatives; shaded where it is saturated",
         "jacobian": f"The Jacobian of {name} at a row",
         "plane": f"{name} on the plane of its two inputs",
         "loss": f"{name} of one element or row, and its derivative",
