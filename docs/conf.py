@@ -72,20 +72,26 @@ vars(collections)["Hashable"] = collections.abc.Hashable
 warnings.filterwarnings("ignore", module="numpy_ml")
 
 # Formulas are typeset when the site is built: a wrong one is an error, and pages need neither JavaScript nor a network
-# for them. The fonts come from KaTeX's package, of the release that sphinxcontrib-katex runs.
+# for them. The fonts come from KaTeX's package, of the release that sphinxcontrib-katex runs. Where that cannot be had,
+# browsers typeset the formulas.
 KATEX = ROOT / "build" / "katex"
 FONTS = KATEX / "node_modules" / "katex" / "dist"
-if not FONTS.exists():
-    npm = shutil.which("npm") or "npm"
+if not FONTS.exists() and (npm := shutil.which("npm")):
     package = f"katex@{katex.katex_version}"
-    subprocess.run([npm, "install", "--silent", "--prefix", KATEX, package], check=True)
+    subprocess.run(
+        [npm, "install", "--silent", "--fetch-timeout=30000", "--prefix", KATEX, package],
+        check=False,
+    )
+if not FONTS.exists():
+    print("WARNING: KaTeX could not be installed by npm: formulas are not checked", file=sys.stderr)
+has_katex = katex_prerender = FONTS.exists()
 katex.KATEX_DEFAULT_OPTIONS["throwOnError"] = True
-katex_prerender = True
-katex_css_path = "katex.min.css"
+if has_katex:
+    katex_css_path = "katex.min.css"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "fastact"
-html_static_path = ["_static", str(FONTS / "katex.min.css")]
+html_static_path = ["_static", *([str(FONTS / "katex.min.css")] if has_katex else [])]
 html_css_files = ["site.css"]
 html_extra_path: list[str] = []
 html_copy_source = False
@@ -108,7 +114,7 @@ copybutton_prompt_is_regexp = True
 
 def copy_fonts(app: object, error: Exception | None) -> None:
     """Put KaTeX's fonts where its style sheet looks for them."""
-    if error is None and app.builder.format == "html":
+    if error is None and has_katex and app.builder.format == "html":
         shutil.copytree(FONTS / "fonts", Path(app.outdir) / "_static" / "fonts", dirs_exist_ok=True)
 
 
