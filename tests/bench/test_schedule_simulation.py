@@ -63,7 +63,9 @@ def test_no_loss(nanoseconds: float) -> None:
 def test_tables_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     """They are what the commands above them print."""
     text = (ROOT / "docs/parallelism.md").read_text()
-    tables = re.findall(r"<!-- python -m benchmarks\.schedule(.*?) -->\n```text\n(.*?)```", text, re.S)
+    tables = re.findall(
+        r"<!-- python -m benchmarks\.schedule(.*?) -->\n```text\n(.*?)```", text, re.S
+    )
     assert len(tables) == 2
     for arguments, table in tables:
         schedule.main(shlex.split(arguments))
