@@ -5,6 +5,7 @@ The page of each function is written when the site is built: see tools/pages.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,7 @@ def table(definitions: list[Definition]) -> Iterator[str]:
     yield row("", *(f"{LIBRARIES[key]} {VERSIONS.get(key, '')}".rstrip() for key in libraries))
     yield row(*[":--"] * (1 + len(libraries)))
     for each in definitions:
-        cells = [markdown(in_library(each, key)) or "-" for key in libraries]
+        cells = [escaped(in_library(each, key)) or "-" for key in libraries]
         yield row(f"`{each.name}`", *cells)
     counts = [sum(key in each.elsewhere for each in definitions) for key in libraries]
     yield row(f"**{len(definitions)}**", *(f"**{count}**" for count in counts))
@@ -69,11 +70,11 @@ def row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def markdown(text: str) -> str:
-    """Escape text for Markdown."""
-    for character in "\\`*<|":
-        text = text.replace(character, f"\\{character}")
-    return text
+def escaped(text: str) -> str:
+    """Escape text for Markdown, but for code in backticks."""
+    return re.sub(
+        r"`[^`]+`|[\\`*<|]", lambda found: found[0] if found[0][1:] else f"\\{found[0]}", text
+    )
 
 
 def main() -> int:

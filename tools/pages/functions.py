@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 from collections.abc import Iterator
 
 import fastact
@@ -13,6 +12,7 @@ from fastact.functions import Function
 from fastact.functions.documentation import equations, parameter
 from fastact.show.curves import has_curve, picture_of, value_range
 from fastact.show.facts import LIBRARIES, facts, in_library
+from tools.catalogue_pages import escaped
 
 from . import reference, speeds
 from .pictures import bound, has_picture
@@ -144,13 +144,6 @@ def table(rows: list[tuple[str, str]]) -> Iterator[str]:
     yield "```{list-table}\n:class: facts\n"
     yield from (f"* - {left}\n  - {right}" for left, right in rows)
     yield "```\n"
-
-
-def escaped(text: str) -> str:
-    """Escape text for Markdown, but for code in backticks."""
-    return re.sub(
-        r"`[^`]+`|[\\`*<|]", lambda found: found[0] if found[0][1:] else f"\\{found[0]}", text
-    )
 
 
 # The gallery -----------------------------------------------------------------------------------
