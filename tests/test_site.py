@@ -1,5 +1,6 @@
 """What the site is made of beside Sphinx: the check of links, and the tables of measured times."""
 
+import math
 import re
 from pathlib import Path
 
@@ -10,6 +11,8 @@ pytest.importorskip("matplotlib")
 
 from matplotlib.figure import Figure
 
+from fastact.bench.report import Result
+from fastact.bench.timing import Times
 from tools import floors, guide
 from tools.pages import speeds
 from tools.pages.links import check
@@ -39,17 +42,12 @@ def test_dead_links_are_found(tmp_path: Path) -> None:
 
 def test_times_of_a_function() -> None:
     """As multiples of fastact's, bold where another is faster; nothing for a function that was not measured."""
-    times = {"fastact": 2e-6, "numpy": 24e-6, "torch": 1e-6}
-    result = {
-        "activation": "relu",
-        "operation": "forward",
-        "elements": 1000,
-        "times": {key: {"median": time} for key, time in times.items()},
-    }
-    report = {"results": [result]}
-    *_, line = speeds.table(speeds.results_of(report, "relu"))
+    medians = {"fastact": 2e-6, "numpy": 24e-6, "torch": 1e-6}
+    times = {key: Times(median, median, median) for key, median in medians.items()}
+    result = Result("relu", "forward", 1000, times, limit=math.nan)
+    *_, line = speeds.table(speeds.results_of([result], "relu"))
     assert line == "| value | 1,000 | 2.00 µs | 12 | **0.50** |"
-    assert not speeds.results_of(report, "gelu")
+    assert not speeds.results_of([result], "gelu")
     figure = Figure()
     speeds.draw([result], figure)
     (panel,) = figure.axes
